@@ -1,0 +1,178 @@
+//! The one form of ternary weights: packed codes and scales.
+//!
+//! ```text
+//! A row is cut into blocks of 128 columns; a block is 32 bytes. Byte b of a block holds, from the top bits down,
+//! the codes of columns b, b+32, b+64, b+96:
+//!
+//!   bit   7 6 | 5 4  | 3 2  | 1 0
+//!   col    b  | b+32 | b+64 | b+96        code = trit + 1, so 0, 1, 2 mean −1, 0, +1
+//! ```
+//!
+//! This is the order of Microsoft's I2_S files, so that those can be used from the map without a copy. Rows whose
+//! length is no multiple of 128 are padded with code 1 (trit 0), so that inner loops have no tails.
+
+use bytes::Bytes;
+
+use crate::error::{Error, Result};
+
+/// Columns in one block of the canonical packing.
+pub const BLOCK: usize = 128;
+/// Bytes in one block of the canonical packing.
+pub const BLOCK_BYTES: usize = 32;
+/// A byte of four zero trits (code 1 in each field): the padding.
+pub const ZERO_BYTE: u8 = 0b01_01_01_01;
+
+/// Ternary weights `[rows, cols]` in the canonical packing, with their scales. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Ternary {
+    rows: usize,
+    cols: usize,
+    codes: Bytes, // [rows, padded_cols / 4]
+    scales: Scales,
+}
+
+/// What a trit is multiplied with to give the weight. All values are finite.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scales {
+    /// One scale for the whole tensor.
+    Tensor(f32),
+    /// One scale a row, `[rows]`.
+    Rows(Vec<f32>),
+    /// One scale for each run of rows: `(end, scale)`, `end` exclusive, ascending, the last equal to `rows`.
+    RowRanges(Vec<(usize, f32)>),
+    /// One scale for each group of `columns` consecutive columns of a row, `[rows, cols.div_ceil(columns)]`.
+    /// `columns` is a multiple of 128.
+    Groups {
+        /// Columns a scale covers.
+        columns: usize,
+        /// The scales, row by row.
+        values: Vec<f32>,
+    },
+}
+
+/// Columns of a row after padding to whole blocks.
+pub fn padded(cols: usize) -> usize {
+    cols.next_multiple_of(BLOCK)
+}
+
+impl Ternary {
+    /// Takes codes in the canonical packing (`rows * padded(cols) / 4` bytes) and their scales.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if the sizes disagree, a scale is not finite, or a shape is empty.
+    pub fn new(rows: usize, cols: usize, codes: Bytes, scales: Scales) -> Result<Self> {
+        let bytes = cols.checked_next_multiple_of(BLOCK).and_then(|c| (c / 4).checked_mul(rows));
+        if rows == 0 || cols == 0 || bytes != Some(codes.len()) {
+            return Err(Error::Malformed(format!(
+                "ternary weights [{rows}, {cols}] need {bytes:?} bytes of codes, but there are {}",
+                codes.len()
+            )));
+        }
+        let (count, wanted) = match &scales {
+            Scales::Tensor(_) => (1, 1),
+            Scales::Rows(values) => (values.len(), rows),
+            Scales::RowRanges(ranges) => {
+                let ascending = ranges.is_sorted_by(|a, b| a.0 < b.0);
+                (ranges.last().filter(|_| ascending).map_or(0, |last| last.0), rows)
+            }
+            Scales::Groups { columns, values } => {
+                if *columns == 0 || columns % BLOCK != 0 {
+                    return Err(Error::Malformed(format!(
+                        "a scale group of {columns} columns is no multiple of {BLOCK}"
+                    )));
+                }
+                (values.len(), rows * cols.div_ceil(*columns))
+            }
+        };
+        if count != wanted {
+            return Err(Error::Malformed(format!(
+                "ternary weights [{rows}, {cols}]: scales cover {count} of {wanted} places"
+            )));
+        }
+        let finite = match &scales {
+            Scales::Tensor(scale) => scale.is_finite(),
+            Scales::Rows(values) | Scales::Groups { values, .. } => values.iter().all(|v| v.is_finite()),
+            Scales::RowRanges(ranges) => ranges.iter().all(|r| r.1.is_finite()),
+        };
+        if !finite {
+            return Err(Error::Malformed(format!("ternary weights [{rows}, {cols}]: a scale is not finite")));
+        }
+        Ok(Self { rows, cols, codes, scales })
+    }
+
+    /// Packs trits (`[rows, cols]`, each −1, 0 or 1, row by row).
+    ///
+    /// # Panics
+    /// If the length is not `rows * cols` or a value is no trit.
+    pub fn pack(rows: usize, cols: usize, trits: &[i8], scales: Scales) -> Result<Self> {
+        assert_eq!(trits.len(), rows * cols, "one trit for each place");
+        let row_bytes = padded(cols) / 4;
+        let mut codes = vec![ZERO_BYTE; rows * row_bytes];
+        for (row, out) in trits.chunks_exact(cols.max(1)).zip(codes.chunks_exact_mut(row_bytes.max(1))) {
+            for (col, &trit) in row.iter().enumerate() {
+                assert!((-1..=1).contains(&trit), "{trit} is no trit");
+                set_code(out, col, (trit + 1) as u8);
+            }
+        }
+        Self::new(rows, cols, Bytes::from(codes), scales)
+    }
+
+    /// Output features.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Input features, without the padding.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Bytes of codes in one row: a quarter of the padded columns.
+    pub fn row_bytes(&self) -> usize {
+        padded(self.cols) / 4
+    }
+
+    /// The packed codes, `[rows, row_bytes]`.
+    pub fn codes(&self) -> &Bytes {
+        &self.codes
+    }
+
+    /// The scales beside the codes.
+    pub fn scales(&self) -> &Scales {
+        &self.scales
+    }
+
+    /// The trits of one row, without the padding.
+    pub fn row_trits(&self, row: usize) -> impl Iterator<Item = i8> + '_ {
+        let codes = &self.codes[row * self.row_bytes()..][..self.row_bytes()];
+        (0..self.cols).map(move |col| code(codes, col) as i8 - 1)
+    }
+
+    /// The scale of one weight.
+    pub fn scale(&self, row: usize, col: usize) -> f32 {
+        match &self.scales {
+            Scales::Tensor(scale) => *scale,
+            Scales::Rows(values) => values[row],
+            Scales::RowRanges(ranges) => ranges[ranges.partition_point(|r| r.0 <= row)].1,
+            Scales::Groups { columns, values } => values[row * self.cols.div_ceil(*columns) + col / columns],
+        }
+    }
+}
+
+/// The code of one column in a packed row.
+pub fn code(row: &[u8], col: usize) -> u8 {
+    let (block, within) = (col / BLOCK, col % BLOCK);
+    row[block * BLOCK_BYTES + within % 32] >> shift(within) & 3
+}
+
+/// Writes the code of one column into a packed row.
+pub fn set_code(row: &mut [u8], col: usize, code: u8) {
+    let (block, within) = (col / BLOCK, col % BLOCK);
+    let byte = &mut row[block * BLOCK_BYTES + within % 32];
+    *byte = *byte & !(3 << shift(within)) | code << shift(within);
+}
+
+/// The lowest bit of a column's field in its byte: 6, 4, 2, 0 for each quarter of the block.
+fn shift(within: usize) -> usize {
+    6 - 2 * (within / 32)
+}
