@@ -1,6 +1,8 @@
 //! Sterna runs ternary (1.58-bit) language models from their published files.
 
+pub mod backend;
 pub mod error;
 pub mod format;
+pub mod reference;
 
 pub use error::{Error, Result};

@@ -1,0 +1,366 @@
+//! The verbs in plain loops: the definition of each, and the oracle that every other backend is tested against.
+//!
+//! Nothing here is fast, and nothing here is offered as a device. Sums of floats are kept in f64, so that what a test
+//! measures is the other backend's rounding and not this one's.
+
+use half::f16;
+
+use crate::backend::{Activation, Backend, CachePrecision, CacheShape, Heads, Rope, RopePairs, Row, SMALLEST_ABSMAX};
+use crate::error::Result;
+use crate::format::{Dense, Ternary, Weights};
+
+/// The oracle.
+#[derive(Debug, Default)]
+pub struct Reference {
+    rows: Vec<Row>,
+}
+
+/// f32 `[rows, cols]`.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    cols: usize,
+    values: Vec<f32>,
+}
+
+/// int8 `[rows, cols]` and the multiplier of each row.
+#[derive(Clone, Debug)]
+pub struct Quantized {
+    cols: usize,
+    values: Vec<i8>,
+    scales: Vec<f32>,
+}
+
+/// Weights, row by row.
+#[derive(Debug)]
+pub struct Matrix {
+    cols: usize,
+    rows: Vec<MatrixRow>,
+}
+
+#[derive(Debug)]
+enum MatrixRow {
+    Ternary { trits: Vec<i8>, scales: Vec<f32> }, // [cols] each
+    Dense(Vec<f32>),                              // [cols]
+}
+
+/// Keys and values, `[slots, positions, kv_heads, head_dim]` each.
+#[derive(Debug)]
+pub struct Cache {
+    shape: CacheShape,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+impl Tensor {
+    fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.cols..][..self.cols]
+    }
+
+    fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        &mut self.values[row * self.cols..][..self.cols]
+    }
+}
+
+impl Cache {
+    /// Where the entry of one head begins.
+    fn place(&self, sequence: u32, position: usize, head: usize) -> usize {
+        let CacheShape { positions, kv_heads, head_dim, .. } = self.shape;
+        assert!((sequence as usize) < self.shape.slots && position < positions, "the row lies outside the cache");
+        ((sequence as usize * positions + position) * kv_heads + head) * head_dim
+    }
+
+    fn round(&self, x: f32) -> f32 {
+        match self.shape.precision {
+            CachePrecision::F16 => f16::from_f32(x).to_f32(),
+            CachePrecision::F32 => x,
+        }
+    }
+}
+
+impl Reference {
+    fn selected(&self) -> impl Iterator<Item = usize> + '_ {
+        self.rows.iter().enumerate().filter(|(_, row)| row.wants_logits).map(|(i, _)| i)
+    }
+
+    fn product(&self, w: &Matrix, x: &Quantized, mut store: impl FnMut(usize, usize, f32)) {
+        assert_eq!(w.cols, x.cols);
+        for row in 0..self.rows.len() {
+            let activations = &x.values[row * x.cols..][..x.cols];
+            for (out, weights) in w.rows.iter().enumerate() {
+                let MatrixRow::Ternary { trits, scales } = weights else {
+                    panic!("a linear layer is ternary");
+                };
+                store(row, out, ternary_product(trits, scales, activations, x.scales[row]));
+            }
+        }
+    }
+}
+
+/// Exact integer sums over each run of equal scale, then floats.
+fn ternary_product(trits: &[i8], scales: &[f32], activations: &[i8], activation_scale: f32) -> f32 {
+    let mut result = 0.0f64;
+    let mut place = 0;
+    while place < trits.len() {
+        let scale = scales[place];
+        let run = scales[place..].iter().take_while(|&&s| s == scale).count();
+        let run = place..place + run;
+        let sum: i64 =
+            trits[run.clone()].iter().zip(&activations[run.clone()]).map(|(&t, &a)| i64::from(t) * i64::from(a)).sum();
+        result += sum as f64 * f64::from(scale);
+        place = run.end;
+    }
+    (result / f64::from(activation_scale)) as f32
+}
+
+fn rms_norm(x: &[f32], gain: &[f32], epsilon: f32) -> Vec<f32> {
+    assert_eq!(x.len(), gain.len());
+    let mean_square = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>() / x.len() as f64;
+    let factor = (mean_square + f64::from(epsilon)).sqrt().recip();
+    x.iter().zip(gain).map(|(&v, &g)| (f64::from(v) * factor * f64::from(g)) as f32).collect()
+}
+
+/// Quantises one row to `out` and returns its multiplier. This much is f32 arithmetic everywhere, bit for bit.
+fn quantize_row(out: &mut [i8], x: &[f32]) -> f32 {
+    let absmax = x.iter().fold(SMALLEST_ABSMAX, |m, v| m.max(v.abs()));
+    let scale = 127.0 / absmax;
+    for (o, v) in out.iter_mut().zip(x) {
+        *o = (v * scale).round_ties_even().clamp(-128.0, 127.0) as i8;
+    }
+    scale
+}
+
+impl Backend for Reference {
+    type Tensor = Tensor;
+    type Quantized = Quantized;
+    type Matrix = Matrix;
+    type Cache = Cache;
+    type Tokens = Vec<u32>;
+
+    fn tensor(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {
+        Ok(Tensor { cols, values: vec![f32::NAN; max_rows * cols] })
+    }
+
+    fn parameter(&mut self, values: &[f32]) -> Result<Tensor> {
+        Ok(Tensor { cols: values.len(), values: values.to_vec() })
+    }
+
+    fn quantized(&mut self, max_rows: usize, cols: usize) -> Result<Quantized> {
+        Ok(Quantized { cols, values: vec![0; max_rows * cols], scales: vec![f32::NAN; max_rows] })
+    }
+
+    fn matrix(&mut self, parts: &[Weights]) -> Result<Matrix> {
+        let cols = parts[0].cols();
+        let mut rows = Vec::new();
+        for part in parts {
+            assert_eq!(part.cols(), cols, "stacked parts have the same columns");
+            match part {
+                Weights::Ternary(ternary) => rows.extend((0..ternary.rows()).map(|row| ternary_row(ternary, row))),
+                Weights::Dense(dense) => rows.extend((0..dense.rows()).map(|row| dense_row(dense, row))),
+            }
+        }
+        Ok(Matrix { cols, rows })
+    }
+
+    fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
+        let entries = shape.slots * shape.positions * shape.kv_heads * shape.head_dim;
+        Ok(Cache { shape, keys: vec![f32::NAN; entries], values: vec![f32::NAN; entries] })
+    }
+
+    fn tokens(&mut self, max_rows: usize) -> Result<Vec<u32>> {
+        Ok(vec![u32::MAX; max_rows])
+    }
+
+    fn begin(&mut self, rows: &[Row]) {
+        self.rows.clear();
+        self.rows.extend_from_slice(rows);
+    }
+
+    fn embed(&mut self, out: &mut Tensor, table: &Matrix, tokens: &Vec<u32>) {
+        for (row, &token) in tokens.iter().enumerate().take(self.rows.len()) {
+            let values: Vec<f32> = match &table.rows[token as usize] {
+                MatrixRow::Dense(values) => values.clone(),
+                MatrixRow::Ternary { trits, scales } => {
+                    trits.iter().zip(scales).map(|(&t, s)| f32::from(t) * s).collect()
+                }
+            };
+            out.row_mut(row).copy_from_slice(&values);
+        }
+    }
+
+    fn norm_quantize(&mut self, out: &mut Quantized, x: &Tensor, gain: &Tensor, epsilon: f32) {
+        for row in 0..self.rows.len() {
+            let normed = rms_norm(x.row(row), gain.row(0), epsilon);
+            out.scales[row] = quantize_row(&mut out.values[row * x.cols..][..x.cols], &normed);
+        }
+    }
+
+    fn quantize(&mut self, out: &mut Quantized, x: &Tensor) {
+        assert_eq!(out.cols, x.cols);
+        for row in 0..self.rows.len() {
+            out.scales[row] = quantize_row(&mut out.values[row * x.cols..][..x.cols], x.row(row));
+        }
+    }
+
+    fn matmul(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized) {
+        assert_eq!(out.cols, w.rows.len());
+        self.product(w, x, |row, place, value| out.row_mut(row)[place] = value);
+    }
+
+    fn matmul_add(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized) {
+        assert_eq!(out.cols, w.rows.len());
+        self.product(w, x, |row, place, value| out.row_mut(row)[place] += value);
+    }
+
+    fn rotations(&mut self, out: &mut Tensor, rope: &Rope) {
+        let pairs = rope.frequencies.len();
+        assert_eq!(out.cols, 2 * pairs);
+        for (row, at) in self.rows.iter().enumerate() {
+            for (pair, frequency) in rope.frequencies.iter().enumerate() {
+                let (sin, cos) = (f64::from(at.position) * frequency).sin_cos();
+                out.row_mut(row)[pair] = cos as f32;
+                out.row_mut(row)[pairs + pair] = sin as f32;
+            }
+        }
+    }
+
+    fn rope_append(&mut self, qkv: &mut Tensor, cache: &mut Cache, rotations: &Tensor, heads: Heads, pairs: RopePairs) {
+        let head_dim = heads.head_dim;
+        for (row, at) in self.rows.iter().enumerate() {
+            let (cosines, sines) = rotations.row(row).split_at(rotations.cols / 2);
+            let vectors = qkv.row_mut(row);
+            for head in vectors.chunks_exact_mut(head_dim).take(heads.heads + heads.kv_heads) {
+                for (pair, (cos, sin)) in cosines.iter().zip(sines).enumerate() {
+                    let (a, b) = match pairs {
+                        RopePairs::Half => (pair, pair + cosines.len()),
+                        RopePairs::Interleaved => (2 * pair, 2 * pair + 1),
+                    };
+                    let (x, y) = (head[a], head[b]);
+                    head[a] = x * cos - y * sin;
+                    head[b] = x * sin + y * cos;
+                }
+            }
+            let (keys, values) = vectors[heads.query_cols()..].split_at(heads.kv_cols());
+            for head in 0..heads.kv_heads {
+                let place = cache.place(at.sequence, at.position as usize, head);
+                for i in 0..head_dim {
+                    cache.keys[place + i] = cache.round(keys[head * head_dim + i]);
+                    cache.values[place + i] = cache.round(values[head * head_dim + i]);
+                }
+            }
+        }
+    }
+
+    fn attend(&mut self, out: &mut Tensor, qkv: &Tensor, cache: &Cache, heads: Heads) {
+        let head_dim = heads.head_dim;
+        for (row, at) in self.rows.iter().enumerate() {
+            for head in 0..heads.heads {
+                let kv_head = head / (heads.heads / heads.kv_heads);
+                let query = &qkv.row(row)[head * head_dim..][..head_dim];
+                let entry = |store: &'_ [f32], position: usize, i: usize| {
+                    f64::from(store[cache.place(at.sequence, position, kv_head) + i])
+                };
+                let scores: Vec<f64> = (0..=at.position as usize)
+                    .map(|position| {
+                        let dot: f64 =
+                            (0..head_dim).map(|i| f64::from(query[i]) * entry(&cache.keys, position, i)).sum();
+                        dot / (head_dim as f64).sqrt()
+                    })
+                    .collect();
+                let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                for (i, o) in out.row_mut(row)[head * head_dim..][..head_dim].iter_mut().enumerate() {
+                    let sum: f64 =
+                        weights.iter().enumerate().map(|(p, weight)| weight * entry(&cache.values, p, i)).sum();
+                    *o = (sum / total) as f32;
+                }
+            }
+        }
+    }
+
+    fn glu(&mut self, out: &mut Tensor, gate_up: &Tensor, activation: Activation) {
+        assert_eq!(gate_up.cols, 2 * out.cols);
+        for row in 0..self.rows.len() {
+            let (gates, ups) = gate_up.row(row).split_at(out.cols);
+            for ((o, &gate), up) in out.row_mut(row).iter_mut().zip(gates).zip(ups) {
+                *o = up
+                    * match activation {
+                        Activation::SquaredRelu => gate.max(0.0) * gate.max(0.0),
+                        Activation::Silu => gate / (1.0 + (-gate).exp()),
+                    };
+            }
+        }
+    }
+
+    fn norm_selected(&mut self, out: &mut Tensor, x: &Tensor, gain: &Tensor, epsilon: f32) {
+        for (packed, row) in self.selected().enumerate() {
+            out.row_mut(packed).copy_from_slice(&rms_norm(x.row(row), gain.row(0), epsilon));
+        }
+    }
+
+    fn logits(&mut self, out: &mut Tensor, head: &Matrix, x: &Tensor) {
+        assert_eq!((out.cols, head.cols), (head.rows.len(), x.cols));
+        for packed in 0..self.selected().count() {
+            for (place, weights) in head.rows.iter().enumerate() {
+                let dot: f64 = match weights {
+                    MatrixRow::Dense(w) => {
+                        w.iter().zip(x.row(packed)).map(|(&w, &v)| f64::from(w) * f64::from(v)).sum()
+                    }
+                    MatrixRow::Ternary { .. } => panic!("the head is dense"),
+                };
+                out.row_mut(packed)[place] = dot as f32;
+            }
+        }
+    }
+
+    fn argmax(&mut self, tokens: &mut Vec<u32>, logits: &Tensor) {
+        let selected = self.selected().count();
+        for (token, row) in tokens.iter_mut().zip(logits.values.chunks_exact(logits.cols)).take(selected) {
+            *token = (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best }) as u32;
+        }
+    }
+
+    fn end(&mut self) {}
+
+    fn write_tokens(&mut self, tokens: &mut Vec<u32>, ids: &[u32]) {
+        tokens[..ids.len()].copy_from_slice(ids);
+    }
+
+    fn read_tokens(&mut self, tokens: &Vec<u32>, ids: &mut [u32]) -> Result<()> {
+        ids.copy_from_slice(&tokens[..ids.len()]);
+        Ok(())
+    }
+
+    fn read_tensor(&mut self, tensor: &Tensor, values: &mut [f32]) -> Result<()> {
+        values.copy_from_slice(&tensor.values[..values.len()]);
+        Ok(())
+    }
+
+    fn write_tensor(&mut self, tensor: &mut Tensor, values: &[f32]) {
+        tensor.values[..values.len()].copy_from_slice(values);
+    }
+
+    fn read_quantized(&mut self, q: &Quantized, values: &mut [i8], scales: &mut [f32]) -> Result<()> {
+        values.copy_from_slice(&q.values[..values.len()]);
+        scales.copy_from_slice(&q.scales[..scales.len()]);
+        Ok(())
+    }
+
+    fn write_quantized(&mut self, q: &mut Quantized, values: &[i8], scales: &[f32]) {
+        q.values[..values.len()].copy_from_slice(values);
+        q.scales[..scales.len()].copy_from_slice(scales);
+    }
+}
+
+fn ternary_row(ternary: &Ternary, row: usize) -> MatrixRow {
+    MatrixRow::Ternary {
+        trits: ternary.row_trits(row).collect(),
+        scales: (0..ternary.cols()).map(|col| ternary.scale(row, col)).collect(),
+    }
+}
+
+fn dense_row(dense: &Dense, row: usize) -> MatrixRow {
+    let mut values = vec![0.0; dense.cols()];
+    dense.row_to_f32(row, &mut values);
+    MatrixRow::Dense(values)
+}
