@@ -1,5 +1,208 @@
 //! The GGUF container (versions 2 and 3): typed key/value metadata and a directory of tensors over a mapped file.
+//! Nothing in the file is believed: each count, length and offset is compared with the bytes that are really there
+//! before it is used, so that a hostile file costs an error text and not memory.
+//!
+//! ```text
+//! "GGUF" | version u32 | tensors i64 | pairs i64 | pairs … | directory … | padding | tensor data …
+//! ```
+//!
+//! Source: the GGUF specification, ggml `docs/gguf.md`. All numbers are little-endian.
 
+mod directory;
+mod foreign;
 mod metadata;
+mod pairs;
+mod reader;
 
+use std::fmt;
+use std::fs::File;
+use std::path::Path;
+
+use bytes::Bytes;
+use memmap2::Mmap;
+
+use crate::error::{Error, Result};
+
+pub use directory::TensorInfo;
 pub use metadata::{Array, Metadata, Value};
+
+/// Where the data section and each tensor start, in bytes, unless `general.alignment` says otherwise.
+const DEFAULT_ALIGNMENT: usize = 32;
+
+/// The largest accepted `general.alignment`, in bytes. Files use 32, at most a page.
+const MAX_ALIGNMENT: usize = 1 << 20;
+
+/// A parsed GGUF file: metadata and tensor directory in memory, tensor data where it lies in the file.
+///
+/// Parsing allocates for the bytes that are there, plus at most 16 MiB for 65,536 keys and 65,536 tensors (the
+/// accepted maximum; entries in memory are larger than the shortest entries of a file).
+#[derive(Clone)]
+pub struct Gguf {
+    bytes: Bytes, // the whole file
+    version: u32, // 2 or 3
+    alignment: usize,
+    metadata: Metadata,
+    tensors: Vec<TensorInfo>, // the file's directory order
+    by_name: Vec<u32>,        // indices into `tensors`, sorted by name
+}
+
+impl Gguf {
+    /// Maps a file and parses it; tensor data is read only when it is used.
+    ///
+    /// The file must not be changed or truncated while it is open, also not by another process: the map would change
+    /// under our hands, and touching a page past the new end kills the process. Replace model files by renaming.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no such file or it is a directory or a device, otherwise as [`Gguf::parse`].
+    pub fn open(path: &Path) -> Result<Gguf> {
+        let bytes = map(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        Gguf::parse(bytes).map_err(|error| within(path.display(), error))
+    }
+
+    /// Parses a whole file that is already in memory (or mapped). Bytes after the last tensor are allowed.
+    ///
+    /// # Errors
+    /// * [`Error::Malformed`] if the bytes break the rules of GGUF; the text names the key or tensor and its byte.
+    /// * [`Error::Unsupported`] for version 1, big-endian files, parts of a split model, arrays of arrays, more than
+    ///   65,536 keys or tensors, and for files of another well-known format.
+    /// * [`Error::Model`] if `general.alignment` or a `split.*` key has the wrong type.
+    pub fn parse(bytes: Bytes) -> Result<Gguf> {
+        if let Some(error) = foreign::recognise(&bytes) {
+            return Err(error);
+        }
+        let mut reader = reader::Reader::new(&bytes);
+        reader.take(4, "magic")?;
+        let version = checked_version(reader.u32("version")?)?;
+        let tensor_count = reader.count("number of tensors")?;
+        let pair_count = reader.count("number of keys")?;
+
+        let metadata = pairs::parse(&mut reader, pair_count, &bytes)?;
+        refuse_split(&metadata)?;
+        let alignment = alignment(&metadata)?;
+        let tensors = directory::parse(&mut reader, tensor_count, alignment)?;
+        let by_name = directory::index_by_name(&tensors)?;
+        Ok(Gguf { bytes, version, alignment, metadata, tensors, by_name })
+    }
+
+    /// The version of the container, 2 or 3; their layouts are equal.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Tensor offsets are multiples of this many bytes (counted from the data section, which is aligned too).
+    pub fn alignment(&self) -> usize {
+        self.alignment
+    }
+
+    /// The key/value pairs.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// All tensors in the order of the file's directory, which need not be the order of their data.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// The tensor of that name.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        let found = self.by_name.binary_search_by(|&i| self.tensors[i as usize].name.as_str().cmp(name)).ok()?;
+        Some(&self.tensors[self.by_name[found] as usize])
+    }
+
+    /// The bytes of a tensor's whole span: its encoded weights and what follows until the next tensor. A window of
+    /// the file, not a copy; it keeps the file mapped. Its address has no promised alignment.
+    ///
+    /// # Panics
+    /// If `info` is from a longer file and does not lie within this one.
+    pub fn data(&self, info: &TensorInfo) -> Bytes {
+        self.bytes.slice(info.offset..info.offset + info.span)
+    }
+}
+
+impl fmt::Debug for Gguf {
+    /// Without the bytes: a model file is gigabytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gguf")
+            .field("version", &self.version)
+            .field("alignment", &self.alignment)
+            .field("metadata", &self.metadata)
+            .field("tensors", &self.tensors)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Maps a regular file. Asks what the path is before opening it, because opening a pipe would wait for its writer.
+fn map(path: &Path) -> std::io::Result<Bytes> {
+    let kind = std::fs::metadata(path)?;
+    if kind.is_dir() {
+        return Err(std::io::ErrorKind::IsADirectory.into());
+    }
+    if !kind.is_file() {
+        return Err(std::io::Error::other("not a regular file"));
+    }
+    let file = File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(Bytes::new()); // an empty range cannot be mapped everywhere
+    }
+    // SAFETY: the map is read-only, and it is unmapped only when the last `Bytes` that borrows from it is dropped. That
+    // nobody changes the file meanwhile cannot be checked here; the documentation of `open` demands it of the caller.
+    let map = unsafe { Mmap::map(&file)? };
+    Ok(Bytes::from_owner(map))
+}
+
+fn checked_version(version: u32) -> Result<u32> {
+    match version {
+        2 | 3 => Ok(version),
+        1 => Err(Error::Unsupported(
+            "GGUF version 1 (of August 2023, with 32-bit lengths): convert the model again, versions 2 and 3 are read"
+                .into(),
+        )),
+        0 => Err(Error::Malformed("the GGUF version at byte 4 is 0".into())),
+        _ if version & 0xffff == 0 => Err(Error::Unsupported(format!(
+            "a big-endian GGUF file (version {}): get the little-endian file of this model",
+            version.swap_bytes()
+        ))),
+        _ => Err(Error::Unsupported(format!("GGUF version {version}: versions 2 and 3 are read"))),
+    }
+}
+
+/// A part of a split model has all keys but not all tensors (or the reverse); the parts must be merged first.
+fn refuse_split(metadata: &Metadata) -> Result<()> {
+    let Some(count) = metadata.unsigned("split.count")?.filter(|&count| count > 1) else { return Ok(()) };
+    let which = match metadata.unsigned("split.no")? {
+        Some(number) => format!("file {} of {count}", number.saturating_add(1)),
+        None => format!("one of {count} files"),
+    };
+    Err(Error::Unsupported(format!(
+        "this is {which} of a split model: merge them with `llama-gguf-split --merge FIRST-FILE MERGED-FILE` and open \
+         the merged file"
+    )))
+}
+
+fn alignment(metadata: &Metadata) -> Result<usize> {
+    let Some(bytes) = metadata.unsigned("general.alignment")? else { return Ok(DEFAULT_ALIGNMENT) };
+    match usize::try_from(bytes) {
+        Ok(alignment) if alignment.is_power_of_two() && alignment <= MAX_ALIGNMENT => Ok(alignment),
+        _ => Err(Error::Malformed(format!(
+            "\"general.alignment\" is {bytes}, but must be a power of two and at most {MAX_ALIGNMENT} bytes"
+        ))),
+    }
+}
+
+/// Puts the place in front of an error's text: the file, the key, the tensor.
+fn within(place: impl fmt::Display, error: Error) -> Error {
+    match error {
+        Error::Malformed(text) => Error::Malformed(format!("{place}: {text}")),
+        Error::Unsupported(text) => Error::Unsupported(format!("{place}: {text}")),
+        Error::Model(text) => Error::Model(format!("{place}: {text}")),
+        other => other,
+    }
+}
+
+/// A name from the file for an error text: escaped, and cut where a hostile file would fill the screen.
+fn quoted(text: &str) -> String {
+    const SHOWN_CHARACTERS: usize = 80;
+    let cut: String = text.chars().take(SHOWN_CHARACTERS).collect();
+    if cut.len() < text.len() { format!("{cut:?}…") } else { format!("{cut:?}") }
+}

@@ -1,10 +1,11 @@
 //! Key/value pairs of a GGUF file. Strings and arrays stay where they are in the map and are decoded when asked for,
 //! so that a lying count cannot make us allocate.
 
-use std::borrow::Cow;
+use std::fmt;
 
 use bytes::Bytes;
 
+use super::quoted;
 use crate::error::{Error, Result};
 
 /// The metadata of a file, in the file's order, keys unique.
@@ -30,8 +31,15 @@ pub enum Value {
     Array(Array),
 }
 
+/// The type ids that need more than [`element_width`] to read.
+pub(super) const F32: u32 = 6;
+pub(super) const BOOL: u32 = 7;
+pub(super) const STRING: u32 = 8;
+pub(super) const ARRAY: u32 = 9;
+pub(super) const F64: u32 = 12;
+
 /// An array whose elements were checked against the file when it was parsed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Array {
     element_type: u32, // 0..=12 without 9
     count: usize,
@@ -141,7 +149,7 @@ impl Array {
 
     /// The strings, if it is an array of strings.
     pub fn strings(&self) -> Option<impl Iterator<Item = &str>> {
-        (self.element_type == 8).then(|| {
+        (self.element_type == STRING).then(|| {
             let mut rest: &[u8] = &self.bytes;
             std::iter::from_fn(move || {
                 let (length, tail) = rest.split_first_chunk::<8>()?;
@@ -166,7 +174,7 @@ impl Array {
 
     /// The elements as i64, if it is an array of integers of any width or of booleans.
     pub fn integers(&self) -> Option<impl Iterator<Item = i64> + '_> {
-        let width = element_width(self.element_type).filter(|_| !matches!(self.element_type, 6 | 12))?;
+        let width = element_width(self.element_type).filter(|_| !matches!(self.element_type, F32 | F64))?;
         Some(self.bytes.chunks_exact(width).map(|element| match scalar(self.element_type, element) {
             Value::Unsigned(n) => i64::try_from(n).unwrap_or(i64::MAX),
             Value::Signed(n) => n,
@@ -203,9 +211,9 @@ pub(super) fn scalar(type_id: u32, bytes: &[u8]) -> Value {
         3 => Value::Signed(i64::from(n as i16)),
         5 => Value::Signed(i64::from(n as i32)),
         11 => Value::Signed(n as i64),
-        6 => Value::Float(f64::from(f32::from_bits(n as u32))),
-        12 => Value::Float(f64::from_bits(n)),
-        7 => Value::Bool(n != 0),
+        F32 => Value::Float(f64::from(f32::from_bits(n as u32))),
+        F64 => Value::Float(f64::from_bits(n)),
+        BOOL => Value::Bool(n != 0),
         _ => unreachable!("the caller knows the width, so the type is a scalar"),
     }
 }
@@ -217,30 +225,37 @@ pub(super) fn type_name(type_id: u32) -> &'static str {
     NAMES.get(type_id as usize).copied().unwrap_or("unknown")
 }
 
-impl std::fmt::Display for Value {
+impl fmt::Display for Value {
     /// Short: long strings are cut, of arrays only the first elements are shown.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const SHOWN_CHARACTERS: usize = 80;
-        const SHOWN_ELEMENTS: usize = 4;
-        let short = |text: &str| -> Cow<'static, str> {
-            let cut: String = text.chars().take(SHOWN_CHARACTERS).collect();
-            if cut.len() < text.len() { format!("{cut:?}…").into() } else { format!("{cut:?}").into() }
-        };
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Value::Unsigned(n) => write!(f, "{n}"),
             Value::Signed(n) => write!(f, "{n}"),
             Value::Float(x) => write!(f, "{x}"),
             Value::Bool(b) => write!(f, "{b}"),
-            Value::String(text) => write!(f, "{}", short(text)),
-            Value::Array(array) => {
-                let first: Vec<String> = match (array.strings(), array.floats()) {
-                    (Some(strings), _) => strings.take(SHOWN_ELEMENTS).map(|s| short(s).into_owned()).collect(),
-                    (None, Some(numbers)) => numbers.take(SHOWN_ELEMENTS).map(|x| x.to_string()).collect(),
-                    (None, None) => Vec::new(),
-                };
-                let more = if array.len() > first.len() { ", …" } else { "" };
-                write!(f, "[{} × {}: {}{more}]", array.len(), array.element_type_name(), first.join(", "))
-            }
+            Value::String(text) => f.write_str(&quoted(text)),
+            Value::Array(array) => write!(f, "{array}"),
         }
+    }
+}
+
+impl fmt::Display for Array {
+    /// Short: the number of elements and the first few.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN_ELEMENTS: usize = 4;
+        let first: Vec<String> = match (self.strings(), self.floats()) {
+            (Some(strings), _) => strings.take(SHOWN_ELEMENTS).map(quoted).collect(),
+            (None, Some(numbers)) => numbers.take(SHOWN_ELEMENTS).map(|x| x.to_string()).collect(),
+            (None, None) => unreachable!("the parser refuses elements that are neither strings nor numbers"),
+        };
+        let more = if self.len() > first.len() { ", …" } else { "" };
+        write!(f, "[{} × {}: {}{more}]", self.len(), self.element_type_name(), first.join(", "))
+    }
+}
+
+impl fmt::Debug for Array {
+    /// As Display: a vocabulary is megabytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
