@@ -172,6 +172,43 @@ pub fn set_code(row: &mut [u8], col: usize, code: u8) {
     *byte = *byte & !(3 << shift(within)) | code << shift(within);
 }
 
+/// Packs the codes of one row, one a byte and each at most 3, and pads the last block.
+///
+/// # Panics
+/// If `row` does not have `padded(codes.len()) / 4` bytes.
+pub fn pack_codes(codes: &[u8], row: &mut [u8]) {
+    assert_eq!(row.len(), padded(codes.len()) / 4, "whole blocks");
+    let (blocks, rest) = codes.as_chunks::<BLOCK>();
+    let (packed, _) = row.as_chunks_mut::<BLOCK_BYTES>();
+    for (codes, out) in blocks.iter().zip(&mut *packed) {
+        pack_block(codes, out);
+    }
+    if let Some(out) = packed.get_mut(blocks.len()) {
+        let mut last = [1; BLOCK];
+        last[..rest.len()].copy_from_slice(rest);
+        pack_block(&last, out);
+    }
+}
+
+/// The inverse of [`pack_codes`], without the padding.
+///
+/// # Panics
+/// If `row` does not have `padded(codes.len()) / 4` bytes.
+pub fn unpack_codes(row: &[u8], codes: &mut [u8]) {
+    assert_eq!(row.len(), padded(codes.len()) / 4, "whole blocks");
+    for (packed, codes) in row.as_chunks::<BLOCK_BYTES>().0.iter().zip(codes.chunks_mut(BLOCK)) {
+        let quarters = [6, 4, 2, 0].map(|shift| packed.map(|byte| byte >> shift & 3));
+        codes.copy_from_slice(&quarters.as_flattened()[..codes.len()]);
+    }
+}
+
+/// A plain loop over bytes, which the compiler vectorises.
+fn pack_block(codes: &[u8; BLOCK], out: &mut [u8; BLOCK_BYTES]) {
+    for (b, out) in out.iter_mut().enumerate() {
+        *out = codes[b] << 6 | codes[b + 32] << 4 | codes[b + 64] << 2 | codes[b + 96];
+    }
+}
+
 /// The lowest bit of a column's field in its byte: 6, 4, 2, 0 for each quarter of the block.
 fn shift(within: usize) -> usize {
     6 - 2 * (within / 32)

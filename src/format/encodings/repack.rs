@@ -1,0 +1,152 @@
+//! What the decoders share: room for decoded rows, a loop over rows on all cores, the form of the scales, and the frame
+//! of ggml's two ternary block formats.
+
+use std::thread;
+
+use half::f16;
+
+use super::Encoding;
+use crate::error::{Error, Result};
+use crate::format::ternary::{self, Scales, Ternary, ZERO_BYTE};
+
+/// Output below this many bytes is written by the calling thread: starting threads would cost as much as the work.
+const PARALLEL_BYTES: usize = 1 << 20;
+
+/// `rows * row_bytes` bytes, all of them four zero trits.
+///
+/// A short row is padded to 128 columns, so that a hostile file can ask for a hundred times its own size: memory that
+/// cannot be had is an error here, not an abort.
+pub(super) fn room(name: &str, rows: usize, row_bytes: usize) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let size = rows.checked_mul(row_bytes).filter(|&size| bytes.try_reserve_exact(size).is_ok());
+    let size = size.ok_or_else(|| Error::Malformed(format!("{name}: no memory for {rows} x {row_bytes} bytes")))?;
+    bytes.resize(size, ZERO_BYTE);
+    Ok(bytes)
+}
+
+/// Calls `work(row, out)` for each row of `bytes` (`[rows, row_bytes]`), on all cores if there is much to do, and
+/// returns what the calls returned, in order, or the error of the lowest failing row.
+pub(super) fn each_row<T: Send, E: Send>(
+    bytes: &mut [u8],
+    row_bytes: usize,
+    work: impl Fn(usize, &mut [u8]) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    let run = |first: usize, rows: &mut [u8]| -> Result<Vec<T>, E> {
+        rows.chunks_exact_mut(row_bytes).enumerate().map(|(i, out)| work(first + i, out)).collect()
+    };
+    if bytes.len() < PARALLEL_BYTES {
+        return run(0, bytes);
+    }
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let share = (bytes.len() / row_bytes).div_ceil(threads); // rows a thread
+    thread::scope(|scope| {
+        let run = &run;
+        let parts = bytes.chunks_mut(share * row_bytes).enumerate();
+        let workers: Vec<_> = parts.map(|(i, part)| scope.spawn(move || run(i * share, part))).collect();
+        let mut results = Vec::new();
+        for worker in workers {
+            results.extend(worker.join().expect("decoding a row does not panic")?);
+        }
+        Ok(results)
+    })
+}
+
+/// The simplest form of `values`, one for each group of `columns` columns of a row: one for the tensor if all have the
+/// same bits, else one a row if they agree along each row, else as they are. A group for which `matters` is false holds
+/// zeros only: its scale multiplies nothing and often is 0, so it need not agree.
+pub(super) fn collapse(rows: usize, columns: usize, values: Vec<f32>, matters: impl Fn(usize) -> bool) -> Scales {
+    let common = |first: usize, end: usize| {
+        let chosen = values[(first..end).find(|&g| matters(g)).unwrap_or(first)];
+        let agrees = |g: usize| values[g].to_bits() == chosen.to_bits() || !matters(g);
+        (first..end).all(agrees).then_some(chosen)
+    };
+    if let Some(scale) = common(0, values.len()) {
+        return Scales::Tensor(scale);
+    }
+    let per_row = values.len() / rows;
+    let by_row: Option<Vec<f32>> = (0..rows).map(|row| common(row * per_row, (row + 1) * per_row)).collect();
+    match by_row {
+        Some(values) => Scales::Rows(values),
+        None => Scales::Groups { columns, values },
+    }
+}
+
+/// Whether one of the 2-bit fields in `bytes` is 3, which is no trit.
+pub(super) fn has_code_3(bytes: &[u8]) -> bool {
+    bytes.iter().fold(0, |seen, b| seen | b & b >> 1) & 0b01_01_01_01 != 0
+}
+
+/// The error for a code 3 in `row`.
+pub(super) fn code_3(encoding: Encoding, row: usize) -> Error {
+    Error::Malformed(format!("{encoding}: row {row} holds the code 3, which is no trit"))
+}
+
+/// Columns in one block of TQ1_0 and TQ2_0.
+pub(super) const TQ_COLUMNS: usize = 256;
+/// Bytes that one such block has in the canonical packing.
+pub(super) const TQ_PACKED: usize = TQ_COLUMNS / 4;
+
+/// Decodes a tensor of blocks of 256 trits in `BYTES` bytes, the last two of them an f16 scale. `decode_block` writes
+/// the trits of a block in the canonical packing.
+pub(super) fn decode_tq<const BYTES: usize>(
+    encoding: Encoding,
+    bytes: &[u8], // [rows, cols / 256, BYTES]
+    rows: usize,
+    cols: usize,
+    decode_block: impl Fn(&[u8; BYTES], &mut [u8; TQ_PACKED]) + Sync,
+) -> Result<Ternary> {
+    let (blocks, _) = bytes.as_chunks::<BYTES>();
+    let per_row = cols / TQ_COLUMNS;
+    let row_bytes = per_row * TQ_PACKED;
+    let mut codes = room(encoding.name(), rows, row_bytes)?;
+    each_row(&mut codes, row_bytes, |row, out| {
+        for (block, out) in blocks[row * per_row..].iter().zip(out.as_chunks_mut().0) {
+            decode_block(block, out);
+        }
+        if has_code_3(out) { Err(code_3(encoding, row)) } else { Ok(()) }
+    })?;
+    let scales: Vec<f32> = blocks.iter().map(|b| f16::from_le_bytes([b[BYTES - 2], b[BYTES - 1]]).to_f32()).collect();
+    // Checked here, because a scale that does not matter is dropped: not a number times zero is not zero.
+    if let Some(block) = scales.iter().position(|s| !s.is_finite()) {
+        return Err(Error::Malformed(format!("{encoding}: a scale in row {} is not finite", block / per_row)));
+    }
+    let (packed, _) = codes.as_chunks::<TQ_PACKED>();
+    let scales = collapse(rows, TQ_COLUMNS, scales, |block| packed[block] != [ZERO_BYTE; TQ_PACKED]);
+    Ternary::new(rows, cols, codes.into(), scales)
+}
+
+/// The inverse of [`decode_tq`]. `encode_block` gets 256 codes, one a byte, and writes all but the scale.
+pub(super) fn encode_tq<const BYTES: usize>(
+    encoding: Encoding,
+    weights: &Ternary,
+    encode_block: impl Fn(&[u8; TQ_COLUMNS], &mut [u8; BYTES]),
+) -> Result<Vec<u8>> {
+    let (rows, cols) = (weights.rows(), weights.cols());
+    let mut bytes = Vec::with_capacity(encoding.size(rows, cols).map_err(|e| Error::Input(e.to_string()))?);
+    let mut codes = vec![0; cols];
+    for row in 0..rows {
+        ternary::unpack_codes(&weights.codes()[row * weights.row_bytes()..][..weights.row_bytes()], &mut codes);
+        for (block, codes) in codes.as_chunks().0.iter().enumerate() {
+            let mut out = [0; BYTES];
+            encode_block(codes, &mut out);
+            let scale = tq_scale(encoding, weights, row, block * TQ_COLUMNS)?;
+            out[BYTES - 2..].copy_from_slice(&scale.to_le_bytes());
+            bytes.extend_from_slice(&out);
+        }
+    }
+    Ok(bytes)
+}
+
+/// The scale of the 256 columns from `col`, rounded to f16.
+fn tq_scale(encoding: Encoding, weights: &Ternary, row: usize, col: usize) -> Result<f16> {
+    let scale = weights.scale(row, col);
+    // Groups are multiples of 128 columns, so a block meets two at most.
+    if weights.scale(row, col + TQ_COLUMNS / 2).to_bits() != scale.to_bits() {
+        return Err(Error::Input(format!("{encoding} has one scale for 256 columns, but row {row} has one for 128")));
+    }
+    let rounded = f16::from_f32(scale);
+    if !rounded.is_finite() || (rounded.to_f32() == 0.0 && scale != 0.0) {
+        return Err(Error::Input(format!("the scale {scale} of row {row} is out of the f16 range of {encoding}")));
+    }
+    Ok(rounded)
+}

@@ -1,0 +1,65 @@
+//! TQ1_0 (ggml type 34): trits five in a byte, with an f16 scale for 256 columns of a row; 1.69 bits a weight.
+//!
+//! ```text
+//! A block is 54 bytes for 256 columns; code = trit + 1 is a digit in base 3. Digit n of
+//!
+//!   byte m of  0 … 32           column  32 n + m          (n = 0 … 4)
+//!   byte 32 + m, m = 0 … 15     column 160 + 16 n + m     (n = 0 … 4)
+//!   byte 48 + m, m = 0 … 3      column 240 +  4 n + m     (n = 0 … 3; digit 4 is 0)
+//!   bytes 52, 53                scale, f16
+//!
+//! Five digits, the first the most significant, make N = Σ digit(n) · 3^(4−n) < 243, stored as the fraction N / 243:
+//!
+//!   byte = ⌈256 N / 243⌉        digit(n) = ((byte · 3ⁿ mod 256) · 3) >> 8
+//! ```
+//!
+//! Source: `block_tq1_0` in ggml-common.h, `dequantize_row_tq1_0` in ggml-quants.c. Every byte decodes to five trits,
+//! so nothing in the codes can be malformed.
+
+use super::Encoding;
+use super::repack::{TQ_COLUMNS, decode_tq, encode_tq};
+use crate::error::Result;
+use crate::format::ternary::{self, Ternary};
+
+/// Bytes of one block.
+pub(super) const BYTES: usize = 54;
+
+/// The three parts of a block: (first byte, bytes, first column, digits in a byte).
+const PARTS: [(usize, usize, usize, usize); 3] = [(0, 32, 0, 5), (32, 16, 160, 5), (48, 4, 240, 4)];
+
+/// Decodes the bytes of a tensor (exactly its size).
+pub(super) fn decode(bytes: &[u8], rows: usize, cols: usize) -> Result<Ternary> {
+    decode_tq::<BYTES>(Encoding::Tq1_0, bytes, rows, cols, |block, out| {
+        let mut codes = [0; TQ_COLUMNS];
+        for (byte, bytes, column, digits) in PARTS {
+            let mut fractions = [0; 32];
+            let fractions = &mut fractions[..bytes];
+            fractions.copy_from_slice(&block[byte..byte + bytes]);
+            // The next digit is the integer part of the fraction times 3; what is left holds the digits after it.
+            for codes in codes[column..column + digits * bytes].chunks_exact_mut(bytes) {
+                for (code, fraction) in codes.iter_mut().zip(&mut *fractions) {
+                    *code = ((u16::from(*fraction) * 3) >> 8) as u8;
+                    *fraction = fraction.wrapping_mul(3);
+                }
+            }
+        }
+        ternary::pack_codes(&codes, out);
+    })
+}
+
+/// Encodes ternary weights; scales are rounded to f16.
+///
+/// # Errors
+/// [`Error::Input`](crate::Error::Input) if `cols` is no multiple of 256, a block of 256 columns has two scales, or a
+/// scale is out of the range of f16.
+pub fn encode(weights: &Ternary) -> Result<Vec<u8>> {
+    encode_tq::<BYTES>(Encoding::Tq1_0, weights, |codes, out| {
+        for (byte, bytes, column, digits) in PARTS {
+            for m in 0..bytes {
+                let digit = |n: usize| if n < digits { u32::from(codes[column + n * bytes + m]) } else { 0 };
+                let number = (0..5).fold(0, |number, n| number * 3 + digit(n));
+                out[byte + m] = (number * 256).div_ceil(243) as u8;
+            }
+        }
+    })
+}
