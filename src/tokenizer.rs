@@ -1,0 +1,217 @@
+//! Text to token ids and back, from the tokenizer that a GGUF file carries. Two kinds of vocabulary are known:
+//! byte-level BPE, which all recent families use, and SentencePiece's. Ids stand for bytes rather than text, because a
+//! character may span several tokens; [`TextStream`] puts characters together as tokens arrive.
+
+use crate::decision::Decision;
+use crate::error::{Error, Result};
+use crate::format::gguf::Metadata;
+
+mod byte_level;
+mod rules;
+mod sentencepiece;
+mod special;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod vocabulary;
+
+use byte_level::ByteLevel;
+use sentencepiece::SentencePiece;
+use special::{Fragment, SpecialTokens};
+pub use stream::TextStream;
+use vocabulary::{Kind, Vocabulary};
+
+/// A model's tokenizer.
+#[derive(Debug)]
+pub struct Tokenizer {
+    vocabulary: Vocabulary,
+    bytes: Vec<Box<[u8]>>, // by id; empty for tokens that are not text
+    special: SpecialTokens,
+    algorithm: Algorithm,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    adds_bos: bool,
+    ends: Vec<u32>, // sorted
+}
+
+#[derive(Debug)]
+enum Algorithm {
+    ByteLevel(Box<ByteLevel>),
+    SentencePiece(SentencePiece),
+}
+
+impl Tokenizer {
+    /// Builds the tokenizer from the `tokenizer.ggml.*` keys of a GGUF file. Returns with it what was decided where the
+    /// file left a choice; decisions that a sound file would not have needed are also logged as warnings.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the kind of vocabulary or the pre-tokenizer is unknown; [`Error::Model`] if keys are
+    /// missing or do not fit together.
+    pub fn from_gguf(metadata: &Metadata) -> Result<(Self, Vec<Decision>)> {
+        const MODEL: &str = "tokenizer.ggml.model";
+        let missing = || Error::Model(format!("the file has no tokenizer ({MODEL})"));
+        let mut decisions = Vec::new();
+        let is_byte_level = match metadata.string(MODEL)?.ok_or_else(missing)? {
+            "gpt2" => true,
+            "llama" => false,
+            other => {
+                return Err(Error::Unsupported(format!("the tokenizer {other:?} ({MODEL}); known are gpt2, llama")));
+            }
+        };
+        let mut vocabulary = Vocabulary::read(metadata, &mut decisions)?;
+        let ends = vocabulary.ends(metadata, &mut decisions)?;
+        let mut bos = vocabulary.id(metadata, "tokenizer.ggml.bos_token_id")?;
+        let mut eos = vocabulary.id(metadata, "tokenizer.ggml.eos_token_id")?;
+        let (algorithm, adds_bos_by_default) = if is_byte_level {
+            let (rule, decision) = rules::choose(metadata, vocabulary.len())?;
+            decisions.push(decision);
+            let byte_level = ByteLevel::new(metadata, &vocabulary, rule, &mut decisions)?;
+            (Algorithm::ByteLevel(Box::new(byte_level)), rule.adds_bos)
+        } else {
+            // Where the keys are missing, SentencePiece's own places for these tokens hold.
+            bos = bos.or_else(|| (vocabulary.text(1) == Some("<s>")).then_some(1));
+            eos = eos.or_else(|| (vocabulary.text(2) == Some("</s>")).then_some(2));
+            (Algorithm::SentencePiece(SentencePiece::new(metadata, &vocabulary, &mut decisions)?), true)
+        };
+        let adds_bos = decide_bos(metadata, bos, adds_bos_by_default, &mut decisions)?;
+        let spell = |text: &str| if is_byte_level { text.to_owned() } else { sentencepiece::spell(text) };
+        let bytes = vocabulary.iter().map(|(_, text, kind)| token_bytes(text, kind, is_byte_level)).collect();
+        let special = SpecialTokens::new(&vocabulary, spell);
+        Ok((Self { vocabulary, bytes, special, algorithm, bos, eos, adds_bos, ends }, decisions))
+    }
+
+    /// The ids of a text. Special tokens spelled in it are recognised, so it must be trusted: a template, or text whose
+    /// author may end turns. BOS is not added.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the vocabulary has no token for a part of the text; [`Error::Input`] if the text cannot be
+    /// cut into words (a run of about a million spaces).
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_fragments(text, true)
+    }
+
+    /// The ids of a text that is only text: control tokens spelled in it do not come out as such. User-defined tokens,
+    /// which carry text rather than command, are still recognised.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_fragments(text, false)
+    }
+
+    /// The ids of a whole prompt: as [`encode`](Self::encode), after BOS if the model wants one and the text does not
+    /// begin with it already.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids = self.encode(text)?;
+        if let Some(bos) = self.bos.filter(|bos| self.adds_bos && ids.first() != Some(bos)) {
+            ids.insert(0, bos);
+        }
+        Ok(ids)
+    }
+
+    /// The text of ids, as the inverse of [`encode`](Self::encode): control and unknown tokens and ids out of range are
+    /// left out, invalid UTF-8 becomes U+FFFD, and the space that SentencePiece puts before a text is removed. For text
+    /// that continues another, feed [`token_bytes`](Self::token_bytes) to a [`TextStream`].
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.token_bytes(id)).copied().collect();
+        let added_space = matches!(&self.algorithm, Algorithm::SentencePiece(pieces) if pieces.adds_space());
+        let text = bytes.strip_prefix(b" ").filter(|_| added_space).unwrap_or(&bytes);
+        String::from_utf8_lossy(text).into_owned()
+    }
+
+    /// The bytes that a token stands for: none for control and unknown tokens and ids out of
+    /// range.
+    pub fn token_bytes(&self, id: u32) -> &[u8] {
+        self.bytes.get(id as usize).map_or(&[], |bytes| bytes)
+    }
+
+    /// A token as the vocabulary spells it.
+    pub fn token_text(&self, id: u32) -> Option<&str> {
+        self.vocabulary.text(id)
+    }
+
+    /// The number of tokens.
+    pub fn vocabulary_size(&self) -> usize {
+        self.vocabulary.len()
+    }
+
+    /// The token that begins a text.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The token that ends a text. Generation stops at any of [`end_of_generation`](Self::end_of_generation).
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// Whether [`encode_prompt`](Self::encode_prompt) puts BOS first.
+    pub fn adds_bos(&self) -> bool {
+        self.adds_bos
+    }
+
+    /// Whether the token ends a turn or a text.
+    pub fn is_end_of_generation(&self, id: u32) -> bool {
+        self.ends.binary_search(&id).is_ok()
+    }
+
+    /// The tokens that end a turn or a text, sorted: those that the file's keys name, and those that are spelled like
+    /// the end tokens of known families.
+    pub fn end_of_generation(&self) -> &[u32] {
+        &self.ends
+    }
+
+    fn encode_fragments(&self, text: &str, with_control: bool) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
+        let mut at_start = true;
+        for fragment in self.special.split(text, with_control) {
+            match fragment {
+                Fragment::Text(text) => self.encode_text(text, at_start, &mut ids)?,
+                // User-defined tokens are words of the text, so a space put before the text stands before them too.
+                Fragment::UserDefined(id) => {
+                    self.encode_text("", at_start, &mut ids)?;
+                    ids.push(id);
+                }
+                Fragment::Control(id) => ids.push(id),
+            }
+            at_start = matches!(fragment, Fragment::Control(_));
+        }
+        Ok(ids)
+    }
+
+    fn encode_text(&self, text: &str, at_start: bool, ids: &mut Vec<u32>) -> Result<()> {
+        match &self.algorithm {
+            Algorithm::ByteLevel(words) => words.encode(text, ids, |id| self.token_bytes(id).len()),
+            Algorithm::SentencePiece(pieces) => pieces.encode(text, at_start, ids),
+        }
+    }
+}
+
+fn token_bytes(text: &str, kind: Kind, is_byte_level: bool) -> Box<[u8]> {
+    let bytes = match kind {
+        Kind::Control | Kind::Unknown => Vec::new(),
+        // Files spell the tokens that were added to a byte-level vocabulary as plain text.
+        Kind::UserDefined if is_byte_level => text.as_bytes().to_vec(),
+        Kind::Normal | Kind::Unused | Kind::Byte if is_byte_level => byte_level::bytes(text),
+        Kind::Byte => vocabulary::byte_spelled(text).into_iter().collect(),
+        Kind::Normal | Kind::Unused | Kind::UserDefined => sentencepiece::spell(text).into_bytes(),
+    };
+    bytes.into_boxed_slice()
+}
+
+fn decide_bos(metadata: &Metadata, bos: Option<u32>, default: bool, decisions: &mut Vec<Decision>) -> Result<bool> {
+    const KEY: &str = "tokenizer.ggml.add_bos_token";
+    let declared = metadata.boolean(KEY)?;
+    let wanted = declared.unwrap_or(default);
+    let source = if declared.is_some() { format!("{KEY} says so") } else { "usual for this tokenizer".to_owned() };
+    let decision = match (wanted, bos) {
+        (true, Some(id)) => Decision::new("BOS", format!("token {id} begins a prompt"), source),
+        (true, None) => Decision::new("BOS", "not added", "the file names no BOS token").warned(),
+        (false, _) => Decision::new("BOS", "not added", source),
+    };
+    decisions.push(decision);
+    Ok(wanted && bos.is_some())
+}

@@ -1,0 +1,109 @@
+//! How byte-level vocabularies cut text into words before merging. `tokenizer.ggml.pre` names the rule; a wrong rule
+//! gives fluent text from wrong tokens, so an unknown name is an error, and a missing one is inferred only from facts
+//! that fit a single family.
+
+use crate::decision::Decision;
+use crate::error::{Error, Result};
+use crate::format::gguf::Metadata;
+
+/// One way to cut text into words, as the models' authors published it.
+#[derive(Debug)]
+pub(super) struct Rule {
+    names: &'static [&'static str], // values of `tokenizer.ggml.pre`
+    /// Each match is a word. Every character is part of some match: the last alternatives take any white space.
+    pub(super) words: &'static str,
+    /// A word that is a token is that token, whatever the merges would make of it.
+    pub(super) ignores_merges: bool,
+    /// The text is brought to normalisation form C before it is cut.
+    pub(super) composes: bool,
+    /// Whether BOS is added where the file does not say.
+    pub(super) adds_bos: bool,
+}
+
+const LLAMA3: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|",
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+);
+const QWEN2: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|",
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+);
+const QWEN35: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|",
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+);
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+
+// Only Qwen's and GPT-NeoX's own tokenizers compose; the others share their words, but leave the text as it is.
+static RULES: [Rule; 6] = [
+    Rule {
+        names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "falcon_e"],
+        words: LLAMA3,
+        ignores_merges: true,
+        composes: false,
+        adds_bos: true,
+    },
+    Rule { names: &["qwen2"], words: QWEN2, ignores_merges: false, composes: true, adds_bos: false },
+    Rule { names: &["stablelm2", "hunyuan"], words: QWEN2, ignores_merges: false, composes: false, adds_bos: false },
+    Rule { names: &["qwen35"], words: QWEN35, ignores_merges: false, composes: true, adds_bos: false },
+    Rule { names: &["gpt-2"], words: GPT2, ignores_merges: false, composes: false, adds_bos: false },
+    Rule { names: &["olmo"], words: GPT2, ignores_merges: false, composes: true, adds_bos: false },
+];
+
+/// The rule that the file names, or the one that must be meant where it names none.
+///
+/// # Errors
+/// [`Error::Unsupported`] if the name is unknown, or there is none and nothing tells the family.
+pub(super) fn choose(metadata: &Metadata, vocabulary_size: usize) -> Result<(&'static Rule, Decision)> {
+    const KEY: &str = "tokenizer.ggml.pre";
+    let declared = metadata.string(KEY)?;
+    match declared {
+        // Converters write "default" when they do not know the tokenizer either.
+        Some(name) if name != "default" => match named(name) {
+            Some(rule) => Ok((rule, Decision::new("pre-tokenizer", name, format!("{KEY} says so")))),
+            None => Err(Error::Unsupported(format!("the pre-tokenizer {name:?} ({KEY}); known are {}", known()))),
+        },
+        _ => match infer(metadata, vocabulary_size)? {
+            Some((name, evidence)) => {
+                let rule = named(name).expect("inferred names are in the table");
+                let state = if declared.is_some() { "\"default\"" } else { "missing" };
+                let reason = format!("{KEY} is {state}, but {evidence}");
+                Ok((rule, Decision::new("pre-tokenizer", name, reason).warned()))
+            }
+            None => Err(Error::Unsupported(format!(
+                "{KEY} is missing or \"default\", and {vocabulary_size} tokens are of no known family; the file's \
+                 maker must set it to one of {}",
+                known()
+            ))),
+        },
+    }
+}
+
+fn named(name: &str) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| rule.names.contains(&name))
+}
+
+fn known() -> String {
+    RULES.iter().flat_map(|rule| rule.names).copied().collect::<Vec<_>>().join(", ")
+}
+
+/// A rule's name and the evidence for it. Sizes go first: they tell more than the architecture, which a BitNet model on
+/// another family's vocabulary shares.
+fn infer(metadata: &Metadata, vocabulary_size: usize) -> Result<Option<(&'static str, String)>> {
+    let architecture = metadata.string("general.architecture")?.unwrap_or_default();
+    let name = metadata.string("general.name")?.unwrap_or_default();
+    let is_falcon_e = name.to_lowercase().replace([' ', '_'], "-").contains("falcon-e");
+    let bos = metadata.unsigned("tokenizer.ggml.bos_token_id")?;
+    Ok(match vocabulary_size {
+        128_256 if bos == Some(128_000) => {
+            Some(("llama-bpe", "128256 tokens with BOS 128000 are the vocabulary of Llama 3".to_owned()))
+        }
+        248_320 => Some(("qwen35", "248320 tokens are the vocabulary of Qwen3.5".to_owned())),
+        151_669..=151_936 => Some(("qwen2", format!("{vocabulary_size} tokens are the vocabulary of Qwen2 and Qwen3"))),
+        32_768 if is_falcon_e => Some(("llama-bpe", format!("{name:?} with 32768 tokens is a Falcon-E"))),
+        _ if architecture.starts_with("bitnet") => {
+            Some(("llama-bpe", format!("published models of the architecture {architecture:?} are cut so")))
+        }
+        _ => None,
+    })
+}

@@ -1,0 +1,181 @@
+//! What differs between families: the rule that cuts words, special tokens, SentencePiece.
+
+use super::*;
+
+#[test]
+fn each_rule_gives_the_ids_of_the_reference() {
+    let rules = data("tokenizer/rules.json");
+    for pre in ["qwen2", "stablelm2", "qwen35", "gpt-2", "olmo"] {
+        let tokenizer = byte_level_keys("golden/tokenizer.json", pre).build();
+        let vectors = rules[pre].as_array().unwrap();
+        assert_eq!(vectors.len(), 25);
+        for vector in vectors {
+            let text = text_of(&vector["text"]);
+            assert_eq!(tokenizer.encode(text).unwrap(), ids_of(&vector["ids"]), "{pre}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn bos_by_default_is_the_rules() {
+    for (pre, adds_bos) in [(LLAMA_BPE, true), ("falcon_e", true), ("qwen2", false), ("olmo", false)] {
+        let keys = byte_level_keys("golden/tokenizer.json", pre).without("add_bos_token");
+        assert_eq!(keys.clone().build().adds_bos(), adds_bos, "{pre}");
+        assert!(!keys.without("bos_token_id").build().adds_bos(), "{pre}");
+    }
+}
+
+/// "abc" is a token that no merge makes.
+fn whole_word(pre: &str) -> Keys {
+    Keys(Vec::new())
+        .set("model", text("gpt2"))
+        .set("pre", text(pre))
+        .set("tokens", strings(&["a", "b", "c", "bc", "abc"]))
+        .set("token_type", integers(&[1; 5]))
+        .set("merges", strings(&["b c"]))
+}
+
+#[test]
+fn a_word_that_is_a_token_skips_the_merges_where_the_rule_says_so() {
+    assert_eq!(whole_word(LLAMA_BPE).build().encode("abc").unwrap(), [4]);
+    assert_eq!(whole_word("qwen2").build().encode("abc").unwrap(), [0, 3]);
+}
+
+#[test]
+fn of_tokens_spelled_alike_the_first_is_used_and_all_decode() {
+    let keys = whole_word(LLAMA_BPE).set("tokens", strings(&["a", "b", "c", "bc", "a"]));
+    let tokenizer = keys.build();
+    assert_eq!(tokenizer.encode("a").unwrap(), [0]);
+    assert_eq!(tokenizer.decode(&[0, 4]), "aa");
+}
+
+#[test]
+fn special_tokens_match_leftmost_and_longest() {
+    let tokens = ["a", "b", "<", ">", "<a>", "<a><b", "<b>"];
+    let keys = whole_word(LLAMA_BPE).set("tokens", strings(&tokens)).set("merges", strings::<&str>(&[]));
+    let tokenizer = keys.set("token_type", integers(&[1, 1, 1, 1, 4, 3, 3])).build();
+    assert_eq!(tokenizer.encode("<a><b>").unwrap(), [5, 3]);
+    assert_eq!(tokenizer.encode("<a>b<b>").unwrap(), [4, 1, 6]);
+    // Without control tokens, the shorter user-defined one is found.
+    assert_eq!(tokenizer.encode_plain("<a><b>").unwrap(), [4, 2, 1, 3]);
+    assert_eq!(tokenizer.decode(&[4, 5, 1]), "<a>b");
+}
+
+#[test]
+fn a_missing_rule_is_inferred_and_said() {
+    let keys = golden().without("pre").set("general.architecture", text("bitnet-b1.58"));
+    let (tokenizer, decisions) = keys.build_with_decisions();
+    check_reference(&tokenizer, &data("golden/tokens.json"), 57);
+    let decision = decisions.iter().find(|decision| decision.subject == "pre-tokenizer").unwrap();
+    assert_eq!(decision.choice, LLAMA_BPE);
+    assert!(decision.reason.contains("tokenizer.ggml.pre is missing") && decision.reason.contains("bitnet-b1.58"));
+    // Converters that do not know the tokenizer write "default".
+    golden().set("pre", text("default")).set("general.architecture", text("bitnet")).build();
+    assert!(matches!(golden().without("pre").error(), Error::Unsupported(_)));
+}
+
+#[test]
+fn a_missing_rule_is_inferred_from_the_size_before_the_architecture() {
+    let inferred = |size: usize, name: &str| {
+        let keys = Keys(Vec::new()).set("bos_token_id", Value::Unsigned(128_000));
+        let keys = keys.set("general.name", text(name)).set("general.architecture", text("bitnet"));
+        rules::choose(&keys.metadata(), size).unwrap().1.choice
+    };
+    assert_eq!(inferred(128_256, ""), "llama-bpe");
+    assert_eq!(inferred(151_936, ""), "qwen2");
+    assert_eq!(inferred(248_320, ""), "qwen35");
+    assert_eq!(inferred(32_768, "Falcon_E 3B"), "llama-bpe");
+}
+
+#[test]
+fn missing_kinds_are_guessed_from_keys_and_spelling() {
+    let (tokenizer, decisions) = golden().without("token_type").build_with_decisions();
+    check_reference(&tokenizer, &data("golden/tokens.json"), 57);
+    assert!(decisions.iter().any(|decision| decision.subject == "token kind"));
+}
+
+#[test]
+fn an_end_token_typed_as_text_becomes_control() {
+    let mut kinds = [1; 512];
+    kinds[509..511].fill(3);
+    let (tokenizer, decisions) = golden().set("token_type", integers(&kinds)).build_with_decisions();
+    assert_eq!(tokenizer.encode("<|eot_id|>").unwrap(), [511]);
+    assert!(tokenizer.is_end_of_generation(511));
+    assert!(decisions.iter().any(|decision| decision.choice.contains("<|eot_id|>")));
+}
+
+#[test]
+fn a_merge_of_special_tokens_is_ignored_and_said() {
+    // Token 256, the first that a merge makes, as a control token.
+    let mut kinds = [1; 512];
+    kinds[256] = 3;
+    kinds[509..].fill(3);
+    let (tokenizer, decisions) = golden().set("token_type", integers(&kinds)).build_with_decisions();
+    assert!(decisions.iter().any(|decision| decision.subject == "merges"));
+    let ids = tokenizer.encode_plain("the tale of the tree").unwrap();
+    assert!(!ids.contains(&256));
+    assert_eq!(tokenizer.decode(&ids), "the tale of the tree");
+}
+
+fn sentencepiece_keys() -> (Keys, Json) {
+    let json = data("tokenizer/sentencepiece.json");
+    let list = |key: &str| json[key].as_array().unwrap().clone();
+    let tokens: Vec<String> = list("tokens").iter().map(|token| text_of(token).to_owned()).collect();
+    let scores: Vec<f32> = list("scores").iter().map(|score| score.as_f64().unwrap() as f32).collect();
+    let kinds: Vec<i32> = list("types").iter().map(|kind| kind.as_i64().unwrap() as i32).collect();
+    let keys = Keys(Vec::new())
+        .set("model", text("llama"))
+        .set("tokens", strings(&tokens))
+        .set("scores", floats(&scores))
+        .set("token_type", integers(&kinds))
+        .set("bos_token_id", Value::Unsigned(json["bos"].as_u64().unwrap()));
+    (keys, json)
+}
+
+#[test]
+fn sentencepiece_ids_equal_the_reference() {
+    let (keys, json) = sentencepiece_keys();
+    let tokenizer = keys.build();
+    let vectors = json["vectors"].as_array().unwrap();
+    assert_eq!(vectors.len(), 43);
+    for vector in vectors {
+        let text = text_of(&vector["text"]);
+        let ids = tokenizer.encode_plain(text).unwrap();
+        assert_eq!(ids, ids_of(&vector["ids"]), "{text:?}");
+        assert_eq!(tokenizer.decode(&ids), text_of(&vector["decoded"]), "{text:?}");
+    }
+}
+
+#[test]
+fn sentencepiece_puts_a_space_before_a_text_and_after_control_tokens() {
+    let (keys, _) = sentencepiece_keys();
+    let tokenizer = keys.clone().build();
+    let once = tokenizer.encode("once").unwrap();
+    assert_eq!(tokenizer.encode("<s>once</s>once").unwrap(), [&[1], &*once, &[2], &once].concat());
+    assert_eq!(tokenizer.encode_prompt("once").unwrap(), [&[1], &*once].concat());
+    assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.end_of_generation()), (Some(1), Some(2), &[2][..]));
+    let bare = keys.set("add_space_prefix", Value::Bool(false)).build();
+    assert_eq!(bare.encode(" once").unwrap(), once);
+    assert_eq!(bare.decode(&once), " once");
+}
+
+#[test]
+fn sentencepiece_without_bytes_gives_one_unknown_for_a_run() {
+    let keys = Keys(Vec::new())
+        .set("model", text("llama"))
+        .set("tokens", strings(&["<unk>", "<s>", "</s>", "▁", "a"]))
+        .set("scores", floats(&[0.0; 5]));
+    assert_eq!(keys.clone().build().encode("a日本a").unwrap(), [3, 4, 0, 4]);
+    assert!(keys.set("tokens", strings(&["u", "<s>", "</s>", "▁", "a"])).build().encode("日").is_err());
+}
+
+proptest! {
+    #[test]
+    fn any_text_survives_sentencepiece(text in any_text()) {
+        static TOKENIZER: std::sync::LazyLock<Tokenizer> = std::sync::LazyLock::new(|| sentencepiece_keys().0.build());
+        let ids = TOKENIZER.encode_plain(&text).unwrap();
+        prop_assert!(!ids.iter().any(|id| [0, 1, 2].contains(id)));
+        // The vocabulary cannot tell a spelled-out U+2581 from a space.
+        prop_assert_eq!(TOKENIZER.decode(&ids), text.replace('▁', " "));
+    }
+}
