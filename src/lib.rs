@@ -1,6 +1,7 @@
 //! Sterna runs ternary (1.58-bit) language models from their published files.
 
 pub mod backend;
+pub mod cpu;
 pub mod decision;
 pub mod error;
 pub mod format;

@@ -1,0 +1,316 @@
+//! The CPU as a device: each verb runs when it is called, on a pool of threads, with the fastest kernels there are.
+//!
+//! Weights stay where the file has them. Every output value is computed by one thread, in an order that depends neither
+//! on the number of threads nor on the other rows of the step: results are the same bits for any of both. Integer sums
+//! and what is made of them are the same bits for every kernel set, too; other floats differ by their rounding.
+
+mod attention;
+mod disjoint;
+mod floats;
+mod kernels;
+mod matrix;
+mod pool;
+mod tensor;
+
+pub use attention::Cache;
+pub use kernels::KernelSet;
+pub use matrix::Matrix;
+pub use tensor::{Quantized, Tensor};
+
+use crate::backend::{Activation, Backend, CacheShape, Heads, Rope, RopePairs, Row};
+use crate::cpu::disjoint::Disjoint;
+use crate::cpu::kernels::Kernels;
+use crate::cpu::pool::Pool;
+use crate::error::{Error, Result};
+use crate::format::Weights;
+
+/// The most threads that can be asked for.
+const MAX_THREADS: usize = 1024;
+
+/// The least work, in values to compute or multiply, that is worth handing to other threads: about 5 µs.
+const WORTH_SHARING: usize = 1 << 14;
+
+/// How to use the CPU.
+#[derive(Clone, Debug, Default)]
+pub struct CpuOptions {
+    /// Threads that compute, the calling thread among them, 1 to 1024. `None`: the environment variable
+    /// `STERNA_THREADS` if it is set, else as many as this process may run at once.
+    pub threads: Option<usize>,
+    /// The kernels to use. `None`: the fastest that this CPU has.
+    pub kernels: Option<KernelSet>,
+}
+
+/// The CPU.
+pub struct Cpu {
+    kernels: &'static dyn Kernels,
+    pool: Pool,
+    rows: Vec<Row>,       // of this step
+    selected: Vec<usize>, // those that want logits
+}
+
+impl Cpu {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if this CPU cannot run the kernels asked for, or no more threads can be started;
+    /// [`Error::Input`] if the number of threads is out of range or `STERNA_THREADS` is no number.
+    pub fn new(options: &CpuOptions) -> Result<Self> {
+        let set = options.kernels.unwrap_or_else(KernelSet::best);
+        let kernels = set.table().ok_or_else(|| {
+            let available: Vec<_> = KernelSet::available().iter().map(KernelSet::to_string).collect();
+            Error::Device(format!("this CPU cannot run the {set} kernels; it has: {}", available.join(", ")))
+        })?;
+        let threads = match options.threads {
+            Some(threads) => threads,
+            None => default_threads()?,
+        };
+        if !(1..=MAX_THREADS).contains(&threads) {
+            return Err(Error::Input(format!("{threads} threads: choose 1 to {MAX_THREADS}")));
+        }
+        Ok(Self { kernels, pool: Pool::new(threads)?, rows: Vec::new(), selected: Vec::new() })
+    }
+
+    /// Threads that compute, the calling thread among them.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// The kernels in use.
+    pub fn kernels(&self) -> KernelSet {
+        self.kernels.set()
+    }
+
+    fn product(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized, add: bool) {
+        assert_eq!((out.cols, w.cols), (w.rows, x.cols), "the shapes of a product fit");
+        let rows = self.rows.len();
+        let out = Disjoint::new(out.rows_mut(rows));
+        share(&mut self.pool, rows * w.rows * w.cols / 16, w.strips(), &|strip| {
+            // SAFETY: each strip is one task, and `out` is borrowed for this run.
+            unsafe { w.product(self.kernels, &out, x, rows, strip, add) };
+        });
+    }
+}
+
+/// Runs tasks on the pool, or here if `work` (in values) is too little to share.
+fn share(pool: &mut Pool, work: usize, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+    if work < WORTH_SHARING {
+        (0..tasks).for_each(task);
+    } else {
+        pool.run(tasks, &|i, _| task(i));
+    }
+}
+
+/// Runs `task(row, out_row)` for each row of `out: [rows, cols]`, with the pool if there is enough to do.
+fn share_rows(pool: &mut Pool, out: &mut [f32], cols: usize, task: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+    let (len, rows) = (out.len(), out.len().checked_div(cols).unwrap_or(0));
+    let out = Disjoint::new(out);
+    share(pool, len, rows, &|row| {
+        // SAFETY: each row is one task.
+        task(row, unsafe { out.cut(row * cols..(row + 1) * cols) });
+    });
+}
+
+fn default_threads() -> Result<usize> {
+    match std::env::var("STERNA_THREADS") {
+        Ok(text) => text.trim().parse().map_err(|_| Error::Input(format!("STERNA_THREADS is \"{text}\", no number"))),
+        Err(_) => Ok(std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_THREADS)),
+    }
+}
+
+impl Backend for Cpu {
+    type Tensor = Tensor;
+    type Quantized = Quantized;
+    type Matrix = Matrix;
+    type Cache = Cache;
+    type Tokens = Vec<u32>;
+
+    fn tensor(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {
+        let tensor = Tensor::new(max_rows, cols)?;
+        // So that no step allocates.
+        self.rows.reserve(max_rows);
+        self.selected.reserve(max_rows);
+        Ok(tensor)
+    }
+
+    fn parameter(&mut self, values: &[f32]) -> Result<Tensor> {
+        Ok(Tensor { cols: values.len(), values: values.to_vec() })
+    }
+
+    fn quantized(&mut self, max_rows: usize, cols: usize) -> Result<Quantized> {
+        Quantized::new(max_rows, cols)
+    }
+
+    fn matrix(&mut self, parts: &[Weights]) -> Result<Matrix> {
+        Matrix::new(parts)
+    }
+
+    fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
+        Cache::new(shape)
+    }
+
+    fn tokens(&mut self, max_rows: usize) -> Result<Vec<u32>> {
+        tensor::filled(max_rows, u32::MAX)
+    }
+
+    fn begin(&mut self, rows: &[Row]) {
+        self.rows.clear();
+        self.rows.extend_from_slice(rows);
+        self.selected.clear();
+        self.selected.extend((0..rows.len()).filter(|&row| rows[row].wants_logits));
+    }
+
+    fn embed(&mut self, out: &mut Tensor, table: &Matrix, tokens: &Vec<u32>) {
+        assert_eq!(out.cols, table.cols);
+        let (cols, tokens) = (out.cols, &tokens[..self.rows.len()]);
+        share_rows(&mut self.pool, out.rows_mut(tokens.len()), cols, &|row, out| {
+            table.row_to_f32(tokens[row] as usize, out);
+        });
+    }
+
+    fn norm_quantize(&mut self, out: &mut Quantized, x: &Tensor, gain: &Tensor, epsilon: f32) {
+        assert_eq!((out.cols, gain.cols), (x.cols, x.cols));
+        let (kernels, out) = (self.kernels, out.split());
+        share(&mut self.pool, self.rows.len() * x.cols, self.rows.len(), &|row| {
+            let factor = tensor::norm_factor(kernels, x.row(row), epsilon);
+            // SAFETY: each row is one task.
+            unsafe { out.row(row) }.norm_quantize(kernels, x.row(row), factor, gain.row(0));
+        });
+    }
+
+    fn quantize(&mut self, out: &mut Quantized, x: &Tensor) {
+        assert_eq!(out.cols, x.cols);
+        let (kernels, out) = (self.kernels, out.split());
+        share(&mut self.pool, self.rows.len() * x.cols, self.rows.len(), &|row| {
+            // SAFETY: each row is one task.
+            unsafe { out.row(row) }.quantize(kernels, x.row(row));
+        });
+    }
+
+    fn matmul(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized) {
+        self.product(out, w, x, false);
+    }
+
+    fn matmul_add(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized) {
+        self.product(out, w, x, true);
+    }
+
+    fn rotations(&mut self, out: &mut Tensor, rope: &Rope) {
+        let pairs = rope.frequencies.len();
+        assert_eq!(out.cols, 2 * pairs);
+        let rows = &self.rows;
+        share_rows(&mut self.pool, out.rows_mut(rows.len()), 2 * pairs, &|row, out| {
+            let (cosines, sines) = out.split_at_mut(pairs);
+            for ((cos, sin), frequency) in cosines.iter_mut().zip(sines).zip(&rope.frequencies) {
+                let (s, c) = (f64::from(rows[row].position) * frequency).sin_cos();
+                (*sin, *cos) = (s as f32, c as f32);
+            }
+        });
+    }
+
+    fn rope_append(&mut self, qkv: &mut Tensor, cache: &mut Cache, rotations: &Tensor, heads: Heads, pairs: RopePairs) {
+        let rows = &self.rows[..];
+        assert_eq!(qkv.cols, heads.qkv_cols());
+        assert!(rotations.cols <= heads.head_dim && rotations.cols.is_multiple_of(2));
+        cache.check(heads, rows);
+        let rotations = &rotations.values[..rows.len() * rotations.cols];
+        let (work, qkv, cache) = (rows.len() * qkv.cols, Disjoint::new(qkv.rows_mut(rows.len())), cache.split());
+        share(&mut self.pool, work, heads.kv_heads, &|kv_head| {
+            // SAFETY: each key/value head is one task; `qkv` and the cache are borrowed for this run.
+            unsafe { attention::rope_append_head(&qkv, &cache, rows, rotations, heads, pairs, kv_head) };
+        });
+    }
+
+    fn attend(&mut self, out: &mut Tensor, qkv: &Tensor, cache: &Cache, heads: Heads) {
+        let (kernels, rows) = (self.kernels, &self.rows[..]);
+        assert_eq!((qkv.cols, out.cols), (heads.qkv_cols(), heads.query_cols()));
+        cache.check(heads, rows);
+        let positions: usize = rows.iter().map(|row| row.position as usize + 1).sum();
+        let group_cols = heads.query_cols() / heads.kv_heads;
+        let (cols, out) = (out.cols, Disjoint::new(out.rows_mut(rows.len())));
+        // The last rows first: in a chunk of a prompt they see the most positions, and long tasks should not end a run.
+        share(&mut self.pool, positions * cols / 4, rows.len() * heads.kv_heads, &|task| {
+            let (row, kv_head) = (rows.len() - 1 - task / heads.kv_heads, task % heads.kv_heads);
+            let begin = kv_head * group_cols;
+            // SAFETY: each group of columns of each row is one task.
+            let out = unsafe { out.cut(row * cols + begin..row * cols + begin + group_cols) };
+            attention::attend_group(kernels, out, &qkv.row(row)[begin..][..group_cols], cache, rows[row], kv_head);
+        });
+    }
+
+    fn glu(&mut self, out: &mut Tensor, gate_up: &Tensor, activation: Activation) {
+        assert_eq!(gate_up.cols, 2 * out.cols);
+        let (kernels, cols) = (self.kernels, out.cols);
+        share_rows(&mut self.pool, out.rows_mut(self.rows.len()), cols, &|row, out| {
+            let (gate, up) = gate_up.row(row).split_at(cols);
+            match activation {
+                Activation::SquaredRelu => kernels.squared_relu(out, gate, up),
+                Activation::Silu => kernels.silu(out, gate, up),
+            }
+        });
+    }
+
+    fn norm_selected(&mut self, out: &mut Tensor, x: &Tensor, gain: &Tensor, epsilon: f32) {
+        assert_eq!((out.cols, gain.cols), (x.cols, x.cols));
+        let (kernels, selected, cols) = (self.kernels, &self.selected, out.cols);
+        share_rows(&mut self.pool, out.rows_mut(selected.len()), cols, &|packed, out| {
+            let x = x.row(selected[packed]);
+            kernels.norm(out, x, tensor::norm_factor(kernels, x, epsilon), gain.row(0));
+        });
+    }
+
+    fn logits(&mut self, out: &mut Tensor, head: &Matrix, x: &Tensor) {
+        assert_eq!((out.cols, head.cols), (head.rows, x.cols));
+        let (kernels, selected) = (self.kernels, self.selected.len());
+        let out = Disjoint::new(out.rows_mut(selected));
+        share(&mut self.pool, selected * head.rows * head.cols, head.strips(), &|strip| {
+            // SAFETY: each strip is one task, and `out` is borrowed for this run.
+            unsafe { head.logits(kernels, &out, x, selected, strip) };
+        });
+    }
+
+    fn argmax(&mut self, tokens: &mut Vec<u32>, logits: &Tensor) {
+        for (packed, token) in tokens[..self.selected.len()].iter_mut().enumerate() {
+            *token = self.kernels.largest(logits.row(packed)) as u32;
+        }
+    }
+
+    fn end(&mut self) {}
+
+    fn write_tokens(&mut self, tokens: &mut Vec<u32>, ids: &[u32]) {
+        tokens[..ids.len()].copy_from_slice(ids);
+    }
+
+    fn read_tokens(&mut self, tokens: &Vec<u32>, ids: &mut [u32]) -> Result<()> {
+        ids.copy_from_slice(&tokens[..ids.len()]);
+        Ok(())
+    }
+
+    fn read_tensor(&mut self, tensor: &Tensor, values: &mut [f32]) -> Result<()> {
+        values.copy_from_slice(&tensor.values[..values.len()]);
+        Ok(())
+    }
+
+    fn write_tensor(&mut self, tensor: &mut Tensor, values: &[f32]) {
+        tensor.values[..values.len()].copy_from_slice(values);
+    }
+
+    fn read_quantized(&mut self, q: &Quantized, values: &mut [i8], scales: &mut [f32]) -> Result<()> {
+        for (values, row) in values.chunks_mut(q.cols).zip(q.values.chunks_exact(q.stride)) {
+            values.copy_from_slice(&row[..values.len()]);
+        }
+        scales.copy_from_slice(&q.scales[..scales.len()]);
+        Ok(())
+    }
+
+    fn write_quantized(&mut self, q: &mut Quantized, values: &[i8], scales: &[f32]) {
+        assert_eq!(values.len(), scales.len() * q.cols);
+        let kernels = self.kernels;
+        let (cols, rows) = (q.cols, q.split());
+        for (row, (values, &scale)) in values.chunks_exact(cols).zip(scales).enumerate() {
+            // SAFETY: one row after the other.
+            let mut row = unsafe { rows.row(row) };
+            row.values().copy_from_slice(values);
+            row.finish(kernels, scale);
+        }
+    }
+}

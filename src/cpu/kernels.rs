@@ -1,0 +1,247 @@
+//! The table of kernels: what the inner loops are, and which instruction sets they are written for.
+//!
+//! | verb | kernel | written in |
+//! |---|---|---|
+//! | `matmul`, `matmul_add` | [`Kernels::dot_codes`] | each set by hand |
+//! | `logits` | [`Kernels::dot_dense`] | each set by hand |
+//! | `attend` | [`Kernels::scores`], [`Kernels::mix`] | each set by hand |
+//! | `quantize`, `norm_quantize`, `norm_selected`, `glu`, `argmax`, softmax | the others | `floats.rs`, compiled for each set |
+//!
+//! The bodies given here are the portable set. To add an instruction set: a file with a token type that exists only
+//! where the CPU has the instructions, `impl Kernels` for it (a set that speeds up one kernel hands the rest to an
+//! older set), and one entry each in [`KernelSet`], [`KernelSet::ALL`] and [`KernelSet::table`].
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+pub(crate) mod portable;
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::cpu::floats;
+use crate::error::Error;
+use crate::format::dense::Dense;
+use crate::format::dense::Values;
+
+/// A family of kernels for one instruction set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KernelSet {
+    /// Plain Rust: runs on every CPU.
+    Portable,
+    /// x86 of 2013 and later: AVX2, FMA and F16C.
+    Avx2,
+}
+
+impl KernelSet {
+    /// All sets, slowest first.
+    const ALL: [KernelSet; 2] = [KernelSet::Portable, KernelSet::Avx2];
+
+    /// The sets that this CPU can run, slowest first.
+    pub fn available() -> Vec<KernelSet> {
+        Self::ALL.into_iter().filter(|set| set.table().is_some()).collect()
+    }
+
+    /// The fastest set that this CPU can run.
+    pub fn best() -> KernelSet {
+        Self::available().pop().unwrap_or(KernelSet::Portable)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            KernelSet::Portable => "portable",
+            KernelSet::Avx2 => "avx2",
+        }
+    }
+
+    /// The kernels, where this CPU can run them.
+    pub(crate) fn table(self) -> Option<&'static dyn Kernels> {
+        match self {
+            KernelSet::Portable => Some(&portable::Portable),
+            #[cfg(target_arch = "x86_64")]
+            KernelSet::Avx2 => avx2::Avx2::detect().map(|kernels| kernels as &dyn Kernels),
+            #[cfg(not(target_arch = "x86_64"))]
+            KernelSet::Avx2 => None,
+        }
+    }
+}
+
+impl fmt::Display for KernelSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for KernelSet {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::Input`] if no set has this name.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|set| set.name() == name).ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|set| set.name()).collect();
+            Error::Input(format!("there are no kernels \"{name}\": choose one of {}", names.join(", ")))
+        })
+    }
+}
+
+/// Most activation rows of a [`Tile`].
+pub(crate) const TILE_ROWS: usize = 8;
+
+/// Some rows of packed weights against some rows of activations, over some of their blocks of 128 columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile<'a> {
+    /// Packed codes of the first weight row's first block, and of all that follow it.
+    pub(crate) codes: &'a [u8],
+    /// Bytes from one weight row to the next.
+    pub(crate) codes_stride: usize,
+    /// Weight rows.
+    pub(crate) outputs: usize,
+    /// Activations of the first row's first block, and of all that follow them.
+    pub(crate) x: &'a [i8],
+    /// Activations from one row to the next.
+    pub(crate) x_stride: usize,
+    /// Activation rows, 1 to [`TILE_ROWS`].
+    pub(crate) rows: usize,
+    /// Blocks of 128 columns.
+    pub(crate) blocks: usize,
+    /// Blocks that one sum covers; the last sum of a row may cover fewer.
+    pub(crate) group: usize,
+}
+
+impl Tile<'_> {
+    /// Sums of one weight row with one activation row.
+    pub(crate) fn groups(&self) -> usize {
+        self.blocks.div_ceil(self.group)
+    }
+
+    /// The sums of the whole tile.
+    pub(crate) fn sums(&self) -> usize {
+        self.outputs * self.rows * self.groups()
+    }
+
+    /// The blocks of one weight row, checked to lie inside.
+    #[inline(always)]
+    pub(crate) fn weights(&self, output: usize) -> &[[u8; 32]] {
+        &self.codes[output * self.codes_stride..].as_chunks().0[..self.blocks]
+    }
+
+    /// The blocks of one activation row, checked to lie inside.
+    #[inline(always)]
+    pub(crate) fn activations(&self, row: usize) -> &[[i8; 128]] {
+        &self.x[row * self.x_stride..].as_chunks().0[..self.blocks]
+    }
+}
+
+/// One row of dense weights, as stored.
+#[derive(Clone, Copy)]
+pub(crate) enum DenseRow<'a> {
+    /// Little-endian, 4 bytes each.
+    F32(&'a [u8]),
+    /// IEEE half, little-endian, 2 bytes each.
+    F16(&'a [u8]),
+    /// bfloat16, little-endian, 2 bytes each.
+    Bf16(&'a [u8]),
+    /// int8 with a scale for each `columns`.
+    Int8 { codes: &'a [u8], scales: &'a [f32], columns: usize },
+}
+
+impl<'a> DenseRow<'a> {
+    pub(crate) fn new(dense: &'a Dense, row: usize) -> Self {
+        let cols = dense.cols();
+        match dense.values() {
+            Values::F32(bytes) => DenseRow::F32(&bytes[row * cols * 4..][..cols * 4]),
+            Values::F16(bytes) => DenseRow::F16(&bytes[row * cols * 2..][..cols * 2]),
+            Values::Bf16(bytes) => DenseRow::Bf16(&bytes[row * cols * 2..][..cols * 2]),
+            Values::Int8 { columns, codes, scales } => {
+                let groups = cols / columns;
+                let scales = &scales[row * groups..][..groups];
+                DenseRow::Int8 { codes: &codes[row * cols..][..cols], scales, columns: *columns }
+            }
+        }
+    }
+}
+
+/// Keys or values of consecutive positions, `[positions, head_dim]`.
+#[derive(Clone, Copy)]
+pub(crate) enum Entries<'a> {
+    /// IEEE half.
+    F16(&'a [u16]),
+    /// Single.
+    F32(&'a [f32]),
+}
+
+/// Most query heads of one call of [`Kernels::scores`] and [`Kernels::mix`]. The loops are written for pairs.
+pub(crate) const HEADS: usize = 8;
+
+/// The inner loops. Every result depends on its own row alone, not on how many rows are computed together, so that a
+/// batch equals its rows one by one bit for bit.
+pub(crate) trait Kernels: Sync {
+    /// Which set this is.
+    fn set(&self) -> KernelSet;
+
+    /// `sums[(output, row, group)] = Σ code·x` over the group's columns: the exact integer for every code 0 to 3 and
+    /// every int8, in every set.
+    fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
+        portable::dot_codes(sums, tile);
+    }
+
+    /// `out[row] = w · x[row]` in f32, for `x: [out.len(), cols]`.
+    fn dot_dense(&self, out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {
+        portable::dot_dense(out, w, x);
+    }
+
+    /// `scores[(head, position)] = q[head] · keys[position] * factor`. `q: [heads, head_dim]`, at most [`HEADS`].
+    fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
+        portable::scores(scores, q, keys, head_dim, factor);
+    }
+
+    /// `out[head] += Σ weights[(head, position)] * values[position]`. `out: [heads, head_dim]`, at most [`HEADS`].
+    fn mix(&self, out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
+        portable::mix(out, weights, values, head_dim, 0);
+    }
+
+    /// [`floats::absmax`]
+    fn absmax(&self, x: &[f32]) -> f32 {
+        floats::absmax(x)
+    }
+
+    /// [`floats::round`]
+    fn round(&self, out: &mut [i8], x: &[f32], scale: f32) {
+        floats::round(out, x, scale);
+    }
+
+    /// [`floats::block_sums`]
+    fn block_sums(&self, out: &mut [i32], x: &[i8]) {
+        floats::block_sums(out, x);
+    }
+
+    /// [`floats::sum_squares`]
+    fn sum_squares(&self, x: &[f32]) -> f64 {
+        floats::sum_squares(x)
+    }
+
+    /// [`floats::norm`]
+    fn norm(&self, out: &mut [f32], x: &[f32], factor: f32, gain: &[f32]) {
+        floats::norm(out, x, factor, gain);
+    }
+
+    /// [`floats::squared_relu`]
+    fn squared_relu(&self, out: &mut [f32], gate: &[f32], up: &[f32]) {
+        floats::squared_relu(out, gate, up);
+    }
+
+    /// [`floats::silu`]
+    fn silu(&self, out: &mut [f32], gate: &[f32], up: &[f32]) {
+        floats::silu(out, gate, up);
+    }
+
+    /// [`floats::exp_sum`]
+    fn exp_sum(&self, scores: &mut [f32], largest: f32) -> f32 {
+        floats::exp_sum(scores, largest)
+    }
+
+    /// [`floats::largest`]
+    fn largest(&self, x: &[f32]) -> usize {
+        floats::largest(x)
+    }
+}

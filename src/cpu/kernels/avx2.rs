@@ -1,0 +1,100 @@
+//! The kernels for x86 CPUs with AVX2, FMA and F16C (Intel since 2013, AMD since 2015).
+//!
+//! An [`Avx2`] exists only where the CPU has these instructions; that is what makes the calls below sound.
+
+mod dense;
+mod heads;
+mod trits;
+
+use std::arch::x86_64::*;
+
+use crate::cpu::floats;
+use crate::cpu::kernels::{DenseRow, Entries, KernelSet, Kernels, Tile};
+
+/// The token: only [`Avx2::detect`] gives one out.
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// The kernels, if this CPU can run them.
+    pub(crate) fn detect() -> Option<&'static Self> {
+        static TOKEN: Avx2 = Avx2(());
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c"))
+            .then_some(&TOKEN)
+    }
+}
+
+/// Compiles loops of `floats.rs` again, for these instructions.
+macro_rules! compile_again {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {$(
+        fn $name(&self, $($argument: $type),*) $(-> $result)? {
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn again($($argument: $type),*) $(-> $result)? {
+                floats::$name($($argument),*)
+            }
+            // SAFETY: `self` exists, so the CPU has AVX2, FMA and F16C.
+            unsafe { again($($argument),*) }
+        }
+    )*};
+}
+
+impl Kernels for Avx2 {
+    fn set(&self) -> KernelSet {
+        KernelSet::Avx2
+    }
+
+    fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
+        // SAFETY: `self` exists, so the CPU has AVX2.
+        unsafe { trits::dot_codes(sums, tile) }
+    }
+
+    fn dot_dense(&self, out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {
+        // SAFETY: `self` exists, so the CPU has AVX2, FMA and F16C.
+        unsafe { dense::dot_dense(out, w, x) }
+    }
+
+    fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
+        // SAFETY: `self` exists, so the CPU has AVX2, FMA and F16C.
+        unsafe { heads::scores(scores, q, keys, head_dim, factor) }
+    }
+
+    fn mix(&self, out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
+        // SAFETY: `self` exists, so the CPU has AVX2, FMA and F16C.
+        unsafe { heads::mix(out, weights, values, head_dim) }
+    }
+
+    compile_again! {
+        fn absmax(x: &[f32]) -> f32;
+        fn round(out: &mut [i8], x: &[f32], scale: f32);
+        fn block_sums(out: &mut [i32], x: &[i8]);
+        fn sum_squares(x: &[f32]) -> f64;
+        fn norm(out: &mut [f32], x: &[f32], factor: f32, gain: &[f32]);
+        fn squared_relu(out: &mut [f32], gate: &[f32], up: &[f32]);
+        fn silu(out: &mut [f32], gate: &[f32], up: &[f32]);
+        fn exp_sum(scores: &mut [f32], largest: f32) -> f32;
+        fn largest(x: &[f32]) -> usize;
+    }
+}
+
+/// The sums of the lanes of four vectors.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_lanes_f32(v: [__m256; 4]) -> [f32; 4] {
+    let pairs = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
+    let sums = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
+    let mut out = [0.0; 4];
+    // SAFETY: `out` has 16 bytes.
+    unsafe { _mm_storeu_ps(out.as_mut_ptr(), sums) };
+    out
+}
+
+/// The sums of the lanes of four vectors.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_lanes_i32(v: [__m256i; 4]) -> [i32; 4] {
+    let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    let sums = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
+    let mut out = [0; 4];
+    // SAFETY: `out` has 16 bytes.
+    unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), sums) };
+    out
+}

@@ -1,0 +1,165 @@
+//! Trits times int8 with `vpmaddubsw`: it multiplies 32 unsigned codes with 32 signed activations and adds neighbours,
+//! giving 16 sums of 16 bits.
+//!
+//! A block of 32 bytes, shifted right by 6, 4, 2 and 0 and masked, gives the codes of four runs of 32 consecutive
+//! columns. One activation row: one stream of weights, fetched ahead by software, and sums of four weight rows added
+//! across lanes together. Several activation rows: the four vectors of codes stay in registers for all of them.
+
+use std::arch::x86_64::*;
+use std::array;
+
+use super::add_lanes_i32;
+use crate::cpu::kernels::Tile;
+
+/// Bytes between a load of weights and the prefetch that goes with it: 2 KiB is about 200 ns of streaming, twice the
+/// latency of memory.
+const AHEAD_BYTES: usize = 2048;
+
+/// [`crate::cpu::kernels::Kernels::dot_codes`].
+#[target_feature(enable = "avx2")]
+pub(super) fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {
+    assert_eq!(sums.len(), tile.sums());
+    match tile.rows {
+        1 => one_row(sums, tile),
+        2 => many_rows::<2>(sums, tile),
+        3 => many_rows::<3>(sums, tile),
+        4 => many_rows::<4>(sums, tile),
+        5 => many_rows::<5>(sums, tile),
+        6 => many_rows::<6>(sums, tile),
+        7 => many_rows::<7>(sums, tile),
+        8 => many_rows::<8>(sums, tile),
+        rows => unreachable!("a tile of {rows} rows"),
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn one_row(sums: &mut [i32], tile: &Tile<'_>) {
+    let x = tile.activations(0);
+    // Places in `sums` are (output, group), and so is the order here: four at a time are added across lanes together.
+    let mut lanes = [_mm256_setzero_si256(); 4];
+    let mut filled = 0;
+    let mut rest = &mut sums[..];
+    for output in 0..tile.outputs {
+        for (codes, x) in tile.weights(output).chunks(tile.group).zip(x.chunks(tile.group)) {
+            lanes[filled] = dot_one(codes, x);
+            filled += 1;
+            if filled == 4 {
+                let (four, after) = rest.split_at_mut(4);
+                four.copy_from_slice(&add_lanes_i32(lanes));
+                (rest, filled) = (after, 0);
+            }
+        }
+    }
+    rest.copy_from_slice(&add_lanes_i32(lanes)[..filled]);
+}
+
+/// One weight row and one activation row; the sum is over the lanes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot_one(codes: &[[u8; 32]], x: &[[i8; 128]]) -> __m256i {
+    // A 16-bit lane of `a` or `b` gains two fields of two products of at most 3·128 a block: 1536. Twenty blocks make
+    // 30720, so it cannot wrap. (`vpmaddubsw` itself saturates at 32767, far above 768.)
+    const BLOCKS: usize = 20;
+    let ones = _mm256_set1_epi16(1);
+    let mut sum = _mm256_setzero_si256();
+    for (codes, x) in codes.chunks(BLOCKS).zip(x.chunks(BLOCKS)) {
+        let (mut a, mut b) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+        for (block, x) in codes.iter().zip(x) {
+            prefetch(block.as_ptr().wrapping_add(AHEAD_BYTES));
+            let codes = unpack(block);
+            a = _mm256_add_epi16(a, _mm256_maddubs_epi16(codes[0], load_x(x, 0)));
+            b = _mm256_add_epi16(b, _mm256_maddubs_epi16(codes[1], load_x(x, 1)));
+            a = _mm256_add_epi16(a, _mm256_maddubs_epi16(codes[2], load_x(x, 2)));
+            b = _mm256_add_epi16(b, _mm256_maddubs_epi16(codes[3], load_x(x, 3)));
+        }
+        // Widened by themselves: `a + b` could wrap.
+        let wide = _mm256_add_epi32(_mm256_madd_epi16(a, ones), _mm256_madd_epi16(b, ones));
+        sum = _mm256_add_epi32(sum, wide);
+    }
+    sum
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn many_rows<const ROWS: usize>(sums: &mut [i32], tile: &Tile<'_>) {
+    let groups = tile.groups();
+    let x: [&[[i8; 128]]; ROWS] = array::from_fn(|row| tile.activations(row));
+    for (output, sums) in sums.chunks_exact_mut(ROWS * groups).enumerate() {
+        for (g, codes) in tile.weights(output).chunks(tile.group).enumerate() {
+            let x = array::from_fn(|row| &x[row][g * tile.group..][..codes.len()]);
+            let lanes = dot_many::<ROWS>(codes, x);
+            for first in (0..ROWS).step_by(4) {
+                // The last vector stands in where there are no four; its sum is not used then.
+                let four = add_lanes_i32(array::from_fn(|i| lanes[(first + i).min(ROWS - 1)]));
+                for (row, sum) in (first..ROWS).zip(four) {
+                    sums[row * groups + g] = sum;
+                }
+            }
+        }
+    }
+}
+
+/// One weight row and several activation rows; the sums are over the lanes of each vector.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot_many<const ROWS: usize>(codes: &[[u8; 32]], x: [&[[i8; 128]]; ROWS]) -> [__m256i; ROWS] {
+    // A 16-bit lane gains four fields of two products of at most 3·128 a block: 3072. Ten blocks make 30720, so it
+    // cannot wrap.
+    const BLOCKS: usize = 10;
+    for x in &x {
+        assert_eq!(x.len(), codes.len());
+    }
+    let ones = _mm256_set1_epi16(1);
+    let mut sums = [_mm256_setzero_si256(); ROWS];
+    for (piece, codes) in codes.chunks(BLOCKS).enumerate() {
+        let mut lanes = [_mm256_setzero_si256(); ROWS];
+        for (b, block) in codes.iter().enumerate() {
+            let codes = unpack(block);
+            for (lanes, x) in lanes.iter_mut().zip(&x) {
+                // SAFETY: each row has as many blocks as there are codes, by the assertion above, and `piece` and `b`
+                // count through those.
+                let x = unsafe { x.get_unchecked(piece * BLOCKS + b) };
+                for (field, codes) in codes.iter().enumerate() {
+                    *lanes = _mm256_add_epi16(*lanes, _mm256_maddubs_epi16(*codes, load_x(x, field)));
+                }
+            }
+        }
+        for (sum, lanes) in sums.iter_mut().zip(lanes) {
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(lanes, ones));
+        }
+    }
+    sums
+}
+
+/// The codes of columns 0..32, 32..64, 64..96 and 96..128 of a block.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn unpack(block: &[u8; 32]) -> [__m256i; 4] {
+    let mask = _mm256_set1_epi8(3);
+    // SAFETY: the block has 32 bytes; the load may be unaligned.
+    let v = unsafe { _mm256_loadu_si256(block.as_ptr().cast()) };
+    // Bits that a 16-bit shift brings in from the neighbouring byte lie above the mask.
+    [
+        _mm256_and_si256(_mm256_srli_epi16::<6>(v), mask),
+        _mm256_and_si256(_mm256_srli_epi16::<4>(v), mask),
+        _mm256_and_si256(_mm256_srli_epi16::<2>(v), mask),
+        _mm256_and_si256(v, mask),
+    ]
+}
+
+/// 32 consecutive activations of a block.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_x(x: &[i8; 128], quarter: usize) -> __m256i {
+    let quarter = &x.as_chunks::<32>().0[quarter];
+    // SAFETY: a quarter has 32 bytes; the load may be unaligned.
+    unsafe { _mm256_loadu_si256(quarter.as_ptr().cast()) }
+}
+
+/// Asks for a cache line that may not even exist.
+#[inline(always)]
+fn prefetch(address: *const u8) {
+    // SAFETY: a prefetch is a hint; no address makes it fail.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+}

@@ -1,0 +1,123 @@
+//! The kernels in plain Rust. They say what each kernel computes, and run where no faster set does; loops are shaped so
+//! that the compiler can use the vector instructions that every CPU of the target has.
+
+use crate::cpu::floats::{brain, half};
+use crate::cpu::kernels::{DenseRow, Entries, KernelSet, Kernels, Tile};
+
+/// The set that every CPU can run.
+pub(crate) struct Portable;
+
+impl Kernels for Portable {
+    fn set(&self) -> KernelSet {
+        KernelSet::Portable
+    }
+}
+
+/// [`Kernels::dot_codes`]. A group of a weight row is unpacked in pieces, and each piece serves all activation rows.
+pub(crate) fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {
+    const PIECE: usize = 8; // blocks
+    let groups = tile.groups();
+    assert_eq!(sums.len(), tile.sums());
+    sums.fill(0);
+    let mut unpacked = [[0u8; 128]; PIECE];
+    for output in 0..tile.outputs {
+        for (g, group) in tile.weights(output).chunks(tile.group).enumerate() {
+            for (p, piece) in group.chunks(PIECE).enumerate() {
+                for (codes, block) in unpacked.iter_mut().zip(piece) {
+                    unpack(codes, block);
+                }
+                let codes = unpacked[..piece.len()].as_flattened();
+                for row in 0..tile.rows {
+                    let x = &tile.activations(row)[g * tile.group + p * PIECE..][..piece.len()];
+                    // At most 3·128 a column, so an i32 holds the sum of 5 million columns.
+                    let dot: i32 = codes.iter().zip(x.as_flattened()).map(|(&c, &v)| i32::from(c) * i32::from(v)).sum();
+                    sums[(output * tile.rows + row) * groups + g] += dot;
+                }
+            }
+        }
+    }
+}
+
+/// The 128 codes of a block in the order of their columns.
+fn unpack(codes: &mut [u8; 128], block: &[u8; 32]) {
+    for (quarter, shift) in codes.as_chunks_mut::<32>().0.iter_mut().zip([6, 4, 2, 0]) {
+        for (code, byte) in quarter.iter_mut().zip(block) {
+            *code = byte >> shift & 3;
+        }
+    }
+}
+
+/// [`Kernels::dot_dense`].
+pub(crate) fn dot_dense(out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {
+    let cols = x.len() / out.len();
+    for (o, x) in out.iter_mut().zip(x.chunks_exact(cols)) {
+        *o = match w {
+            DenseRow::F32(w) => dot(w.as_chunks().0, x, |&b| f32::from_le_bytes(b)),
+            DenseRow::F16(w) => dot(w.as_chunks().0, x, |&b| half(u16::from_le_bytes(b))),
+            DenseRow::Bf16(w) => dot(w.as_chunks().0, x, |&b| brain(u16::from_le_bytes(b))),
+            DenseRow::Int8 { codes, scales, columns } => (codes.chunks_exact(columns).zip(x.chunks_exact(columns)))
+                .zip(scales)
+                .map(|((codes, x), scale)| dot(codes, x, |&c| f32::from(c as i8)) * scale)
+                .sum(),
+        };
+    }
+}
+
+/// `Σ read(w) * x` in eight lanes: column `c` belongs to lane `c % 8`.
+#[inline(always)]
+fn dot<W>(w: &[W], x: &[f32], read: impl Fn(&W) -> f32) -> f32 {
+    assert_eq!(w.len(), x.len());
+    let mut lanes = [0.0f32; 8];
+    let ((w, w_rest), (x, x_rest)) = (w.as_chunks::<8>(), x.as_chunks::<8>());
+    for (w, x) in w.iter().zip(x) {
+        for ((sum, w), x) in lanes.iter_mut().zip(w).zip(x) {
+            *sum += read(w) * x;
+        }
+    }
+    for ((sum, w), x) in lanes.iter_mut().zip(w_rest).zip(x_rest) {
+        *sum += read(w) * x;
+    }
+    lanes.iter().sum()
+}
+
+/// [`Kernels::scores`].
+pub(crate) fn scores(scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
+    let positions = scores.len() / (q.len() / head_dim);
+    for (scores, q) in scores.chunks_exact_mut(positions).zip(q.chunks_exact(head_dim)) {
+        match keys {
+            Entries::F16(keys) => {
+                for (score, key) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
+                    *score = dot(key, q, |&k| half(k)) * factor;
+                }
+            }
+            Entries::F32(keys) => {
+                for (score, key) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
+                    *score = dot(key, q, |&k| k) * factor;
+                }
+            }
+        }
+    }
+}
+
+/// [`Kernels::mix`], for the features of each head from `begin` on.
+pub(crate) fn mix(out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize, begin: usize) {
+    let positions = weights.len() / (out.len() / head_dim);
+    for (out, weights) in out.chunks_exact_mut(head_dim).zip(weights.chunks_exact(positions)) {
+        match values {
+            Entries::F16(values) => {
+                for (value, weight) in values.chunks_exact(head_dim).zip(weights) {
+                    for (o, &v) in out[begin..].iter_mut().zip(&value[begin..]) {
+                        *o += half(v) * weight;
+                    }
+                }
+            }
+            Entries::F32(values) => {
+                for (value, weight) in values.chunks_exact(head_dim).zip(weights) {
+                    for (o, v) in out[begin..].iter_mut().zip(&value[begin..]) {
+                        *o += v * weight;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Weights as the CPU uses them: where they lie. Parts stacked by rows keep the bytes of their file; a list of strips,
+//! made at load, says which rows are worked on together.
+
+use std::ops::Range;
+
+use crate::cpu::disjoint::Disjoint;
+use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS, Tile};
+use crate::cpu::tensor::{Quantized, Tensor};
+use crate::error::{Error, Result};
+use crate::format::ternary::{BLOCK, BLOCK_BYTES, code};
+use crate::format::{Scales, Ternary, Weights};
+
+/// Weights `[out, in]`: one or more parts, stacked by rows.
+#[derive(Debug)]
+pub struct Matrix {
+    pub(crate) cols: usize,
+    pub(crate) rows: usize,
+    parts: Vec<Part>,
+    strips: Vec<Strip>,
+}
+
+#[derive(Debug)]
+struct Part {
+    first_row: usize, // of the matrix
+    weights: Weights,
+}
+
+/// Consecutive rows of one part: what one task works on.
+#[derive(Clone, Debug)]
+struct Strip {
+    part: usize,
+    rows: Range<usize>, // of the part
+}
+
+/// Bytes of weights in a strip: it stays in the second cache while all activation rows of a step pass over it, and is
+/// read in one stream.
+const STRIP_BYTES: usize = 64 << 10;
+/// Most rows of a strip of short rows.
+const STRIP_ROWS: usize = 128;
+/// Most weight rows of a tile.
+const OUTPUTS: usize = 64;
+/// Most sums of a tile, and so the size of the buffer for them.
+const SUMS: usize = OUTPUTS * TILE_ROWS;
+/// Most columns: a sum of this many products of at most 3·128 is within an i32.
+const MAX_COLS: usize = 1 << 22;
+
+impl Matrix {
+    /// Stacks parts, without a copy of their codes or values.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for rows too long for sums in 32 bits.
+    pub(crate) fn new(parts: &[Weights]) -> Result<Self> {
+        let cols = parts[0].cols();
+        if cols > MAX_COLS {
+            return Err(Error::Unsupported(format!("rows of {cols} weights; the most is {MAX_COLS}")));
+        }
+        let mut matrix = Self { cols, rows: 0, parts: Vec::with_capacity(parts.len()), strips: Vec::new() };
+        for (index, weights) in parts.iter().enumerate() {
+            assert_eq!(weights.cols(), cols, "stacked parts have the same columns");
+            let strip_rows = (STRIP_BYTES / row_bytes(weights)).clamp(1, STRIP_ROWS);
+            matrix.strips.extend(
+                (0..weights.rows())
+                    .step_by(strip_rows)
+                    .map(|first| Strip { part: index, rows: first..weights.rows().min(first + strip_rows) }),
+            );
+            matrix.parts.push(Part { first_row: matrix.rows, weights: weights.clone() });
+            matrix.rows += weights.rows();
+        }
+        Ok(matrix)
+    }
+
+    /// Tasks of a product.
+    pub(crate) fn strips(&self) -> usize {
+        self.strips.len()
+    }
+
+    /// Writes one row as f32.
+    pub(crate) fn row_to_f32(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows, "row {row} of a table of {}", self.rows);
+        let part = &self.parts[self.parts.partition_point(|part| part.first_row <= row) - 1];
+        let row = row - part.first_row;
+        match &part.weights {
+            Weights::Dense(dense) => dense.row_to_f32(row, out),
+            Weights::Ternary(ternary) => {
+                let codes = &ternary.codes()[row * ternary.row_bytes()..][..ternary.row_bytes()];
+                for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+                    let scale = ternary.scale(row, block * BLOCK);
+                    for (col, o) in out.iter_mut().enumerate() {
+                        *o = (f32::from(code(codes, block * BLOCK + col)) - 1.0) * scale;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The columns of `out` that belong to one strip, for the first `rows` activation rows: `out = x wᵀ`, or
+    /// `out += x wᵀ` if `add`. `out: [rows, self.rows]`.
+    ///
+    /// # Safety
+    /// No two calls with the same `strip` may run at the same time, nor anything else that uses `out`.
+    pub(crate) unsafe fn product(
+        &self,
+        kernels: &dyn Kernels,
+        out: &Disjoint<'_, f32>,
+        x: &Quantized,
+        rows: usize,
+        strip: usize,
+        add: bool,
+    ) {
+        let Strip { part, rows: outputs } = &self.strips[strip];
+        let Part { first_row, weights } = &self.parts[*part];
+        let Weights::Ternary(w) = weights else { panic!("a linear layer is ternary") };
+        let mut values = [0.0f32; SUMS];
+        for first_output in outputs.clone().step_by(OUTPUTS) {
+            let outputs = first_output..outputs.end.min(first_output + OUTPUTS);
+            for first in (0..rows).step_by(TILE_ROWS) {
+                let tile_rows = first..rows.min(first + TILE_ROWS);
+                let values = &mut values[..outputs.len() * tile_rows.len()];
+                match w.scales() {
+                    Scales::Groups { columns, values: scales } => {
+                        group_products(kernels, values, w, *columns, scales, x, outputs.clone(), tile_rows.clone());
+                    }
+                    _ => products(kernels, values, w, x, outputs.clone(), tile_rows.clone()),
+                }
+                for (row, values) in tile_rows.zip(values.chunks_exact(outputs.len())) {
+                    let begin = row * self.rows + first_row + outputs.start;
+                    // SAFETY: these are columns of this strip, which is this call's alone.
+                    let out = unsafe { out.cut(begin..begin + outputs.len()) };
+                    if add {
+                        out.iter_mut().zip(values).for_each(|(o, v)| *o += *v);
+                    } else {
+                        out.copy_from_slice(values);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The columns of `out` that belong to one strip of a dense head: `out = x headᵀ`. `out: [rows, self.rows]`.
+    ///
+    /// # Safety
+    /// As for [`Matrix::product`].
+    pub(crate) unsafe fn logits(
+        &self,
+        kernels: &dyn Kernels,
+        out: &Disjoint<'_, f32>,
+        x: &Tensor,
+        rows: usize,
+        strip: usize,
+    ) {
+        let Strip { part, rows: outputs } = &self.strips[strip];
+        let Part { first_row, weights } = &self.parts[*part];
+        let Weights::Dense(w) = weights else { panic!("the head is dense") };
+        let mut dots = [0.0f32; TILE_ROWS];
+        for first in (0..rows).step_by(TILE_ROWS) {
+            let tile_rows = first..rows.min(first + TILE_ROWS);
+            let x = &x.values[tile_rows.start * x.cols..tile_rows.end * x.cols];
+            let dots = &mut dots[..tile_rows.len()];
+            for output in outputs.clone() {
+                kernels.dot_dense(dots, DenseRow::new(w, output), x);
+                for (row, dot) in tile_rows.clone().zip(&*dots) {
+                    let place = row * self.rows + first_row + output;
+                    // SAFETY: this is a column of this strip, which is this call's alone.
+                    let out = unsafe { out.cut(place..place + 1) };
+                    out[0] = *dot;
+                }
+            }
+        }
+    }
+}
+
+/// Bytes of one row, as stored.
+fn row_bytes(weights: &Weights) -> usize {
+    match weights {
+        Weights::Ternary(w) => w.row_bytes(),
+        Weights::Dense(w) => match DenseRow::new(w, 0) {
+            DenseRow::F32(bytes) | DenseRow::F16(bytes) | DenseRow::Bf16(bytes) => bytes.len(),
+            DenseRow::Int8 { codes, .. } => codes.len(),
+        },
+    }
+}
+
+/// `values[(row, output)]`, where one scale covers a whole weight row: the integer sum, then one multiplication.
+fn products(
+    kernels: &dyn Kernels,
+    values: &mut [f32],
+    w: &Ternary,
+    x: &Quantized,
+    outputs: Range<usize>,
+    rows: Range<usize>,
+) {
+    let mut sums = [0i32; SUMS];
+    let sums = &mut sums[..values.len()];
+    let blocks = x.blocks();
+    kernels.dot_codes(sums, &tile(w, x, &outputs, &rows, 0..blocks, blocks));
+    let per_output = sums.chunks_exact(rows.len());
+    for (place, (output, sums)) in outputs.clone().zip(per_output).enumerate() {
+        let scale = w.scale(output, 0);
+        for ((i, row), sum) in rows.clone().enumerate().zip(sums) {
+            // Codes are trits + 1, so the sum of the activations is too much.
+            values[i * outputs.len() + place] = (sum - x.sums[row]) as f32 * (scale / x.scales[row]);
+        }
+    }
+}
+
+/// `values[(row, output)]`, where each group of columns has its own scale: floats are added in the order of the groups.
+#[expect(clippy::too_many_arguments, reason = "the scales of `w`, taken apart, and what `products` takes")]
+fn group_products(
+    kernels: &dyn Kernels,
+    values: &mut [f32],
+    w: &Ternary,
+    columns: usize,
+    scales: &[f32],
+    x: &Quantized,
+    outputs: Range<usize>,
+    rows: Range<usize>,
+) {
+    /// Most groups of a tile: half the buffer for a weight row and the most activation rows.
+    const GROUPS: usize = SUMS / TILE_ROWS;
+    let mut sums = [0i32; SUMS];
+    let (blocks, group) = (x.blocks(), columns / BLOCK);
+    let all_groups = blocks.div_ceil(group);
+    values.fill(0.0);
+    for (place, output) in outputs.clone().enumerate() {
+        let scales = &scales[output * all_groups..][..all_groups];
+        for first in (0..all_groups).step_by(GROUPS) {
+            let groups = first..all_groups.min(first + GROUPS);
+            let span = groups.start * group..blocks.min(groups.end * group);
+            let sums = &mut sums[..rows.len() * groups.len()];
+            kernels.dot_codes(sums, &tile(w, x, &(output..output + 1), &rows, span, group));
+            for ((i, row), sums) in rows.clone().enumerate().zip(sums.chunks_exact(groups.len())) {
+                let block_sums = &x.block_sums[row * blocks..][..blocks];
+                let value = &mut values[i * outputs.len() + place];
+                for (g, sum) in groups.clone().zip(sums) {
+                    let x_sum: i32 = block_sums[g * group..blocks.min((g + 1) * group)].iter().sum();
+                    *value += (*sum - x_sum) as f32 * scales[g];
+                }
+            }
+        }
+    }
+    for (row, values) in rows.zip(values.chunks_exact_mut(outputs.len())) {
+        values.iter_mut().for_each(|v| *v /= x.scales[row]);
+    }
+}
+
+/// The tile of some weight rows, activation rows and blocks.
+fn tile<'a>(
+    w: &'a Ternary,
+    x: &'a Quantized,
+    outputs: &Range<usize>,
+    rows: &Range<usize>,
+    blocks: Range<usize>,
+    group: usize,
+) -> Tile<'a> {
+    Tile {
+        codes: &w.codes()[outputs.start * w.row_bytes() + blocks.start * BLOCK_BYTES..],
+        codes_stride: w.row_bytes(),
+        outputs: outputs.len(),
+        x: &x.values[rows.start * x.stride + blocks.start * BLOCK..],
+        x_stride: x.stride,
+        rows: rows.len(),
+        blocks: blocks.len(),
+        group,
+    }
+}

@@ -1,0 +1,333 @@
+//! A small thread pool for work that lasts microseconds: one job at a time, its tasks handed out by a counter.
+//!
+//! A verb of the forward pass is over in 5 to 500 µs, so the hand-over must cost less than one: workers look for work
+//! for a short while before they sleep, and a job never waits for a worker that has not come. A worker enters a job
+//! while it is open; the caller works too, closes the job when the tasks are gone, and waits only for workers inside.
+//! So on a machine with too few cores the caller does the work alone, instead of waiting for the scheduler.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::hint::spin_loop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+
+/// How long a thread looks for a change before it sleeps: longer than the caller's work between two jobs of a step,
+/// shorter than anything a person would notice on an otherwise busy machine.
+const PATIENCE: Duration = Duration::from_micros(40);
+
+/// What a job does: task, thread.
+type Work<'a> = dyn Fn(usize, usize) + Sync + 'a;
+
+/// Threads that run tasks together with the calling thread.
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// The gate's bits, from below: the workers inside (16), whether the job is open, whether the caller sleeps until the
+/// last has left, and the number of the job (the upper half).
+const INSIDE: u64 = 0xffff;
+const OPEN: u64 = 1 << 16;
+const WAITED_FOR: u64 = 1 << 17;
+const NUMBER_SHIFT: u32 = 32;
+
+struct Shared {
+    gate: AtomicU64,
+    job: UnsafeCell<Option<Job>>,
+    next: AtomicUsize, // the next task to hand out
+    sleepers: AtomicUsize,
+    bed: Mutex<()>,
+    opened: Condvar, // a sleeping worker waits for this
+    left: Condvar,   // the caller waits for this
+    stop: AtomicBool,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+#[derive(Clone, Copy)]
+struct Job {
+    tasks: usize,
+    work: &'static Work<'static>,
+}
+
+// SAFETY: `job` is the only field that is not `Sync` by itself. `Pool::run` writes it while the gate is closed and
+// nobody is inside; workers read it only while they are inside. `Pool::run` takes `&mut self`, so it is never entered
+// twice at once. What the job refers to is `Sync`.
+unsafe impl Sync for Shared {}
+// SAFETY: nothing in it belongs to one thread: the job's work is `Sync`, the panic payload is `Send`.
+unsafe impl Send for Shared {}
+
+impl Pool {
+    /// A pool that works with `threads` threads, the caller among them.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the system refuses a thread.
+    pub(crate) fn new(threads: usize) -> Result<Self> {
+        assert!((1..=INSIDE as usize).contains(&threads));
+        let shared = Arc::new(Shared {
+            gate: AtomicU64::new(0),
+            job: UnsafeCell::new(None),
+            next: AtomicUsize::new(0),
+            sleepers: AtomicUsize::new(0),
+            bed: Mutex::new(()),
+            opened: Condvar::new(),
+            left: Condvar::new(),
+            stop: AtomicBool::new(false),
+            panic: Mutex::new(None),
+        });
+        let mut pool = Self { shared, workers: Vec::with_capacity(threads - 1) };
+        for thread in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            let worker = std::thread::Builder::new()
+                .name(format!("sterna-{thread}"))
+                .spawn(move || shared.serve(thread))
+                .map_err(|e| Error::Device(format!("cannot start thread {thread} of {threads}: {e}")))?;
+            pool.workers.push(worker);
+        }
+        Ok(pool)
+    }
+
+    /// Threads that work, the caller among them.
+    pub(crate) fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Runs `work(task, thread)` once for each task below `tasks`; `thread` is below [`Pool::threads`], and no two
+    /// calls with the same `thread` overlap. Returns when all are done.
+    ///
+    /// # Panics
+    /// With the first panic of a task. Tasks that were not begun by then are left out.
+    pub(crate) fn run(&mut self, tasks: usize, work: &Work<'_>) {
+        if self.workers.is_empty() || tasks < 2 {
+            return (0..tasks).for_each(|task| work(task, 0));
+        }
+        let shared = &*self.shared;
+        // SAFETY: only the lifetime changes. The reference is used by threads inside the gate alone, and `run` does not
+        // return or unwind before the gate is closed and all have left: nothing between here and `close` can panic,
+        // because `hand_out` catches the panics of tasks.
+        let work = unsafe { std::mem::transmute::<&Work<'_>, &'static Work<'static>>(work) };
+        let job = Job { tasks, work };
+        // SAFETY: the gate is closed and nobody is inside: at first because it was made so, later because the last
+        // `run` ended so. `&mut self` keeps every other caller out.
+        unsafe { *shared.job.get() = Some(job) };
+        shared.next.store(0, Ordering::Relaxed);
+        let number = (shared.gate.load(Ordering::Relaxed) >> NUMBER_SHIFT) + 1;
+        shared.gate.store(number << NUMBER_SHIFT | OPEN, Ordering::SeqCst);
+        // A worker counts itself as sleeper before it looks at the gate for the last time, both in the one order of
+        // SeqCst: either it sees the gate open, or it is seen here.
+        if shared.sleepers.load(Ordering::SeqCst) > 0 {
+            let _bed = lock(&shared.bed);
+            shared.opened.notify_all();
+        }
+        shared.hand_out(job, 0);
+        shared.close();
+        if let Some(payload) = lock(&shared.panic).take() {
+            resume_unwind(payload);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        {
+            let _bed = lock(&self.shared.bed);
+            self.shared.opened.notify_all();
+        }
+        for worker in self.workers.drain(..) {
+            // A worker cannot panic: tasks run inside `catch_unwind`.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    /// The life of a worker.
+    fn serve(&self, thread: usize) {
+        let mut seen = 0;
+        while let Some(gate) = self.await_job(seen) {
+            if self.gate.compare_exchange(gate, gate + 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
+                // Another came or left, or the job was closed. Look again.
+                continue;
+            }
+            seen = gate >> NUMBER_SHIFT;
+            // SAFETY: this thread is inside, so `run` does not write the job; it was written before the gate was
+            // opened, and the exchange acquired that.
+            if let Some(job) = unsafe { *self.job.get() } {
+                self.hand_out(job, thread);
+            }
+            let before = self.gate.fetch_sub(1, Ordering::Release);
+            if before & WAITED_FOR != 0 && before & INSIDE == 1 {
+                let _bed = lock(&self.bed);
+                self.left.notify_all();
+            }
+        }
+    }
+
+    /// Waits for an open job other than `seen`; the gate as it was then, or `None` at the end.
+    fn await_job(&self, seen: u64) -> Option<u64> {
+        let news = || {
+            let gate = self.gate.load(Ordering::SeqCst);
+            (gate & OPEN != 0 && gate >> NUMBER_SHIFT != seen).then_some(gate)
+        };
+        let stopped = || self.stop.load(Ordering::SeqCst);
+        if let Some(gate) = spin(|| news().map(Some).or_else(|| stopped().then_some(None))) {
+            return gate;
+        }
+        let mut bed = lock(&self.bed);
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        let gate = loop {
+            if stopped() {
+                break None;
+            }
+            if let Some(gate) = news() {
+                break Some(gate);
+            }
+            bed = self.opened.wait(bed).unwrap_or_else(PoisonError::into_inner);
+        };
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        gate
+    }
+
+    /// Takes tasks until none are left. A panic is kept for the caller, and ends the hand-out.
+    fn hand_out(&self, job: Job, thread: usize) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            loop {
+                // Overshoots `tasks` by at most one for each thread.
+                let task = self.next.fetch_add(1, Ordering::Relaxed);
+                if task >= job.tasks {
+                    break;
+                }
+                (job.work)(task, thread);
+            }
+        }));
+        if let Err(payload) = outcome {
+            self.next.store(job.tasks, Ordering::Relaxed);
+            lock(&self.panic).get_or_insert(payload);
+        }
+    }
+
+    /// Lets nobody in any more and waits until all have left.
+    fn close(&self) {
+        self.gate.fetch_and(!OPEN, Ordering::Acquire);
+        let empty = || self.gate.load(Ordering::Acquire) & INSIDE == 0;
+        if spin(|| empty().then_some(())).is_some() {
+            return;
+        }
+        let mut bed = lock(&self.bed);
+        // The last to leave either has gone already, or sees this bit and takes the lock before it notifies.
+        if self.gate.fetch_or(WAITED_FOR, Ordering::AcqRel) & INSIDE != 0 {
+            while !empty() {
+                bed = self.left.wait(bed).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        self.gate.fetch_and(!WAITED_FOR, Ordering::AcqRel);
+    }
+}
+
+/// Asks again and again, for [`PATIENCE`] at most. Offers the core to others before giving up.
+fn spin<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let mut begin = None;
+    loop {
+        for _ in 0..64 {
+            if let Some(answer) = ask() {
+                return Some(answer);
+            }
+            spin_loop();
+        }
+        if begin.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+            std::thread::yield_now();
+            return ask();
+        }
+    }
+}
+
+/// A poisoned lock is sound here: no code that can panic runs while one is held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once_in_every_run() {
+        for threads in [1, 2, 3, 16] {
+            let mut pool = Pool::new(threads).unwrap();
+            for run in 0..2000 {
+                let tasks = run % 67;
+                let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(tasks, &|task, thread| {
+                    assert!(thread < threads);
+                    counts[task].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1), "{threads} threads, run {run}");
+            }
+        }
+    }
+
+    #[test]
+    fn sleeping_workers_wake_up() {
+        let mut pool = Pool::new(2).unwrap();
+        for _ in 0..5 {
+            std::thread::sleep(PATIENCE * 50);
+            // Two tasks that wait for each other can only end on two threads.
+            let met = AtomicUsize::new(0);
+            pool.run(2, &|_, _| {
+                met.fetch_add(1, Ordering::SeqCst);
+                while met.load(Ordering::SeqCst) < 2 {
+                    std::thread::yield_now();
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn the_caller_sleeps_until_a_slow_worker_has_left() {
+        let mut pool = Pool::new(3).unwrap();
+        for _ in 0..5 {
+            let done = AtomicUsize::new(0);
+            pool.run(3, &|_, thread| {
+                std::thread::sleep(PATIENCE * if thread == 0 { 1 } else { 20 });
+                done.fetch_add(1, Ordering::SeqCst);
+            });
+            assert_eq!(done.load(Ordering::SeqCst), 3);
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        for threads in [1, 2, 5] {
+            let mut pool = Pool::new(threads).unwrap();
+            for bad in [0, 7, 99] {
+                let outcome = catch_unwind(AssertUnwindSafe(|| {
+                    pool.run(100, &|task, _| assert!(task != bad, "task {bad} fails"));
+                }));
+                let payload = outcome.expect_err("the panic is passed on");
+                assert_eq!(payload.downcast_ref::<String>().unwrap(), &format!("task {bad} fails"));
+                let sum = AtomicUsize::new(0);
+                pool.run(100, &|task, _| {
+                    sum.fetch_add(task, Ordering::Relaxed);
+                });
+                assert_eq!(sum.load(Ordering::Relaxed), 4950);
+            }
+        }
+    }
+
+    #[test]
+    fn more_threads_than_cores_do_not_collapse() {
+        let mut pool = Pool::new(16).unwrap();
+        let begin = Instant::now();
+        for _ in 0..5000 {
+            pool.run(32, &|_, _| {
+                std::hint::black_box((0..500).sum::<usize>());
+            });
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "5000 runs took {:?}", begin.elapsed());
+    }
+}
