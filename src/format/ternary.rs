@@ -117,6 +117,21 @@ impl Ternary {
         Self::new(rows, cols, Bytes::from(codes), scales)
     }
 
+    /// The same trits with every scale multiplied by `factor`.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if a product is not finite.
+    pub fn scaled(&self, factor: f32) -> Result<Self> {
+        let times = |values: &[f32]| values.iter().map(|v| v * factor).collect();
+        let scales = match &self.scales {
+            Scales::Tensor(scale) => Scales::Tensor(scale * factor),
+            Scales::Rows(values) => Scales::Rows(times(values)),
+            Scales::RowRanges(ranges) => Scales::RowRanges(ranges.iter().map(|r| (r.0, r.1 * factor)).collect()),
+            Scales::Groups { columns, values } => Scales::Groups { columns: *columns, values: times(values) },
+        };
+        Self::new(self.rows, self.cols, self.codes.clone(), scales)
+    }
+
     /// Output features.
     pub fn rows(&self) -> usize {
         self.rows

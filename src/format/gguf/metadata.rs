@@ -231,6 +231,8 @@ impl fmt::Display for Value {
         match self {
             Value::Unsigned(n) => write!(f, "{n}"),
             Value::Signed(n) => write!(f, "{n}"),
+            // The shortest text of an f32 that was widened, not its exact digits.
+            Value::Float(x) if f64::from(*x as f32) == *x => write!(f, "{}", *x as f32),
             Value::Float(x) => write!(f, "{x}"),
             Value::Bool(b) => write!(f, "{b}"),
             Value::String(text) => f.write_str(&quoted(text)),

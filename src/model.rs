@@ -1,0 +1,111 @@
+//! An opened model: config, tokenizer and weights by role, on no device yet.
+
+mod config;
+mod file;
+mod roles;
+mod synthetic;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use config::Config;
+pub use file::OpenOptions;
+pub use roles::{Part, Role};
+pub use synthetic::SyntheticShape;
+
+use crate::decision::Decision;
+use crate::error::{Error, Result};
+use crate::format::Weights;
+use crate::tokenizer::Tokenizer;
+
+/// A model that is ready to be put on a device. Cheap to clone; the weights stay in the map of their file.
+#[derive(Clone)]
+pub struct Model {
+    config: Config,
+    tokenizer: Option<Arc<Tokenizer>>,
+    weights: Arc<dyn WeightSource>,
+    decisions: Vec<Decision>,
+}
+
+/// Where weights come from: a file, or a seeded generator.
+trait WeightSource: Send + Sync {
+    /// The weights of a role with the shape that the config demands; `None` if the model has none there.
+    fn weights(&self, role: Role) -> Result<Option<Weights>>;
+}
+
+impl Model {
+    /// Opens a GGUF file: maps it, checks every key and tensor, and builds the tokenizer. Weights are read when a
+    /// session is made.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be opened, [`Error::Malformed`] if it is damaged, [`Error::Unsupported`] or
+    /// [`Error::Model`] if it cannot be run; each names the key or tensor.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, &OpenOptions::default())
+    }
+
+    /// [`Model::open`] with options for what a file does not say of itself.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
+        file::open(path.as_ref(), options)
+    }
+
+    /// A model of a known shape with seeded random trits and no file, for measuring speed: it has the real amount of
+    /// work, its output means nothing, and it has no tokenizer.
+    pub fn synthetic(shape: SyntheticShape, seed: u64) -> Self {
+        let (config, weights) = synthetic::build(shape, seed);
+        let why = "made for measuring; the output means nothing";
+        let decisions = vec![Decision::new("weights", format!("random trits of seed {seed}"), why)];
+        Self { config, tokenizer: None, weights: Arc::new(weights), decisions }
+    }
+
+    /// The numbers that describe the network.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The tokenizer of the file.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the model is synthetic.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer
+            .as_deref()
+            .ok_or_else(|| Error::Input("a synthetic model has no tokenizer; give it token ids instead of text".into()))
+    }
+
+    /// Every choice that loading took, and why.
+    pub fn decisions(&self) -> &[Decision] {
+        &self.decisions
+    }
+
+    /// The weights of a role, decoded; `None` if the model has none there (a tied head, no sub-norms).
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] or [`Error::Model`] if the tensor's bytes are not what they claim to be.
+    pub fn weights(&self, role: Role) -> Result<Option<Weights>> {
+        self.weights.weights(role)
+    }
+
+    /// [`Model::weights`] of a role that must be there.
+    pub(crate) fn required(&self, role: Role) -> Result<Weights> {
+        self.weights(role)?.ok_or_else(|| Error::Model(format!("the tensor \"{}\" is missing", role.gguf_name())))
+    }
+
+    /// The gain of a norm as f32, if it is there.
+    pub(crate) fn gain(&self, role: Role) -> Result<Option<Vec<f32>>> {
+        match self.weights(role)? {
+            None => Ok(None),
+            Some(Weights::Dense(dense)) => Ok(Some(dense.to_f32())),
+            Some(Weights::Ternary(_)) => Err(Error::Model(format!("the norm \"{}\" is ternary", role.gguf_name()))),
+        }
+    }
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model").field("config", &self.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,113 @@
+//! Models of published shapes with seeded random trits: the real amount of work on any machine, without a download.
+
+use bytes::Bytes;
+use half::f16;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+use crate::backend::{Activation, Heads, Rope, RopePairs};
+use crate::error::Result;
+use crate::format::ternary::{BLOCK, padded};
+use crate::format::{Dense, Scales, Ternary, Values, Weights};
+use crate::model::{Config, Part, Role, WeightSource};
+
+/// A published shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyntheticShape {
+    /// microsoft/bitnet-b1.58-2B-4T: 30 layers of 2560, vocabulary 128256, tied f16 head.
+    Bitnet2B,
+    /// 1bitLLM/bitnet_b1_58-large: 24 layers of 1536, vocabulary 32002, tied f16 head.
+    Bitnet700M,
+}
+
+pub(super) fn build(shape: SyntheticShape, seed: u64) -> (Config, SyntheticWeights) {
+    let config = match shape {
+        SyntheticShape::Bitnet2B => Config {
+            architecture: "bitnet-b1.58".into(),
+            layers: 30,
+            width: 2560,
+            ffn_width: 6912,
+            heads: Heads { heads: 20, kv_heads: 5, head_dim: 128 },
+            vocabulary: 128_256,
+            context: 4096,
+            norm_epsilon: 1e-5,
+            rope: rope(500_000.0, 128),
+            activation: Activation::SquaredRelu,
+            sub_norms: true,
+        },
+        SyntheticShape::Bitnet700M => Config {
+            architecture: "bitnet".into(),
+            layers: 24,
+            width: 1536,
+            ffn_width: 4096,
+            heads: Heads { heads: 16, kv_heads: 16, head_dim: 96 },
+            vocabulary: 32_002,
+            context: 2048,
+            norm_epsilon: 1e-5,
+            rope: rope(10_000.0, 96),
+            activation: Activation::Silu,
+            sub_norms: true,
+        },
+    };
+    (config.clone(), SyntheticWeights { config, seed })
+}
+
+fn rope(theta: f64, head_dim: usize) -> Rope {
+    let frequencies = (0..head_dim / 2).map(|i| theta.powf(-2.0 * i as f64 / head_dim as f64)).collect();
+    Rope { pairs: RopePairs::Half, frequencies }
+}
+
+/// Generates each role's weights from the seed, the same every time.
+pub(super) struct SyntheticWeights {
+    config: Config,
+    seed: u64,
+}
+
+impl WeightSource for SyntheticWeights {
+    fn weights(&self, role: Role) -> Result<Option<Weights>> {
+        let (rows, cols) = role.shape(&self.config);
+        let stream = match role {
+            Role::Embedding => 0,
+            Role::OutputNorm => 1,
+            Role::Head | Role::RopeFactors => return Ok(None),
+            Role::Layer(layer, part) => {
+                let place = Part::ALL.iter().position(|(p, _)| *p == part).expect("ALL lists every part");
+                2 + (layer * Part::ALL.len() + place) as u64
+            }
+        };
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(self.seed ^ stream.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        Ok(Some(if role.is_linear() {
+            // Keeps the outputs near the size of the inputs, as trained layers do: half of the trits are zero.
+            let scale = (2.0 / cols as f32).sqrt();
+            Weights::Ternary(Ternary::new(rows, cols, random_codes(&mut random, rows, cols), Scales::Tensor(scale))?)
+        } else if rows == 1 {
+            Weights::Dense(Dense::new(1, cols, Values::F32(bytemuck::cast_slice(&vec![1f32; cols]).to_vec().into()))?)
+        } else {
+            Weights::Dense(Dense::new(rows, cols, Values::F16(random_f16(&mut random, rows * cols)))?)
+        }))
+    }
+}
+
+/// Codes with −1, 0, +1 at probabilities 1/4, 1/2, 1/4: each is the sum of two random bits.
+fn random_codes(random: &mut Xoshiro256PlusPlus, rows: usize, cols: usize) -> Bytes {
+    assert_eq!(padded(cols), cols, "synthetic rows are whole blocks of {BLOCK}");
+    let mut codes = vec![0u8; rows * cols / 4];
+    for word in codes.as_chunks_mut::<8>().0 {
+        let bits = random.next_u64();
+        const LOW: u64 = 0x5555_5555_5555_5555;
+        *word = ((bits & LOW) + (bits >> 1 & LOW)).to_le_bytes();
+    }
+    codes.into()
+}
+
+/// Values in −0.1 … 0.1, little-endian f16.
+fn random_f16(random: &mut Xoshiro256PlusPlus, count: usize) -> Bytes {
+    let mut values = vec![0u8; count * 2];
+    for pair in values.as_chunks_mut::<4>().0 {
+        let bits = random.next_u32();
+        let value = |half: u32| f16::from_f32((half as i16) as f32 * (0.1 / 32768.0)).to_le_bytes();
+        pair[..2].copy_from_slice(&value(bits & 0xffff));
+        pair[2..].copy_from_slice(&value(bits >> 16));
+    }
+    values.into()
+}
