@@ -1,0 +1,238 @@
+//! Text generation: a [`Session`] holds a model on a device and the caches of its sequences; iterators yield tokens or
+//! text as they are made.
+
+mod batch;
+mod options;
+mod sampler;
+mod stop;
+mod streams;
+
+use std::ops::ControlFlow;
+
+pub use batch::{Batch, Finish, Piece};
+pub use options::{GenerateOptions, Prompt, Sampling, SessionOptions};
+pub use streams::{Text, TokenIds};
+
+use crate::backend::{Backend, Row};
+use crate::device::Device;
+use crate::engine::{BackendEngine, Engine, Wanted};
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::transformer::Capacity;
+
+/// A model on a device, with room for one or several sequences.
+///
+/// A sequence's cache outlives the generation that filled it: the next prompt on the same slot reuses the longest
+/// common prefix and only computes the rest.
+pub struct Session {
+    model: Model,
+    engine: Box<dyn Engine>,
+    device: String,
+    positions: usize,
+    chunk: usize,
+    cached: Vec<Vec<u32>>, // [sequences], the ids whose keys and values each slot holds
+}
+
+impl Session {
+    /// Puts a model on a device.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device cannot hold it, [`Error::Input`] for impossible options, otherwise those of
+    /// [`Model::weights`].
+    pub fn new(model: &Model, device: &Device, options: &SessionOptions) -> Result<Self> {
+        Self::with_progress(model, device, options, &mut |_, _| {})
+    }
+
+    /// [`Session::new`], telling `progress` the number of layers loaded, and of all.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn with_progress(
+        model: &Model,
+        device: &Device,
+        options: &SessionOptions,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self> {
+        let capacity = options.capacity(model.config())?;
+        let (engine, device) = device.load(model, capacity, progress)?;
+        Ok(Self::from_engine(model, engine, device, capacity))
+    }
+
+    /// A session on any [`Backend`]: for backends of your own, and for holding a model against the reference.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn with_backend<B: Backend + 'static>(model: &Model, backend: B, options: &SessionOptions) -> Result<Self> {
+        let capacity = options.capacity(model.config())?;
+        let engine = BackendEngine::load(backend, model, capacity, &mut |_, _| {})?;
+        Ok(Self::from_engine(model, Box::new(engine), std::any::type_name::<B>().into(), capacity))
+    }
+
+    fn from_engine(model: &Model, engine: Box<dyn Engine>, device: String, capacity: Capacity) -> Self {
+        let cached = vec![Vec::new(); capacity.sequences];
+        Self { model: model.clone(), engine, device, positions: capacity.positions, chunk: capacity.rows, cached }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The device as it turned out, for example "cpu, avx2, 2 threads".
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// Positions that each sequence has room for.
+    pub fn positions(&self) -> usize {
+        self.positions
+    }
+
+    /// Sequences that can be held at once.
+    pub fn sequences(&self) -> usize {
+        self.cached.len()
+    }
+
+    /// Continues a text. The beginning-of-sequence token is added as the model's tokenizer asks; special tokens that
+    /// are spelled in the prompt count as such.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the prompt is longer than the session's positions, or an option is out of range.
+    pub fn generate(&mut self, prompt: &str, options: &GenerateOptions) -> Result<Text<'_>> {
+        let ids = self.model.tokenizer()?.encode_prompt(prompt)?;
+        Ok(Text::new(Batch::new(self, &[Prompt { ids, options: options.clone() }], true)?))
+    }
+
+    /// Continues token ids. Nothing is added to them.
+    ///
+    /// # Errors
+    /// As [`Session::generate`], and for ids outside the vocabulary or an empty prompt.
+    pub fn generate_ids(&mut self, ids: &[u32], options: &GenerateOptions) -> Result<TokenIds<'_>> {
+        let prompt = Prompt { ids: ids.to_vec(), options: options.clone() };
+        Ok(TokenIds::new(Batch::new(self, &[prompt], false)?))
+    }
+
+    /// Continues several prompts at once, one in each slot: every step computes one row of each that is not finished.
+    /// Each sequence's tokens are those it would get alone. Pieces carry text if the model has a tokenizer.
+    ///
+    /// # Errors
+    /// As [`Session::generate_ids`], and if there are more prompts than [`Session::sequences`].
+    pub fn generate_batch(&mut self, prompts: &[Prompt]) -> Result<Batch<'_>> {
+        let texts = self.model.tokenizer().is_ok();
+        Batch::new(self, prompts, texts)
+    }
+
+    /// Computes the cache of the first slot for `ids` ahead of a generation, chunk by chunk. After each chunk
+    /// `progress` is told how many ids are done and may stop; what was done stays cached.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for ids outside the vocabulary or more than [`Session::positions`].
+    pub fn prefill(
+        &mut self,
+        ids: &[u32],
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        self.check_ids(ids)?;
+        let mut done = self.reuse_prefix(0, ids);
+        while done < ids.len() {
+            let chunk = &ids[done..ids.len().min(done + self.chunk)];
+            let rows: Vec<Row> = (done..).map(|position| row(0, position, false)).take(chunk.len()).collect();
+            self.forward(chunk, &rows, Wanted::Best(&mut Vec::new()))?;
+            done += chunk.len();
+            if progress(done, ids.len()).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Runs `ids` from an empty cache in the first slot, and hands over the logits after each position:
+    /// `sink(position, logits[vocabulary])`.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`].
+    pub fn evaluate(&mut self, ids: &[u32], sink: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
+        self.check_ids(ids)?;
+        self.cached[0].clear();
+        let rows: Vec<Row> = (0..ids.len()).map(|position| row(0, position, true)).collect();
+        let mut position = 0;
+        let mut count = |logits: &mut [f32]| {
+            sink(position, logits);
+            position += 1;
+        };
+        self.forward(ids, &rows, Wanted::Logits(&mut count))
+    }
+
+    /// The natural logarithm of the probability of each of `ids[1..]`, given those before it. The perplexity of a text
+    /// is `exp(-mean)`.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`].
+    pub fn log_likelihoods(&mut self, ids: &[u32]) -> Result<Vec<f64>> {
+        let mut result = Vec::with_capacity(ids.len());
+        self.evaluate(ids, &mut |position, logits| {
+            if let Some(&next) = ids.get(position + 1) {
+                let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+                let total: f64 = logits.iter().map(|&l| (f64::from(l) - largest).exp()).sum();
+                result.push(f64::from(logits[next as usize]) - largest - total.ln());
+            }
+        })?;
+        Ok(result)
+    }
+
+    /// Forgets all cached sequences.
+    pub fn clear(&mut self) {
+        self.cached.iter_mut().for_each(Vec::clear);
+    }
+
+    /// Ids that are below the vocabulary and fit the cache.
+    fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let vocabulary = self.model.config().vocabulary;
+        if ids.is_empty() {
+            return Err(Error::Input("the prompt holds no tokens, so there is nothing to continue".into()));
+        }
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
+            return Err(Error::Input(format!("token id {id} is outside the vocabulary of {vocabulary}")));
+        }
+        if ids.len() > self.positions {
+            return Err(Error::Input(format!(
+                "{} tokens do not fit the session's context of {} positions; make the session with a larger context",
+                ids.len(),
+                self.positions
+            )));
+        }
+        Ok(())
+    }
+
+    /// Keeps the longest prefix that a slot's cache and `ids` share, and returns its length.
+    fn reuse_prefix(&mut self, slot: usize, ids: &[u32]) -> usize {
+        let cached = &mut self.cached[slot];
+        let shared = cached.iter().zip(ids).take_while(|(a, b)| a == b).count();
+        cached.truncate(shared);
+        shared
+    }
+
+    /// Runs rows and notes what the slots then hold. If the device fails, their caches are forgotten.
+    fn forward(&mut self, ids: &[u32], rows: &[Row], wanted: Wanted) -> Result<()> {
+        let result = self.engine.forward(ids, rows, wanted);
+        for (&id, row) in ids.iter().zip(rows) {
+            let cached = &mut self.cached[row.sequence as usize];
+            match &result {
+                Ok(()) => cached.push(id),
+                Err(_) => cached.clear(),
+            }
+        }
+        result
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+/// A row of a step. Slots and positions fit u32: the capacity was checked.
+fn row(slot: usize, position: usize, wants_logits: bool) -> Row {
+    Row { sequence: slot as u32, position: position as u32, wants_logits }
+}

@@ -1,0 +1,228 @@
+//! Draws the next token of one sequence. Each sequence has its own random stream, so that what it says does not depend
+//! on who shares its batch.
+
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+use crate::error::{Error, Result};
+use crate::generate::Sampling;
+
+/// The state of one sequence's draws.
+pub(super) struct Sampler {
+    options: Sampling,
+    random: Xoshiro256PlusPlus,
+    candidates: Vec<Candidate>, // reused from token to token
+    recent: Vec<u32>,           // the distinct tokens of the penalty's window, reused
+}
+
+#[derive(Clone, Copy)]
+struct Candidate {
+    id: u32,
+    logit: f32,
+}
+
+impl Candidate {
+    /// More likely first; of equals the smaller id, so that the order is total.
+    fn by_rank(a: &Self, b: &Self) -> std::cmp::Ordering {
+        b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
+    }
+}
+
+impl Sampler {
+    pub(super) fn new(options: &Sampling) -> Result<Self> {
+        options.check()?;
+        let random = Xoshiro256PlusPlus::seed_from_u64(options.seed);
+        Ok(Self { options: options.clone(), random, candidates: Vec::new(), recent: Vec::new() })
+    }
+
+    pub(super) fn takes_best(&self) -> bool {
+        self.options.takes_best()
+    }
+
+    /// Draws a token. `logits: [vocabulary]` are changed by the penalty; `history` holds the sequence's tokens so far.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if no logit is a number.
+    pub(super) fn draw(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32> {
+        self.penalise(logits, history);
+        let keep = match (self.options.temperature, self.options.top_k) {
+            (0.0, _) => 1,
+            (_, 0) => logits.len(),
+            (_, k) => k.min(logits.len()),
+        };
+        self.keep_best(logits, keep);
+        let best = self.candidates.first().filter(|best| best.logit.is_finite());
+        let best =
+            *best.ok_or_else(|| Error::Model("the network computed logits that are not finite numbers".into()))?;
+        if keep == 1 {
+            return Ok(best.id);
+        }
+        self.keep_likely(best.logit);
+        Ok(self.pick(best.logit))
+    }
+
+    fn penalise(&mut self, logits: &mut [f32], history: &[u32]) {
+        let penalty = self.options.repetition_penalty;
+        self.recent.clear();
+        self.recent.extend_from_slice(&history[history.len().saturating_sub(self.options.repetition_window)..]);
+        self.recent.sort_unstable();
+        self.recent.dedup();
+        for &id in &self.recent {
+            let logit = &mut logits[id as usize];
+            *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+        }
+    }
+
+    /// Fills `candidates` with the `keep` best logits, best first. Most of a vocabulary falls below the worst kept so
+    /// far and costs one comparison.
+    fn keep_best(&mut self, logits: &[f32], keep: usize) {
+        let room = keep.saturating_mul(2);
+        let candidates = &mut self.candidates;
+        candidates.clear();
+        let mut worst_kept = f32::NEG_INFINITY;
+        for (id, &logit) in logits.iter().enumerate() {
+            // Ids ascend, so a later equal of the worst one kept ranks below it. NaN is never kept.
+            if logit > worst_kept {
+                candidates.push(Candidate { id: id as u32, logit });
+                if candidates.len() == room {
+                    candidates.select_nth_unstable_by(keep - 1, Candidate::by_rank);
+                    candidates.truncate(keep);
+                    worst_kept = candidates[keep - 1].logit;
+                }
+            }
+        }
+        candidates.sort_unstable_by(Candidate::by_rank);
+        candidates.truncate(keep);
+    }
+
+    /// Cuts the unlikely tail by top-p and min-p, at temperature 1. At least the best candidate stays.
+    fn keep_likely(&mut self, best: f32) {
+        let Sampling { top_p, min_p, .. } = self.options;
+        let candidates = &mut self.candidates;
+        if top_p < 1.0 {
+            let total: f64 = candidates.iter().map(|c| odds(c.logit, best, 1.0)).sum();
+            let mut reached = 0.0;
+            let kept = candidates.iter().take_while(|c| {
+                let before = reached;
+                reached += odds(c.logit, best, 1.0) / total;
+                before < f64::from(top_p)
+            });
+            let kept = kept.count();
+            candidates.truncate(kept.max(1));
+        }
+        if min_p > 0.0 {
+            let kept = candidates.partition_point(|c| odds(c.logit, best, 1.0) >= f64::from(min_p));
+            candidates.truncate(kept.max(1));
+        }
+    }
+
+    /// Draws one of the candidates by its probability at the temperature.
+    fn pick(&mut self, best: f32) -> u32 {
+        let temperature = self.options.temperature;
+        let total: f64 = self.candidates.iter().map(|c| odds(c.logit, best, temperature)).sum();
+        // 53 random bits: a uniform f64 in [0, 1).
+        let mut left = (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64 * total;
+        for candidate in &self.candidates {
+            left -= odds(candidate.logit, best, temperature);
+            if left < 0.0 {
+                return candidate.id;
+            }
+        }
+        // Rounding can leave a crumb beyond the last candidate.
+        self.candidates[self.candidates.len() - 1].id
+    }
+}
+
+/// How likely a logit is, in units of the best one's probability.
+fn odds(logit: f32, best: f32, temperature: f32) -> f64 {
+    ((f64::from(logit) - f64::from(best)) / f64::from(temperature)).exp()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draw(options: Sampling, logits: &[f32], history: &[u32], draws: usize) -> Vec<u32> {
+        let mut sampler = Sampler::new(&options).unwrap();
+        (0..draws).map(|_| sampler.draw(&mut logits.to_vec(), history).unwrap()).collect()
+    }
+
+    fn plain() -> Sampling {
+        Sampling { temperature: 1.0, top_k: 0, repetition_penalty: 1.0, ..Sampling::default() }
+    }
+
+    #[test]
+    fn temperature_zero_takes_the_first_of_the_largest() {
+        let options = Sampling { temperature: 0.0, ..plain() };
+        assert_eq!(draw(options, &[0.0, 3.0, 1.0, 3.0], &[], 3), [1, 1, 1]);
+    }
+
+    #[test]
+    fn draws_follow_the_probabilities() {
+        let logits: Vec<f32> = [0.5f32, 0.25, 0.125, 0.125].iter().map(|p| p.ln()).collect();
+        let ids = draw(plain(), &logits, &[], 40_000);
+        for (id, probability) in [0.5, 0.25, 0.125, 0.125].into_iter().enumerate() {
+            let share = ids.iter().filter(|&&i| i as usize == id).count() as f64 / ids.len() as f64;
+            assert!((share - probability).abs() < 0.01, "token {id} was drawn {share}, not {probability}");
+        }
+    }
+
+    #[test]
+    fn top_k_keeps_exactly_the_k_best() {
+        let logits: Vec<f32> = (0..1000).map(|i| ((i * 617) % 1000) as f32 * 1e-3).collect();
+        let mut wanted: Vec<u32> = (0..1000).collect();
+        wanted.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+        let mut drawn = draw(Sampling { top_k: 7, ..plain() }, &logits, &[], 2000);
+        drawn.sort_unstable();
+        drawn.dedup();
+        wanted.truncate(7);
+        wanted.sort_unstable();
+        assert_eq!(drawn, wanted);
+    }
+
+    #[test]
+    fn top_p_and_min_p_cut_the_tail() {
+        let logits: Vec<f32> = [0.5f32, 0.3, 0.15, 0.05].iter().map(|p| p.ln()).collect();
+        let most = |options| draw(options, &logits, &[], 2000).into_iter().max().unwrap();
+        assert_eq!(most(Sampling { top_p: 0.7, ..plain() }), 1, "0.5 + 0.3 reach 0.7");
+        assert_eq!(most(Sampling { top_p: 0.5, ..plain() }), 0, "0.5 alone reaches 0.5");
+        assert_eq!(most(Sampling { min_p: 0.25, ..plain() }), 2, "0.15 is at least a quarter of 0.5");
+        assert_eq!(most(Sampling { min_p: 1.0, ..plain() }), 0, "the best one always stays");
+    }
+
+    #[test]
+    fn penalty_lowers_recent_tokens_of_either_sign() {
+        let options = Sampling { temperature: 0.0, repetition_penalty: 2.0, repetition_window: 2, ..plain() };
+        assert_eq!(draw(options.clone(), &[1.0, 1.5], &[1], 1), [0], "1.5 / 2 is below 1");
+        assert_eq!(draw(options.clone(), &[-1.0, -0.6], &[1], 1), [0], "-0.6 * 2 is below -1");
+        assert_eq!(draw(options, &[1.0, 1.5], &[1, 0, 0], 1), [1], "token 1 lies before the window");
+    }
+
+    #[test]
+    fn equal_seeds_draw_equally_and_others_differ() {
+        let logits = vec![0.0; 50];
+        let with = |seed| draw(Sampling { seed, ..plain() }, &logits, &[], 20);
+        assert_eq!(with(7), with(7));
+        assert_ne!(with(7), with(8));
+    }
+
+    #[test]
+    fn logits_that_are_no_numbers_are_an_error() {
+        let mut sampler = Sampler::new(&plain()).unwrap();
+        assert!(matches!(sampler.draw(&mut [f32::NAN; 4], &[]), Err(Error::Model(_))));
+    }
+
+    #[test]
+    fn options_out_of_range_are_refused_by_name() {
+        for (options, name) in [
+            (Sampling { temperature: -1.0, ..plain() }, "temperature"),
+            (Sampling { temperature: f32::NAN, ..plain() }, "temperature"),
+            (Sampling { top_p: 0.0, ..plain() }, "top-p"),
+            (Sampling { min_p: 1.5, ..plain() }, "min-p"),
+            (Sampling { repetition_penalty: 0.0, ..plain() }, "repetition penalty"),
+        ] {
+            let error = Sampler::new(&options).err().expect("refused").to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}

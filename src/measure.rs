@@ -1,0 +1,80 @@
+//! What a run took: time, tokens, memory. Whatever could not be measured is absent, never zero.
+
+use std::time::Duration;
+
+/// Time and tokens of a generation: computing the prompt (prefill) and making tokens (decode) apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timings {
+    /// Prompt tokens that were computed; those found in the cache are not counted.
+    pub prefill_tokens: usize,
+    /// Time until the first token.
+    pub prefill: Duration,
+    /// Tokens made after the first of each sequence.
+    pub decode_tokens: usize,
+    /// Time for those.
+    pub decode: Duration,
+}
+
+impl Timings {
+    /// Adds one step of `rows` rows. A step with any prompt in it counts as prefill.
+    pub(crate) fn add_step(&mut self, prompt: bool, rows: usize, time: Duration) {
+        if prompt {
+            self.prefill_tokens += rows;
+            self.prefill += time;
+        } else {
+            self.decode_tokens += rows;
+            self.decode += time;
+        }
+    }
+
+    /// Prompt tokens a second; `None` before any were computed.
+    pub fn prefill_per_second(&self) -> Option<f64> {
+        rate(self.prefill_tokens, self.prefill)
+    }
+
+    /// Made tokens a second, all sequences together; `None` before any were made.
+    pub fn decode_per_second(&self) -> Option<f64> {
+        rate(self.decode_tokens, self.decode)
+    }
+}
+
+fn rate(count: usize, time: Duration) -> Option<f64> {
+    (count > 0 && !time.is_zero()).then(|| count as f64 / time.as_secs_f64())
+}
+
+/// The most memory that this process has held at once, in bytes: resident pages, those of mapped files included.
+/// `None` where the platform does not tell (everywhere but Linux).
+pub fn peak_memory_bytes() -> Option<u64> {
+    status_bytes("VmHWM:")
+}
+
+/// A line of Linux's `/proc/self/status` in bytes (proc_pid_status(5)).
+fn status_bytes(name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_absent_until_something_was_measured() {
+        let mut timings = Timings::default();
+        assert_eq!((timings.prefill_per_second(), timings.decode_per_second()), (None, None));
+        timings.add_step(true, 10, Duration::from_secs(2));
+        timings.add_step(false, 3, Duration::from_secs(1));
+        assert_eq!((timings.prefill_per_second(), timings.decode_per_second()), (Some(5.0), Some(3.0)));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn peak_memory_grows_with_what_is_touched() {
+        let before = peak_memory_bytes().expect("Linux tells");
+        let block = vec![1u8; 64 << 20];
+        assert!(block.iter().map(|&b| u64::from(b)).sum::<u64>() == 64 << 20);
+        assert!(peak_memory_bytes().expect("Linux tells") >= before.max(64 << 20));
+    }
+}
