@@ -1,0 +1,9 @@
+//! Whole models on every backend, against values that an independent implementation computed
+//! (`tests/data/golden/README.md`).
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod golden;
+mod layer_zero;
+mod shipped;

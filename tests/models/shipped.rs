@@ -1,0 +1,86 @@
+//! The model that ships with the crate: its reference logits, greedy continuations, and perplexity on held-out text.
+
+use sterna::backend::Backend;
+use sterna::generate::{GenerateOptions, Session, SessionOptions};
+
+use crate::common::{Golden, data, exact_session, relative_error, shipped_model};
+
+/// f32 arithmetic in another order, relative to the largest logit (models/README.md).
+const LOGITS: f32 = 1e-4;
+/// The total over 26368 tokens; single activations that round the other way average out.
+const PERPLEXITY: f64 = 1e-3;
+/// Tokens of a window, the beginning of the sequence among them.
+const WINDOW: usize = 256;
+
+crate::on_every_backend!(prompt_logits_equal_the_reference, greedy_ids_equal_the_reference_while_safe);
+
+fn reference_values() -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(data("tales/golden.json")).unwrap()).unwrap()
+}
+
+fn ids(value: &serde_json::Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+fn prompt_logits_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
+    let golden = Golden::read("tales/golden.safetensors");
+    let mut found = Vec::new();
+    let mut session = exact_session(&shipped_model(), make());
+    session.evaluate(&golden.ids("prompt.input_ids"), &mut |_, row| found.extend_from_slice(row)).unwrap();
+    let error = relative_error(&found, &golden.f32("prompt.logits"));
+    assert!(error <= LOGITS, "logits differ by {error:e}");
+}
+
+fn greedy_ids_equal_the_reference_while_safe<B: Backend + 'static>(make: impl Fn() -> B) {
+    let model = shipped_model();
+    let mut session = Session::with_backend(&model, make(), &SessionOptions::default()).unwrap();
+    for prompt in reference_values()["prompts"].as_array().unwrap() {
+        let text = prompt["prompt"].as_str().unwrap();
+        let input = model.tokenizer().unwrap().encode_prompt(text).unwrap();
+        assert_eq!(input, ids(&prompt["input_ids"]), "{text:?}");
+        let safe = prompt["safe_tokens"].as_u64().unwrap() as usize;
+        let options = GenerateOptions { max_tokens: safe, ..GenerateOptions::greedy() };
+        let made: Vec<u32> = session.generate_ids(&input, &options).unwrap().collect::<Result<_, _>>().unwrap();
+        assert_eq!(made, ids(&prompt["greedy"])[..safe], "{text:?}");
+    }
+}
+
+/// `windows`: how many of the 103 windows of the held-out text are scored.
+fn perplexity_agrees<B: Backend + 'static>(backend: B, windows: usize) {
+    let model = shipped_model();
+    let text = std::fs::read_to_string(data("tales/heldout.txt")).unwrap();
+    let tokenizer = model.tokenizer().unwrap();
+    let held_out = tokenizer.encode(&text).unwrap();
+    let golden = Golden::read("tales/golden.safetensors").f64("ppl.window_nll");
+    assert_eq!(held_out.len() / WINDOW, golden.len(), "the reference has as many windows");
+    let mut session = exact_session(&model, backend);
+    let mut total = 0.0;
+    for window in held_out.chunks_exact(WINDOW).take(windows) {
+        let input: Vec<u32> = tokenizer.bos().into_iter().chain(window.iter().copied()).collect();
+        total -= session.log_likelihoods(&input).unwrap().iter().sum::<f64>();
+    }
+    let wanted: f64 = golden[..windows].iter().sum();
+    assert!((total / wanted - 1.0).abs() <= PERPLEXITY, "{total} nats, not {wanted}");
+}
+
+mod perplexity_on_held_out_text_agrees {
+    use crate::common::{self, KernelSet};
+
+    /// The oracle is slow: eight windows of the 103.
+    #[test]
+    fn reference() {
+        super::perplexity_agrees(common::reference(), 8);
+    }
+
+    #[test]
+    fn cpu_portable() {
+        super::perplexity_agrees(common::cpu(KernelSet::Portable, 2), 103);
+    }
+
+    #[test]
+    fn cpu_avx2() {
+        if common::can_run(KernelSet::Avx2) {
+            super::perplexity_agrees(common::cpu(KernelSet::Avx2, 2), 103);
+        }
+    }
+}
