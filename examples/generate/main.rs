@@ -1,0 +1,176 @@
+//! Continues a prompt with a ternary language model and streams the text:
+//!
+//! ```text
+//! cargo run --release --example generate -- --prompt "Once upon a time"
+//! ```
+
+mod args;
+#[path = "../shared/model.rs"]
+mod model;
+#[path = "../shared/terminal.rs"]
+mod terminal;
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use clap::Parser;
+use indicatif::HumanBytes;
+use serde_json::json;
+use sterna::generate::{Finish, Prompt, Session};
+use sterna::measure::{Timings, peak_memory_bytes};
+
+use args::Args;
+
+fn main() -> anyhow::Result<ExitCode> {
+    model::start_logging();
+    let args = Args::parse();
+    let stop = terminal::stop_on_ctrl_c()?;
+
+    let start = Instant::now();
+    let model = args.open()?;
+    let text = args.prompt_text()?;
+    let ids = args.prompt_ids(&model, text.as_deref())?;
+    let bar = terminal::progress_bar("loading layers");
+    let mut session = Session::with_progress(&model, &args.device(), &args.session_options(), &mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    let load = start.elapsed();
+
+    let seed = args.seed.unwrap_or_else(new_seed);
+    let run = generate(&mut session, &args, &ids, text.as_deref(), seed, &stop)?;
+    eprintln!("\n{}", run.summary(&session, &args, load, seed));
+    if let Some(path) = &args.json {
+        let report = run.json(&session, &args, load, seed, &ids);
+        let report = serde_json::to_string_pretty(&report)? + "\n";
+        std::fs::write(path, report).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(ExitCode::from(if run.interrupted { terminal::INTERRUPTED } else { 0 }))
+}
+
+/// What a generation made.
+#[derive(Default)]
+struct Run {
+    ids: Vec<u32>,
+    text: String,
+    finish: Option<Finish>,
+    timings: Timings,
+    interrupted: bool,
+}
+
+/// Computes the prompt under a progress bar, then streams pieces to stdout until the end or Ctrl-C.
+fn generate(
+    session: &mut Session,
+    args: &Args,
+    ids: &[u32],
+    text: Option<&str>,
+    seed: u64,
+    stop: &AtomicBool,
+) -> anyhow::Result<Run> {
+    let mut run = Run::default();
+    let start = Instant::now();
+    let bar = terminal::progress_bar("reading the prompt");
+    let all_but_last = &ids[..ids.len().saturating_sub(1)];
+    if !all_but_last.is_empty() {
+        let outcome = session.prefill(all_but_last, &mut |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+            if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        run.interrupted = outcome.is_break();
+    }
+    bar.finish_and_clear();
+    let read = start.elapsed();
+
+    let mut out = std::io::stdout().lock();
+    write!(out, "{}", text.unwrap_or_default())?;
+    out.flush()?;
+    let prompt = Prompt { ids: ids.to_vec(), options: args.generate_options(seed) };
+    let mut pieces = session.generate_batch(&[prompt])?;
+    while !run.interrupted {
+        let Some(piece) = pieces.next().transpose()? else { break };
+        match (text, piece.id) {
+            (None, Some(id)) => write!(out, "{id} ")?,
+            _ => write!(out, "{}", piece.text)?,
+        }
+        out.flush()?;
+        run.ids.extend(piece.id);
+        run.text.push_str(&piece.text);
+        run.finish = piece.finish;
+        run.interrupted = stop.load(Ordering::Relaxed);
+    }
+    writeln!(out)?;
+    run.timings = pieces.timings();
+    run.timings.prefill += read;
+    run.timings.prefill_tokens += all_but_last.len();
+    Ok(run)
+}
+
+impl Run {
+    /// One line for people.
+    fn summary(&self, session: &Session, args: &Args, load: Duration, seed: u64) -> String {
+        let Timings { prefill_tokens, prefill, decode_tokens, decode } = self.timings;
+        let rate = |rate: Option<f64>| rate.map_or("not measured".into(), |rate| format!("{rate:.1} tok/s"));
+        let end = match self.finish {
+            _ if self.interrupted => "stopped by Ctrl-C".into(),
+            None => "nothing to make".into(),
+            Some(Finish::MaxTokens) => format!("reached --max-tokens {}", args.max_tokens),
+            Some(Finish::EndOfGeneration(id)) => format!("the model ended its text (token {id})"),
+            Some(Finish::StopId(id)) => format!("met stop token {id}"),
+            Some(Finish::StopText) => "met a --stop text".into(),
+            Some(Finish::ContextFull) => format!("filled the context of {} positions", session.positions()),
+        };
+        let how = if args.greedy { "greedy".into() } else { format!("seed {seed}") };
+        let memory = peak_memory_bytes().map_or("not measured".into(), |bytes| HumanBytes(bytes).to_string());
+        format!(
+            "{} | load {} | prefill {prefill_tokens} tokens in {}, {} | decode {decode_tokens} tokens in {}, {} | \
+             peak memory {memory} | {how} | {end}",
+            session.device(),
+            terminal::short(load),
+            terminal::short(prefill),
+            rate(self.timings.prefill_per_second()),
+            terminal::short(decode),
+            rate(self.timings.decode_per_second()),
+        )
+    }
+
+    /// Everything for machines.
+    fn json(&self, session: &Session, args: &Args, load: Duration, seed: u64, prompt: &[u32]) -> serde_json::Value {
+        let model = match args.synthetic {
+            None => args.model.model.display().to_string(),
+            Some(_) => format!("synthetic {}", session.model().config().architecture),
+        };
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "model": model,
+            "device": session.device(),
+            "greedy": args.greedy,
+            "seed": seed,
+            "prompt_ids": prompt,
+            "ids": self.ids,
+            "text": self.text,
+            "finish": self.finish.map(|finish| format!("{finish:?}")),
+            "interrupted": self.interrupted,
+            "load_seconds": load.as_secs_f64(),
+            "prefill_tokens": self.timings.prefill_tokens,
+            "prefill_seconds": self.timings.prefill.as_secs_f64(),
+            "prefill_tokens_per_second": self.timings.prefill_per_second(),
+            "decode_tokens": self.timings.decode_tokens,
+            "decode_seconds": self.timings.decode.as_secs_f64(),
+            "decode_tokens_per_second": self.timings.decode_per_second(),
+            "peak_memory_bytes": peak_memory_bytes(),
+        })
+    }
+}
+
+/// A seed that differs from run to run.
+fn new_seed() -> u64 {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Microseconds of this hour: short enough to type again.
+    (time.as_micros() % 3_600_000_000) as u64
+}

@@ -1,0 +1,120 @@
+//! Shows what is in a model file, and every decision that loading it takes:
+//!
+//! ```text
+//! cargo run --release --example inspect -- --model FILE
+//! ```
+
+#[path = "shared/model.rs"]
+mod model;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use anyhow::Context;
+use clap::Parser;
+use indicatif::HumanBytes;
+use sterna::format::encodings::Encoding;
+use sterna::format::gguf::{Gguf, TensorInfo};
+use sterna::model::{Config, Role};
+
+/// Shows what is in a GGUF file: keys, tensors, their types, and every decision that the loader takes, with its reason.
+///
+/// Works on any GGUF file, also on one that this version cannot run: then the reason stands at the end, and the exit
+/// status is 1.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    #[command(flatten)]
+    model: model::ModelArgs,
+
+    /// Lists every tensor instead of one line for each kind.
+    #[arg(long)]
+    all: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    model::start_logging();
+    let args = Args::parse();
+    let path = &args.model.model;
+    let gguf = Gguf::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut out = std::io::stdout().lock();
+
+    let size = gguf.tensors().iter().map(|t| t.offset + t.span).max().unwrap_or(0);
+    writeln!(out, "{}: GGUF version {}, {}", path.display(), gguf.version(), HumanBytes(size as u64))?;
+    writeln!(out, "\nKeys")?;
+    for (key, value) in gguf.metadata().iter() {
+        writeln!(out, "  {key} = {value}")?;
+    }
+    writeln!(out, "\nTensors ({}; shapes have the input features first)", gguf.tensors().len())?;
+    if args.all {
+        for tensor in gguf.tensors() {
+            writeln!(out, "  {:32} {}", tensor.name, tensor_line(tensor))?;
+        }
+    } else {
+        write_kinds(&mut out, gguf.tensors())?;
+    }
+
+    // The library's own loader, so that what is printed is what happens.
+    let model = args.model.open()?;
+    writeln!(out, "\nModel")?;
+    write_config(&mut out, model.config())?;
+    writeln!(out, "\nDecisions")?;
+    for decision in model.decisions() {
+        writeln!(out, "  {decision}")?;
+    }
+    Ok(())
+}
+
+/// Shape, type and size of one tensor.
+fn tensor_line(tensor: &TensorInfo) -> String {
+    let encoding = Encoding::from_ggml(tensor.type_id).map_or_else(|error| error.to_string(), |e| e.name().into());
+    format!(
+        "{:16} {encoding:6} (type {}), {} bytes at {}",
+        format!("{:?}", tensor.shape),
+        tensor.type_id,
+        tensor.span,
+        tensor.offset
+    )
+}
+
+/// One line for tensors that differ only in their layer.
+fn write_kinds(out: &mut impl Write, tensors: &[TensorInfo]) -> std::io::Result<()> {
+    let mut kinds = BTreeMap::<(String, &[usize], u32), Vec<&TensorInfo>>::new();
+    for tensor in tensors {
+        let kind = match tensor.name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
+            Some((layer, name)) if layer.parse::<usize>().is_ok() => format!("blk.*.{name}"),
+            _ => tensor.name.clone(),
+        };
+        kinds.entry((kind, &tensor.shape, tensor.type_id)).or_default().push(tensor);
+    }
+    for ((kind, shape, type_id), members) in kinds {
+        let encoding = Encoding::from_ggml(type_id).map_or_else(|_| "unknown to this version", Encoding::name);
+        let bytes: usize = members.iter().map(|tensor| tensor.span).sum();
+        writeln!(
+            out,
+            "  {:4} × {kind:28} {:14} {encoding} (type {type_id}), {}",
+            members.len(),
+            format!("{shape:?}"),
+            HumanBytes(bytes as u64)
+        )?;
+    }
+    Ok(())
+}
+
+fn write_config(out: &mut impl Write, config: &Config) -> std::io::Result<()> {
+    let heads = config.heads;
+    writeln!(out, "  architecture       {}", config.architecture)?;
+    writeln!(out, "  layers             {}", config.layers)?;
+    writeln!(out, "  width              {}, feed-forward {}", config.width, config.ffn_width)?;
+    writeln!(
+        out,
+        "  heads              {} query, {} key/value, {} features each",
+        heads.heads, heads.kv_heads, heads.head_dim
+    )?;
+    writeln!(out, "  vocabulary         {} tokens", Role::Embedding.shape(config).0)?;
+    writeln!(out, "  context            {} positions", config.context)?;
+    writeln!(out, "  rotary pairs       {} of {}", config.rope.frequencies.len(), heads.head_dim / 2)?;
+    writeln!(out, "  norm epsilon       {:e}", config.norm_epsilon)?;
+    writeln!(out, "  sub-norms          {}", if config.sub_norms { "yes" } else { "no" })?;
+    writeln!(out, "  ternary weights    {}", config.ternary_weights())
+}

@@ -1,0 +1,38 @@
+//! What all examples share: choosing a model on the command line, logging.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use sterna::format::encodings::I2sLayout;
+use sterna::model::{Model, OpenOptions};
+
+/// The model that ships with the crate.
+const SHIPPED_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tales-4m-i2_s.gguf");
+
+/// Which file to open, and what it does not say of itself.
+#[derive(clap::Args)]
+pub struct ModelArgs {
+    /// A GGUF file with a ternary model. The default is the small story model that ships with the crate.
+    #[arg(long, value_name = "FILE", default_value = SHIPPED_MODEL, hide_default_value = true)]
+    pub model: PathBuf,
+
+    /// How I2_S codes are arranged: 128 (every published file), 64 (made by bitnet.cpp on ARM since November 2025),
+    /// row4 (made by bitnet.cpp on x86 without ACT_PARALLEL). The file itself does not say; a wrong one gives garbage.
+    #[arg(long, value_name = "LAYOUT", default_value = "128")]
+    pub i2s_layout: I2sLayout,
+}
+
+impl ModelArgs {
+    /// Opens the file.
+    pub fn open(&self) -> anyhow::Result<Model> {
+        let options = OpenOptions { i2s_layout: self.i2s_layout };
+        Model::open_with(&self.model, &options)
+            .with_context(|| format!("cannot open the model {}", self.model.display()))
+    }
+}
+
+/// Shows warnings on stderr; the environment variable RUST_LOG asks for more or less.
+pub fn start_logging() {
+    let environment = env_logger::Env::default().default_filter_or("warn");
+    env_logger::Builder::from_env(environment).format_timestamp(None).format_target(false).init();
+}
