@@ -1,11 +1,53 @@
-//! Sterna runs ternary (1.58-bit) language models from their published files.
+//! Sterna runs ternary language models — 1.58 bits a weight, as in BitNet b1.58 — from their published files.
+//!
+//! ```
+//! use sterna::{Device, GenerateOptions, Model, Session, SessionOptions};
+//!
+//! let model = Model::open("models/tales-4m-i2_s.gguf")?;
+//! let mut session = Session::new(&model, &Device::cpu(), &SessionOptions::default())?;
+//! let options = GenerateOptions { max_tokens: 20, ..GenerateOptions::default() };
+//! for text in session.generate("Once upon a time", &options)? {
+//!     print!("{}", text?);
+//! }
+//! # Ok::<(), sterna::Error>(())
+//! ```
+//!
+//! # A tour
+//!
+//! All ternary language models are one small family of transformers, and all their files hold the same information: trits
+//! and scales. So there is one form of weights, one forward pass, and a short list of verbs that a device implements.
+//!
+//! * [`Model`] is an opened file: its config, its tokenizer, its weights by role, and the decisions that loading took.
+//!   Weights stay in the map of the file.
+//! * [`Session`] is a model on a [`Device`]. It generates text, ids or batches, as iterators, and keeps what it computed
+//!   for the next prompt that begins alike.
+//! * [`format`] reads containers and decodes every encoding to [`Ternary`](crate::format::Ternary) or
+//!   [`Dense`](crate::format::Dense).
+//! * [`Backend`](crate::backend::Backend) is the seam: the verbs of the forward pass
+//!   ([`transformer`]). [`cpu`] implements them fast, [`mod@reference`]
+//!   plainly: it is their definition.
+//! * [`tokenizer`] turns text into ids and back; [`measure`] says what a run took.
+//!
+//! # Exactness
+//!
+//! Activations are quantised to int8 a token and multiplied with trits: the sums are integers, and every kernel on every
+//! machine gives the same ones. Only what is added in floats (norms, attention, the head) may differ between kernels, in
+//! the last bits. With one kind of kernel, a result never depends on the number of threads, the size of the steps or the
+//! company in a batch, bit for bit.
+//!
+//! # Safety
+//!
+//! Model files are untrusted. Every size, count, offset and string is checked before it is used; a damaged or hostile file
+//! gives an [`Error`], not a panic. The file must not be changed by others while a [`Model`] maps it.
+
+#![warn(missing_docs)]
 
 pub mod backend;
 pub mod cpu;
-pub mod decision;
-pub mod device;
+mod decision;
+mod device;
 mod engine;
-pub mod error;
+mod error;
 pub mod format;
 pub mod generate;
 pub mod measure;

@@ -1,7 +1,7 @@
 //! The forward pass, written once for every ternary transformer and every device.
 //!
 //! A layer reads as its definition (BitNet b1.58 2B4T, arXiv 2504.12285): norm, attention, projection, norm, gated
-//! feed-forward, projection. Differences between architectures are data in the config and `Option`s in [`Layer`].
+//! feed-forward, projection. Differences between architectures are data in the config and `Option`s in a layer.
 
 use crate::backend::{Backend, CachePrecision, CacheShape, Row};
 use crate::error::{Error, Result};

@@ -83,7 +83,7 @@ impl<'s> Batch<'s> {
                 text,
                 history: ids.clone(),
                 made: 0,
-                finish: (options.max_tokens == 0).then_some(Finish::MaxTokens),
+                finish: None,
                 options: options.clone(),
             });
         }
@@ -91,7 +91,10 @@ impl<'s> Batch<'s> {
             // The last token is always computed: its logits are what the generation starts from.
             session.reuse_prefix(slot, &sequence.history[..sequence.history.len() - 1]);
         }
-        let ready = VecDeque::with_capacity(sequences.len());
+        let mut ready = VecDeque::with_capacity(sequences.len());
+        for (slot, sequence) in sequences.iter_mut().enumerate().filter(|(_, s)| s.options.max_tokens == 0) {
+            ready.push_back(sequence.end(slot, None, String::new(), Finish::MaxTokens));
+        }
         let timings = Timings::default();
         Ok(Self { session, sequences, ready, timings, failed: false, ids: vec![], rows: vec![], chosen: vec![] })
     }
@@ -197,11 +200,10 @@ impl Iterator for Batch<'_> {
     type Item = Result<Piece>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ready.is_empty() && !self.failed && self.sequences.iter().any(|s| s.finish.is_none()) {
-            if let Err(error) = self.step() {
-                self.failed = true;
-                return Some(Err(error));
-            }
+        let goes_on = self.ready.is_empty() && !self.failed && self.live().next().is_some();
+        if goes_on && let Err(error) = self.step() {
+            self.failed = true;
+            return Some(Err(error));
         }
         self.ready.pop_front().map(Ok)
     }

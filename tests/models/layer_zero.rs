@@ -5,7 +5,8 @@ use sterna::backend::{Backend, CachePrecision, CacheShape, Row};
 use sterna::format::{Scales, Ternary, Weights};
 use sterna::model::{Model, Part, Role};
 
-use crate::common::{Golden, data, relative_error};
+use crate::common::data;
+use crate::reference_values::{Golden, relative_error};
 
 /// f32 arithmetic in another order, relative to the largest value.
 const FLOATS: f32 = 1e-5;

@@ -3,6 +3,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/golden.rs"]
+mod reference_values;
 
 mod golden;
 mod layer_zero;

@@ -3,7 +3,8 @@
 use sterna::backend::Backend;
 use sterna::generate::{GenerateOptions, Session, SessionOptions};
 
-use crate::common::{Golden, data, exact_session, relative_error, shipped_model};
+use crate::common::{data, shipped_model};
+use crate::reference_values::{Golden, exact_session, relative_error};
 
 /// f32 arithmetic in another order, relative to the largest logit (models/README.md).
 const LOGITS: f32 = 1e-4;
@@ -14,7 +15,7 @@ const WINDOW: usize = 256;
 
 crate::on_every_backend!(prompt_logits_equal_the_reference, greedy_ids_equal_the_reference_while_safe);
 
-fn reference_values() -> serde_json::Value {
+fn expectations() -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(data("tales/golden.json")).unwrap()).unwrap()
 }
 
@@ -34,7 +35,7 @@ fn prompt_logits_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B)
 fn greedy_ids_equal_the_reference_while_safe<B: Backend + 'static>(make: impl Fn() -> B) {
     let model = shipped_model();
     let mut session = Session::with_backend(&model, make(), &SessionOptions::default()).unwrap();
-    for prompt in reference_values()["prompts"].as_array().unwrap() {
+    for prompt in expectations()["prompts"].as_array().unwrap() {
         let text = prompt["prompt"].as_str().unwrap();
         let input = model.tokenizer().unwrap().encode_prompt(text).unwrap();
         assert_eq!(input, ids(&prompt["input_ids"]), "{text:?}");

@@ -1,0 +1,41 @@
+//! Synthetic models: the sizes of the published ones, the same numbers every time, and no text.
+
+use sterna::format::Weights;
+use sterna::model::{Part, Role, SyntheticShape};
+use sterna::{Device, GenerateOptions, Model, Session, SessionOptions};
+
+#[test]
+fn sizes_are_those_of_the_published_models() {
+    let model = Model::synthetic(SyntheticShape::Bitnet2B, 1);
+    assert_eq!(model.config().ternary_weights(), 2_084_044_800);
+    let model = Model::synthetic(SyntheticShape::Bitnet700M, 1);
+    assert_eq!(model.config().ternary_weights(), 24 * (4 * 1536 * 1536 + 3 * 1536 * 4096));
+}
+
+#[test]
+fn weights_depend_on_seed_and_role_alone() {
+    let trits = |seed, role| match Model::synthetic(SyntheticShape::Bitnet700M, seed).weights(role).unwrap() {
+        Some(Weights::Ternary(w)) => w.row_trits(7).collect::<Vec<i8>>(),
+        _ => panic!("a linear layer is ternary"),
+    };
+    let role = Role::Layer(3, Part::Up);
+    let row = trits(1, role);
+    assert_eq!(row, trits(1, role));
+    assert_ne!(row, trits(2, role));
+    assert_ne!(row, trits(1, Role::Layer(3, Part::Gate)));
+    let zeros = row.iter().filter(|&&t| t == 0).count() as f64 / row.len() as f64;
+    assert!((zeros - 0.5).abs() < 0.06, "{zeros} of the trits are zero");
+}
+
+#[test]
+fn ids_are_made_but_text_is_an_error() {
+    let model = Model::synthetic(SyntheticShape::Bitnet700M, 1);
+    let options = SessionOptions { context: Some(16), ..SessionOptions::default() };
+    let mut session = Session::new(&model, &Device::cpu(), &options).unwrap();
+    let greedy = GenerateOptions { max_tokens: 3, ..GenerateOptions::greedy() };
+    assert!(session.generate("text", &greedy).unwrap_err().to_string().contains("no tokenizer"));
+    let made: Vec<u32> = session.generate_ids(&[1, 2, 3], &greedy).unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!(made.len(), 3);
+    let stop = GenerateOptions { stop: vec!["x".into()], ..greedy };
+    assert!(session.generate_ids(&[1], &stop).is_err(), "a stop text needs text");
+}
