@@ -21,7 +21,7 @@
 //!   Weights stay in the map of the file.
 //! * [`Session`] is a model on a [`Device`]. It generates text, ids or batches, as iterators, and keeps what it computed
 //!   for the next prompt that begins alike.
-//! * [`format`] reads containers and decodes every encoding to [`Ternary`](crate::format::Ternary) or
+//! * [`mod@format`] reads containers and decodes every encoding to [`Ternary`](crate::format::Ternary) or
 //!   [`Dense`](crate::format::Dense).
 //! * [`Backend`](crate::backend::Backend) is the seam: the verbs of the forward pass
 //!   ([`transformer`]). [`cpu`] implements them fast, [`mod@reference`]
@@ -61,3 +61,8 @@ pub use device::Device;
 pub use error::{Error, Result};
 pub use generate::{GenerateOptions, Sampling, Session, SessionOptions};
 pub use model::Model;
+
+/// Compiles the README's code.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
