@@ -158,15 +158,20 @@ pub(crate) fn exp(x: f32) -> f32 {
     e * f32::from_bits(exponent << 23)
 }
 
-/// IEEE half precision to single, exactly. Without branches, so that loops over it become vector instructions.
+/// IEEE half precision to single, exactly. Without branches, so that loops over it become vector instructions, and
+/// without arithmetic on subnormal floats, which is slow.
 #[inline(always)]
 pub(crate) fn half(bits: u16) -> f32 {
+    // The exponent of a half is biased by 15, of a single by 127.
+    const REBIAS: u32 = (127 - 15) << 23;
+    const SMALLEST_NORMAL: u32 = REBIAS + (1 << 23); // 2^-14
     let magnitude = u32::from(bits & 0x7fff) << 13;
-    // The exponent of a half is biased by 15, of a single by 127: 2^112 makes up for it, subnormals included.
-    let value = f32::from_bits(magnitude) * f32::from_bits((112 + 127) << 23);
-    // What a half calls infinite or NaN has come out as 2^16 or more.
-    let special = if value >= 65536.0 { 0x7f80_0000 } else { 0 };
-    f32::from_bits(value.to_bits() | special | u32::from(bits & 0x8000) << 16)
+    // All three are computed, and two thrown away. A subnormal m * 2^-24 is the difference of two normal floats.
+    let subnormal = (f32::from_bits(magnitude + SMALLEST_NORMAL) - f32::from_bits(SMALLEST_NORMAL)).to_bits();
+    let (normal, special) = (magnitude + REBIAS, magnitude + 2 * REBIAS);
+    let finite = if magnitude < 1 << 23 { subnormal } else { normal };
+    let rebiased = if magnitude < 31 << 23 { finite } else { special };
+    f32::from_bits(rebiased | u32::from(bits & 0x8000) << 16)
 }
 
 /// bfloat16 to single, exactly.

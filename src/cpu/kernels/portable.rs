@@ -19,19 +19,16 @@ pub(crate) fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {
     let groups = tile.groups();
     assert_eq!(sums.len(), tile.sums());
     sums.fill(0);
-    let mut unpacked = [[0u8; 128]; PIECE];
+    let mut unpacked = [[0i16; 128]; PIECE];
     for output in 0..tile.outputs {
         for (g, group) in tile.weights(output).chunks(tile.group).enumerate() {
             for (p, piece) in group.chunks(PIECE).enumerate() {
                 for (codes, block) in unpacked.iter_mut().zip(piece) {
                     unpack(codes, block);
                 }
-                let codes = unpacked[..piece.len()].as_flattened();
                 for row in 0..tile.rows {
                     let x = &tile.activations(row)[g * tile.group + p * PIECE..][..piece.len()];
-                    // At most 3·128 a column, so an i32 holds the sum of 5 million columns.
-                    let dot: i32 = codes.iter().zip(x.as_flattened()).map(|(&c, &v)| i32::from(c) * i32::from(v)).sum();
-                    sums[(output * tile.rows + row) * groups + g] += dot;
+                    sums[(output * tile.rows + row) * groups + g] += dot_piece(&unpacked[..piece.len()], x);
                 }
             }
         }
@@ -39,12 +36,26 @@ pub(crate) fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {
 }
 
 /// The 128 codes of a block in the order of their columns.
-fn unpack(codes: &mut [u8; 128], block: &[u8; 32]) {
+fn unpack(codes: &mut [i16; 128], block: &[u8; 32]) {
     for (quarter, shift) in codes.as_chunks_mut::<32>().0.iter_mut().zip([6, 4, 2, 0]) {
         for (code, byte) in quarter.iter_mut().zip(block) {
-            *code = byte >> shift & 3;
+            *code = i16::from(byte >> shift & 3);
         }
     }
+}
+
+/// `Σ code·x` of at most eight blocks.
+fn dot_piece(codes: &[[i16; 128]], x: &[[i8; 128]]) -> i32 {
+    // A lane gains 8 products of at most 3·128 a block, so eight blocks come to 24576 and fit 16 bits.
+    let mut lanes = [0i16; 16];
+    for (codes, x) in codes.iter().zip(x) {
+        for (codes, x) in codes.as_chunks::<16>().0.iter().zip(x.as_chunks::<16>().0) {
+            for ((sum, code), x) in lanes.iter_mut().zip(codes).zip(x) {
+                *sum += code * i16::from(*x);
+            }
+        }
+    }
+    lanes.iter().map(|&sum| i32::from(sum)).sum()
 }
 
 /// [`Kernels::dot_dense`].
@@ -70,8 +81,9 @@ fn dot<W>(w: &[W], x: &[f32], read: impl Fn(&W) -> f32) -> f32 {
     let mut lanes = [0.0f32; 8];
     let ((w, w_rest), (x, x_rest)) = (w.as_chunks::<8>(), x.as_chunks::<8>());
     for (w, x) in w.iter().zip(x) {
+        let w: [f32; 8] = std::array::from_fn(|lane| read(&w[lane]));
         for ((sum, w), x) in lanes.iter_mut().zip(w).zip(x) {
-            *sum += read(w) * x;
+            *sum += w * x;
         }
     }
     for ((sum, w), x) in lanes.iter_mut().zip(w_rest).zip(x_rest) {

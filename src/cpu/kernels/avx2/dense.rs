@@ -68,21 +68,18 @@ fn dot<const FORMAT: u8, const BYTES: usize, const ROWS: usize>(
     let x = rows.map(|(vectors, _)| vectors);
     let (vectors, rest) = w.as_chunks::<8>();
     let mut sums = [[_mm256_setzero_ps(); 4]; ROWS];
+    assert!(x.iter().all(|x| x.len() == vectors.len()));
+    assert!(FORMAT != INT8 || (cols - 1) >> scales.shift < scales.values.len());
     let (fours, last) = vectors.as_chunks::<4>();
     for (four, w) in fours.iter().enumerate() {
-        for lane in 0..4 {
-            let w = load::<FORMAT, BYTES>(&w[lane], scales, (four * 4 + lane) * 8);
-            for (sums, x) in sums.iter_mut().zip(&x) {
-                sums[lane] = _mm256_fmadd_ps(w, load_x(&x[four * 4 + lane]), sums[lane]);
-            }
+        for (lane, w) in w.iter().enumerate() {
+            // SAFETY: `vector` counts through `vectors`; the assertions above are what the function asks for.
+            unsafe { add_vector::<FORMAT, BYTES, ROWS>(&mut sums, lane, four * 4 + lane, w, scales, &x) };
         }
     }
     for (lane, w) in last.iter().enumerate() {
-        let vector = fours.len() * 4 + lane;
-        let w = load::<FORMAT, BYTES>(w, scales, vector * 8);
-        for (sums, x) in sums.iter_mut().zip(&x) {
-            sums[lane] = _mm256_fmadd_ps(w, load_x(&x[vector]), sums[lane]);
-        }
+        // SAFETY: as above.
+        unsafe { add_vector::<FORMAT, BYTES, ROWS>(&mut sums, lane, fours.len() * 4 + lane, w, scales, &x) };
     }
     for ((o, sums), (_, x)) in out.iter_mut().zip(sums).zip(rows) {
         let four = add_lanes_f32(sums);
@@ -93,10 +90,36 @@ fn dot<const FORMAT: u8, const BYTES: usize, const ROWS: usize>(
     }
 }
 
-/// Eight weights as f32; `col` is the first one's column.
+/// Adds the products of eight columns to one accumulator of each row.
+///
+/// # Safety
+/// Each row of `x` has more than `vector` vectors, and int8 weights have a scale for each of their columns.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn load<const FORMAT: u8, const BYTES: usize>(w: &[[u8; BYTES]; 8], scales: Scales<'_>, col: usize) -> __m256 {
+unsafe fn add_vector<const FORMAT: u8, const BYTES: usize, const ROWS: usize>(
+    sums: &mut [[__m256; 4]; ROWS],
+    lane: usize,
+    vector: usize,
+    w: &[[u8; BYTES]; 8],
+    scales: Scales<'_>,
+    x: &[&[[f32; 8]]; ROWS],
+) {
+    // SAFETY: there is a scale for these columns, says the caller.
+    let w = unsafe { load::<FORMAT, BYTES>(w, scales, vector * 8) };
+    for (sums, x) in sums.iter_mut().zip(x) {
+        // SAFETY: `vector` lies inside, says the caller.
+        let x = unsafe { x.get_unchecked(vector) };
+        sums[lane] = _mm256_fmadd_ps(w, load_x(x), sums[lane]);
+    }
+}
+
+/// Eight weights as f32; `col` is the first one's column.
+///
+/// # Safety
+/// Int8 weights have a scale for this column.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn load<const FORMAT: u8, const BYTES: usize>(w: &[[u8; BYTES]; 8], scales: Scales<'_>, col: usize) -> __m256 {
     let start = w.as_ptr();
     match FORMAT {
         // SAFETY: `w` has 8 · 4 bytes; the load may be unaligned.
@@ -111,7 +134,8 @@ fn load<const FORMAT: u8, const BYTES: usize>(w: &[[u8; BYTES]; 8], scales: Scal
         _ => {
             // SAFETY: `w` has 8 bytes; the load may be unaligned.
             let codes = unsafe { _mm_loadl_epi64(start.cast()) };
-            let scale = _mm256_set1_ps(scales.values[col >> scales.shift]);
+            // SAFETY: the place lies inside, says the caller.
+            let scale = _mm256_set1_ps(unsafe { *scales.values.get_unchecked(col >> scales.shift) });
             _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)), scale)
         }
     }

@@ -115,6 +115,7 @@ fn dot_many<const ROWS: usize>(codes: &[[u8; 32]], x: [&[[i8; 128]]; ROWS]) -> [
     for (piece, codes) in codes.chunks(BLOCKS).enumerate() {
         let mut lanes = [_mm256_setzero_si256(); ROWS];
         for (b, block) in codes.iter().enumerate() {
+            prefetch(block.as_ptr().wrapping_add(AHEAD_BYTES));
             let codes = unpack(block);
             for (lanes, x) in lanes.iter_mut().zip(&x) {
                 // SAFETY: each row has as many blocks as there are codes, by the assertion above, and `piece` and `b`
