@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::add_lanes_f32;
+use super::{AHEAD_BYTES, add_lanes_f32, prefetch};
 use crate::cpu::floats::{brain, half};
 use crate::cpu::kernels::{DenseRow, portable};
 
@@ -72,6 +72,9 @@ fn dot<const FORMAT: u8, const BYTES: usize, const ROWS: usize>(
     assert!(FORMAT != INT8 || (cols - 1) >> scales.shift < scales.values.len());
     let (fours, last) = vectors.as_chunks::<4>();
     for (four, w) in fours.iter().enumerate() {
+        for line in (0..size_of_val(w)).step_by(64) {
+            prefetch(w.as_ptr().cast::<u8>().wrapping_add(AHEAD_BYTES + line));
+        }
         for (lane, w) in w.iter().enumerate() {
             // SAFETY: `vector` counts through `vectors`; the assertions above are what the function asks for.
             unsafe { add_vector::<FORMAT, BYTES, ROWS>(&mut sums, lane, four * 4 + lane, w, scales, &x) };

@@ -8,12 +8,8 @@
 use std::arch::x86_64::*;
 use std::array;
 
-use super::add_lanes_i32;
+use super::{AHEAD_BYTES, add_lanes_i32, prefetch};
 use crate::cpu::kernels::Tile;
-
-/// Bytes between a load of weights and the prefetch that goes with it: 2 KiB is about 200 ns of streaming, twice the
-/// latency of memory.
-const AHEAD_BYTES: usize = 2048;
 
 /// [`crate::cpu::kernels::Kernels::dot_codes`].
 #[target_feature(enable = "avx2")]
@@ -156,11 +152,4 @@ fn load_x(x: &[i8; 128], quarter: usize) -> __m256i {
     let quarter = &x.as_chunks::<32>().0[quarter];
     // SAFETY: a quarter has 32 bytes; the load may be unaligned.
     unsafe { _mm256_loadu_si256(quarter.as_ptr().cast()) }
-}
-
-/// Asks for a cache line that may not even exist.
-#[inline(always)]
-fn prefetch(address: *const u8) {
-    // SAFETY: a prefetch is a hint; no address makes it fail.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
 }
