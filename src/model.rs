@@ -98,7 +98,18 @@ impl Model {
     pub(crate) fn gain(&self, role: Role) -> Result<Option<Vec<f32>>> {
         match self.weights(role)? {
             None => Ok(None),
-            Some(Weights::Dense(dense)) => Ok(Some(dense.to_f32())),
+            Some(Weights::Dense(dense)) => {
+                let gain = dense.to_f32();
+                // One value that is no number would make every logit one, and greedy decoding would not notice.
+                match gain.iter().position(|value| !value.is_finite()) {
+                    None => Ok(Some(gain)),
+                    Some(place) => Err(Error::Malformed(format!(
+                        "tensor \"{}\": the gain {place} is {}",
+                        role.gguf_name(),
+                        gain[place]
+                    ))),
+                }
+            }
             Some(Weights::Ternary(_)) => Err(Error::Model(format!("the norm \"{}\" is ternary", role.gguf_name()))),
         }
     }

@@ -4,7 +4,7 @@
 
 use crate::decision::Decision;
 use crate::error::{Error, Result};
-use crate::format::gguf::Metadata;
+use crate::format::gguf::{Metadata, quoted};
 
 mod byte_level;
 mod rules;
@@ -55,7 +55,8 @@ impl Tokenizer {
             "gpt2" => true,
             "llama" => false,
             other => {
-                return Err(Error::Unsupported(format!("the tokenizer {other:?} ({MODEL}); known are gpt2, llama")));
+                let other = quoted(other);
+                return Err(Error::Unsupported(format!("the tokenizer {other} ({MODEL}); known are gpt2, llama")));
             }
         };
         let mut vocabulary = Vocabulary::read(metadata, &mut decisions)?;

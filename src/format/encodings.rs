@@ -94,6 +94,11 @@ impl Encoding {
         }
     }
 
+    /// Whether it stores trits, so that it decodes to [`Ternary`](super::Ternary).
+    pub fn is_ternary(self) -> bool {
+        matches!(self, Encoding::I2S | Encoding::Tq1_0 | Encoding::Tq2_0)
+    }
+
     /// Bytes of a tensor `[rows, cols]`, without the padding that a container may add.
     ///
     /// # Errors

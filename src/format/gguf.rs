@@ -201,7 +201,7 @@ fn within(place: impl fmt::Display, error: Error) -> Error {
 }
 
 /// A name from the file for an error text: escaped, and cut where a hostile file would fill the screen.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     const SHOWN_CHARACTERS: usize = 80;
     let cut: String = text.chars().take(SHOWN_CHARACTERS).collect();
     if cut.len() < text.len() { format!("{cut:?}…") } else { format!("{cut:?}") }

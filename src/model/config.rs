@@ -3,7 +3,7 @@
 use crate::backend::{Activation, Heads, Rope, RopePairs};
 use crate::decision::Decision;
 use crate::error::{Error, Result};
-use crate::format::gguf::{Metadata, Value};
+use crate::format::gguf::{Metadata, Value, quoted};
 
 /// Everything the forward pass must know about a model besides its weights.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,8 +32,16 @@ pub struct Config {
     pub sub_norms: bool,
 }
 
-/// Larger sizes than any model has; they keep products of two sizes within 64 bits.
+/// Larger than any size of a model.
 const LARGEST_SIZE: u64 = 1 << 24;
+/// More layers than any model has. With sizes of at most [`LARGEST_SIZE`], a layer has up to 7 · 2^48 weights, and so many
+/// layers less than 2^63.
+const MOST_LAYERS: u64 = 1 << 12;
+/// A larger head than any model has: the table of its frequencies is made before a tensor is looked at, so it must not
+/// be large because a key says so.
+const LARGEST_HEAD: u64 = 1 << 14;
+/// What rotary frequencies may be divided by. Beyond this, position times frequency would leave the range of numbers.
+const STRETCHES: std::ops::RangeInclusive<f64> = 1e-6..=1e6;
 
 impl Config {
     /// Reads the keys of a GGUF file (`<architecture>.block_count` and so on). `vocabulary` is the number of rows of
@@ -43,32 +51,44 @@ impl Config {
     /// [`Error::Unsupported`] for an architecture or scaling this version cannot run, [`Error::Model`] for missing or
     /// impossible values; both name the key.
     pub fn from_gguf(metadata: &Metadata, vocabulary: usize) -> Result<(Self, Vec<Decision>)> {
-        let architecture = metadata
-            .string("general.architecture")?
-            .ok_or_else(|| Error::Model("the key \"general.architecture\" is missing".into()))?;
-        let family = Family::of(architecture)?;
+        let (architecture, family) = Family::of(metadata)?;
         let keys = Keys { metadata, architecture };
+        if !(1..=LARGEST_SIZE).contains(&(vocabulary as u64)) {
+            return Err(Error::Model(format!("a vocabulary of {vocabulary}; it must be 1 to {LARGEST_SIZE}")));
+        }
 
         let width = keys.size("embedding_length")?;
         let heads = keys.size("attention.head_count")?;
         let kv_heads = keys.size_or("attention.head_count_kv", heads)?;
         if heads % kv_heads != 0 {
-            return Err(Error::Model(format!("{heads} query heads cannot share {kv_heads} key heads")));
+            return Err(Error::Model(format!(
+                "{heads} query heads (\"{}\") cannot share {kv_heads} key heads (\"{}\")",
+                keys.name("attention.head_count"),
+                keys.name("attention.head_count_kv")
+            )));
         }
         let head_dim = keys.size_or("attention.key_length", width / heads)?;
         let value_dim = keys.size_or("attention.value_length", head_dim)?;
-        if head_dim == 0 || head_dim % 2 != 0 || value_dim != head_dim {
+        if head_dim == 0 || head_dim % 2 != 0 || head_dim as u64 > LARGEST_HEAD || value_dim != head_dim {
             return Err(Error::Unsupported(format!(
-                "heads of {head_dim} key and {value_dim} value features; they must be even and equal"
+                "heads of {head_dim} key and {value_dim} value features; they must be equal, even and at most \
+                 {LARGEST_HEAD} (\"{}\" and \"{}\", or \"{}\" {width} / \"{}\" {heads})",
+                keys.name("attention.key_length"),
+                keys.name("attention.value_length"),
+                keys.name("embedding_length"),
+                keys.name("attention.head_count")
             )));
         }
-        if heads * head_dim > LARGEST_SIZE as usize {
-            return Err(Error::Model(format!("{heads} heads of {head_dim} features are larger than any model")));
+        if heads as u64 * head_dim as u64 > LARGEST_SIZE {
+            return Err(Error::Model(format!(
+                "{heads} heads (\"{}\") of {head_dim} features are larger than any model",
+                keys.name("attention.head_count")
+            )));
         }
         let (activation, why) = family.activation(vocabulary, width);
         let config = Self {
             architecture: architecture.into(),
-            layers: keys.size("block_count")?,
+            layers: keys.layers()?,
             width,
             ffn_width: keys.size("feed_forward_length")?,
             heads: Heads { heads, kv_heads, head_dim },
@@ -95,6 +115,11 @@ impl Config {
         Ok((config, decisions))
     }
 
+    /// Refuses an architecture that this version cannot run.
+    pub(super) fn check_architecture(metadata: &Metadata) -> Result<()> {
+        Family::of(metadata).map(|_| ())
+    }
+
     /// Trits in all linear layers.
     pub fn ternary_weights(&self) -> u64 {
         let (width, query) = (self.width as u64, self.heads.query_cols() as u64);
@@ -115,15 +140,23 @@ enum Family {
 }
 
 impl Family {
-    fn of(architecture: &str) -> Result<Self> {
-        match architecture {
-            "bitnet-b1.58" | "bitnet-25" => Ok(Family::BitNet),
-            "bitnet" => Ok(Family::OldBitNet),
-            "llama" => Ok(Family::Llama),
-            other => Err(Error::Unsupported(format!(
-                "the architecture \"{other}\"; this version runs bitnet-b1.58, bitnet-25, bitnet and llama"
-            ))),
-        }
+    /// The file's architecture and its family.
+    fn of(metadata: &Metadata) -> Result<(&str, Self)> {
+        const KEY: &str = "general.architecture";
+        let missing = || Error::Model(format!("the key \"{KEY}\" is missing"));
+        let architecture = metadata.string(KEY)?.ok_or_else(missing)?;
+        let family = match architecture {
+            "bitnet-b1.58" | "bitnet-25" => Family::BitNet,
+            "bitnet" => Family::OldBitNet,
+            "llama" => Family::Llama,
+            other => {
+                return Err(Error::Unsupported(format!(
+                    "the architecture {}; this version runs bitnet-b1.58, bitnet-25, bitnet and llama",
+                    quoted(other)
+                )));
+            }
+        };
+        Ok((architecture, family))
     }
 
     fn rope_pairs(self) -> RopePairs {
@@ -162,12 +195,14 @@ impl Keys<'_> {
         let name = self.name(key);
         let value = match self.metadata.get(&name) {
             Some(Value::Array(array)) => {
-                let mut values = array.integers().into_iter().flatten();
-                let first = values.next().and_then(|v| u64::try_from(v).ok());
-                if first.is_none() || values.any(|v| u64::try_from(v).ok() != first) {
+                let integers = array.integers().map(|values| values.map(|v| u64::try_from(v).ok()));
+                let Some(Some(first)) = integers.and_then(|mut values| values.next()) else {
+                    return Err(Error::Model(format!("the key \"{name}\" must hold sizes, but holds {array}")));
+                };
+                if array.integers().into_iter().flatten().any(|v| u64::try_from(v) != Ok(first)) {
                     return Err(Error::Unsupported(format!("the key \"{name}\" differs from layer to layer")));
                 }
-                first
+                Some(first)
             }
             _ => self.metadata.unsigned(&name)?,
         };
@@ -186,10 +221,21 @@ impl Keys<'_> {
         Ok(self.optional_size(key)?.unwrap_or(default))
     }
 
+    fn layers(&self) -> Result<usize> {
+        match self.size("block_count")? {
+            layers if layers as u64 <= MOST_LAYERS => Ok(layers),
+            layers => Err(Error::Model(format!(
+                "the key \"{}\" is {layers}; it must be 1 to {MOST_LAYERS}",
+                self.name("block_count")
+            ))),
+        }
+    }
+
     fn epsilon(&self) -> Result<f32> {
         let name = self.name("attention.layer_norm_rms_epsilon");
         match self.metadata.float(&name)? {
-            Some(epsilon) if epsilon > 0.0 && epsilon < 1.0 => Ok(epsilon as f32),
+            // Of the f32, because the smallest f64 become 0 there, and a norm would divide by it.
+            Some(epsilon) if epsilon as f32 > 0.0 && epsilon < 1.0 => Ok(epsilon as f32),
             Some(epsilon) => Err(Error::Model(format!("the key \"{name}\" is {epsilon}; it must be between 0 and 1"))),
             None => Err(Error::Model(format!("the key \"{name}\" is missing"))),
         }
@@ -205,23 +251,38 @@ impl Keys<'_> {
         }
         let theta = self.metadata.float(&self.name("rope.freq_base"))?.unwrap_or(10_000.0);
         if !(theta.is_finite() && theta > 1.0) {
-            return Err(Error::Model(format!("the key \"{}\" is {theta}", self.name("rope.freq_base"))));
+            return Err(Error::Model(format!(
+                "the key \"{}\" is {theta}; it must be larger than 1 and finite",
+                self.name("rope.freq_base")
+            )));
         }
         let stretch = self.linear_scaling()?;
         let frequencies = (0..dims / 2).map(|i| theta.powf(-2.0 * i as f64 / dims as f64) / stretch).collect();
         Ok(Rope { pairs, frequencies })
     }
 
-    /// The factor by which positions are stretched; 1 without scaling.
+    /// The factor by which positions are stretched; 1 without scaling. A factor without a type is linear, as in
+    /// llama.cpp.
     fn linear_scaling(&self) -> Result<f64> {
-        let kind = self.metadata.string(&self.name("rope.scaling.type"))?.unwrap_or("none");
+        let kind_name = self.name("rope.scaling.type");
         let name = self.name("rope.scaling.factor");
         let factor = self.metadata.float(&name)?;
-        match (kind, factor) {
+        match (self.metadata.string(&kind_name)?.unwrap_or("linear"), factor) {
             ("none", _) | ("linear", None) => Ok(1.0),
-            ("linear", Some(factor)) if factor.is_finite() && factor > 0.0 => Ok(factor),
-            ("linear", Some(factor)) => Err(Error::Model(format!("the key \"{name}\" is {factor}"))),
-            (other, _) => Err(Error::Unsupported(format!("rotary scaling of type \"{other}\"; none and linear are"))),
+            ("linear", Some(factor)) => check_stretch(factor, &format!("the key \"{name}\"")),
+            (other, _) => {
+                let other = quoted(other);
+                Err(Error::Unsupported(format!("the key \"{kind_name}\" is {other}; known are none and linear")))
+            }
         }
     }
+}
+
+/// A factor that rotary frequencies are divided by; `place` says where it stands in the file.
+pub(super) fn check_stretch(factor: f64, place: &str) -> Result<f64> {
+    if STRETCHES.contains(&factor) {
+        return Ok(factor);
+    }
+    let (least, most) = (STRETCHES.start(), STRETCHES.end());
+    Err(Error::Model(format!("{place} divides rotary frequencies by {factor}; it must be {least} to {most}")))
 }

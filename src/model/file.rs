@@ -8,8 +8,9 @@ use std::sync::Arc;
 use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::encodings::{Encoding, I2sLayout, hidden::hidden_ternary};
-use crate::format::gguf::{Gguf, TensorInfo};
+use crate::format::gguf::{Gguf, TensorInfo, quoted};
 use crate::format::{Dense, Weights};
+use crate::model::config::check_stretch;
 use crate::model::{Config, Model, Part, Role, WeightSource};
 use crate::tokenizer::Tokenizer;
 
@@ -28,6 +29,8 @@ const TRILM_VOCABULARIES: [usize; 3] = [50_304, 50_432, 50_688];
 
 pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Model> {
     let gguf = Gguf::open(path)?;
+    // First of all, because other architectures name their tensors otherwise.
+    Config::check_architecture(gguf.metadata())?;
     let vocabulary = embedding_rows(&gguf)?;
     let (config, mut decisions) = Config::from_gguf(gguf.metadata(), vocabulary)?;
     if config.architecture == "llama" && TRILM_VOCABULARIES.contains(&vocabulary) {
@@ -75,7 +78,10 @@ impl WeightSource for FileWeights {
         }
         let Weights::Ternary(ternary) = weights.into_ternary(&name, encoding)? else { unreachable!("just converted") };
         let factor = self.output_scale(role)?;
-        Ok(Some(Weights::Ternary(if factor == 1.0 { ternary } else { ternary.scaled(factor)? })))
+        if factor == 1.0 {
+            return Ok(Some(Weights::Ternary(ternary)));
+        }
+        ternary.scaled(factor).map(|scaled| Some(Weights::Ternary(scaled))).map_err(in_tensor)
     }
 }
 
@@ -86,7 +92,10 @@ impl FileWeights {
         let Some(info) = self.gguf.tensor(&name) else { return Ok(1.0) };
         let encoding = Encoding::from_ggml(info.type_id).map_err(|error| named(&name, error))?;
         match encoding.decode(&self.gguf.data(info), 1, 1, self.layout).map_err(|error| named(&name, error))? {
-            Weights::Dense(dense) => Ok(dense.to_f32()[0]),
+            Weights::Dense(dense) => match dense.to_f32()[0] {
+                factor if factor.is_finite() => Ok(factor),
+                factor => Err(Error::Malformed(format!("tensor \"{name}\": the scale is {factor}"))),
+            },
             Weights::Ternary(_) => Err(Error::Model(format!("the scale \"{name}\" is ternary"))),
         }
     }
@@ -167,9 +176,18 @@ fn check_tensor(info: &TensorInfo, role: Role, config: &Config) -> Result<()> {
             shape_text(&info.shape)
         )));
     }
-    let size = Encoding::from_ggml(info.type_id)
-        .and_then(|encoding| encoding.size(rows, cols))
-        .map_err(|error| named(&info.name, error))?;
+    check_encoding(info, rows, cols, role.is_linear())
+}
+
+/// The type is known, its bytes are there, and it is not ternary where the network needs numbers of many values.
+fn check_encoding(info: &TensorInfo, rows: usize, cols: usize, may_be_ternary: bool) -> Result<()> {
+    let in_tensor = |error| named(&info.name, error);
+    let encoding = Encoding::from_ggml(info.type_id).map_err(in_tensor)?;
+    if encoding.is_ternary() && !may_be_ternary {
+        let text = format!("it is ternary ({encoding}); this version takes only linear layers so");
+        return Err(in_tensor(Error::Unsupported(text)));
+    }
+    let size = encoding.size(rows, cols).map_err(in_tensor)?;
     if size > info.span {
         return Err(Error::Malformed(format!(
             "tensor \"{}\" needs {size} bytes, but only {} lie before the next tensor or the end of the file",
@@ -187,8 +205,10 @@ fn check_known(info: &TensorInfo, config: &Config) -> Result<()> {
     let known = match (role, scale_of) {
         (Some(Role::Layer(layer, part)), _) => layer < config.layers && (config.sub_norms || !part.is_sub_norm()),
         (Some(_), _) => true,
-        (None, Some(role @ Role::Layer(layer, _))) => {
-            role.is_linear() && layer < config.layers && info.shape.iter().all(|&n| n == 1)
+        (None, Some(role @ Role::Layer(layer, _)))
+            if role.is_linear() && layer < config.layers && info.elements() == 1 =>
+        {
+            return check_encoding(info, 1, 1, false);
         }
         _ => IGNORED_ENDINGS.iter().any(|ending| name.ends_with(ending)),
     };
@@ -196,8 +216,10 @@ fn check_known(info: &TensorInfo, config: &Config) -> Result<()> {
         return Ok(());
     }
     Err(Error::Unsupported(format!(
-        "the tensor \"{name}\" has no place in a {} model of {} layers as this version knows it",
-        config.architecture, config.layers
+        "the tensor {} has no place in a {} model of {} layers as this version knows it",
+        quoted(name),
+        config.architecture,
+        config.layers
     )))
 }
 
@@ -230,10 +252,7 @@ fn apply_rope_factors(config: &mut Config, factors: &Weights) -> Result<()> {
         return Err(Error::Model("the tensor \"rope_freqs.weight\" is ternary".into()));
     };
     for (frequency, factor) in config.rope.frequencies.iter_mut().zip(Dense::to_f32(factors)) {
-        if !(factor.is_finite() && factor > 0.0) {
-            return Err(Error::Model(format!("\"rope_freqs.weight\" divides a frequency by {factor}")));
-        }
-        *frequency /= f64::from(factor);
+        *frequency /= check_stretch(f64::from(factor), "the tensor \"rope_freqs.weight\"")?;
     }
     Ok(())
 }

@@ -98,7 +98,8 @@ impl Role {
         self.gguf_stem() + ".weight"
     }
 
-    /// The role of a GGUF tensor name without its ending; `None` if the name means nothing to this version.
+    /// The role of a GGUF tensor name without its ending; `None` if the name means nothing to this version. Names and
+    /// roles are one to one: `blk.01.attn_q` is no layer, because nobody would look for it under that name.
     pub fn from_gguf_stem(stem: &str) -> Option<Role> {
         match stem {
             "token_embd" => return Some(Role::Embedding),
@@ -109,7 +110,8 @@ impl Role {
         }
         let (layer, name) = stem.strip_prefix("blk.")?.split_once('.')?;
         let part = Part::ALL.iter().find(|(_, n)| *n == name)?.0;
-        Some(Role::Layer(layer.parse().ok()?, part))
+        let role = Role::Layer(layer.parse().ok()?, part);
+        (role.gguf_stem() == stem).then_some(role)
     }
 
     /// `(rows, cols)` that the config demands; vectors have one row.

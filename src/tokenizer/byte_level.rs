@@ -13,7 +13,7 @@ use super::rules::Rule;
 use super::vocabulary::{Kind, Vocabulary, strings};
 use crate::decision::Decision;
 use crate::error::{Error, Result};
-use crate::format::gguf::Metadata;
+use crate::format::gguf::{Metadata, quoted};
 
 /// Ten times the longest published list.
 const MOST_MERGES: usize = 1 << 22;
@@ -164,7 +164,8 @@ fn read_merges(
         let halves =
             merge.split_once(' ').filter(|(left, right)| !left.is_empty() && !right.is_empty() && !right.contains(' '));
         let Some((left, right)) = halves else {
-            return Err(Error::Model(format!("merge {index} is {merge:?}, not two parts with one space between them")));
+            let merge = quoted(merge);
+            return Err(Error::Model(format!("merge {index} is {merge}, not two parts with one space between them")));
         };
         whole.clear();
         whole.push_str(left);
@@ -175,7 +176,9 @@ fn read_merges(
             Some(part) if special.contains(part) => unreachable += 1,
             Some(part) => {
                 return Err(Error::Model(format!(
-                    "merge {index} ({merge:?}) needs the token {part:?}, which is missing"
+                    "merge {index} ({}) needs the token {}, which is missing",
+                    quoted(merge),
+                    quoted(part)
                 )));
             }
         }

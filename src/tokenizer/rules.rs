@@ -4,7 +4,7 @@
 
 use crate::decision::Decision;
 use crate::error::{Error, Result};
-use crate::format::gguf::Metadata;
+use crate::format::gguf::{Metadata, quoted};
 
 /// One way to cut text into words, as the models' authors published it.
 #[derive(Debug)]
@@ -61,7 +61,10 @@ pub(super) fn choose(metadata: &Metadata, vocabulary_size: usize) -> Result<(&'s
         // Converters write "default" when they do not know the tokenizer either.
         Some(name) if name != "default" => match named(name) {
             Some(rule) => Ok((rule, Decision::new("pre-tokenizer", name, format!("{KEY} says so")))),
-            None => Err(Error::Unsupported(format!("the pre-tokenizer {name:?} ({KEY}); known are {}", known()))),
+            None => {
+                let (name, known) = (quoted(name), known());
+                Err(Error::Unsupported(format!("the pre-tokenizer {name} ({KEY}); known are {known}")))
+            }
         },
         _ => match infer(metadata, vocabulary_size)? {
             Some((name, evidence)) => {
@@ -100,7 +103,7 @@ fn infer(metadata: &Metadata, vocabulary_size: usize) -> Result<Option<(&'static
         }
         248_320 => Some(("qwen35", "248320 tokens are the vocabulary of Qwen3.5".to_owned())),
         151_669..=151_936 => Some(("qwen2", format!("{vocabulary_size} tokens are the vocabulary of Qwen2 and Qwen3"))),
-        32_768 if is_falcon_e => Some(("llama-bpe", format!("{name:?} with 32768 tokens is a Falcon-E"))),
+        32_768 if is_falcon_e => Some(("llama-bpe", format!("{} with 32768 tokens is a Falcon-E", quoted(name)))),
         _ if architecture.starts_with("bitnet") => {
             Some(("llama-bpe", format!("published models of the architecture {architecture:?} are cut so")))
         }

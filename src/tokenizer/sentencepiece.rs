@@ -10,7 +10,7 @@ use std::collections::{BinaryHeap, HashMap};
 use super::vocabulary::{Kind, Vocabulary, byte_spelled, one_per_token};
 use crate::decision::Decision;
 use crate::error::{Error, Result};
-use crate::format::gguf::Metadata;
+use crate::format::gguf::{Metadata, quoted};
 
 /// U+2581, which stands for a space in the vocabulary.
 const SPACE: &str = "▁";
@@ -68,7 +68,7 @@ impl SentencePiece {
                     pieces.entry(Box::from(text)).or_insert(piece);
                 }
                 Kind::Byte => {
-                    let wrong = || Error::Model(format!("token {id} is typed as a byte, but spelled {text:?}"));
+                    let wrong = || Error::Model(format!("token {id} is typed as a byte, but spelled {}", quoted(text)));
                     bytes[usize::from(byte_spelled(text).ok_or_else(wrong)?)].get_or_insert(id);
                 }
                 Kind::Unknown => unknown = unknown.or(Some(id)),

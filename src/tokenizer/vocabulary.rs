@@ -1,7 +1,7 @@
 //! The tokens of a vocabulary as the file lists them: how each is spelled, of what kind it is, and which of them end a
 //! generation. Everything here comes from an untrusted file and is checked before anything is built on it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::decision::Decision;
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ const END_TEXTS: [&str; 10] = [
 ];
 
 /// What a token is for: `tokenizer.ggml.token_type`, 1 to 6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Normal,
     Unknown,
@@ -98,23 +98,28 @@ impl Vocabulary {
     /// made control tokens where the file calls them text, or chat turns would be typed out instead of ended.
     pub(super) fn ends(&mut self, metadata: &Metadata, decisions: &mut Vec<Decision>) -> Result<Vec<u32>> {
         let mut ends = Vec::new();
+        let mut retyped = BTreeMap::<(&str, Kind), usize>::new(); // a line for each spelling, not for each token
         for key in ["eos", "eot", "eom"] {
             ends.extend(self.id(metadata, &format!("tokenizer.ggml.{key}_token_id"))?);
         }
         let merged = merged_brackets(metadata)?;
         for id in 0..self.len() as u32 {
-            let text = &*self.texts[id as usize];
+            let Some(&text) = END_TEXTS.iter().find(|&&text| *text == *self.texts[id as usize]) else { continue };
             let kind = self.kinds[id as usize];
             // A token that merging makes is a piece of ordinary text ("</s>" is struck-out HTML), not a sign.
-            if !END_TEXTS.contains(&text) || (kind == Kind::Normal && merged.contains(text)) {
+            if kind == Kind::Normal && merged.contains(text) {
                 continue;
             }
             ends.push(id);
             if kind != Kind::Control {
-                let reason = format!("the file types it as {kind:?}, but it is spelled like an end of generation");
-                decisions.push(Decision::new("token kind", format!("{text:?} is a control token"), reason).warned());
+                *retyped.entry((text, kind)).or_default() += 1;
                 self.kinds[id as usize] = Kind::Control;
             }
+        }
+        for ((text, kind), count) in retyped {
+            let times = if count == 1 { String::new() } else { format!(", {count} times") };
+            let reason = format!("the file types it as {kind:?}{times}, but it is spelled like an end of generation");
+            decisions.push(Decision::new("token kind", format!("{text:?} is a control token"), reason).warned());
         }
         ends.sort_unstable();
         ends.dedup();
@@ -186,9 +191,12 @@ fn declared_kinds(metadata: &Metadata, tokens: usize) -> Result<Option<Vec<Kind>
     array.integers().ok_or_else(wrong)?.enumerate().map(kind).collect::<Result<_>>().map(Some)
 }
 
-/// Results of the merges that begin with an angle bracket: few, and all that could be mistaken for a sign.
+/// Results of the merges that stand in angle brackets: few, and all that could be mistaken for a sign.
 fn merged_brackets(metadata: &Metadata) -> Result<HashSet<String>> {
     const KEY: &str = "tokenizer.ggml.merges";
     let Some(array) = metadata.array(KEY)? else { return Ok(HashSet::new()) };
-    Ok(strings(array, KEY)?.filter(|merge| merge.starts_with('<')).map(|merge| merge.replacen(' ', "", 1)).collect())
+    Ok(strings(array, KEY)?
+        .filter(|merge| merge.starts_with('<') && merge.ends_with('>'))
+        .map(|merge| merge.replacen(' ', "", 1))
+        .collect())
 }
