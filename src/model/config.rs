@@ -34,8 +34,8 @@ pub struct Config {
 
 /// Larger than any size of a model.
 const LARGEST_SIZE: u64 = 1 << 24;
-/// More layers than any model has. With sizes of at most [`LARGEST_SIZE`], a layer has up to 7 · 2^48 weights, and so many
-/// layers less than 2^63.
+/// More layers than any model has. With sizes of at most [`LARGEST_SIZE`], a layer has up to 7 · 2^48 weights, and so
+/// many layers less than 2^63.
 const MOST_LAYERS: u64 = 1 << 12;
 /// A larger head than any model has: the table of its frequencies is made before a tensor is looked at, so it must not
 /// be large because a key says so.

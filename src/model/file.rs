@@ -136,7 +136,7 @@ fn embedding_rows(gguf: &Gguf) -> Result<usize> {
     }
 }
 
-/// Every tensor that is needed is there, with the right shape and enough bytes, and none is there that would be ignored.
+/// Every tensor that is needed is there, with the right shape and enough bytes, and none that would be ignored.
 fn check_directory(gguf: &Gguf, config: &Config) -> Result<()> {
     let optional = [Role::Head, Role::RopeFactors];
     check_tensors(gguf, config, [Role::Embedding, Role::OutputNorm].into_iter(), true)?;

@@ -1,5 +1,5 @@
-//! Files to attack: a golden file taken apart into its keys and tensors, changed, and written to a place of its own that
-//! is removed afterwards.
+//! Files to attack: a golden file taken apart into its keys and tensors, changed, and written to a place of its own
+//! that is removed afterwards.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};

@@ -13,8 +13,8 @@ use crate::gguf_writer::{GgufWriter, array, string};
 pub const SMALL_MODEL_BYTES: usize = 1 << 20;
 
 /// What each byte of a tokenizer may hold beside. Measured: 14 for a million tokens of five letters, which take 13 bytes
-/// in the file and in memory a text, its bytes, an entry in each of the merger's two tables, and what the system's
-/// tables keep free; 8 with four million merges, which the merger takes as pairs of strings; less for longer tokens.
+/// in the file, and in memory a text, its bytes, an entry in each of the merger's two tables, and what those keep free;
+/// 8 with four million merges, which the merger takes as pairs of strings.
 const BYTES_FOR_A_TOKENIZER_BYTE: usize = 16;
 
 #[test]
