@@ -39,8 +39,7 @@ fn main() -> anyhow::Result<()> {
     let gguf = Gguf::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut out = std::io::stdout().lock();
 
-    let size = gguf.tensors().iter().map(|t| t.offset + t.span).max().unwrap_or(0);
-    writeln!(out, "{}: GGUF version {}, {}", path.display(), gguf.version(), HumanBytes(size as u64))?;
+    writeln!(out, "{}: GGUF version {}, {}", path.display(), gguf.version(), HumanBytes(gguf.file_bytes() as u64))?;
     writeln!(out, "\nKeys")?;
     for (key, value) in gguf.metadata().iter() {
         writeln!(out, "  {key} = {value}")?;

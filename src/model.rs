@@ -1,6 +1,7 @@
 //! An opened model: config, tokenizer and weights by role, on no device yet.
 
 mod config;
+mod directory;
 mod file;
 mod roles;
 mod synthetic;

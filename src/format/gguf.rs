@@ -94,6 +94,11 @@ impl Gguf {
         self.alignment
     }
 
+    /// Bytes of the whole file.
+    pub fn file_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The key/value pairs.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata

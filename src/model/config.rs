@@ -265,8 +265,12 @@ impl Keys<'_> {
     /// llama.cpp.
     fn linear_scaling(&self) -> Result<f64> {
         let kind_name = self.name("rope.scaling.type");
-        let name = self.name("rope.scaling.factor");
-        let factor = self.metadata.float(&name)?;
+        let mut name = self.name("rope.scaling.factor");
+        let mut factor = self.metadata.float(&name)?;
+        if factor.is_none() {
+            name = self.name("rope.scale_linear"); // as files of 2023 have it
+            factor = self.metadata.float(&name)?;
+        }
         match (self.metadata.string(&kind_name)?.unwrap_or("linear"), factor) {
             ("none", _) | ("linear", None) => Ok(1.0),
             ("linear", Some(factor)) => check_stretch(factor, &format!("the key \"{name}\"")),

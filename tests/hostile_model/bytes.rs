@@ -68,7 +68,8 @@ fn every_count_length_axis_and_offset_that_lies_is_refused_without_much_memory()
                     Fate::Refused(Error::Malformed(_) | Error::Unsupported(_) | Error::Model(_)) => {}
                     Fate::Refused(error) => panic!("{name}: {field:?} = {lie}: {error}"),
                     Fate::Ran | Fate::Failed(_) => {
-                        // Keys that nobody asks for may hold anything, and a shorter type leaves a gap.
+                        // Keys that nobody asks for may hold anything, and behind the last tensor, where a shorter type
+                        // leaves a gap, too.
                         let is_legal = match field.kind {
                             Kind::Version | Kind::ValueType | Kind::TensorType => true,
                             // Without its last tensor, the llama's head is tied to its embedding.
@@ -83,7 +84,8 @@ fn every_count_length_axis_and_offset_that_lies_is_refused_without_much_memory()
             file.overwrite(field.at, &original[field.at..field.end()]);
         }
         believed.remove("number of tensors");
-        assert_eq!(believed, BTreeSet::from(["element type", "tensor type", "value type", "version"]), "{name}");
+        believed.remove("tensor type");
+        assert_eq!(believed, BTreeSet::from(["element type", "value type", "version"]), "{name}");
         Fate::of(&file.path).ran();
     }
 }

@@ -1,0 +1,138 @@
+//! The tensor directory of a file, held against the config before a weight is read: every tensor that is needed is
+//! there, with the right shape, type and bytes, and none is there that would be ignored.
+
+use crate::error::{Error, Result};
+use crate::format::encodings::Encoding;
+use crate::format::gguf::{Gguf, TensorInfo, quoted};
+use crate::model::{Config, Part, Role};
+
+/// Tensors that older converters wrote and no forward pass needs.
+const IGNORED_ENDINGS: [&str; 1] = [".attn_rot_embd.weight"];
+
+/// The vocabulary is what the embedding says it is: some files have more rows than tokens.
+pub(super) fn embedding_rows(gguf: &Gguf) -> Result<usize> {
+    let name = Role::Embedding.gguf_name();
+    match gguf.tensor(&name).map(|info| info.shape.as_slice()) {
+        Some(&[_, rows]) => Ok(rows),
+        Some(shape) => Err(Error::Model(format!("tensor \"{name}\" is {}, not a matrix", shape_text(shape)))),
+        None => Err(Error::Model(format!("the tensor \"{name}\" is missing"))),
+    }
+}
+
+/// Holds the whole directory against the config.
+pub(super) fn check(gguf: &Gguf, config: &Config) -> Result<()> {
+    let directory = Directory { gguf, config };
+    directory.check_roles([Role::Embedding, Role::OutputNorm].into_iter(), true)?;
+    directory.check_roles([Role::Head, Role::RopeFactors].into_iter(), false)?;
+    for layer in 0..config.layers {
+        // The count of layers is the file's claim; a missing layer ends this loop at once.
+        let parts = Part::ALL.iter().filter(|(part, _)| config.sub_norms || !part.is_sub_norm());
+        directory.check_roles(parts.map(|&(part, _)| Role::Layer(layer, part)), true)?;
+    }
+    gguf.tensors().iter().try_for_each(|info| directory.check_known(info))
+}
+
+struct Directory<'a> {
+    gguf: &'a Gguf,
+    config: &'a Config,
+}
+
+impl Directory<'_> {
+    fn check_roles(&self, roles: impl Iterator<Item = Role>, required: bool) -> Result<()> {
+        for role in roles {
+            let name = role.gguf_name();
+            match self.gguf.tensor(&name) {
+                Some(info) => self.check_tensor(info, role)?,
+                None if required => return Err(Error::Model(format!("the tensor \"{name}\" is missing"))),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_tensor(&self, info: &TensorInfo, role: Role) -> Result<()> {
+        let (rows, cols) = role.shape(self.config);
+        let fits = match info.shape.as_slice() {
+            [c] => rows == 1 && *c == cols,
+            [c, r] => *c == cols && *r == rows,
+            _ => false,
+        };
+        if !fits {
+            let wanted = if rows == 1 { shape_text(&[cols]) } else { shape_text(&[cols, rows]) };
+            return Err(Error::Model(format!(
+                "tensor \"{}\" is {}, but the config implies {wanted} (input features first)",
+                info.name,
+                shape_text(&info.shape)
+            )));
+        }
+        self.check_encoding(info, rows, cols, role.is_linear())
+    }
+
+    /// The type is known, its bytes are there, and it is not ternary where the network needs numbers of many values.
+    fn check_encoding(&self, info: &TensorInfo, rows: usize, cols: usize, may_be_ternary: bool) -> Result<()> {
+        let in_tensor = |error| named(&info.name, error);
+        let encoding = Encoding::from_ggml(info.type_id).map_err(in_tensor)?;
+        if encoding.is_ternary() && !may_be_ternary {
+            let text = format!("it is ternary ({encoding}); this version takes only linear layers so");
+            return Err(in_tensor(Error::Unsupported(text)));
+        }
+        let size = encoding.size(rows, cols).map_err(in_tensor)?;
+        if size > info.span {
+            return Err(Error::Malformed(format!(
+                "tensor \"{}\" needs {size} bytes, but only {} lie before the next tensor or the end of the file",
+                info.name, info.span
+            )));
+        }
+        // Behind the last tensor anything may follow; between two tensors there is only padding.
+        let is_last = info.offset + info.span == self.gguf.file_bytes();
+        if info.span - size >= self.gguf.alignment() && !is_last {
+            return Err(Error::Malformed(format!(
+                "tensor \"{}\" needs {size} bytes as {encoding} (type {}), but {} lie before the next tensor: its type \
+                 number means something else in this file",
+                info.name, info.type_id, info.span
+            )));
+        }
+        Ok(())
+    }
+
+    /// A tensor that no role claims would silently change the output if it were ignored.
+    fn check_known(&self, info: &TensorInfo) -> Result<()> {
+        let name = &info.name;
+        let role = name.strip_suffix(".weight").and_then(Role::from_gguf_stem);
+        let scale_of = name.strip_suffix(".scale").and_then(Role::from_gguf_stem);
+        let known = match (role, scale_of) {
+            (Some(Role::Layer(layer, part)), _) => {
+                layer < self.config.layers && (self.config.sub_norms || !part.is_sub_norm())
+            }
+            (Some(_), _) => true,
+            (None, Some(role @ Role::Layer(layer, _)))
+                if role.is_linear() && layer < self.config.layers && info.elements() == 1 =>
+            {
+                return self.check_encoding(info, 1, 1, false);
+            }
+            _ => IGNORED_ENDINGS.iter().any(|ending| name.ends_with(ending)),
+        };
+        if known {
+            return Ok(());
+        }
+        Err(Error::Unsupported(format!(
+            "the tensor {} has no place in a {} model of {} layers as this version knows it",
+            quoted(name),
+            self.config.architecture,
+            self.config.layers
+        )))
+    }
+}
+
+/// Adds the tensor's name to an error about its bytes.
+pub(super) fn named(name: &str, error: Error) -> Error {
+    match error {
+        Error::Malformed(what) => Error::Malformed(format!("tensor \"{name}\": {what}")),
+        Error::Unsupported(what) => Error::Unsupported(format!("tensor \"{name}\": {what}")),
+        other => other,
+    }
+}
+
+fn shape_text(shape: &[usize]) -> String {
+    format!("{shape:?}")
+}
