@@ -39,7 +39,8 @@ impl Device {
         match &self.kind {
             Kind::Cpu(options) => {
                 let cpu = Cpu::new(options)?;
-                let name = format!("cpu, {}, {} threads", cpu.kernels(), cpu.threads());
+                let plural = if cpu.threads() == 1 { "" } else { "s" };
+                let name = format!("cpu, {}, {} thread{plural}", cpu.kernels(), cpu.threads());
                 Ok((Box::new(BackendEngine::load(cpu, model, capacity, progress)?), name))
             }
         }

@@ -52,7 +52,7 @@ pub struct Args {
     pub greedy: bool,
 
     /// Divides the logits before a token is drawn: below 1 safer, above 1 wilder, 0 takes the most likely one.
-    #[arg(long, value_name = "T", default_value_t = Sampling::default().temperature)]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, default_value_t = Sampling::default().temperature)]
     pub temperature: f32,
 
     /// Draws from the K most likely tokens; 0 means all.
@@ -60,15 +60,15 @@ pub struct Args {
     pub top_k: usize,
 
     /// Draws from the fewest tokens whose probabilities reach P together.
-    #[arg(long, value_name = "P", default_value_t = Sampling::default().top_p)]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, default_value_t = Sampling::default().top_p)]
     pub top_p: f32,
 
     /// Draws from tokens at least P times as likely as the most likely one.
-    #[arg(long, value_name = "P", default_value_t = Sampling::default().min_p)]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, default_value_t = Sampling::default().min_p)]
     pub min_p: f32,
 
     /// Makes recent tokens less likely; 1 does nothing.
-    #[arg(long, value_name = "R", default_value_t = Sampling::default().repetition_penalty)]
+    #[arg(long, value_name = "R", allow_negative_numbers = true, default_value_t = Sampling::default().repetition_penalty)]
     pub repetition_penalty: f32,
 
     /// How many of the latest tokens count as recent.

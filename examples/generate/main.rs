@@ -10,7 +10,7 @@ mod model;
 #[path = "../shared/terminal.rs"]
 mod terminal;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,28 +87,43 @@ fn generate(
     bar.finish_and_clear();
     let read = start.elapsed();
 
-    let mut out = std::io::stdout().lock();
-    write!(out, "{}", text.unwrap_or_default())?;
-    out.flush()?;
+    let mut out = Out { pipe: std::io::stdout().lock(), is_closed: false };
+    out.write(text.unwrap_or_default())?;
     let prompt = Prompt { ids: ids.to_vec(), options: args.generate_options(seed) };
     let mut pieces = session.generate_batch(&[prompt])?;
-    while !run.interrupted {
+    while !run.interrupted && !out.is_closed {
         let Some(piece) = pieces.next().transpose()? else { break };
         match (text, piece.id) {
-            (None, Some(id)) => write!(out, "{id} ")?,
-            _ => write!(out, "{}", piece.text)?,
+            (None, Some(id)) => out.write(&format!("{id} "))?,
+            _ => out.write(&piece.text)?,
         }
-        out.flush()?;
         run.ids.extend(piece.id);
         run.text.push_str(&piece.text);
         run.finish = piece.finish;
         run.interrupted = stop.load(Ordering::Relaxed);
     }
-    writeln!(out)?;
+    out.write("\n")?;
     run.timings = pieces.timings();
     run.timings.prefill += read;
     run.timings.prefill_tokens += all_but_last.len();
     Ok(run)
+}
+
+/// Stdout, which its reader may close (`generate | head`): that ends the story, it is no error.
+struct Out {
+    pipe: std::io::StdoutLock<'static>,
+    is_closed: bool,
+}
+
+impl Out {
+    /// Shows text at once.
+    fn write(&mut self, text: &str) -> std::io::Result<()> {
+        match self.pipe.write_all(text.as_bytes()).and_then(|()| self.pipe.flush()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => self.is_closed = true,
+            outcome => outcome?,
+        }
+        Ok(())
+    }
 }
 
 impl Run {
@@ -118,7 +133,7 @@ impl Run {
         let rate = |rate: Option<f64>| rate.map_or("not measured".into(), |rate| format!("{rate:.1} tok/s"));
         let end = match self.finish {
             _ if self.interrupted => "stopped by Ctrl-C".into(),
-            None => "nothing to make".into(),
+            None => "nobody reads on".into(),
             Some(Finish::MaxTokens) => format!("reached --max-tokens {}", args.max_tokens),
             Some(Finish::EndOfGeneration(id)) => format!("the model ended its text (token {id})"),
             Some(Finish::StopId(id)) => format!("met stop token {id}"),

@@ -55,7 +55,7 @@ impl Gguf {
     /// # Errors
     /// [`Error::Io`] if there is no such file or it is a directory or a device, otherwise as [`Gguf::parse`].
     pub fn open(path: &Path) -> Result<Gguf> {
-        let bytes = map(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        let bytes = map(path).map_err(|cause| Error::Io { path: path.to_owned(), cause })?;
         Gguf::parse(bytes).map_err(|error| within(path.display(), error))
     }
 

@@ -5,13 +5,14 @@
 
 #[path = "../common/counting_allocator.rs"]
 mod counting_allocator;
+#[path = "../common/gguf_edit.rs"]
+mod edit;
 #[path = "../common/gguf_fields.rs"]
 mod gguf_fields;
 #[path = "../common/gguf_writer.rs"]
 mod gguf_writer;
 
 mod bytes;
-mod edit;
 mod keys;
 mod memory;
 mod tensors;
@@ -19,6 +20,8 @@ mod tokenizers;
 
 use std::path::Path;
 
+use edit::TemporaryFile;
+use gguf_writer::GgufWriter;
 use sterna::generate::{GenerateOptions, Sampling, Session, SessionOptions};
 use sterna::model::{Model, Part, Role};
 use sterna::reference::Reference;
@@ -26,6 +29,13 @@ use sterna::{Error, Result};
 
 /// The attacked files: one with a tied head and sub-norms, one with neither; one of each ternary type.
 const FILES: [&str; 2] = ["bitnet-128-silu/i2_s.gguf", "llama-256/tq2_0.gguf"];
+
+impl GgufWriter {
+    /// Opens and runs what is written.
+    fn fate(&self) -> Fate {
+        Fate::of(&TemporaryFile::new(&self.bytes()).path)
+    }
+}
 
 /// How far a file got.
 #[derive(Debug)]

@@ -1,5 +1,5 @@
-//! Files to attack: a golden file taken apart into its keys and tensors, changed, and written to a place of its own
-//! that is removed afterwards.
+//! A golden file taken apart into its keys and tensors, to be changed, and written to a place of its own that is removed
+//! afterwards. Include it as `edit`, with `gguf_fields` and `gguf_writer` beside it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sterna::format::gguf::Gguf;
 
-use crate::Fate;
 use crate::gguf_fields::fields;
 use crate::gguf_writer::{GgufWriter, Tensor, string};
 
@@ -55,11 +54,6 @@ pub fn parts(name: &str) -> GgufWriter {
 }
 
 impl GgufWriter {
-    /// Opens and runs what is written.
-    pub fn fate(&self) -> Fate {
-        Fate::of(&TemporaryFile::new(&self.bytes()).path)
-    }
-
     /// Replaces a key, or adds it.
     pub fn set(&mut self, key: &str, type_id: u32, value: impl Into<Vec<u8>>) -> &mut Self {
         self.unset(key);
@@ -107,7 +101,7 @@ impl TemporaryFile {
     pub fn new(bytes: &[u8]) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("hostile-{}-{number}.gguf", std::process::id());
+        let name = format!("edited-{}-{number}.gguf", std::process::id());
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let file = OpenOptions::new().create_new(true).read(true).write(true).open(&path).unwrap();
         let mut temporary = Self { path, file };
