@@ -140,6 +140,10 @@ pub trait Backend: Send {
     /// One matrix from parts stacked by rows (query, key and value; gate and up). All parts have the same columns.
     /// Parts that lie in the map of a file may be used in place.
     fn matrix(&mut self, parts: &[Weights]) -> Result<Self::Matrix>;
+    /// Makes a matrix ready to be the head. Nothing need be done; a device may add what lets it choose tokens sooner.
+    fn prepare_head(&mut self, _head: &mut Self::Matrix) -> Result<()> {
+        Ok(())
+    }
     /// An empty cache.
     fn cache(&mut self, shape: CacheShape) -> Result<Self::Cache>;
     /// Room for token ids.
@@ -184,6 +188,30 @@ pub trait Backend: Send {
     fn logits(&mut self, out: &mut Self::Tensor, head: &Self::Matrix, x: &Self::Tensor);
     /// The place of the largest logit of each row, the first of equals. `tokens: [selected]`.
     fn argmax(&mut self, tokens: &mut Self::Tokens, logits: &Self::Tensor);
+    /// The `count` largest logits of each row and their tokens, best first, of equals the smaller token first. NaN and −∞
+    /// are passed over; places that stay empty hold token 0 and −∞. `values: [selected, most]` and
+    /// `tokens: [selected * most]`, of which the first `count` of each row are written.
+    fn top(&mut self, tokens: &mut Self::Tokens, values: &mut Self::Tensor, count: usize, logits: &Self::Tensor);
+    /// The most likely token of each row: [`Backend::logits`], then [`Backend::argmax`]. `logits` is left unspecified: a
+    /// device that can tell the largest logit without computing all of them need not.
+    fn best(&mut self, tokens: &mut Self::Tokens, logits: &mut Self::Tensor, head: &Self::Matrix, x: &Self::Tensor) {
+        self.logits(logits, head, x);
+        self.argmax(tokens, logits);
+    }
+    /// The `count` most likely tokens of each row and their logits: [`Backend::logits`], then [`Backend::top`]. `logits`
+    /// is left unspecified, as by [`Backend::best`].
+    fn candidates(
+        &mut self,
+        tokens: &mut Self::Tokens,
+        values: &mut Self::Tensor,
+        count: usize,
+        logits: &mut Self::Tensor,
+        head: &Self::Matrix,
+        x: &Self::Tensor,
+    ) {
+        self.logits(logits, head, x);
+        self.top(tokens, values, count, logits);
+    }
     /// Ends the step: everything recorded is on its way.
     fn end(&mut self);
 

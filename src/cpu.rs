@@ -7,9 +7,11 @@
 mod attention;
 mod disjoint;
 mod floats;
+mod head;
 mod kernels;
 mod matrix;
 mod pool;
+mod screen;
 mod tensor;
 
 pub use attention::Cache;
@@ -19,6 +21,7 @@ pub use tensor::{Quantized, Tensor};
 
 use crate::backend::{Activation, Backend, CacheShape, Heads, Rope, RopePairs, Row};
 use crate::cpu::disjoint::Disjoint;
+use crate::cpu::head::{Screener, Told};
 use crate::cpu::kernels::Kernels;
 use crate::cpu::pool::Pool;
 use crate::error::{Error, Result};
@@ -38,6 +41,21 @@ pub struct CpuOptions {
     pub threads: Option<usize>,
     /// The kernels to use. `None`: the fastest that this CPU has.
     pub kernels: Option<KernelSet>,
+    /// Whether tokens are chosen with the help of an int8 copy of the head.
+    pub screening: Screening,
+}
+
+/// Whether to keep an int8 copy of a model's head, so that most of its f16 rows need not be read to choose a token. The
+/// choice is proven to be that of the exact head; only memory and time differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Screening {
+    /// No copy: half the head's bytes of memory less, and more time for a token.
+    Never,
+    /// For heads of more than 8 bits a weight that are larger than the caches.
+    #[default]
+    WhereFaster,
+    /// For every head of more than 8 bits a weight.
+    Always,
 }
 
 /// The CPU.
@@ -46,6 +64,8 @@ pub struct Cpu {
     pool: Pool,
     rows: Vec<Row>,       // of this step
     selected: Vec<usize>, // those that want logits
+    screening: Screening,
+    screener: Screener,
 }
 
 impl Cpu {
@@ -67,7 +87,8 @@ impl Cpu {
         if !(1..=MAX_THREADS).contains(&threads) {
             return Err(Error::Input(format!("{threads} threads: choose 1 to {MAX_THREADS}")));
         }
-        Ok(Self { kernels, pool: Pool::new(threads)?, rows: Vec::new(), selected: Vec::new() })
+        let (pool, screening, screener) = (Pool::new(threads)?, options.screening, Screener::new());
+        Ok(Self { kernels, pool, rows: Vec::new(), selected: Vec::new(), screening, screener })
     }
 
     /// Threads that compute, the calling thread among them.
@@ -78,6 +99,17 @@ impl Cpu {
     /// The kernels in use.
     pub fn kernels(&self) -> KernelSet {
         self.kernels.set()
+    }
+
+    /// How many logits were computed exactly for rows that were screened, since the start.
+    pub fn exact_logits(&self) -> u64 {
+        self.screener.exact_logits
+    }
+
+    /// The kernels, threads and ways in use, for people: "cpu, avx2, 2 threads, screened head".
+    pub(crate) fn describe(&self) -> String {
+        let screened = if self.screener.is_ready() { ", screened head" } else { "" };
+        format!("cpu, {}, {} threads{screened}", self.kernels(), self.threads())
     }
 
     fn product(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized, add: bool) {
@@ -142,6 +174,10 @@ impl Backend for Cpu {
 
     fn matrix(&mut self, parts: &[Weights]) -> Result<Matrix> {
         Matrix::new(parts)
+    }
+
+    fn prepare_head(&mut self, head: &mut Matrix) -> Result<()> {
+        self.add_screen(head)
     }
 
     fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
@@ -259,19 +295,36 @@ impl Backend for Cpu {
     }
 
     fn logits(&mut self, out: &mut Tensor, head: &Matrix, x: &Tensor) {
-        assert_eq!((out.cols, head.cols), (head.rows, x.cols));
-        let (kernels, selected) = (self.kernels, self.selected.len());
-        let out = Disjoint::new(out.rows_mut(selected));
-        share(&mut self.pool, selected * head.rows * head.cols, head.strips(), &|strip| {
-            // SAFETY: each strip is one task, and `out` is borrowed for this run.
-            unsafe { head.logits(kernels, &out, x, selected, strip) };
-        });
+        self.all_logits(out, head, x, 0..self.selected.len());
     }
 
     fn argmax(&mut self, tokens: &mut Vec<u32>, logits: &Tensor) {
         for (packed, token) in tokens[..self.selected.len()].iter_mut().enumerate() {
             *token = self.kernels.largest(logits.row(packed)) as u32;
         }
+    }
+
+    fn top(&mut self, tokens: &mut Vec<u32>, values: &mut Tensor, count: usize, logits: &Tensor) {
+        for row in 0..self.selected.len() {
+            self.write_top(tokens, values, count, row, Told::All(logits.row(row)));
+        }
+    }
+
+    fn best(&mut self, tokens: &mut Vec<u32>, logits: &mut Tensor, head: &Matrix, x: &Tensor) {
+        self.enough_logits(logits, head, x, 1, &mut |cpu, row, told| tokens[row] = told.best(cpu.kernels));
+    }
+
+    fn candidates(
+        &mut self,
+        tokens: &mut Vec<u32>,
+        values: &mut Tensor,
+        count: usize,
+        logits: &mut Tensor,
+        head: &Matrix,
+        x: &Tensor,
+    ) {
+        let told = &mut |cpu: &mut Self, row, told: Told<'_>| cpu.write_top(tokens, values, count, row, told);
+        self.enough_logits(logits, head, x, count, told);
     }
 
     fn end(&mut self) {}

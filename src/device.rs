@@ -39,9 +39,9 @@ impl Device {
         match &self.kind {
             Kind::Cpu(options) => {
                 let cpu = Cpu::new(options)?;
-                let plural = if cpu.threads() == 1 { "" } else { "s" };
-                let name = format!("cpu, {}, {} thread{plural}", cpu.kernels(), cpu.threads());
-                Ok((Box::new(BackendEngine::load(cpu, model, capacity, progress)?), name))
+                let engine = BackendEngine::load(cpu, model, capacity, progress)?;
+                let name = engine.backend().describe();
+                Ok((Box::new(engine), name))
             }
         }
     }

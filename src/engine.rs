@@ -4,12 +4,14 @@
 use crate::backend::{Backend, Row};
 use crate::error::Result;
 use crate::model::Model;
-use crate::transformer::{Capacity, Transformer};
+use crate::transformer::{Capacity, MOST_CANDIDATES, Telling, Transformer};
 
 /// What to bring back from the device for the rows that want logits, in their order.
 pub(crate) enum Wanted<'a> {
     /// The most likely token of each.
     Best(&'a mut Vec<u32>),
+    /// The `count` most likely tokens of each and their logits, best first. Places without a token hold −∞.
+    Candidates { count: usize, sink: &'a mut dyn FnMut(&[u32], &[f32]) },
     /// All logits of each, `[vocabulary]`; the receiver may change them.
     Logits(&'a mut dyn FnMut(&mut [f32])),
 }
@@ -27,6 +29,8 @@ pub(crate) struct BackendEngine<B: Backend> {
     capacity: Capacity,
     vocabulary: usize,
     logits: Vec<f32>, // [capacity.selected, vocabulary], grown when logits are first wanted
+    top: Vec<u32>,    // [capacity.selected, MOST_CANDIDATES], as `top_logits`
+    top_logits: Vec<f32>,
 }
 
 impl<B: Backend> BackendEngine<B> {
@@ -37,7 +41,13 @@ impl<B: Backend> BackendEngine<B> {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
         let transformer = Transformer::load(&mut backend, model, capacity, progress)?;
-        Ok(Self { backend, transformer, capacity, vocabulary: model.config().vocabulary, logits: Vec::new() })
+        let (vocabulary, candidates) = (model.config().vocabulary, capacity.selected * MOST_CANDIDATES);
+        let (top, top_logits) = (vec![0; candidates], vec![0.0; candidates]);
+        Ok(Self { backend, transformer, capacity, vocabulary, logits: Vec::new(), top, top_logits })
+    }
+
+    pub(crate) fn backend(&self) -> &B {
+        &self.backend
     }
 
     /// How many of the rows fit one step.
@@ -57,13 +67,26 @@ impl<B: Backend> Engine for BackendEngine<B> {
         while !rows.is_empty() {
             let (step, later) = rows.split_at(self.step_len(rows));
             let (ids, later_ids) = tokens.split_at(step.len());
-            self.transformer.forward(&mut self.backend, ids, step);
+            let telling = match wanted {
+                Wanted::Best(_) => Telling::Best,
+                Wanted::Candidates { count, .. } => Telling::Candidates(count),
+                Wanted::Logits(_) => Telling::Logits,
+            };
+            self.transformer.forward(&mut self.backend, ids, step, telling);
             let selected = step.iter().filter(|row| row.wants_logits).count();
             match &mut wanted {
                 Wanted::Best(best) => {
                     let start = best.len();
                     best.resize(start + selected, 0);
                     self.transformer.read_best(&mut self.backend, &mut best[start..])?;
+                }
+                Wanted::Candidates { count, sink } => {
+                    let all = selected * MOST_CANDIDATES;
+                    let (ids, logits) = (&mut self.top[..all], &mut self.top_logits[..all]);
+                    self.transformer.read_candidates(&mut self.backend, ids, logits)?;
+                    for (ids, logits) in ids.chunks_exact(MOST_CANDIDATES).zip(logits.chunks_exact(MOST_CANDIDATES)) {
+                        sink(&ids[..*count], &logits[..*count]);
+                    }
                 }
                 Wanted::Logits(sink) => {
                     let count = selected * self.vocabulary;

@@ -52,6 +52,7 @@ pub mod format;
 pub mod generate;
 pub mod measure;
 pub mod model;
+mod ranking;
 pub mod reference;
 pub mod tokenizer;
 pub mod transformer;

@@ -320,6 +320,20 @@ impl Backend for Reference {
         }
     }
 
+    fn top(&mut self, tokens: &mut Vec<u32>, values: &mut Tensor, count: usize, logits: &Tensor) {
+        for packed in 0..self.selected().count() {
+            let row = logits.row(packed);
+            let mut order: Vec<usize> = (0..row.len()).filter(|&i| row[i] > f32::NEG_INFINITY).collect();
+            // A stable sort: equals stay in the order of their tokens.
+            order.sort_by(|&a, &b| row[b].partial_cmp(&row[a]).expect("no NaN is left"));
+            let first = packed * values.cols;
+            for place in 0..count {
+                let best = order.get(place).map_or((0, f32::NEG_INFINITY), |&i| (i as u32, row[i]));
+                (tokens[first + place], values.values[first + place]) = best;
+            }
+        }
+    }
+
     fn end(&mut self) {}
 
     fn write_tokens(&mut self, tokens: &mut Vec<u32>, ids: &[u32]) {

@@ -46,7 +46,23 @@ struct Activations<B: Backend> {
     selected: B::Tensor,      // [selected, width]
     logits: B::Tensor,        // [selected, vocabulary]
     best: B::Tokens,          // [selected]
+    top: B::Tokens,           // [selected * MOST_CANDIDATES]
+    top_logits: B::Tensor,    // [selected, MOST_CANDIDATES]
 }
+
+/// What the head is to tell of the rows that want logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// The most likely token.
+    Best,
+    /// This many of the most likely tokens with their logits, at most [`MOST_CANDIDATES`].
+    Candidates(usize),
+    /// All logits.
+    Logits,
+}
+
+/// The most candidates a step can tell of a row: enough for the usual samplers, 2 KiB to bring back from a device.
+pub const MOST_CANDIDATES: usize = 256;
 
 /// The largest step and the longest sequences that room is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,11 +91,12 @@ impl<B: Backend> Transformer<B> {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
         let config = model.config().clone();
-        let embedding = backend.matrix(&[dense(model, Role::Embedding)?])?;
-        let head = match model.weights(Role::Head)? {
+        let mut embedding = backend.matrix(&[dense(model, Role::Embedding)?])?;
+        let mut head = match model.weights(Role::Head)? {
             Some(_) => Some(backend.matrix(&[dense(model, Role::Head)?])?),
             None => None,
         };
+        backend.prepare_head(head.as_mut().unwrap_or(&mut embedding))?;
         let output_norm = gain(backend, model, Role::OutputNorm)?;
         let mut layers = Vec::new();
         for layer in 0..config.layers {
@@ -91,9 +108,9 @@ impl<B: Backend> Transformer<B> {
         Ok(Self { config, embedding, layers, output_norm, head, activations })
     }
 
-    /// Runs one step: afterwards the caches hold the rows, and the logits of the rows that want them are ready.
-    /// `tokens` are the rows' token ids, each below the vocabulary.
-    pub fn forward(&mut self, b: &mut B, tokens: &[u32], rows: &[Row]) {
+    /// Runs one step: afterwards the caches hold the rows, and what the head was to tell of the rows that want logits is
+    /// ready. `tokens` are the rows' token ids, each below the vocabulary.
+    pub fn forward(&mut self, b: &mut B, tokens: &[u32], rows: &[Row], telling: Telling) {
         let Config { heads, norm_epsilon: epsilon, ref rope, activation, .. } = self.config;
         let a = &mut self.activations;
         b.begin(rows);
@@ -122,13 +139,21 @@ impl<B: Backend> Transformer<B> {
         }
         if rows.iter().any(|row| row.wants_logits) {
             b.norm_selected(&mut a.selected, &a.hidden, &self.output_norm, epsilon);
-            b.logits(&mut a.logits, self.head.as_ref().unwrap_or(&self.embedding), &a.selected);
-            b.argmax(&mut a.best, &a.logits);
+            let head = self.head.as_ref().unwrap_or(&self.embedding);
+            match telling {
+                Telling::Best => b.best(&mut a.best, &mut a.logits, head, &a.selected),
+                Telling::Candidates(count) => {
+                    assert!((1..=MOST_CANDIDATES).contains(&count));
+                    b.candidates(&mut a.top, &mut a.top_logits, count, &mut a.logits, head, &a.selected);
+                }
+                Telling::Logits => b.logits(&mut a.logits, head, &a.selected),
+            }
         }
         b.end();
     }
 
-    /// The most likely next token of each row that wanted logits in the last step: `ids: [selected]`.
+    /// The most likely next token of each row that wanted logits in the last step, if it told [`Telling::Best`]:
+    /// `ids: [selected]`.
     ///
     /// # Errors
     /// [`Error::Device`] if the device was lost.
@@ -136,7 +161,18 @@ impl<B: Backend> Transformer<B> {
         b.read_tokens(&self.activations.best, ids)
     }
 
-    /// The logits of the rows that wanted them in the last step: `logits: [selected, vocabulary]`.
+    /// The candidates of each row that wanted logits in the last step, if it told [`Telling::Candidates`], best first:
+    /// `ids` and `logits` are `[selected, MOST_CANDIDATES]`, of which the first of each row are filled.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device was lost.
+    pub fn read_candidates(&self, b: &mut B, ids: &mut [u32], logits: &mut [f32]) -> Result<()> {
+        b.read_tokens(&self.activations.top, ids)?;
+        b.read_tensor(&self.activations.top_logits, logits)
+    }
+
+    /// The logits of the rows that wanted them in the last step, if it told [`Telling::Logits`]:
+    /// `logits: [selected, vocabulary]`.
     ///
     /// # Errors
     /// [`Error::Device`] if the device was lost.
@@ -203,6 +239,8 @@ impl<B: Backend> Activations<B> {
             selected: backend.tensor(selected, width)?,
             logits: backend.tensor(selected, config.vocabulary)?,
             best: backend.tokens(selected)?,
+            top: backend.tokens(selected * MOST_CANDIDATES)?,
+            top_logits: backend.tensor(selected, MOST_CANDIDATES)?,
         })
     }
 }

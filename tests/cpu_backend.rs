@@ -55,7 +55,8 @@ on_every_cpu! {
 }
 
 fn cpu(threads: usize, kernels: KernelSet) -> Cpu {
-    let cpu = Cpu::new(&CpuOptions { threads: Some(threads), kernels: Some(kernels) }).unwrap();
+    let cpu =
+        Cpu::new(&CpuOptions { threads: Some(threads), kernels: Some(kernels), ..CpuOptions::default() }).unwrap();
     assert_eq!((cpu.threads(), cpu.kernels()), (threads, kernels));
     cpu
 }
@@ -701,7 +702,7 @@ fn the_golden_kernels_agree(cpu: &mut Cpu) {
 #[test]
 fn options_out_of_range_are_refused() {
     for threads in [0, 1025, usize::MAX] {
-        let options = CpuOptions { threads: Some(threads), kernels: None };
+        let options = CpuOptions { threads: Some(threads), ..CpuOptions::default() };
         assert!(matches!(Cpu::new(&options), Err(sterna::Error::Input(_))), "{threads} threads");
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Parser;
 use sterna::Device;
 use sterna::backend::CachePrecision;
-use sterna::cpu::{CpuOptions, KernelSet};
+use sterna::cpu::{CpuOptions, KernelSet, Screening};
 use sterna::generate::{GenerateOptions, Sampling, SessionOptions};
 use sterna::model::{Model, SyntheticShape};
 
@@ -99,6 +99,11 @@ pub struct Args {
     #[arg(long, value_name = "SET")]
     pub kernels: Option<KernelSet>,
 
+    /// Keeps no int8 copy of the head. Tokens are the same ones: the copy only saves most of the reading of the head's
+    /// f16 weights, for half their bytes of memory.
+    #[arg(long)]
+    pub exact_head: bool,
+
     /// Positions to make room for, prompt and answer together. The default is what the model was trained for, at most 4096.
     #[arg(long, value_name = "N")]
     pub context: Option<usize>,
@@ -176,7 +181,8 @@ impl Args {
     pub fn device(&self) -> Device {
         match self.device {
             DeviceName::Auto | DeviceName::Cpu => {
-                Device::cpu_with(CpuOptions { threads: self.threads, kernels: self.kernels })
+                let screening = if self.exact_head { Screening::Never } else { Screening::default() };
+                Device::cpu_with(CpuOptions { threads: self.threads, kernels: self.kernels, screening })
             }
         }
     }

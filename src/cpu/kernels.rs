@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `matmul`, `matmul_add` | [`Kernels::dot_codes`] | each set by hand |
 //! | `logits` | [`Kernels::dot_dense`] | each set by hand |
+//! | `best`, `candidates` | [`Kernels::dot_bytes`], then `dot_dense` | each set by hand |
 //! | `attend` | [`Kernels::scores`], [`Kernels::mix`] | each set by hand |
 //! | `quantize`, `norm_quantize`, `norm_selected`, `glu`, `argmax`, softmax | the others | `floats.rs`, compiled for each set |
 //!
@@ -185,9 +186,16 @@ pub(crate) trait Kernels: Sync {
         portable::dot_codes(sums, tile);
     }
 
-    /// `out[row] = w · x[row]` in f32, for `x: [out.len(), cols]`.
+    /// `out[row] = w · x[row]` in f32, for `x: [out.len(), cols]`. In any order, but weights are converted exactly and each
+    /// operation rounds once, to f32 or better: the bounds of the screened head rest on that.
     fn dot_dense(&self, out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {
         portable::dot_dense(out, w, x);
+    }
+
+    /// `out[row] = w · x[row]`, exactly, for `x: [out.len(), w.len()]`. `w` is whole blocks of 128 bytes; the sums of the
+    /// magnitudes of all products of a row fit an i32, so that no order of additions overflows.
+    fn dot_bytes(&self, out: &mut [i32], w: &[i8], x: &[i16]) {
+        portable::dot_bytes(out, w, x);
     }
 
     /// `scores[(head, position)] = q[head] · keys[position] * factor`. `q: [heads, head_dim]`, at most [`HEADS`].

@@ -5,10 +5,11 @@ use std::ops::Range;
 
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS, Tile};
+use crate::cpu::screen::Screen;
 use crate::cpu::tensor::{Quantized, Tensor};
 use crate::error::{Error, Result};
 use crate::format::ternary::{BLOCK, BLOCK_BYTES, code};
-use crate::format::{Scales, Ternary, Weights};
+use crate::format::{Dense, Scales, Ternary, Weights};
 
 /// Weights `[out, in]`: one or more parts, stacked by rows.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Matrix {
     pub(crate) rows: usize,
     parts: Vec<Part>,
     strips: Vec<Strip>,
+    /// Of a head that is screened.
+    pub(crate) screen: Option<Screen>,
 }
 
 #[derive(Debug)]
@@ -54,7 +57,8 @@ impl Matrix {
         if cols > MAX_COLS {
             return Err(Error::Unsupported(format!("rows of {cols} weights; the most is {MAX_COLS}")));
         }
-        let mut matrix = Self { cols, rows: 0, parts: Vec::with_capacity(parts.len()), strips: Vec::new() };
+        let mut matrix =
+            Self { cols, rows: 0, parts: Vec::with_capacity(parts.len()), strips: Vec::new(), screen: None };
         for (index, weights) in parts.iter().enumerate() {
             assert_eq!(weights.cols(), cols, "stacked parts have the same columns");
             let strip_rows = (STRIP_BYTES / row_bytes(weights)).clamp(1, STRIP_ROWS);
@@ -136,7 +140,16 @@ impl Matrix {
         }
     }
 
-    /// The columns of `out` that belong to one strip of a dense head: `out = x headᵀ`. `out: [rows, self.rows]`.
+    /// The weights, where they are dense and of one part, as those of a head are.
+    pub(crate) fn dense(&self) -> Option<&Dense> {
+        match &self.parts[..] {
+            [Part { weights: Weights::Dense(dense), .. }] => Some(dense),
+            _ => None,
+        }
+    }
+
+    /// The columns of `out` that belong to one strip of a dense head, for the activation rows `rows`: `out = x headᵀ`.
+    /// `out: [_, self.rows]`.
     ///
     /// # Safety
     /// As for [`Matrix::product`].
@@ -145,15 +158,15 @@ impl Matrix {
         kernels: &dyn Kernels,
         out: &Disjoint<'_, f32>,
         x: &Tensor,
-        rows: usize,
+        rows: Range<usize>,
         strip: usize,
     ) {
         let Strip { part, rows: outputs } = &self.strips[strip];
         let Part { first_row, weights } = &self.parts[*part];
         let Weights::Dense(w) = weights else { panic!("the head is dense") };
         let mut dots = [0.0f32; TILE_ROWS];
-        for first in (0..rows).step_by(TILE_ROWS) {
-            let tile_rows = first..rows.min(first + TILE_ROWS);
+        for first in rows.clone().step_by(TILE_ROWS) {
+            let tile_rows = first..rows.end.min(first + TILE_ROWS);
             let x = &x.values[tile_rows.start * x.cols..tile_rows.end * x.cols];
             let dots = &mut dots[..tile_rows.len()];
             for output in outputs.clone() {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::backend::Row;
 use crate::engine::Wanted;
 use crate::error::{Error, Result};
-use crate::generate::sampler::Sampler;
+use crate::generate::sampler::{Need, Sampler};
 use crate::generate::stop::StopText;
 use crate::generate::{GenerateOptions, Prompt, Session, row};
 use crate::measure::Timings;
@@ -139,19 +139,34 @@ impl<'s> Batch<'s> {
     /// Runs the rows and puts each live sequence's next token into `chosen`.
     fn choose_tokens(&mut self) -> Result<()> {
         self.chosen.clear();
-        if self.live().all(|(_, sequence)| sequence.sampler.takes_best()) {
-            return self.session.forward(&self.ids, &self.rows, Wanted::Best(&mut self.chosen));
-        }
+        // Whoever needs most decides what is brought back for all.
+        let need = self.live().map(|(_, s)| s.sampler.needs(&s.history)).max().unwrap_or(Need::Best);
         let mut live = self.sequences.iter_mut().filter(|s| s.finish.is_none());
+        let mut next = || live.next().expect("one row of logits for each live sequence");
         let mut outcome = Ok(());
-        let mut draw = |logits: &mut [f32]| {
-            let sequence = live.next().expect("one row of logits for each live sequence");
-            match sequence.sampler.draw(logits, &sequence.history) {
-                Ok(id) => self.chosen.push(id),
-                Err(error) => outcome = Err(error),
-            }
+        let mut choose = |drawn: Result<u32>| match drawn {
+            Ok(id) => self.chosen.push(id),
+            Err(error) => outcome = Err(error),
         };
-        self.session.forward(&self.ids, &self.rows, Wanted::Logits(&mut draw))?;
+        let (ids, rows) = (&self.ids, &self.rows);
+        match need {
+            Need::Best => return self.session.forward(ids, rows, Wanted::Best(&mut self.chosen)),
+            Need::Candidates(count) => {
+                let count = count.min(self.session.model.config().vocabulary);
+                let sink = &mut |ids: &[u32], logits: &[f32]| {
+                    let sequence = next();
+                    choose(sequence.sampler.draw_candidate(ids, logits, &sequence.history));
+                };
+                self.session.forward(ids, rows, Wanted::Candidates { count, sink })?;
+            }
+            Need::Logits => {
+                let sink = &mut |logits: &mut [f32]| {
+                    let sequence = next();
+                    choose(sequence.sampler.draw(logits, &sequence.history));
+                };
+                self.session.forward(ids, rows, Wanted::Logits(sink))?;
+            }
+        }
         outcome
     }
 }

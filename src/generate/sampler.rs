@@ -6,37 +6,62 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use crate::error::{Error, Result};
 use crate::generate::Sampling;
+use crate::ranking::{Candidate, Ranking};
+use crate::transformer::MOST_CANDIDATES;
 
 /// The state of one sequence's draws.
 pub(super) struct Sampler {
     options: Sampling,
     random: Xoshiro256PlusPlus,
-    candidates: Vec<Candidate>, // reused from token to token
-    recent: Vec<u32>,           // the distinct tokens of the penalty's window, reused
+    ranking: Ranking, // reused from token to token
+    recent: Vec<u32>, // the distinct tokens of the penalty's window, ascending; reused
 }
 
-#[derive(Clone, Copy)]
-struct Candidate {
-    id: u32,
-    logit: f32,
-}
-
-impl Candidate {
-    /// More likely first; of equals the smaller id, so that the order is total.
-    fn by_rank(a: &Self, b: &Self) -> std::cmp::Ordering {
-        b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
-    }
+/// What a draw needs to know of the logits, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Need {
+    /// The most likely token alone, and no draw.
+    Best,
+    /// So many of the most likely tokens.
+    Candidates(usize),
+    /// All.
+    Logits,
 }
 
 impl Sampler {
     pub(super) fn new(options: &Sampling) -> Result<Self> {
         options.check()?;
         let random = Xoshiro256PlusPlus::seed_from_u64(options.seed);
-        Ok(Self { options: options.clone(), random, candidates: Vec::new(), recent: Vec::new() })
+        Ok(Self { options: options.clone(), random, ranking: Ranking::new(), recent: Vec::new() })
     }
 
-    pub(super) fn takes_best(&self) -> bool {
-        self.options.takes_best()
+    /// What the draw after `history` needs.
+    ///
+    /// A penalty of 1 or more only lowers recent tokens. Whatever is among the best `keep` after it had, before it, fewer
+    /// than `keep` other tokens ahead of it, and at most all recent ones besides: so the best `keep + recent` hold it. A
+    /// penalty below 1 raises tokens from anywhere.
+    pub(super) fn needs(&self, history: &[u32]) -> Need {
+        if self.options.takes_best() {
+            return Need::Best;
+        }
+        let recent = match self.options.repetition_penalty {
+            1.0 => 0,
+            penalty if penalty > 1.0 => self.options.repetition_window.min(history.len()),
+            _ => return Need::Logits,
+        };
+        match self.keep() {
+            Some(keep) if keep.saturating_add(recent) <= MOST_CANDIDATES => Need::Candidates(keep + recent),
+            _ => Need::Logits,
+        }
+    }
+
+    /// How many of the best tokens the draw is between; none for all.
+    fn keep(&self) -> Option<usize> {
+        match (self.options.temperature, self.options.top_k) {
+            (0.0, _) => Some(1),
+            (_, 0) => None,
+            (_, k) => Some(k),
+        }
     }
 
     /// Draws a token. `logits: [vocabulary]` are changed by the penalty; `history` holds the sequence's tokens so far.
@@ -44,93 +69,93 @@ impl Sampler {
     /// # Errors
     /// [`Error::Model`] if no logit is a number.
     pub(super) fn draw(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32> {
-        self.penalise(logits, history);
-        let keep = match (self.options.temperature, self.options.top_k) {
-            (0.0, _) => 1,
-            (_, 0) => logits.len(),
-            (_, k) => k.min(logits.len()),
-        };
-        self.keep_best(logits, keep);
-        let best = self.candidates.first().filter(|best| best.logit.is_finite());
-        let best =
-            *best.ok_or_else(|| Error::Model("the network computed logits that are not finite numbers".into()))?;
-        if keep == 1 {
-            return Ok(best.id);
+        self.note_recent(history);
+        for &id in &self.recent {
+            let logit = &mut logits[id as usize];
+            *logit = penalised(*logit, self.options.repetition_penalty);
         }
-        self.keep_likely(best.logit);
-        Ok(self.pick(best.logit))
+        self.ranking.begin(self.keep().unwrap_or(logits.len()));
+        self.ranking.offer_all(logits);
+        self.pick()
     }
 
-    fn penalise(&mut self, logits: &mut [f32], history: &[u32]) {
-        let penalty = self.options.repetition_penalty;
+    /// Draws the token that [`Sampler::draw`] would, from as many candidates as [`Sampler::needs`] says, or more.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if no logit is a number.
+    pub(super) fn draw_candidate(&mut self, ids: &[u32], logits: &[f32], history: &[u32]) -> Result<u32> {
+        self.note_recent(history);
+        self.ranking.begin(self.keep().unwrap_or(ids.len()));
+        for (&id, &logit) in ids.iter().zip(logits) {
+            let is_recent = self.recent.binary_search(&id).is_ok();
+            let logit = if is_recent { penalised(logit, self.options.repetition_penalty) } else { logit };
+            self.ranking.offer(id, logit);
+        }
+        self.pick()
+    }
+
+    fn note_recent(&mut self, history: &[u32]) {
         self.recent.clear();
         self.recent.extend_from_slice(&history[history.len().saturating_sub(self.options.repetition_window)..]);
         self.recent.sort_unstable();
         self.recent.dedup();
-        for &id in &self.recent {
-            let logit = &mut logits[id as usize];
-            *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
-        }
     }
 
-    /// Fills `candidates` with the `keep` best logits, best first. Most of a vocabulary falls below the worst kept so
-    /// far and costs one comparison.
-    fn keep_best(&mut self, logits: &[f32], keep: usize) {
-        let room = keep.saturating_mul(2);
-        let candidates = &mut self.candidates;
-        candidates.clear();
-        let mut worst_kept = f32::NEG_INFINITY;
-        for (id, &logit) in logits.iter().enumerate() {
-            // Ids ascend, so a later equal of the worst one kept ranks below it. NaN is never kept.
-            if logit > worst_kept {
-                candidates.push(Candidate { id: id as u32, logit });
-                if candidates.len() == room {
-                    candidates.select_nth_unstable_by(keep - 1, Candidate::by_rank);
-                    candidates.truncate(keep);
-                    worst_kept = candidates[keep - 1].logit;
-                }
-            }
+    /// Draws from what was ranked.
+    fn pick(&mut self) -> Result<u32> {
+        let keep = self.keep();
+        let candidates = self.ranking.finish();
+        let best = candidates.first().filter(|best| best.logit.is_finite());
+        let best =
+            *best.ok_or_else(|| Error::Model("the network computed logits that are not finite numbers".into()))?;
+        if keep == Some(1) {
+            return Ok(best.id);
         }
-        candidates.sort_unstable_by(Candidate::by_rank);
-        candidates.truncate(keep);
+        let likely = &candidates[..count_likely(candidates, &self.options)];
+        Ok(pick_likely(likely, self.options.temperature, &mut self.random))
     }
+}
 
-    /// Cuts the unlikely tail by top-p and min-p, at temperature 1. At least the best candidate stays.
-    fn keep_likely(&mut self, best: f32) {
-        let Sampling { top_p, min_p, .. } = self.options;
-        let candidates = &mut self.candidates;
-        if top_p < 1.0 {
-            let total: f64 = candidates.iter().map(|c| odds(c.logit, best, 1.0)).sum();
-            let mut reached = 0.0;
-            let kept = candidates.iter().take_while(|c| {
-                let before = reached;
-                reached += odds(c.logit, best, 1.0) / total;
-                before < f64::from(top_p)
-            });
-            let kept = kept.count();
-            candidates.truncate(kept.max(1));
-        }
-        if min_p > 0.0 {
-            let kept = candidates.partition_point(|c| odds(c.logit, best, 1.0) >= f64::from(min_p));
-            candidates.truncate(kept.max(1));
-        }
+/// How many of the candidates, best first, are left when top-p and min-p cut the unlikely tail, at temperature 1. At
+/// least the best one stays.
+fn count_likely(mut candidates: &[Candidate], options: &Sampling) -> usize {
+    let best = candidates[0].logit;
+    if options.top_p < 1.0 {
+        let total: f64 = candidates.iter().map(|c| odds(c.logit, best, 1.0)).sum();
+        let mut reached = 0.0;
+        let kept = candidates.iter().take_while(|c| {
+            let before = reached;
+            reached += odds(c.logit, best, 1.0) / total;
+            before < f64::from(options.top_p)
+        });
+        candidates = &candidates[..kept.count().max(1)];
     }
+    if options.min_p > 0.0 {
+        candidates.partition_point(|c| odds(c.logit, best, 1.0) >= f64::from(options.min_p)).max(1)
+    } else {
+        candidates.len()
+    }
+}
 
-    /// Draws one of the candidates by its probability at the temperature.
-    fn pick(&mut self, best: f32) -> u32 {
-        let temperature = self.options.temperature;
-        let total: f64 = self.candidates.iter().map(|c| odds(c.logit, best, temperature)).sum();
-        // 53 random bits: a uniform f64 in [0, 1).
-        let mut left = (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64 * total;
-        for candidate in &self.candidates {
-            left -= odds(candidate.logit, best, temperature);
-            if left < 0.0 {
-                return candidate.id;
-            }
+/// Draws one of the candidates by its probability at the temperature.
+fn pick_likely(candidates: &[Candidate], temperature: f32, random: &mut Xoshiro256PlusPlus) -> u32 {
+    let best = candidates[0].logit;
+    let total: f64 = candidates.iter().map(|c| odds(c.logit, best, temperature)).sum();
+    // 53 random bits: a uniform f64 in [0, 1).
+    let mut left = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64 * total;
+    for candidate in candidates {
+        left -= odds(candidate.logit, best, temperature);
+        if left < 0.0 {
+            return candidate.id;
         }
-        // Rounding can leave a crumb beyond the last candidate.
-        self.candidates[self.candidates.len() - 1].id
     }
+    // Rounding can leave a crumb beyond the last candidate.
+    candidates[candidates.len() - 1].id
+}
+
+/// A recent token's logit: nearer to −∞ for penalties above 1.
+fn penalised(logit: f32, penalty: f32) -> f32 {
+    if logit > 0.0 { logit / penalty } else { logit * penalty }
 }
 
 /// How likely a logit is, in units of the best one's probability.

@@ -33,7 +33,7 @@ pub fn can_run(kernels: KernelSet) -> bool {
 
 /// The CPU with chosen kernels and threads.
 pub fn cpu(kernels: KernelSet, threads: usize) -> Cpu {
-    Cpu::new(&CpuOptions { threads: Some(threads), kernels: Some(kernels) }).unwrap()
+    Cpu::new(&CpuOptions { threads: Some(threads), kernels: Some(kernels), ..CpuOptions::default() }).unwrap()
 }
 
 /// Makes a test of each body for each backend: `mod body { #[test] fn reference() … }`. A body is a function that takes

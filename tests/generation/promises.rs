@@ -21,7 +21,8 @@ fn session<B: Backend + 'static>(backend: B, chunk: usize) -> Session {
 }
 
 fn cpu_session(threads: usize, kernels: KernelSet) -> Session {
-    let device = Device::cpu_with(CpuOptions { threads: Some(threads), kernels: Some(kernels) });
+    let device =
+        Device::cpu_with(CpuOptions { threads: Some(threads), kernels: Some(kernels), ..CpuOptions::default() });
     Session::new(&shipped_model(), &device, &SessionOptions::default()).unwrap()
 }
 

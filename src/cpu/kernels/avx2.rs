@@ -2,6 +2,7 @@
 //!
 //! An [`Avx2`] exists only where the CPU has these instructions; that is what makes the calls below sound.
 
+mod bytes;
 mod dense;
 mod heads;
 mod trits;
@@ -54,6 +55,11 @@ impl Kernels for Avx2 {
     fn dot_dense(&self, out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {
         // SAFETY: `self` exists, so the CPU has AVX2, FMA and F16C.
         unsafe { dense::dot_dense(out, w, x) }
+    }
+
+    fn dot_bytes(&self, out: &mut [i32], w: &[i8], x: &[i16]) {
+        // SAFETY: `self` exists, so the CPU has AVX2.
+        unsafe { bytes::dot_bytes(out, w, x) }
     }
 
     fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {

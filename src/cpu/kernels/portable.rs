@@ -92,6 +92,13 @@ fn dot<W>(w: &[W], x: &[f32], read: impl Fn(&W) -> f32) -> f32 {
     lanes.iter().sum()
 }
 
+/// [`Kernels::dot_bytes`].
+pub(crate) fn dot_bytes(out: &mut [i32], w: &[i8], x: &[i16]) {
+    for (o, x) in out.iter_mut().zip(x.chunks_exact(w.len())) {
+        *o = w.iter().zip(x).map(|(&w, &x)| i32::from(w) * i32::from(x)).sum();
+    }
+}
+
 /// [`Kernels::scores`].
 pub(crate) fn scores(scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
     let positions = scores.len() / (q.len() / head_dim);

@@ -1,0 +1,230 @@
+//! The head: exact logits of all tokens, or only of those that a screen leaves in the running. What is left is chosen in
+//! the order of the tokens, so that the answer is the same for any number of threads and with or without a screen.
+
+use std::ops::Range;
+
+use crate::cpu::disjoint::Disjoint;
+use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS};
+use crate::cpu::matrix::Matrix;
+use crate::cpu::screen::{Probe, Screen};
+use crate::cpu::tensor::{Tensor, area, filled};
+use crate::cpu::{Cpu, Screening, share};
+use crate::error::Result;
+use crate::ranking::{Candidate, Ranking};
+
+/// The fewest bytes of a head that are screened by default: smaller ones lie in a cache, where reading half as much saves
+/// nothing.
+const WORTH_SCREENING: usize = 8 << 20;
+
+/// The largest share of rows that is computed exactly one by one, 1 in this many: beyond it, reading all in one stream
+/// is faster.
+const FEW: usize = 4;
+
+/// Rows that a task computes exactly.
+const TASK_ROWS: usize = 8;
+
+/// The exact logits of one row of a step.
+pub(super) enum Told<'a> {
+    /// Of all tokens.
+    All(&'a [f32]),
+    /// Of some tokens, in ascending order: all that can be among the best that were asked for. At least one is a number.
+    Some(&'a [u32], &'a [f32]),
+}
+
+impl Told<'_> {
+    /// The token of the largest logit, as [`Kernels::largest`] of them all would say.
+    pub(super) fn best(&self, kernels: &dyn Kernels) -> u32 {
+        match *self {
+            Told::All(logits) => kernels.largest(logits) as u32,
+            Told::Some([0, ..], [first, ..]) if first.is_nan() => 0,
+            Told::Some(tokens, logits) => {
+                let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let place = logits.iter().position(|&logit| logit == largest);
+                place.map_or(0, |place| tokens[place])
+            }
+        }
+    }
+}
+
+/// What screening works with, used again from step to step.
+pub(super) struct Screener {
+    integers: Vec<i16>,         // [TILE_ROWS, stride]
+    probes: Vec<Option<Probe>>, // [TILE_ROWS]
+    lowers: Vec<f32>,           // [vocabulary]
+    left: Vec<u32>,             // the tokens left in the running, at most a FEWth of the vocabulary
+    logits: Vec<f32>,           // theirs
+    ranking: Ranking,
+    pub(super) exact_logits: u64, // computed so far for rows that were screened
+}
+
+impl Screener {
+    pub(super) fn new() -> Self {
+        Self {
+            integers: Vec::new(),
+            probes: Vec::with_capacity(TILE_ROWS),
+            lowers: Vec::new(),
+            left: Vec::new(),
+            logits: Vec::new(),
+            ranking: Ranking::new(),
+            exact_logits: 0,
+        }
+    }
+
+    /// Whether there is a head with a screen.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.lowers.is_empty()
+    }
+
+    /// Makes room for a screen, so that no step allocates.
+    fn reserve(&mut self, screen: &Screen) -> Result<()> {
+        let (integers, rows) = (area(TILE_ROWS, screen.stride())?, screen.rows());
+        self.integers = filled(integers.max(self.integers.len()), 0)?;
+        self.lowers = filled(rows.max(self.lowers.len()), 0.0)?;
+        self.logits = filled((rows / FEW).max(self.logits.len()), 0.0)?;
+        self.left = filled(self.logits.len(), 0)?;
+        Ok(())
+    }
+
+    /// Finds the tokens that can be among the `count` best, from estimates. False if they are too many, or unknown.
+    fn screen(&mut self, screen: &Screen, probe: Option<Probe>, estimates: &mut [f32], count: usize) -> bool {
+        let Some(probe) = probe else { return false };
+        let lowers = &mut self.lowers[..estimates.len()];
+        screen.bound(&probe, lowers, estimates);
+        self.ranking.begin(count);
+        self.ranking.offer_all(lowers);
+        let Some(threshold) = self.ranking.finish().get(count - 1).map(|worst| worst.logit) else { return false };
+        self.left.clear();
+        for (piece, uppers) in estimates.chunks(64).enumerate() {
+            // Counting them all is one vector loop; most pieces have none.
+            let some = uppers.iter().filter(|&&upper| upper >= threshold).count();
+            if some > 0 {
+                if self.left.len() + some > screen.rows() / FEW {
+                    return false;
+                }
+                let places = uppers.iter().enumerate().filter(|(_, upper)| **upper >= threshold);
+                self.left.extend(places.map(|(place, _)| (piece * 64 + place) as u32));
+            }
+        }
+        true
+    }
+}
+
+impl Cpu {
+    /// Adds a screen to a head that gains by one.
+    pub(super) fn add_screen(&mut self, head: &mut Matrix) -> Result<()> {
+        let Some(dense) = head.dense().filter(|dense| Screen::suits(dense)) else { return Ok(()) };
+        let wanted = match self.screening {
+            Screening::Never => false,
+            Screening::WhereFaster => dense.rows() * dense.cols() * 2 >= WORTH_SCREENING,
+            Screening::Always => true,
+        };
+        if wanted {
+            let screen = Screen::new(dense, self.kernels, &mut self.pool)?;
+            self.screener.reserve(&screen)?;
+            head.screen = Some(screen);
+        }
+        Ok(())
+    }
+
+    /// The exact logits of some rows.
+    pub(super) fn all_logits(&mut self, out: &mut Tensor, head: &Matrix, x: &Tensor, rows: Range<usize>) {
+        assert_eq!((out.cols, head.cols), (head.rows, x.cols));
+        let kernels = self.kernels;
+        let out = Disjoint::new(out.rows_mut(rows.end));
+        share(&mut self.pool, rows.len() * head.rows * head.cols, head.strips(), &|strip| {
+            // SAFETY: each strip is one task, and `out` is borrowed for this run.
+            unsafe { head.logits(kernels, &out, x, rows.clone(), strip) };
+        });
+    }
+
+    /// Hands over, row by row, exact logits among which are the `count` largest. `scratch` is like `logits`' `out`.
+    pub(super) fn enough_logits(
+        &mut self,
+        scratch: &mut Tensor,
+        head: &Matrix,
+        x: &Tensor,
+        count: usize,
+        told: &mut dyn FnMut(&mut Self, usize, Told<'_>),
+    ) {
+        let selected = self.selected.len();
+        let Some(screen) = &head.screen else {
+            self.all_logits(scratch, head, x, 0..selected);
+            return (0..selected).for_each(|row| told(self, row, Told::All(scratch.row(row))));
+        };
+        for first in (0..selected).step_by(TILE_ROWS) {
+            let rows = first..selected.min(first + TILE_ROWS);
+            self.estimate(scratch, screen, x, rows.clone());
+            for row in rows {
+                let (cols, probe) = (scratch.cols, self.screener.probes[row - first]);
+                let estimates = &mut scratch.values[row * cols..][..cols];
+                if self.screener.screen(screen, probe, estimates, count) {
+                    self.compute_left(head, x.row(row));
+                    let (left, logits) =
+                        (std::mem::take(&mut self.screener.left), std::mem::take(&mut self.screener.logits));
+                    told(self, row, Told::Some(&left, &logits[..left.len()]));
+                    (self.screener.left, self.screener.logits) = (left, logits);
+                } else {
+                    self.all_logits(scratch, head, x, row..row + 1);
+                    self.screener.exact_logits += head.rows as u64;
+                    told(self, row, Told::All(scratch.row(row)));
+                }
+            }
+        }
+    }
+
+    /// Writes one row of what [`crate::backend::Backend::top`] says.
+    pub(super) fn write_top(
+        &mut self,
+        tokens: &mut [u32],
+        values: &mut Tensor,
+        count: usize,
+        row: usize,
+        told: Told<'_>,
+    ) {
+        let ranking = &mut self.screener.ranking;
+        ranking.begin(count);
+        match told {
+            Told::All(logits) => ranking.offer_all(logits),
+            Told::Some(tokens, logits) => tokens.iter().zip(logits).for_each(|(&id, &logit)| ranking.offer(id, logit)),
+        }
+        let best = ranking.finish();
+        for place in 0..count {
+            let Candidate { id, logit } = best.get(place).copied().unwrap_or(Candidate::NONE);
+            let place = row * values.cols + place;
+            (tokens[place], values.values[place]) = (id, logit);
+        }
+    }
+
+    /// The estimates of some rows' logits.
+    fn estimate(&mut self, out: &mut Tensor, screen: &Screen, x: &Tensor, rows: Range<usize>) {
+        assert_eq!(out.cols, screen.rows());
+        let Screener { integers, probes, .. } = &mut self.screener;
+        let integers = &mut integers[..rows.len() * screen.stride()];
+        probes.clear();
+        probes.extend(
+            rows.clone().zip(integers.chunks_exact_mut(screen.stride())).map(|(row, p)| screen.probe(p, x.row(row))),
+        );
+        let (kernels, integers, probes) = (self.kernels, &*integers, &probes[..]);
+        let out = Disjoint::new(out.rows_mut(rows.end));
+        share(&mut self.pool, integers.len() * screen.rows(), screen.strips(), &|strip| {
+            // SAFETY: each strip is one task, and `out` is borrowed for this run.
+            unsafe { screen.estimate(kernels, &out, integers, probes, rows.start, strip) };
+        });
+    }
+
+    /// The exact logits of the tokens that are left, for one row.
+    fn compute_left(&mut self, head: &Matrix, x: &[f32]) {
+        let dense = head.dense().expect("a head with a screen is dense");
+        let kernels = self.kernels;
+        let Screener { left, logits, exact_logits, .. } = &mut self.screener;
+        let (left, out) = (&left[..], Disjoint::new(logits));
+        *exact_logits += left.len() as u64;
+        share(&mut self.pool, left.len() * x.len(), left.len().div_ceil(TASK_ROWS), &|task| {
+            for place in task * TASK_ROWS..left.len().min((task + 1) * TASK_ROWS) {
+                // SAFETY: each place belongs to one task.
+                let out = unsafe { out.cut(place..place + 1) };
+                kernels.dot_dense(out, DenseRow::new(dense, left[place] as usize), x);
+            }
+        });
+    }
+}
