@@ -220,10 +220,10 @@ impl Cpu {
         let (left, out) = (&left[..], Disjoint::new(logits));
         *exact_logits += left.len() as u64;
         share(&mut self.pool, left.len() * x.len(), left.len().div_ceil(TASK_ROWS), &|task| {
-            for place in task * TASK_ROWS..left.len().min((task + 1) * TASK_ROWS) {
+            for (place, &token) in left.iter().enumerate().skip(task * TASK_ROWS).take(TASK_ROWS) {
                 // SAFETY: each place belongs to one task.
                 let out = unsafe { out.cut(place..place + 1) };
-                kernels.dot_dense(out, DenseRow::new(dense, left[place] as usize), x);
+                kernels.dot_dense(out, DenseRow::new(dense, token as usize), x);
             }
         });
     }
