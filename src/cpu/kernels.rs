@@ -15,6 +15,8 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 pub(crate) mod portable;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 use std::fmt;
 use std::str::FromStr;
@@ -31,11 +33,15 @@ pub enum KernelSet {
     Portable,
     /// x86 of 2013 and later: AVX2, FMA and F16C.
     Avx2,
+    /// x86 of 2021 and later: AVX-VNNI beside AVX2.
+    AvxVnni,
+    /// x86 servers of 2019 and later: AVX-512 VNNI beside AVX2.
+    Avx512Vnni,
 }
 
 impl KernelSet {
     /// All sets, slowest first.
-    const ALL: [KernelSet; 2] = [KernelSet::Portable, KernelSet::Avx2];
+    const ALL: [KernelSet; 4] = [KernelSet::Portable, KernelSet::Avx2, KernelSet::AvxVnni, KernelSet::Avx512Vnni];
 
     /// The sets that this CPU can run, slowest first.
     pub fn available() -> Vec<KernelSet> {
@@ -51,6 +57,8 @@ impl KernelSet {
         match self {
             KernelSet::Portable => "portable",
             KernelSet::Avx2 => "avx2",
+            KernelSet::AvxVnni => "avx-vnni",
+            KernelSet::Avx512Vnni => "avx512-vnni",
         }
     }
 
@@ -60,8 +68,12 @@ impl KernelSet {
             KernelSet::Portable => Some(&portable::Portable),
             #[cfg(target_arch = "x86_64")]
             KernelSet::Avx2 => avx2::Avx2::detect().map(|kernels| kernels as &dyn Kernels),
+            #[cfg(target_arch = "x86_64")]
+            KernelSet::AvxVnni => vnni::AvxVnni::detect().map(|kernels| kernels as &dyn Kernels),
+            #[cfg(target_arch = "x86_64")]
+            KernelSet::Avx512Vnni => vnni::Avx512Vnni::detect().map(|kernels| kernels as &dyn Kernels),
             #[cfg(not(target_arch = "x86_64"))]
-            KernelSet::Avx2 => None,
+            KernelSet::Avx2 | KernelSet::AvxVnni | KernelSet::Avx512Vnni => None,
         }
     }
 }
@@ -253,3 +265,31 @@ pub(crate) trait Kernels: Sync {
         floats::largest(x)
     }
 }
+
+/// The kernels of a set that multiplies trits in its own way, and hands all else to the older set in a field of it.
+#[cfg(target_arch = "x86_64")]
+macro_rules! hand_to {
+    ($older:ident) => {
+        hand_to! { $older:
+            fn dot_dense(out: &mut [f32], w: DenseRow<'_>, x: &[f32]);
+            fn scores(scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32);
+            fn mix(out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize);
+            fn absmax(x: &[f32]) -> f32;
+            fn round(out: &mut [i8], x: &[f32], scale: f32);
+            fn block_sums(out: &mut [i32], x: &[i8]);
+            fn sum_squares(x: &[f32]) -> f64;
+            fn norm(out: &mut [f32], x: &[f32], factor: f32, gain: &[f32]);
+            fn squared_relu(out: &mut [f32], gate: &[f32], up: &[f32]);
+            fn silu(out: &mut [f32], gate: &[f32], up: &[f32]);
+            fn exp_sum(scores: &mut [f32], largest: f32) -> f32;
+            fn largest(x: &[f32]) -> usize;
+        }
+    };
+    ($older:ident: $(fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {$(
+        fn $name(&self, $($argument: $type),*) $(-> $result)? {
+            self.$older.$name($($argument),*)
+        }
+    )*};
+}
+#[cfg(target_arch = "x86_64")]
+use hand_to;

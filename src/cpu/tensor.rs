@@ -1,5 +1,7 @@
 //! The activations: floats, and int8 with what a product needs to know of them.
 
+use std::ops::{Deref, DerefMut};
+
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::Kernels;
 use crate::error::{Error, Result};
@@ -18,10 +20,44 @@ pub struct Quantized {
     pub(crate) cols: usize,
     /// `cols` in whole blocks; the columns beyond `cols` hold zeros, so that loops need no tails.
     pub(crate) stride: usize,
-    pub(crate) values: Vec<i8>,      // [max_rows, stride]
+    pub(crate) values: Aligned,      // [max_rows, stride]
     pub(crate) scales: Vec<f32>,     // [max_rows]
     pub(crate) block_sums: Vec<i32>, // [max_rows, stride / 128]
     pub(crate) sums: Vec<i32>,       // [max_rows]
+}
+
+/// Zeros at first, and they begin with a cache line: a row is whole blocks, so no vector of activations lies across two
+/// lines, which would be two loads.
+#[derive(Debug)]
+pub(crate) struct Aligned {
+    values: Vec<i8>, // never moved: it does not grow
+    begin: usize,
+    len: usize,
+}
+
+impl Aligned {
+    const LINE: usize = 64;
+
+    fn zeros(len: usize) -> Result<Self> {
+        let values: Vec<i8> = filled(len.saturating_add(Self::LINE), 0)?;
+        // `align_offset` may not know, and then answers `usize::MAX`: alignment is for speed alone.
+        let begin = Some(values.as_ptr().align_offset(Self::LINE)).filter(|&begin| begin < Self::LINE).unwrap_or(0);
+        Ok(Self { values, begin, len })
+    }
+}
+
+impl Deref for Aligned {
+    type Target = [i8];
+
+    fn deref(&self) -> &[i8] {
+        &self.values[self.begin..][..self.len]
+    }
+}
+
+impl DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [i8] {
+        &mut self.values[self.begin..][..self.len]
+    }
 }
 
 /// A vector of `len` copies of `value`.
@@ -67,7 +103,7 @@ impl Quantized {
         Ok(Self {
             cols,
             stride,
-            values: filled(area(max_rows, stride)?, 0)?,
+            values: Aligned::zeros(area(max_rows, stride)?)?,
             scales: filled(max_rows, f32::NAN)?,
             block_sums: filled(max_rows * (stride / BLOCK), 0)?,
             sums: filled(max_rows, 0)?,

@@ -47,16 +47,25 @@ macro_rules! on_every_backend {
                 super::$body($crate::common::reference);
             }
 
-            #[test]
-            fn cpu_portable() {
-                super::$body(|| $crate::common::cpu($crate::common::KernelSet::Portable, 2));
-            }
+            $crate::on_every_kernel_set!(|kernels| super::$body(|| $crate::common::cpu(kernels, 2)));
+        }
+    )+ };
+}
 
-            #[test]
-            fn cpu_avx2() {
-                if $crate::common::can_run($crate::common::KernelSet::Avx2) {
-                    super::$body(|| $crate::common::cpu($crate::common::KernelSet::Avx2, 2));
-                }
+/// One test for each kernel set; each runs the body on its set, or prints why it cannot.
+#[macro_export]
+macro_rules! on_every_kernel_set {
+    (|$kernels:ident| $body:expr) => {
+        $crate::on_every_kernel_set! { |$kernels| $body;
+            cpu_portable: Portable, cpu_avx2: Avx2, cpu_avx_vnni: AvxVnni, cpu_avx512_vnni: Avx512Vnni,
+        }
+    };
+    (|$kernels:ident| $body:expr; $($name:ident: $set:ident,)+) => { $(
+        #[test]
+        fn $name() {
+            let $kernels = $crate::common::KernelSet::$set;
+            if $crate::common::can_run($kernels) {
+                $body;
             }
         }
     )+ };

@@ -65,7 +65,7 @@ fn perplexity_agrees<B: Backend + 'static>(backend: B, windows: usize) {
 }
 
 mod perplexity_on_held_out_text_agrees {
-    use crate::common::{self, KernelSet};
+    use crate::common;
 
     /// The oracle is slow: eight windows of the 103.
     #[test]
@@ -73,15 +73,5 @@ mod perplexity_on_held_out_text_agrees {
         super::perplexity_agrees(common::reference(), 8);
     }
 
-    #[test]
-    fn cpu_portable() {
-        super::perplexity_agrees(common::cpu(KernelSet::Portable, 2), 103);
-    }
-
-    #[test]
-    fn cpu_avx2() {
-        if common::can_run(KernelSet::Avx2) {
-            super::perplexity_agrees(common::cpu(KernelSet::Avx2, 2), 103);
-        }
-    }
+    crate::on_every_kernel_set!(|kernels| super::perplexity_agrees(common::cpu(kernels, 2), 103));
 }

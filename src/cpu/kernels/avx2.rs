@@ -100,7 +100,7 @@ fn add_lanes_f32(v: [__m256; 4]) -> [f32; 4] {
 /// The sums of the lanes of four vectors.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add_lanes_i32(v: [__m256i; 4]) -> [i32; 4] {
+pub(super) fn add_lanes_i32(v: [__m256i; 4]) -> [i32; 4] {
     let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
     let sums = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
     let mut out = [0; 4];
@@ -111,7 +111,7 @@ fn add_lanes_i32(v: [__m256i; 4]) -> [i32; 4] {
 
 /// Asks for a cache line that may not even exist.
 #[inline(always)]
-fn prefetch(address: *const u8) {
+pub(super) fn prefetch(address: *const u8) {
     // SAFETY: a prefetch is a hint; no address makes it fail.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
 }

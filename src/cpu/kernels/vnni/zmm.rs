@@ -1,0 +1,108 @@
+//! `vpdpbusd` on 64 bytes, for CPUs with AVX-512 VNNI (Intel servers since 2019, AMD since 2022). Half of a block's
+//! columns is one vector: the block's 32 bytes are loaded into both halves of a register, and each half keeps another
+//! field.
+//!
+//! An [`Avx512Vnni`] exists only where the CPU has these instructions; that is what makes the calls below sound.
+
+use std::arch::x86_64::*;
+use std::sync::LazyLock;
+
+use super::Vector;
+use crate::cpu::kernels::avx2::Avx2;
+use crate::cpu::kernels::{DenseRow, Entries, KernelSet, Kernels, Tile, hand_to};
+
+/// The token: only [`Avx512Vnni::detect`] gives one out.
+pub(crate) struct Avx512Vnni {
+    avx2: &'static Avx2,
+}
+
+impl Avx512Vnni {
+    /// The kernels, if this CPU can run them.
+    pub(crate) fn detect() -> Option<&'static Self> {
+        static TOKEN: LazyLock<Option<Avx512Vnni>> = LazyLock::new(|| {
+            let avx2 = Avx2::detect()?;
+            (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni"))
+                .then_some(Avx512Vnni { avx2 })
+        });
+        TOKEN.as_ref()
+    }
+}
+
+impl Kernels for Avx512Vnni {
+    fn set(&self) -> KernelSet {
+        KernelSet::Avx512Vnni
+    }
+
+    fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
+        // SAFETY: `self` exists, so the CPU has AVX2, AVX-512F and AVX-512 VNNI.
+        unsafe { dot_codes(sums, tile) }
+    }
+
+    hand_to!(avx2);
+}
+
+/// 4 weight rows by 4 activation rows: more rows would have more streams and gain nothing.
+const OUTPUTS: usize = 4;
+
+#[target_feature(enable = "avx2,avx512f,avx512vnni")]
+fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {
+    // SAFETY: this function's instructions are those that `__m512i` needs.
+    unsafe { super::dot_codes::<__m512i, OUTPUTS>(sums, tile) }
+}
+
+impl Vector for __m512i {
+    const PARTS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: the caller shows AVX-512F.
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    unsafe fn codes(block: &[u8; 32], part: usize) -> Self {
+        const FIELDS: [[i8; 2]; 2] = [[0xc0u8 as i8, 0x30], [0x0c, 0x03]];
+        let [low, high] = FIELDS[part];
+        // SAFETY: the block has 32 bytes, the load may be unaligned; the caller shows AVX2 and AVX-512F.
+        unsafe {
+            let mask = _mm512_broadcast_i64x4(_mm256_set1_epi8(low));
+            let mask = _mm512_inserti64x4::<1>(mask, _mm256_set1_epi8(high));
+            let both = _mm512_broadcast_i64x4(_mm256_loadu_si256(block.as_ptr().cast()));
+            _mm512_and_si512(both, mask)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn activations(x: &[i8; 128], part: usize) -> Self {
+        // SAFETY: a half has 64 bytes, the load may be unaligned; the caller shows AVX-512F.
+        unsafe { _mm512_loadu_si512(x.as_chunks::<64>().0[part].as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_products(self, codes: Self, x: Self) -> Self {
+        // SAFETY: the caller shows AVX-512 VNNI.
+        unsafe { _mm512_dpbusd_epi32(self, codes, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: the caller shows AVX-512F.
+        unsafe { _mm512_add_epi32(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn shift_down(self) -> Self {
+        // SAFETY: the caller shows AVX-512F.
+        unsafe { _mm512_srai_epi32::<4>(self) }
+    }
+
+    #[inline(always)]
+    unsafe fn finish(self) -> __m256i {
+        // The low half counts four times.
+        // SAFETY: the caller shows AVX2 and AVX-512F.
+        unsafe {
+            let low = _mm256_srai_epi32::<2>(_mm512_castsi512_si256(self));
+            _mm256_add_epi32(low, _mm512_extracti64x4_epi64::<1>(self))
+        }
+    }
+}
