@@ -11,6 +11,7 @@ mod head;
 mod kernels;
 mod matrix;
 mod pool;
+mod product;
 mod screen;
 mod tensor;
 
@@ -23,7 +24,9 @@ use crate::backend::{Activation, Backend, CacheShape, Heads, Rope, RopePairs, Ro
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::head::{Screener, Told};
 use crate::cpu::kernels::Kernels;
+use crate::cpu::kernels::tables::Tables;
 use crate::cpu::pool::Pool;
+use crate::cpu::product::Product;
 use crate::error::{Error, Result};
 use crate::format::Weights;
 
@@ -62,6 +65,7 @@ pub enum Screening {
 pub struct Cpu {
     kernels: &'static dyn Kernels,
     pool: Pool,
+    tables: Vec<Tables>,  // [threads], if the kernels have tables
     rows: Vec<Row>,       // of this step
     selected: Vec<usize>, // those that want logits
     screening: Screening,
@@ -87,8 +91,13 @@ impl Cpu {
         if !(1..=MAX_THREADS).contains(&threads) {
             return Err(Error::Input(format!("{threads} threads: choose 1 to {MAX_THREADS}")));
         }
-        let (pool, screening, screener) = (Pool::new(threads)?, options.screening, Screener::new());
-        Ok(Self { kernels, pool, rows: Vec::new(), selected: Vec::new(), screening, screener })
+        let pool = Pool::new(threads)?;
+        let tables = match kernels.fewest_table_rows() {
+            Some(_) => (0..threads).map(|_| Tables::new()).collect(),
+            None => Vec::new(),
+        };
+        let (screening, screener) = (options.screening, Screener::new());
+        Ok(Self { kernels, pool, tables, rows: Vec::new(), selected: Vec::new(), screening, screener })
     }
 
     /// Threads that compute, the calling thread among them.
@@ -115,20 +124,22 @@ impl Cpu {
     fn product(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized, add: bool) {
         assert_eq!((out.cols, w.cols), (w.rows, x.cols), "the shapes of a product fit");
         let rows = self.rows.len();
-        let out = Disjoint::new(out.rows_mut(rows));
-        share(&mut self.pool, rows * w.rows * w.cols / 16, w.strips(), &|strip| {
-            // SAFETY: each strip is one task, and `out` is borrowed for this run.
-            unsafe { w.product(self.kernels, &out, x, rows, strip, add) };
+        let (out, tables) = (Disjoint::new(out.rows_mut(rows)), Disjoint::new(&mut self.tables));
+        let product = Product { kernels: self.kernels, w, x, out, rows, add, tables };
+        let cut = product.cut(self.pool.threads());
+        share(&mut self.pool, rows * w.rows * w.cols / 16, cut.tasks(), &|task, thread| {
+            // SAFETY: each task is handed out once, a thread runs one at a time, and all is borrowed for this run.
+            unsafe { product.run(cut, task, thread) };
         });
     }
 }
 
-/// Runs tasks on the pool, or here if `work` (in values) is too little to share.
-fn share(pool: &mut Pool, work: usize, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+/// Runs `task(i, thread)` on the pool, or here if `work` (in values) is too little to share.
+fn share(pool: &mut Pool, work: usize, tasks: usize, task: &(dyn Fn(usize, usize) + Sync)) {
     if work < WORTH_SHARING {
-        (0..tasks).for_each(task);
+        (0..tasks).for_each(|i| task(i, 0));
     } else {
-        pool.run(tasks, &|i, _| task(i));
+        pool.run(tasks, task);
     }
 }
 
@@ -136,7 +147,7 @@ fn share(pool: &mut Pool, work: usize, tasks: usize, task: &(dyn Fn(usize) + Syn
 fn share_rows(pool: &mut Pool, out: &mut [f32], cols: usize, task: &(dyn Fn(usize, &mut [f32]) + Sync)) {
     let (len, rows) = (out.len(), out.len().checked_div(cols).unwrap_or(0));
     let out = Disjoint::new(out);
-    share(pool, len, rows, &|row| {
+    share(pool, len, rows, &|row, _| {
         // SAFETY: each row is one task.
         task(row, unsafe { out.cut(row * cols..(row + 1) * cols) });
     });
@@ -206,7 +217,7 @@ impl Backend for Cpu {
     fn norm_quantize(&mut self, out: &mut Quantized, x: &Tensor, gain: &Tensor, epsilon: f32) {
         assert_eq!((out.cols, gain.cols), (x.cols, x.cols));
         let (kernels, out) = (self.kernels, out.split());
-        share(&mut self.pool, self.rows.len() * x.cols, self.rows.len(), &|row| {
+        share(&mut self.pool, self.rows.len() * x.cols, self.rows.len(), &|row, _| {
             let factor = tensor::norm_factor(kernels, x.row(row), epsilon);
             // SAFETY: each row is one task.
             unsafe { out.row(row) }.norm_quantize(kernels, x.row(row), factor, gain.row(0));
@@ -216,7 +227,7 @@ impl Backend for Cpu {
     fn quantize(&mut self, out: &mut Quantized, x: &Tensor) {
         assert_eq!(out.cols, x.cols);
         let (kernels, out) = (self.kernels, out.split());
-        share(&mut self.pool, self.rows.len() * x.cols, self.rows.len(), &|row| {
+        share(&mut self.pool, self.rows.len() * x.cols, self.rows.len(), &|row, _| {
             // SAFETY: each row is one task.
             unsafe { out.row(row) }.quantize(kernels, x.row(row));
         });
@@ -250,7 +261,7 @@ impl Backend for Cpu {
         cache.check(heads, rows);
         let rotations = &rotations.values[..rows.len() * rotations.cols];
         let (work, qkv, cache) = (rows.len() * qkv.cols, Disjoint::new(qkv.rows_mut(rows.len())), cache.split());
-        share(&mut self.pool, work, heads.kv_heads, &|kv_head| {
+        share(&mut self.pool, work, heads.kv_heads, &|kv_head, _| {
             // SAFETY: each key/value head is one task; `qkv` and the cache are borrowed for this run.
             unsafe { attention::rope_append_head(&qkv, &cache, rows, rotations, heads, pairs, kv_head) };
         });
@@ -264,7 +275,7 @@ impl Backend for Cpu {
         let group_cols = heads.query_cols() / heads.kv_heads;
         let (cols, out) = (out.cols, Disjoint::new(out.rows_mut(rows.len())));
         // The last rows first: in a chunk of a prompt they see the most positions, and long tasks should not end a run.
-        share(&mut self.pool, positions * cols / 4, rows.len() * heads.kv_heads, &|task| {
+        share(&mut self.pool, positions * cols / 4, rows.len() * heads.kv_heads, &|task, _| {
             let (row, kv_head) = (rows.len() - 1 - task / heads.kv_heads, task % heads.kv_heads);
             let begin = kv_head * group_cols;
             // SAFETY: each group of columns of each row is one task.

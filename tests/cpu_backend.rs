@@ -34,6 +34,8 @@ on_every_cpu! {
     integer_sums_are_exact
     integer_sums_are_exact_at_the_extremes
     code_three_counts_as_two
+    many_rows_are_exact_at_the_extremes
+    many_rows_meet_a_single_code_three
     long_rows_do_not_overflow
     products_apply_every_kind_of_scale
     stacked_parts_keep_their_own_scales
@@ -229,6 +231,38 @@ fn code_three_counts_as_two(cpu: &mut Cpu) {
                 assert_same_bits(&out, &vec![(2 * i32::from(activation) * cols as i32) as f32; 3 * count]);
             }
         }
+    }
+}
+
+/// Enough weight rows and activation rows that kernel sets take their way for many, in whole tiles and beside.
+fn many_rows_are_exact_at_the_extremes(cpu: &mut Cpu) {
+    let outputs = 130;
+    for cols in [96, 128, 2560, 6912] {
+        for (trit, activation) in [(1, 127), (-1, -128), (1, -128), (-1, 127)] {
+            for count in [15, 16, 35] {
+                let (trits, x) = (vec![trit; outputs * cols], vec![activation; count * cols]);
+                let out = product(cpu, &[pack(outputs, cols, &trits, Scales::Tensor(1.0))], &x, &vec![1.0; count]);
+                let sum = i32::from(trit) * i32::from(activation) * cols as i32;
+                assert_same_bits(&out, &vec![sum as f32; outputs * count]);
+            }
+        }
+    }
+}
+
+fn many_rows_meet_a_single_code_three(cpu: &mut Cpu) {
+    let (outputs, cols, count) = (300, 384, 20);
+    for (byte, col) in [(0xc0u8, 0), (0x30, 32), (0x0c, 64), (0x03, 96)] {
+        // Everything else is -1, code 0; the byte lies in the last block of a row in the middle.
+        let mut codes = vec![0; outputs * cols / 4];
+        codes[201 * cols / 4 + 64] = byte;
+        let w = Ternary::new(outputs, cols, codes.into(), Scales::Tensor(1.0)).unwrap();
+        let x = Random(7).int8(count * cols);
+        let mut expected = exact_sums(&vec![-1; outputs * cols], &x, cols);
+        for (row, x) in x.chunks(cols).enumerate() {
+            expected[row * outputs + 201] += 3.0 * f32::from(x[256 + col]);
+        }
+        let out = product(cpu, &[Weights::Ternary(w)], &x, &vec![1.0; count]);
+        assert_same_bits(&out, &expected);
     }
 }
 

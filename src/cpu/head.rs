@@ -131,7 +131,7 @@ impl Cpu {
         assert_eq!((out.cols, head.cols), (head.rows, x.cols));
         let kernels = self.kernels;
         let out = Disjoint::new(out.rows_mut(rows.end));
-        share(&mut self.pool, rows.len() * head.rows * head.cols, head.strips(), &|strip| {
+        share(&mut self.pool, rows.len() * head.rows * head.cols, head.strips(), &|strip, _| {
             // SAFETY: each strip is one task, and `out` is borrowed for this run.
             unsafe { head.logits(kernels, &out, x, rows.clone(), strip) };
         });
@@ -206,7 +206,7 @@ impl Cpu {
         );
         let (kernels, integers, probes) = (self.kernels, &*integers, &probes[..]);
         let out = Disjoint::new(out.rows_mut(rows.end));
-        share(&mut self.pool, integers.len() * screen.rows(), screen.strips(), &|strip| {
+        share(&mut self.pool, integers.len() * screen.rows(), screen.strips(), &|strip, _| {
             // SAFETY: each strip is one task, and `out` is borrowed for this run.
             unsafe { screen.estimate(kernels, &out, integers, probes, rows.start, strip) };
         });
@@ -219,7 +219,7 @@ impl Cpu {
         let Screener { left, logits, exact_logits, .. } = &mut self.screener;
         let (left, out) = (&left[..], Disjoint::new(logits));
         *exact_logits += left.len() as u64;
-        share(&mut self.pool, left.len() * x.len(), left.len().div_ceil(TASK_ROWS), &|task| {
+        share(&mut self.pool, left.len() * x.len(), left.len().div_ceil(TASK_ROWS), &|task, _| {
             for (place, &token) in left.iter().enumerate().skip(task * TASK_ROWS).take(TASK_ROWS) {
                 // SAFETY: each place belongs to one task.
                 let out = unsafe { out.cut(place..place + 1) };

@@ -3,6 +3,7 @@
 //! | verb | kernel | written in |
 //! |---|---|---|
 //! | `matmul`, `matmul_add` | [`Kernels::dot_codes`] | each set by hand |
+//! | the same, of many rows | [`Kernels::dot_tables`] | sets for which it is faster |
 //! | `logits` | [`Kernels::dot_dense`] | each set by hand |
 //! | `best`, `candidates` | [`Kernels::dot_bytes`], then `dot_dense` | each set by hand |
 //! | `attend` | [`Kernels::scores`], [`Kernels::mix`] | each set by hand |
@@ -15,6 +16,7 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 pub(crate) mod portable;
+pub(crate) mod tables;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
@@ -22,6 +24,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::cpu::floats;
+use crate::cpu::kernels::tables::Tables;
 use crate::error::Error;
 use crate::format::dense::Dense;
 use crate::format::dense::Values;
@@ -113,7 +116,7 @@ pub(crate) struct Tile<'a> {
     pub(crate) x: &'a [i8],
     /// Activations from one row to the next.
     pub(crate) x_stride: usize,
-    /// Activation rows, 1 to [`TILE_ROWS`].
+    /// Activation rows, 1 to [`TILE_ROWS`] or [`tables::TABLE_ROWS`].
     pub(crate) rows: usize,
     /// Blocks of 128 columns.
     pub(crate) blocks: usize,
@@ -196,6 +199,17 @@ pub(crate) trait Kernels: Sync {
     /// every int8, in every set.
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
         portable::dot_codes(sums, tile);
+    }
+
+    /// The fewest activation rows for which [`Kernels::dot_tables`] is faster than [`Kernels::dot_codes`], if any are.
+    fn fewest_table_rows(&self) -> Option<usize> {
+        None
+    }
+
+    /// `tables.sums[output][row] = Σ trit·x` over a whole weight row, for at most [`tables::SPAN`] weight rows and
+    /// [`tables::TABLE_ROWS`] activation rows. False, and sums that mean nothing, if a code 3 was met.
+    fn dot_tables(&self, _tables: &mut Tables, _tile: &Tile<'_>) -> bool {
+        false
     }
 
     /// `out[row] = w · x[row]` in f32, for `x: [out.len(), cols]`. In any order, but weights are converted exactly and each

@@ -9,30 +9,30 @@ use crate::cpu::screen::Screen;
 use crate::cpu::tensor::{Quantized, Tensor};
 use crate::error::{Error, Result};
 use crate::format::ternary::{BLOCK, BLOCK_BYTES, code};
-use crate::format::{Dense, Scales, Ternary, Weights};
+use crate::format::{Dense, Ternary, Weights};
 
 /// Weights `[out, in]`: one or more parts, stacked by rows.
 #[derive(Debug)]
 pub struct Matrix {
     pub(crate) cols: usize,
     pub(crate) rows: usize,
-    parts: Vec<Part>,
-    strips: Vec<Strip>,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) strips: Vec<Strip>,
     /// Of a head that is screened.
     pub(crate) screen: Option<Screen>,
 }
 
 #[derive(Debug)]
-struct Part {
-    first_row: usize, // of the matrix
-    weights: Weights,
+pub(crate) struct Part {
+    pub(crate) first_row: usize, // of the matrix
+    pub(crate) weights: Weights,
 }
 
 /// Consecutive rows of one part: what one task works on.
 #[derive(Clone, Debug)]
-struct Strip {
-    part: usize,
-    rows: Range<usize>, // of the part
+pub(crate) struct Strip {
+    pub(crate) part: usize,
+    pub(crate) rows: Range<usize>, // of the part
 }
 
 /// Bytes of weights in a strip: it stays in the second cache while all activation rows of a step pass over it, and is
@@ -41,9 +41,9 @@ const STRIP_BYTES: usize = 64 << 10;
 /// Most rows of a strip of short rows.
 const STRIP_ROWS: usize = 128;
 /// Most weight rows of a tile.
-const OUTPUTS: usize = 64;
+pub(crate) const OUTPUTS: usize = 64;
 /// Most sums of a tile, and so the size of the buffer for them.
-const SUMS: usize = OUTPUTS * TILE_ROWS;
+pub(crate) const SUMS: usize = OUTPUTS * TILE_ROWS;
 /// Most columns: a sum of this many products of at most 3·128 is within an i32.
 const MAX_COLS: usize = 1 << 22;
 
@@ -73,7 +73,7 @@ impl Matrix {
         Ok(matrix)
     }
 
-    /// Tasks of a product.
+    /// Tasks of a product of few rows.
     pub(crate) fn strips(&self) -> usize {
         self.strips.len()
     }
@@ -97,49 +97,6 @@ impl Matrix {
         }
     }
 
-    /// The columns of `out` that belong to one strip, for the first `rows` activation rows: `out = x wᵀ`, or
-    /// `out += x wᵀ` if `add`. `out: [rows, self.rows]`.
-    ///
-    /// # Safety
-    /// No two calls with the same `strip` may run at the same time, nor anything else that uses `out`.
-    pub(crate) unsafe fn product(
-        &self,
-        kernels: &dyn Kernels,
-        out: &Disjoint<'_, f32>,
-        x: &Quantized,
-        rows: usize,
-        strip: usize,
-        add: bool,
-    ) {
-        let Strip { part, rows: outputs } = &self.strips[strip];
-        let Part { first_row, weights } = &self.parts[*part];
-        let Weights::Ternary(w) = weights else { panic!("a linear layer is ternary") };
-        let mut values = [0.0f32; SUMS];
-        for first_output in outputs.clone().step_by(OUTPUTS) {
-            let outputs = first_output..outputs.end.min(first_output + OUTPUTS);
-            for first in (0..rows).step_by(TILE_ROWS) {
-                let tile_rows = first..rows.min(first + TILE_ROWS);
-                let values = &mut values[..outputs.len() * tile_rows.len()];
-                match w.scales() {
-                    Scales::Groups { columns, values: scales } => {
-                        group_products(kernels, values, w, *columns, scales, x, outputs.clone(), tile_rows.clone());
-                    }
-                    _ => products(kernels, values, w, x, outputs.clone(), tile_rows.clone()),
-                }
-                for (row, values) in tile_rows.zip(values.chunks_exact(outputs.len())) {
-                    let begin = row * self.rows + first_row + outputs.start;
-                    // SAFETY: these are columns of this strip, which is this call's alone.
-                    let out = unsafe { out.cut(begin..begin + outputs.len()) };
-                    if add {
-                        out.iter_mut().zip(values).for_each(|(o, v)| *o += *v);
-                    } else {
-                        out.copy_from_slice(values);
-                    }
-                }
-            }
-        }
-    }
-
     /// The weights, where they are dense and of one part, as those of a head are.
     pub(crate) fn dense(&self) -> Option<&Dense> {
         match &self.parts[..] {
@@ -152,7 +109,7 @@ impl Matrix {
     /// `out: [_, self.rows]`.
     ///
     /// # Safety
-    /// As for [`Matrix::product`].
+    /// No two calls with the same `strip` may run at the same time, nor anything else that uses `out`.
     pub(crate) unsafe fn logits(
         &self,
         kernels: &dyn Kernels,
@@ -194,7 +151,7 @@ fn row_bytes(weights: &Weights) -> usize {
 }
 
 /// `values[(row, output)]`, where one scale covers a whole weight row: the integer sum, then one multiplication.
-fn products(
+pub(crate) fn products(
     kernels: &dyn Kernels,
     values: &mut [f32],
     w: &Ternary,
@@ -218,7 +175,7 @@ fn products(
 
 /// `values[(row, output)]`, where each group of columns has its own scale: floats are added in the order of the groups.
 #[expect(clippy::too_many_arguments, reason = "the scales of `w`, taken apart, and what `products` takes")]
-fn group_products(
+pub(crate) fn group_products(
     kernels: &dyn Kernels,
     values: &mut [f32],
     w: &Ternary,
@@ -257,7 +214,7 @@ fn group_products(
 }
 
 /// The tile of some weight rows, activation rows and blocks.
-fn tile<'a>(
+pub(crate) fn tile<'a>(
     w: &'a Ternary,
     x: &'a Quantized,
     outputs: &Range<usize>,

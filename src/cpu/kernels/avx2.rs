@@ -5,16 +5,21 @@
 mod bytes;
 mod dense;
 mod heads;
+mod tables;
 mod trits;
 
 use std::arch::x86_64::*;
 
 use crate::cpu::floats;
+use crate::cpu::kernels::tables::Tables;
 use crate::cpu::kernels::{DenseRow, Entries, KernelSet, Kernels, Tile};
 
 /// Bytes between a load of weights and the prefetch that goes with it: 2 KiB is about 200 ns of streaming, twice the
 /// latency of memory.
 const AHEAD_BYTES: usize = 2048;
+
+/// Tables cost as much for one activation row as for sixteen, which is as much as ten cost without them.
+const FEWEST_TABLE_ROWS: usize = 10;
 
 /// The token: only [`Avx2::detect`] gives one out.
 pub(crate) struct Avx2(());
@@ -50,6 +55,15 @@ impl Kernels for Avx2 {
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
         // SAFETY: `self` exists, so the CPU has AVX2.
         unsafe { trits::dot_codes(sums, tile) }
+    }
+
+    fn fewest_table_rows(&self) -> Option<usize> {
+        Some(FEWEST_TABLE_ROWS)
+    }
+
+    fn dot_tables(&self, tables: &mut Tables, tile: &Tile<'_>) -> bool {
+        // SAFETY: `self` exists, so the CPU has AVX2.
+        unsafe { tables::dot_tables(tables, tile) }
     }
 
     fn dot_dense(&self, out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {

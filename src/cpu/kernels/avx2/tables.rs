@@ -1,0 +1,175 @@
+//! Trits times int8 for sixteen activation rows, without a multiplication: a packed byte holds four trits, so it has 81
+//! values, and for each the four products summed are looked up. One addition of 32 bytes stands for 64 products.
+//!
+//! A pass takes eight bytes of every weight row of a span: it builds their eight tables, which stay in the nearest
+//! cache, and adds eight entries to the sums of each row. Tables cost 81 entries a byte, which is why a span is long.
+//! (Published as Vec-LUT, arXiv 2512.06443; here it needs no format of its own, and it is exact.)
+
+use std::arch::x86_64::*;
+use std::array;
+
+use crate::cpu::kernels::Tile;
+use crate::cpu::kernels::tables::{Lanes, SPAN, TABLE_ROWS, TABLES, Tables};
+
+/// Passes until 16-bit sums are widened. A pass adds eight entries of four products of at most 128: 4096. Seven make
+/// 28672, so a lane cannot wrap.
+const PASSES: usize = 7;
+
+/// [`crate::cpu::kernels::Kernels::dot_tables`].
+#[target_feature(enable = "avx2")]
+pub(super) fn dot_tables(tables: &mut Tables, tile: &Tile<'_>) -> bool {
+    let (outputs, blocks) = (tile.outputs, tile.blocks);
+    assert!(outputs <= SPAN && tile.rows <= TABLE_ROWS);
+    tables.sums[..outputs].fill([0; TABLE_ROWS]);
+    let mut passes = 0;
+    for block in 0..blocks {
+        if !find_places(tables, tile, block) {
+            return false;
+        }
+        transpose(&mut tables.x, tile, block);
+        for pass in 0..tables.places.len() {
+            for table in 0..TABLES {
+                build(tables, table, pass * TABLES + table);
+            }
+            if passes == 0 {
+                tables.near[..outputs].fill(Lanes([0; TABLE_ROWS]));
+            }
+            look_up(tables, pass, outputs);
+            passes += 1;
+            if passes == PASSES {
+                widen(tables, outputs);
+                passes = 0;
+            }
+        }
+    }
+    if passes > 0 {
+        widen(tables, outputs);
+    }
+    true
+}
+
+/// Turns one block of each weight row into places, `27 a + 9 b + 3 c + d` for the codes `a` to `d` of a byte from the
+/// top; false if there is a code 3.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn find_places(tables: &mut Tables, tile: &Tile<'_>, block: usize) -> bool {
+    let low = nibbles(|nibble| 3 * (nibble >> 2) + (nibble & 3));
+    let high = nibbles(|nibble| 27 * (nibble >> 2) + 9 * (nibble & 3));
+    let (mask, mut threes) = (_mm256_set1_epi8(15), _mm256_setzero_si256());
+    for output in 0..tile.outputs {
+        let bytes = &tile.weights(output)[block];
+        // SAFETY: a block has 32 bytes; the load may be unaligned.
+        let v = unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
+        let shifted = _mm256_srli_epi16::<1>(v);
+        threes = _mm256_or_si256(threes, _mm256_and_si256(v, shifted));
+        let from_low = _mm256_shuffle_epi8(low, _mm256_and_si256(v, mask));
+        let from_high = _mm256_shuffle_epi8(high, _mm256_and_si256(_mm256_srli_epi16::<4>(v), mask));
+        let mut places = [[0; TABLES]; 4];
+        // SAFETY: `places` has 32 bytes; the store may be unaligned.
+        unsafe { _mm256_storeu_si256(places.as_mut_ptr().cast(), _mm256_add_epi8(from_low, from_high)) };
+        for (all, places) in tables.places.iter_mut().zip(places) {
+            all[output] = places;
+        }
+    }
+    // Both bits of a field: the lower one is at an even place.
+    _mm256_testz_si256(threes, _mm256_set1_epi8(0b01_01_01_01)) == 1
+}
+
+/// A table of what each nibble becomes, for `vpshufb`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn nibbles(value: impl Fn(u8) -> u8) -> __m256i {
+    let table: [u8; 16] = array::from_fn(|nibble| value(nibble as u8));
+    // SAFETY: `table` has 16 bytes; the load may be unaligned.
+    _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(table.as_ptr().cast()) })
+}
+
+/// Turns a block of each activation row into columns of 16 bits. Rows that are not there are zeros.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn transpose(out: &mut [Lanes; 128], tile: &Tile<'_>, block: usize) {
+    const NONE: [i8; 128] = [0; 128];
+    let x: [&[i8; 128]; TABLE_ROWS] =
+        array::from_fn(|row| if row < tile.rows { &tile.activations(row)[block] } else { &NONE });
+    for (sixteenth, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let mut v: [__m128i; 16] = array::from_fn(|row| {
+            let x = &x[row].as_chunks::<16>().0[sixteenth];
+            // SAFETY: `x` has 16 bytes; the load may be unaligned.
+            unsafe { _mm_loadu_si128(x.as_ptr().cast()) }
+        });
+        // Each round interleaves the rows of the two halves; after four, a vector is a column.
+        for _ in 0..4 {
+            v = array::from_fn(|i| match i % 2 {
+                0 => _mm_unpacklo_epi8(v[i / 2], v[i / 2 + 8]),
+                _ => _mm_unpackhi_epi8(v[i / 2], v[i / 2 + 8]),
+            });
+        }
+        for (out, v) in out.iter_mut().zip(v) {
+            store(out, _mm256_cvtepi8_epi16(v));
+        }
+    }
+}
+
+/// Builds the table of one byte of a block.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn build(tables: &mut Tables, table: usize, byte: usize) {
+    let x = [0, 32, 64, 96].map(|quarter| load(&tables.x[byte + quarter]));
+    let mut place = 0;
+    for a in times_trit(_mm256_setzero_si256(), x[0]) {
+        for b in times_trit(a, x[1]) {
+            for c in times_trit(b, x[2]) {
+                for d in times_trit(c, x[3]) {
+                    store(&mut tables.entries[place][table], d);
+                    place += 1;
+                }
+            }
+        }
+    }
+}
+
+/// `sum + trit * x` for the trits -1, 0, 1.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn times_trit(sum: __m256i, x: __m256i) -> [__m256i; 3] {
+    [_mm256_sub_epi16(sum, x), sum, _mm256_add_epi16(sum, x)]
+}
+
+/// Adds what the eight bytes of a pass stand for to the near sums of each weight row.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn look_up(tables: &mut Tables, pass: usize, outputs: usize) {
+    let Tables { entries, places, near, .. } = tables;
+    for (near, places) in near[..outputs].iter_mut().zip(&places[pass]) {
+        let mut sum = load(near);
+        for (table, place) in places.iter().enumerate() {
+            sum = _mm256_add_epi16(sum, load(&entries[usize::from(*place)][table]));
+        }
+        store(near, sum);
+    }
+}
+
+/// Adds the near sums to the sums.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widen(tables: &mut Tables, outputs: usize) {
+    for (sums, near) in tables.sums[..outputs].iter_mut().zip(&*tables.near) {
+        for (sum, near) in sums.iter_mut().zip(near.0) {
+            *sum += i32::from(near);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load(lanes: &Lanes) -> __m256i {
+    // SAFETY: 32 bytes, aligned to as many.
+    unsafe { _mm256_load_si256(lanes.0.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store(lanes: &mut Lanes, v: __m256i) {
+    // SAFETY: 32 bytes, aligned to as many.
+    unsafe { _mm256_store_si256(lanes.0.as_mut_ptr().cast(), v) };
+}
