@@ -1,6 +1,11 @@
-//! What a run took: time, tokens, memory. Whatever could not be measured is absent, never zero.
+//! What a run took: time, tokens, memory; and the machine's read bandwidth, which is the roof above it. Whatever could
+//! not be measured is absent, never zero.
+
+mod bandwidth;
 
 use std::time::Duration;
+
+pub use bandwidth::{Bandwidth, read_bandwidth};
 
 /// Time and tokens of a generation: computing the prompt (prefill) and making tokens (decode) apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -45,15 +50,15 @@ fn rate(count: usize, time: Duration) -> Option<f64> {
 /// The most memory that this process has held at once, in bytes: resident pages, those of mapped files included.
 /// `None` where the platform does not tell (everywhere but Linux).
 pub fn peak_memory_bytes() -> Option<u64> {
-    status_bytes("VmHWM:")
+    bytes_of("/proc/self/status", "VmHWM:")
 }
 
-/// A line of Linux's `/proc/self/status` in bytes (proc_pid_status(5)).
-fn status_bytes(name: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+/// A line of one of Linux's lists of sizes in kB, such as proc_pid_status(5), in bytes.
+fn bytes_of(path: &str, name: &str) -> Option<u64> {
+    let list = std::fs::read_to_string(path).ok()?;
+    let line = list.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
+    kibibytes.checked_mul(1024)
 }
 
 #[cfg(test)]

@@ -1,0 +1,127 @@
+//! How fast this machine reads its memory. Making one token reads every weight once, so this figure over the bytes of
+//! the weights is the most tokens a second that any program can make: the roof that a speed is held against.
+//!
+//! The definition is that of a plain read (as the read test of `likwid-bench`, or STREAM without its writes): 64-bit
+//! words of memory far larger than the caches, in order, each thread its own part, with no software prefetch. A kernel
+//! that prefetches well may read a little faster than that.
+
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::time::Instant;
+
+use memmap2::MmapMut;
+
+/// Bytes that are read where there is enough memory: about the weights of a 2B model, and beyond any cache of today.
+const MOST_BYTES: usize = 1 << 30;
+/// Bytes that are read where the memory available is not known.
+const USUAL_BYTES: usize = 256 << 20;
+/// The share of the available memory that a measurement may take.
+const SHARE: usize = 4;
+/// Passes over the buffer; one more, which is not timed, goes before.
+const PASSES: usize = 9;
+/// Sums that run side by side, so that additions never wait for each other: four cache lines.
+const LANES: usize = 32;
+/// Parts of the buffer begin at whole pages of 2 MiB.
+const PAGE_BYTES: usize = 2 << 20;
+
+/// Bytes a second that were read in some passes over the memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bandwidth {
+    /// The middle one.
+    pub median: f64,
+    /// The slowest.
+    pub least: f64,
+    /// The fastest.
+    pub most: f64,
+}
+
+/// Bytes a second that `threads` threads read from memory together: the median of [`Bandwidth::measure`].
+///
+/// # Panics
+/// As [`Bandwidth::measure`].
+pub fn read_bandwidth(threads: usize) -> f64 {
+    Bandwidth::measure(threads).median
+}
+
+impl Bandwidth {
+    /// Reads up to 1 GiB nine times with `threads` threads, which takes a second or two.
+    ///
+    /// # Panics
+    /// If there are no threads, or the system refuses a thread or the memory: a quarter of what it calls available.
+    pub fn measure(threads: usize) -> Self {
+        assert!(threads > 0, "somebody must read");
+        let part_bytes = (buffer_bytes() / threads).next_multiple_of(PAGE_BYTES);
+        let mut buffer = MmapMut::map_anon(part_bytes * threads).expect("a quarter of the available memory");
+        // Large pages where the system has them: the roof should not be that of the address translation. A refusal
+        // leaves the small ones.
+        #[cfg(target_os = "linux")]
+        let _ = buffer.advise(memmap2::Advice::HugePage);
+        let words: &mut [u64] = bytemuck::cast_slice_mut(&mut buffer);
+        let barrier = Barrier::new(threads);
+        let mut times = Vec::new();
+        std::thread::scope(|scope| {
+            let mut parts = words.chunks_exact_mut(part_bytes / size_of::<u64>());
+            let own = parts.next().expect("there is a part for each thread");
+            for part in parts {
+                scope.spawn(|| read_passes(part, &barrier));
+            }
+            times = read_passes(own, &barrier);
+        });
+        let mut rates: Vec<f64> = times.iter().map(|seconds| (part_bytes * threads) as f64 / seconds).collect();
+        rates.sort_by(f64::total_cmp);
+        Self { median: rates[PASSES / 2], least: rates[0], most: rates[PASSES - 1] }
+    }
+}
+
+/// Fills a part, then reads it again and again, together with the other threads: the seconds of each pass.
+fn read_passes(part: &mut [u64], barrier: &Barrier) -> Vec<f64> {
+    // Touched by the thread that reads it, so that the pages lie near it, and with values that no one can foresee.
+    part.iter_mut().zip(1u64..).for_each(|(word, i)| *word = i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let pass = |_| {
+        barrier.wait();
+        let start = Instant::now();
+        black_box(sum(black_box(part)));
+        barrier.wait();
+        start.elapsed().as_secs_f64()
+    };
+    (0..PASSES + 1).map(pass).skip(1).collect()
+}
+
+/// The sum of all words: the cheapest use that needs every one of them.
+fn sum(words: &[u64]) -> u64 {
+    let mut lanes = [0u64; LANES];
+    let (chunks, rest) = words.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, word) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.wrapping_add(*word);
+        }
+    }
+    lanes.iter().chain(rest).fold(0, |total, word| total.wrapping_add(*word))
+}
+
+fn buffer_bytes() -> usize {
+    let available = super::bytes_of("/proc/meminfo", "MemAvailable:");
+    available.map_or(USUAL_BYTES, |bytes| (bytes as usize / SHARE).clamp(PAGE_BYTES, MOST_BYTES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_summed() {
+        for len in [0, 1, 31, 32, 33, 1000] {
+            let words: Vec<u64> = (0..len).map(|i| i << 40).collect();
+            assert_eq!(sum(&words), len * len.saturating_sub(1) / 2 << 40, "{len} words");
+        }
+    }
+
+    #[test]
+    fn a_measurement_is_plausible() {
+        for threads in [1, 3] {
+            let Bandwidth { median, least, most } = Bandwidth::measure(threads);
+            assert!(least <= median && median <= most);
+            assert!((1e8..1e13).contains(&median), "{threads} threads read {median:e} bytes a second");
+        }
+    }
+}
