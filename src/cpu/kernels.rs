@@ -44,7 +44,7 @@ pub enum KernelSet {
 
 impl KernelSet {
     /// All sets, slowest first.
-    const ALL: [KernelSet; 4] = [KernelSet::Portable, KernelSet::Avx2, KernelSet::AvxVnni, KernelSet::Avx512Vnni];
+    pub const ALL: [KernelSet; 4] = [KernelSet::Portable, KernelSet::Avx2, KernelSet::AvxVnni, KernelSet::Avx512Vnni];
 
     /// The sets that this CPU can run, slowest first.
     pub fn available() -> Vec<KernelSet> {

@@ -1,9 +1,11 @@
 //! What the model tests share: models, and a macro that runs one body on every backend.
 
+mod cpu;
+
 use std::path::PathBuf;
 
+pub use cpu::cpu;
 pub use sterna::cpu::KernelSet;
-use sterna::cpu::{Cpu, CpuOptions};
 use sterna::model::Model;
 use sterna::reference::Reference;
 
@@ -29,11 +31,6 @@ pub fn can_run(kernels: KernelSet) -> bool {
         eprintln!("skipped: this CPU cannot run the {kernels} kernels");
     }
     can
-}
-
-/// The CPU with chosen kernels and threads.
-pub fn cpu(kernels: KernelSet, threads: usize) -> Cpu {
-    Cpu::new(&CpuOptions { threads: Some(threads), kernels: Some(kernels), ..CpuOptions::default() }).unwrap()
 }
 
 /// Makes a test of each body for each backend: `mod body { #[test] fn reference() … }`. A body is a function that takes

@@ -5,7 +5,8 @@ use sterna::generate::GenerateOptions;
 use sterna::model::Model;
 
 use crate::common::data;
-use crate::reference_values::{Golden, exact_session, relative_error};
+use crate::reference_values::Golden;
+use crate::{exact_session, relative_error};
 
 /// Logits against the largest: f32 arithmetic in another order (tests/data/golden/README.md).
 const LOGITS: f32 = 1e-4;
@@ -45,8 +46,8 @@ fn logits_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
     each_file(make, |backend, model, golden, file, logits, tolerance| {
         let mut found = Vec::new();
         let mut session = exact_session(&model, backend);
-        session.evaluate(&golden.ids("input_ids"), &mut |_, row| found.extend_from_slice(row)).unwrap();
-        let error = relative_error(&found, &golden.f32(logits));
+        session.evaluate(&golden.values::<u32>("input_ids"), &mut |_, row| found.extend_from_slice(row)).unwrap();
+        let error = relative_error(&found, &golden.values::<f32>(logits));
         assert!(error <= tolerance, "{file}: logits differ by {error:e}");
     });
 }
@@ -60,9 +61,12 @@ fn greedy_ids_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
         // The cache is in f32: in these random nets, rounding it to f16 makes other int8 values, and logits differ by
         // 2e-2 of the largest. The trained model keeps its ids with the f16 cache (shipped.rs).
         let mut session = exact_session(&model, backend);
-        let ids: Vec<u32> =
-            session.generate_ids(&golden.ids("input_ids"), &options).unwrap().collect::<Result<_, _>>().unwrap();
-        assert_eq!(ids, golden.ids("greedy"), "{file}");
+        let ids: Vec<u32> = session
+            .generate_ids(&golden.values::<u32>("input_ids"), &options)
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(ids, golden.values::<u32>("greedy"), "{file}");
     });
 }
 
@@ -73,8 +77,8 @@ fn long_prompts_stay_close<B: Backend + 'static>(make: impl Fn() -> B) {
         }
         let mut last = Vec::new();
         let mut session = exact_session(&model, backend);
-        session.evaluate(&golden.ids("long.input_ids"), &mut |_, row| last = row.to_vec()).unwrap();
-        let error = relative_error(&last, &golden.f32("long.logits_last"));
+        session.evaluate(&golden.values::<u32>("long.input_ids"), &mut |_, row| last = row.to_vec()).unwrap();
+        let error = relative_error(&last, &golden.values::<f32>("long.logits_last"));
         assert!(error <= LOGITS_LONG, "{file}: logits differ by {error:e}");
     });
 }

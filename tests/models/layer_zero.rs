@@ -6,7 +6,8 @@ use sterna::format::{Scales, Ternary, Weights};
 use sterna::model::{Model, Part, Role};
 
 use crate::common::data;
-use crate::reference_values::{Golden, relative_error};
+use crate::reference_values::Golden;
+use crate::relative_error;
 
 /// f32 arithmetic in another order, relative to the largest value.
 const FLOATS: f32 = 1e-5;
@@ -28,7 +29,7 @@ fn layer_zero_equals_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
     for name in MODELS {
         let model = Model::open(data(&format!("golden/{name}/i2_s.gguf"))).unwrap();
         let golden = Golden::read(&format!("golden/{name}/golden.safetensors"));
-        let rows = golden.ids("input_ids").len();
+        let rows = golden.values::<u32>("input_ids").len();
         Walk { backend: make(), golden, model, rows, name }.run();
     }
 }
@@ -44,7 +45,7 @@ impl<B: Backend> Walk<B> {
         let mut hidden = self.tensor(width);
         let table = self.backend.matrix(&[self.model.weights(Role::Embedding).unwrap().unwrap()]).unwrap();
         let mut tokens = self.backend.tokens(self.rows).unwrap();
-        self.backend.write_tokens(&mut tokens, &self.golden.ids("input_ids"));
+        self.backend.write_tokens(&mut tokens, &self.golden.values::<u32>("input_ids"));
         self.backend.embed(&mut hidden, &table, &tokens);
         self.check(&hidden, &[("hidden.0", width)]);
 
@@ -106,8 +107,8 @@ impl<B: Backend> Walk<B> {
         }
         let (mut values, mut scales) = (vec![0; self.rows * cols], vec![0.0; self.rows]);
         self.backend.read_quantized(&out, &mut values, &mut scales).unwrap();
-        assert_eq!(values, self.golden.i8(&format!("l0.{name}.int8")), "{}: {name}", self.name);
-        let error = relative_error(&scales, &self.golden.f32(&format!("l0.{name}.scale")));
+        assert_eq!(values, self.golden.values::<i8>(&format!("l0.{name}.int8")), "{}: {name}", self.name);
+        let error = relative_error(&scales, &self.golden.values::<f32>(&format!("l0.{name}.scale")));
         assert!(error <= FLOATS, "{}: the multipliers of {name} differ by {error:e}", self.name);
         out
     }
@@ -129,7 +130,7 @@ impl<B: Backend> Walk<B> {
         let mut sums = self.tensor(cols);
         self.backend.matmul(&mut sums, &unit, &unscaled);
         for (name, found) in self.split(&sums, &names) {
-            let wanted = self.golden.i32(&format!("l0.{name}.i32"));
+            let wanted = self.golden.values::<i32>(&format!("l0.{name}.i32"));
             let wanted = self.in_file_order(name, wanted);
             assert_eq!(found.iter().map(|&v| v as i32).collect::<Vec<_>>(), wanted, "{}: {name}", self.name);
         }
@@ -138,7 +139,7 @@ impl<B: Backend> Walk<B> {
         let mut out = self.tensor(cols);
         self.backend.matmul(&mut out, &matrix, x);
         for (name, found) in self.split(&out, &names) {
-            let wanted = self.in_file_order(name, self.golden.f32(&format!("l0.{name}")));
+            let wanted = self.in_file_order(name, self.golden.values::<f32>(&format!("l0.{name}")));
             let error = relative_error(&found, &wanted);
             assert!(error <= FLOATS, "{}: {name} differs by {error:e}", self.name);
         }
@@ -184,7 +185,7 @@ impl<B: Backend> Walk<B> {
 
     fn check(&mut self, tensor: &B::Tensor, names: &[(&str, usize)]) {
         for (name, found) in self.split(tensor, names) {
-            let error = relative_error(&found, &self.golden.f32(name));
+            let error = relative_error(&found, &self.golden.values::<f32>(name));
             assert!(error <= FLOATS, "{}: {name} differs by {error:e}", self.name);
         }
     }

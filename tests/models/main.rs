@@ -19,3 +19,21 @@ mod golden;
 mod layer_zero;
 mod rewritten;
 mod shipped;
+
+use sterna::backend::{Backend, CachePrecision};
+use sterna::generate::{Session, SessionOptions};
+use sterna::model::Model;
+
+/// A session on a backend, with the cache in f32 as the float references have it.
+fn exact_session(model: &Model, backend: impl Backend + 'static) -> Session {
+    let options = SessionOptions { cache: CachePrecision::F32, ..SessionOptions::default() };
+    Session::with_backend(model, backend, &options).unwrap()
+}
+
+/// The largest difference, relative to the largest absolute value wanted. NaN anywhere gives NaN.
+fn relative_error(found: &[f32], wanted: &[f32]) -> f32 {
+    assert_eq!(found.len(), wanted.len());
+    assert!(found.iter().all(|v| v.is_finite()), "a value was never written, or is not finite");
+    let largest = wanted.iter().fold(0f32, |m, v| m.max(v.abs()));
+    found.iter().zip(wanted).fold(0f32, |m, (f, w)| m.max((f - w).abs())) / largest
+}

@@ -4,7 +4,8 @@ use sterna::backend::Backend;
 use sterna::generate::{GenerateOptions, Session, SessionOptions};
 
 use crate::common::{data, shipped_model};
-use crate::reference_values::{Golden, exact_session, relative_error};
+use crate::reference_values::Golden;
+use crate::{exact_session, relative_error};
 
 /// f32 arithmetic in another order, relative to the largest logit (models/README.md).
 const LOGITS: f32 = 1e-4;
@@ -27,8 +28,8 @@ fn prompt_logits_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B)
     let golden = Golden::read("tales/golden.safetensors");
     let mut found = Vec::new();
     let mut session = exact_session(&shipped_model(), make());
-    session.evaluate(&golden.ids("prompt.input_ids"), &mut |_, row| found.extend_from_slice(row)).unwrap();
-    let error = relative_error(&found, &golden.f32("prompt.logits"));
+    session.evaluate(&golden.values::<u32>("prompt.input_ids"), &mut |_, row| found.extend_from_slice(row)).unwrap();
+    let error = relative_error(&found, &golden.values::<f32>("prompt.logits"));
     assert!(error <= LOGITS, "logits differ by {error:e}");
 }
 
@@ -52,7 +53,7 @@ fn perplexity_agrees<B: Backend + 'static>(backend: B, windows: usize) {
     let text = std::fs::read_to_string(data("tales/heldout.txt")).unwrap();
     let tokenizer = model.tokenizer().unwrap();
     let held_out = tokenizer.encode(&text).unwrap();
-    let golden = Golden::read("tales/golden.safetensors").f64("ppl.window_nll");
+    let golden = Golden::read("tales/golden.safetensors").values::<f64>("ppl.window_nll");
     assert_eq!(held_out.len() / WINDOW, golden.len(), "the reference has as many windows");
     let mut session = exact_session(&model, backend);
     let mut total = 0.0;

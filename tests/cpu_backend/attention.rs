@@ -1,0 +1,101 @@
+//! Attention over a cache that several sequences fill, in both number formats.
+
+use sterna::backend::{Backend, CachePrecision, CacheShape, Heads, Rope, RopePairs, Row};
+use sterna::cpu::Cpu;
+use sterna::reference::Reference;
+
+use crate::FLOAT_SUM;
+use crate::floats::rope;
+use crate::material::{Random, assert_close, poisoned, read, tensor};
+
+crate::on_every_cpu! {
+    attention_reads_what_was_appended
+    long_contexts_keep_their_precision
+}
+
+/// Several steps of several sequences through one cache: the outputs of all, and the `qkv` after rotation.
+struct Attention {
+    heads: Heads,
+    rope: Rope,
+    shape: CacheShape,
+    steps: Vec<Vec<Row>>,
+    qkv: Vec<Vec<f32>>, // of each step
+}
+
+impl Attention {
+    fn run<B: Backend>(&self, b: &mut B) -> Vec<Vec<f32>> {
+        let mut cache = b.cache(self.shape).unwrap();
+        let mut outputs = Vec::new();
+        for (step, qkv) in self.steps.iter().zip(&self.qkv) {
+            let count = step.len();
+            let mut rotations = b.tensor(count, 2 * self.rope.frequencies.len()).unwrap();
+            b.begin(step);
+            b.rotations(&mut rotations, &self.rope);
+            let mut qkv = tensor(b, self.heads.qkv_cols(), qkv);
+            b.rope_append(&mut qkv, &mut cache, &rotations, self.heads, self.rope.pairs);
+            let out = poisoned(b, count, self.heads.query_cols(), |b, out| b.attend(out, &qkv, &cache, self.heads));
+            outputs.push(out);
+            let mut queries = read(b, &qkv, count * self.heads.qkv_cols());
+            // What becomes of keys and values in `qkv` is the backend's business.
+            queries.chunks_mut(self.heads.qkv_cols()).for_each(|row| row[self.heads.query_cols()..].fill(0.0));
+            outputs.push(queries);
+        }
+        outputs
+    }
+}
+
+/// A ragged batch: prompts of different lengths in different slots, then single tokens of all, then both mixed.
+fn ragged(random: &mut Random, heads: Heads, rope: Rope, precision: CachePrecision) -> Attention {
+    let run = |sequence, begin, end| (begin..end).map(move |p| Row { sequence, position: p, wants_logits: true });
+    let steps: Vec<Vec<Row>> = vec![
+        run(2, 0, 33).collect(),
+        run(0, 0, 1).collect(),
+        run(1, 0, 7).chain(run(2, 33, 34)).chain(run(0, 1, 2)).collect(),
+        run(0, 2, 3).chain(run(1, 7, 8)).chain(run(2, 34, 35)).collect(),
+        run(2, 35, 100).collect(),
+        // A slot is used again from the start.
+        run(1, 0, 5).chain(run(2, 100, 150)).collect(),
+    ];
+    let qkv = steps.iter().map(|step| random.floats(step.len() * heads.qkv_cols())).collect();
+    let shape = CacheShape { slots: 3, positions: 150, kv_heads: heads.kv_heads, head_dim: heads.head_dim, precision };
+    Attention { heads, rope, shape, steps, qkv }
+}
+
+fn some_heads() -> [Heads; 7] {
+    [(1, 1, 64), (4, 2, 64), (6, 2, 80), (20, 5, 128), (3, 3, 100), (18, 2, 36), (2, 1, 6)]
+        .map(|(heads, kv_heads, head_dim)| Heads { heads, kv_heads, head_dim })
+}
+
+fn attention_reads_what_was_appended(cpu: &mut Cpu) {
+    let random = &mut Random(13);
+    for heads in some_heads() {
+        for precision in [CachePrecision::F16, CachePrecision::F32] {
+            for pairs in [RopePairs::Half, RopePairs::Interleaved] {
+                // All features turned, and only some.
+                for turned in [heads.head_dim / 2, heads.head_dim / 3] {
+                    let case = ragged(random, heads, rope(pairs, turned, heads.head_dim), precision);
+                    for (ours, theirs) in case.run(cpu).iter().zip(case.run(&mut Reference::default())) {
+                        assert_close(ours, &theirs, FLOAT_SUM);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn long_contexts_keep_their_precision(cpu: &mut Cpu) {
+    let heads = Heads { heads: 2, kv_heads: 1, head_dim: 64 };
+    let prompt: Vec<Row> = (0..1500).map(|p| Row { sequence: 0, position: p, wants_logits: false }).collect();
+    let mut qkv = Random(14).floats(1501 * heads.qkv_cols());
+    // Scores that grow along the way, so that sums are scaled down again and again.
+    for (position, row) in qkv.chunks_mut(heads.qkv_cols()).enumerate() {
+        row[heads.query_cols()..][..heads.head_dim].iter_mut().for_each(|k| *k *= 1.0 + position as f32 / 100.0);
+    }
+    let last = qkv.split_off(1500 * heads.qkv_cols());
+    let shape = CacheShape { slots: 1, positions: 2048, kv_heads: 1, head_dim: 64, precision: CachePrecision::F32 };
+    let rope = rope(RopePairs::Half, 32, 64);
+    let steps = vec![prompt, vec![Row { sequence: 0, position: 1500, wants_logits: true }]];
+    let case = Attention { heads, rope, shape, steps, qkv: vec![qkv, last] };
+    let (ours, theirs) = (case.run(cpu), case.run(&mut Reference::default()));
+    assert_close(&ours[2], &theirs[2], 5e-5); // scores reach 100, so an f32 score is off by up to 1e-5
+}

@@ -1,0 +1,92 @@
+//! Both ends of a model: the embedding, the head and the choice of the best token.
+
+use sterna::backend::Backend;
+use sterna::cpu::Cpu;
+use sterna::format::Weights;
+use sterna::reference::Reference;
+
+use crate::FLOAT_SUM;
+use crate::material::{
+    Random, assert_close, assert_same_bits, every_kind_of_dense, every_kind_of_scale, pack, poisoned, rows, tensor,
+};
+
+crate::on_every_cpu! {
+    embed_looks_up_every_kind_of_table
+    logits_multiply_every_kind_of_head
+    argmax_is_the_first_of_equals
+}
+
+fn embed_looks_up_every_kind_of_table(cpu: &mut Cpu) {
+    fn run<B: Backend>(b: &mut B, table: &[Weights], ids: &[u32]) -> Vec<f32> {
+        let w = b.matrix(table).unwrap();
+        let mut tokens = b.tokens(ids.len() + 2).unwrap();
+        b.write_tokens(&mut tokens, ids);
+        b.begin(&rows(ids.len()));
+        poisoned(b, ids.len(), table[0].cols(), |b, out| b.embed(out, &w, &tokens))
+    }
+    let random = &mut Random(9);
+    for cols in [96, 640] {
+        let mut tables: Vec<Weights> = every_kind_of_dense(random, 50, cols).into_iter().map(Weights::Dense).collect();
+        for scales in every_kind_of_scale(random, 50, cols) {
+            tables.push(pack(50, cols, &random.trits(50 * cols), scales));
+        }
+        for table in tables {
+            for count in [1, 40] {
+                let ids: Vec<u32> = (0..count).map(|i| (i * 29 + 99) % 100).collect();
+                let parts = [table.clone(), table.clone()];
+                assert_same_bits(&run(cpu, &parts, &ids), &run(&mut Reference::default(), &parts, &ids));
+            }
+        }
+    }
+}
+
+fn logits_of<B: Backend>(b: &mut B, head: &[Weights], x: &[f32]) -> Vec<f32> {
+    let cols = head[0].cols();
+    let (w, x_tensor) = (b.matrix(head).unwrap(), tensor(b, cols, x));
+    // Every other row of the step wants logits.
+    let mut step = rows(2 * (x.len() / cols));
+    step.iter_mut().for_each(|row| row.wants_logits = row.position % 2 == 0);
+    b.begin(&step);
+    let outputs = head.iter().map(Weights::rows).sum();
+    poisoned(b, x.len() / cols, outputs, |b, out| b.logits(out, &w, &x_tensor))
+}
+
+fn logits_multiply_every_kind_of_head(cpu: &mut Cpu) {
+    let random = &mut Random(10);
+    for cols in [96, 128, 135, 200, 2560] {
+        let heads = every_kind_of_dense(random, 301, cols);
+        for head in heads {
+            for count in [1, 2, 3, 5, 8, 9] {
+                let x = random.floats(count * cols);
+                let parts = [Weights::Dense(head.clone())];
+                let theirs = logits_of(&mut Reference::default(), &parts, &x);
+                assert_close(&logits_of(cpu, &parts, &x), &theirs, FLOAT_SUM);
+            }
+        }
+    }
+}
+
+fn argmax_is_the_first_of_equals(cpu: &mut Cpu) {
+    let cols = 1003;
+    let nan = f32::NAN;
+    let mut logits = Random(11).floats(6 * cols);
+    logits[cols + 700] = 2.0;
+    logits[cols + 300] = 2.0;
+    logits[2 * cols..3 * cols].fill(nan);
+    logits[3 * cols] = nan;
+    logits[4 * cols + 5] = nan;
+    logits[5 * cols..].fill(f32::NEG_INFINITY);
+    fn argmax<B: Backend>(b: &mut B, cols: usize, logits: &[f32]) -> Vec<u32> {
+        let count = logits.len() / cols;
+        let (mut tokens, logits) = (b.tokens(count + 1).unwrap(), tensor(b, cols, logits));
+        b.begin(&rows(count));
+        b.argmax(&mut tokens, &logits);
+        let mut ids = vec![0; count + 1];
+        b.read_tokens(&tokens, &mut ids).unwrap();
+        assert_eq!(ids.pop(), Some(u32::MAX), "nothing is written beyond the selected rows");
+        ids
+    }
+    let ours = argmax(cpu, cols, &logits);
+    assert_eq!(ours, argmax(&mut Reference::default(), cols, &logits));
+    assert_eq!((ours[1], ours[2], ours[5]), (300, 0, 0));
+}

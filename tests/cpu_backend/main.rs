@@ -1,0 +1,78 @@
+//! The CPU backend against the reference, verb by verb: with every kernel set that this CPU has, on one, two and three
+//! threads. Integers are compared exactly; floats with a tolerance that is named and explained.
+
+#[path = "../common/cpu.rs"]
+mod cpu;
+#[path = "../common/golden.rs"]
+mod golden;
+
+mod attention;
+mod floats;
+mod head;
+mod invariants;
+mod material;
+mod products;
+
+use sterna::backend::{Backend, CachePrecision, CacheShape};
+use sterna::cpu::{Cpu, CpuOptions, KernelSet};
+
+use crate::cpu::cpu;
+
+/// Sums of up to some thousand f32 products in a few lanes each: about the root of their number in roundings of 6e-8.
+const FLOAT_SUM: f32 = 1e-5;
+/// A handful of f32 operations after an exact integer sum.
+const SCALED_SUM: f32 = 1e-6;
+
+/// Step sizes around every tile size of the kernels.
+const ROWS: [usize; 9] = [1, 2, 3, 4, 5, 7, 8, 17, 33];
+
+/// One test for each thread count; each runs its body with every kernel set.
+#[macro_export]
+macro_rules! on_every_cpu {
+    ($($claim:ident)*) => {$(
+        mod $claim {
+            #[test]
+            fn one_thread() { $crate::with_every_kernel_set(1, super::$claim) }
+            #[test]
+            fn two_threads() { $crate::with_every_kernel_set(2, super::$claim) }
+            #[test]
+            fn three_threads() { $crate::with_every_kernel_set(3, super::$claim) }
+        }
+    )*};
+}
+
+fn with_every_kernel_set(threads: usize, claim: fn(&mut Cpu)) {
+    for kernels in KernelSet::available() {
+        println!("{kernels} kernels, {threads} threads");
+        claim(&mut cpu(kernels, threads));
+    }
+}
+
+#[test]
+fn options_out_of_range_are_refused() {
+    for threads in [0, 1025, usize::MAX] {
+        let options = CpuOptions { threads: Some(threads), ..CpuOptions::default() };
+        assert!(matches!(Cpu::new(&options), Err(sterna::Error::Input(_))), "{threads} threads");
+    }
+}
+
+#[test]
+fn kernel_sets_have_names_and_portable_is_everywhere() {
+    assert_eq!(KernelSet::available()[0], KernelSet::Portable);
+    assert!(KernelSet::available().contains(&KernelSet::best()));
+    for set in KernelSet::ALL {
+        assert_eq!(set.to_string().parse::<KernelSet>().unwrap(), set);
+    }
+    assert!(matches!("quantum".parse::<KernelSet>(), Err(sterna::Error::Input(_))));
+}
+
+#[test]
+fn impossible_sizes_are_errors() {
+    let mut cpu = cpu(KernelSet::Portable, 1);
+    for positions in [usize::MAX, usize::MAX / 512, 1 << 50] {
+        let shape = CacheShape { slots: 2, positions, kv_heads: 1, head_dim: 128, precision: CachePrecision::F16 };
+        assert!(matches!(cpu.cache(shape), Err(sterna::Error::Device(_))), "{positions} positions");
+        assert!(matches!(cpu.tensor(positions, 128), Err(sterna::Error::Device(_))), "{positions} rows");
+        assert!(matches!(cpu.quantized(positions, 128), Err(sterna::Error::Device(_))), "{positions} rows");
+    }
+}
