@@ -1,0 +1,212 @@
+//! The verbs that a model's time goes into, with the sizes of a 2B model, on every kernel set and on one and two
+//! threads. Criterion does the timing; beside each median stands the rate in GB/s (or G multiplications a second) and
+//! its share of what this machine reads from memory, measured in the same run with the same number of threads.
+
+mod roof;
+
+use std::cell::Cell;
+
+use bytes::Bytes;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use sterna::backend::{Backend, CachePrecision, CacheShape, Heads, RopePairs, Row};
+use sterna::cpu::{Cpu, CpuOptions, KernelSet, Matrix};
+use sterna::format::{Dense, Scales, Ternary, Values, Weights};
+use sterna::measure::Bandwidth;
+
+use crate::roof::Roofed;
+
+/// Of BitNet b1.58 2B-4T.
+const WIDTH: usize = 2560;
+const FFN_WIDTH: usize = 6912;
+const VOCABULARY: usize = 128_256;
+const HEADS: Heads = Heads { heads: 20, kv_heads: 5, head_dim: 128 };
+
+/// Weights beyond any cache: matrices are taken from them in turn.
+const COLD_BYTES: usize = 1 << 30;
+/// Rows of a step: tokens of a prompt, or sequences of a batch.
+const ROWS: [usize; 7] = [2, 4, 8, 16, 32, 64, 128];
+const POSITIONS: [usize; 4] = [128, 512, 1024, 4096];
+
+type Group<'a> = BenchmarkGroup<'a, Roofed>;
+
+fn main() {
+    let random = &mut Xoshiro256PlusPlus::seed_from_u64(1);
+    let weights = Material::new(random);
+    for threads in [1, 2] {
+        let roof = Bandwidth::measure(threads);
+        println!(
+            "{threads} threads read {:.1} GB/s ({:.1} to {:.1})",
+            roof.median / 1e9,
+            roof.least / 1e9,
+            roof.most / 1e9
+        );
+        let mut criterion = Criterion::default()
+            .with_measurement(Roofed::new(roof.median))
+            .sample_size(20)
+            .warm_up_time(std::time::Duration::from_millis(200))
+            .measurement_time(std::time::Duration::from_millis(600))
+            .configure_from_args();
+        for kernels in KernelSet::available() {
+            let mut group = criterion.benchmark_group(format!("{kernels}, {threads} threads"));
+            let cpu = || Cpu::new(&CpuOptions { threads: Some(threads), kernels: Some(kernels) }).expect("it is there");
+            one_row(&mut group, &mut cpu(), &weights);
+            many_rows(&mut group, &mut cpu(), &weights);
+            heads(&mut group, &mut cpu(), &weights);
+            norms(&mut group, &mut cpu());
+            attention(&mut group, &mut cpu(), random);
+            group.finish();
+        }
+        criterion.final_summary();
+    }
+}
+
+/// Random bytes, made once.
+struct Material {
+    codes: Bytes,  // without the code 3
+    halves: Bytes, // finite
+}
+
+impl Material {
+    fn new(random: &mut Xoshiro256PlusPlus) -> Self {
+        let mut bytes = vec![0u8; COLD_BYTES];
+        let mut halves = vec![0u8; VOCABULARY * WIDTH * 2];
+        random.fill_bytes(&mut bytes);
+        random.fill_bytes(&mut halves);
+        // A bit pair 11 becomes 10.
+        bytes.iter_mut().for_each(|byte| *byte &= !(*byte >> 1 & 0x55));
+        // No exponent of 1s: below 2 in size.
+        halves.as_chunks_mut::<2>().0.iter_mut().for_each(|half| half[1] &= 0xbf);
+        Self { codes: bytes.into(), halves: halves.into() }
+    }
+
+    /// The `place`th matrix of this shape.
+    fn ternary(&self, cpu: &mut Cpu, rows: usize, cols: usize, place: usize) -> Matrix {
+        let bytes = rows * cols / 4;
+        let codes = self.codes.slice(place * bytes..(place + 1) * bytes);
+        matrix(cpu, Weights::Ternary(Ternary::new(rows, cols, codes, Scales::Tensor(1.0)).expect("whole blocks")))
+    }
+}
+
+fn matrix(cpu: &mut Cpu, weights: Weights) -> Matrix {
+    cpu.matrix(&[weights]).expect("rows of usual length")
+}
+
+/// A step of consecutive positions that end with `last`.
+fn step(rows: usize, last: usize) -> Vec<Row> {
+    (last + 1 - rows..=last).map(|p| Row { sequence: 0, position: p as u32, wants_logits: true }).collect()
+}
+
+/// What `rows` rows of `cols` look like after quantising.
+fn quantized(cpu: &mut Cpu, rows: usize, cols: usize) -> <Cpu as Backend>::Quantized {
+    let mut q = cpu.quantized(rows, cols).expect("memory");
+    let values: Vec<i8> = (0..rows * cols).map(|i| (i * 37 % 255) as u8 as i8).collect();
+    cpu.write_quantized(&mut q, &values, &vec![1.0; rows]);
+    q
+}
+
+/// Decoding: one row against the same matrix again and again, and against many in turn.
+fn one_row(group: &mut Group, cpu: &mut Cpu, weights: &Material) {
+    for (rows, cols) in [(FFN_WIDTH, WIDTH), (WIDTH, FFN_WIDTH)] {
+        let (mut out, x) = (cpu.tensor(1, rows).expect("memory"), quantized(cpu, 1, cols));
+        cpu.begin(&step(1, 0));
+        group.throughput(bytes((rows * cols / 4) as u64));
+        for (name, count) in [("one row, cached", 1), ("one row, from memory", COLD_BYTES / (rows * cols / 4))] {
+            let matrices: Vec<Matrix> = (0..count).map(|place| weights.ternary(cpu, rows, cols, place)).collect();
+            let turn = Cell::new(0);
+            group.bench_function(BenchmarkId::new(name, format!("{rows}x{cols}")), |b| {
+                b.iter(|| {
+                    turn.set((turn.get() + 1) % count);
+                    cpu.matmul(&mut out, &matrices[turn.get()], &x);
+                });
+            });
+        }
+    }
+}
+
+/// Prompts and batches: several rows against weights from memory, as a step meets them.
+fn many_rows(group: &mut Group, cpu: &mut Cpu, weights: &Material) {
+    let count = COLD_BYTES / (FFN_WIDTH * WIDTH / 4);
+    let matrices: Vec<Matrix> = (0..count).map(|place| weights.ternary(cpu, FFN_WIDTH, WIDTH, place)).collect();
+    for rows in ROWS {
+        let (mut out, x) = (cpu.tensor(rows, FFN_WIDTH).expect("memory"), quantized(cpu, rows, WIDTH));
+        cpu.begin(&step(rows, rows));
+        group.throughput(Throughput::Elements((rows * FFN_WIDTH * WIDTH) as u64));
+        let turn = Cell::new(0);
+        group.bench_function(BenchmarkId::new("many rows, 6912x2560", rows), |b| {
+            b.iter(|| {
+                turn.set((turn.get() + 1) % count);
+                cpu.matmul(&mut out, &matrices[turn.get()], &x);
+            });
+        });
+    }
+}
+
+/// The head, in the number format of the published files and in int8.
+fn heads(group: &mut Group, cpu: &mut Cpu, weights: &Material) {
+    let codes = weights.halves.slice(..VOCABULARY * WIDTH);
+    let scales = vec![0.01; VOCABULARY * (WIDTH / 32)];
+    let int8 = Values::Int8 { columns: 32, codes, scales };
+    for (name, values, bits) in [("f16", Values::F16(weights.halves.clone()), 16), ("int8", int8, 9)] {
+        let head = matrix(cpu, Weights::Dense(Dense::new(VOCABULARY, WIDTH, values).expect("it fits")));
+        for rows in [1, 4] {
+            let (mut out, mut x) =
+                (cpu.tensor(rows, VOCABULARY).expect("memory"), cpu.tensor(rows, WIDTH).expect("memory"));
+            cpu.write_tensor(&mut x, &vec![0.5; rows * WIDTH]);
+            cpu.begin(&step(rows, rows));
+            group.throughput(bytes((VOCABULARY * WIDTH * bits / 8) as u64));
+            group.bench_function(BenchmarkId::new(format!("head, {name}"), rows), |b| {
+                b.iter(|| cpu.logits(&mut out, &head, &x));
+            });
+        }
+    }
+}
+
+fn norms(group: &mut Group, cpu: &mut Cpu) {
+    for cols in [WIDTH, FFN_WIDTH] {
+        let (mut out, x) = (cpu.quantized(1, cols).expect("memory"), cpu.parameter(&vec![0.5; cols]).expect("memory"));
+        cpu.begin(&step(1, 0));
+        group.throughput(Throughput::Elements(cols as u64));
+        group.bench_function(BenchmarkId::new("norm_quantize", cols), |b| {
+            b.iter(|| cpu.norm_quantize(&mut out, &x, &x, 1e-5));
+        });
+    }
+}
+
+/// Attention of one row over caches in turn, as the layers of a model have them.
+fn attention(group: &mut Group, cpu: &mut Cpu, random: &mut Xoshiro256PlusPlus) {
+    let Heads { kv_heads, head_dim, .. } = HEADS;
+    for positions in POSITIONS {
+        let shape = CacheShape { slots: 1, positions, kv_heads, head_dim, precision: CachePrecision::F16 };
+        let cache_bytes = shape.bytes().expect("small");
+        let count = COLD_BYTES / 2 / cache_bytes;
+        let mut qkv = cpu.tensor(positions, HEADS.qkv_cols()).expect("memory");
+        let values: Vec<f32> =
+            (0..positions * HEADS.qkv_cols()).map(|_| random.next_u32() as i32 as f32 / 2f32.powi(31)).collect();
+        cpu.write_tensor(&mut qkv, &values);
+        let mut rotations = cpu.tensor(positions, 2).expect("memory");
+        cpu.write_tensor(&mut rotations, &[1.0, 0.0].repeat(positions));
+        cpu.begin(&step(positions, positions - 1));
+        let filled = |_| {
+            let mut cache = cpu.cache(shape).expect("memory");
+            cpu.rope_append(&mut qkv, &mut cache, &rotations, HEADS, RopePairs::Half);
+            cache
+        };
+        let caches: Vec<_> = (0..count).map(filled).collect();
+        let mut out = cpu.tensor(1, HEADS.query_cols()).expect("memory");
+        cpu.begin(&step(1, positions - 1));
+        group.throughput(bytes(cache_bytes as u64));
+        let turn = Cell::new(0);
+        group.bench_function(BenchmarkId::new("attend", positions), |b| {
+            b.iter(|| {
+                turn.set((turn.get() + 1) % count);
+                cpu.attend(&mut out, &qkv, &caches[turn.get()], HEADS);
+            });
+        });
+    }
+}
+
+fn bytes(count: u64) -> Throughput {
+    Throughput::BytesDecimal(count)
+}
