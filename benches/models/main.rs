@@ -96,7 +96,7 @@ fn measure(shape: Shape, threads: usize, args: &Args) -> anyhow::Result<()> {
     };
     let model = Model::synthetic(synthetic, 1);
     let config = model.config().clone();
-    let cpu = CpuOptions { threads: Some(threads), kernels: args.kernels };
+    let cpu = CpuOptions { threads: Some(threads), kernels: args.kernels, ..CpuOptions::default() };
     let kernels = args.kernels.unwrap_or_else(KernelSet::best);
     let options =
         SessionOptions { context: Some(1024 + 64), sequences: BATCHES[BATCHES.len() - 1], ..SessionOptions::default() };

@@ -112,7 +112,7 @@ mod tests {
     fn every_word_is_summed() {
         for len in [0, 1, 31, 32, 33, 1000] {
             let words: Vec<u64> = (0..len).map(|i| i << 40).collect();
-            assert_eq!(sum(&words), len * len.saturating_sub(1) / 2 << 40, "{len} words");
+            assert_eq!(sum(&words), (len * len.saturating_sub(1) / 2) << 40, "{len} words");
         }
     }
 
