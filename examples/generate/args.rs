@@ -95,7 +95,8 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 
-    /// Instruction set of the CPU kernels (portable, avx2, avx-vnni, avx512-vnni). The default is the fastest this CPU has.
+    /// Instruction set of the CPU kernels: portable; avx2, avx-vnni, avx512-vnni; neon, neon-dotprod. The default is the
+    /// fastest this CPU has.
     #[arg(long, value_name = "SET")]
     pub kernels: Option<KernelSet>,
 

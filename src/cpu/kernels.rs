@@ -15,8 +15,12 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub(crate) mod portable;
 pub(crate) mod tables;
+#[cfg(target_arch = "aarch64")]
+mod vector;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
@@ -40,11 +44,22 @@ pub enum KernelSet {
     AvxVnni,
     /// x86 servers of 2019 and later: AVX-512 VNNI beside AVX2.
     Avx512Vnni,
+    /// ARM of 64 bits: NEON. Tested under emulation, never timed on hardware.
+    Neon,
+    /// ARM of about 2018 and later: NEON with dot products of int8. Tested under emulation, never timed on hardware.
+    NeonDot,
 }
 
 impl KernelSet {
-    /// All sets, slowest first.
-    pub const ALL: [KernelSet; 4] = [KernelSet::Portable, KernelSet::Avx2, KernelSet::AvxVnni, KernelSet::Avx512Vnni];
+    /// All sets, slowest first among those of one architecture.
+    pub const ALL: [KernelSet; 6] = [
+        KernelSet::Portable,
+        KernelSet::Avx2,
+        KernelSet::AvxVnni,
+        KernelSet::Avx512Vnni,
+        KernelSet::Neon,
+        KernelSet::NeonDot,
+    ];
 
     /// The sets that this CPU can run, slowest first.
     pub fn available() -> Vec<KernelSet> {
@@ -62,6 +77,8 @@ impl KernelSet {
             KernelSet::Avx2 => "avx2",
             KernelSet::AvxVnni => "avx-vnni",
             KernelSet::Avx512Vnni => "avx512-vnni",
+            KernelSet::Neon => "neon",
+            KernelSet::NeonDot => "neon-dotprod",
         }
     }
 
@@ -77,6 +94,12 @@ impl KernelSet {
             KernelSet::Avx512Vnni => vnni::Avx512Vnni::detect().map(|kernels| kernels as &dyn Kernels),
             #[cfg(not(target_arch = "x86_64"))]
             KernelSet::Avx2 | KernelSet::AvxVnni | KernelSet::Avx512Vnni => None,
+            #[cfg(target_arch = "aarch64")]
+            KernelSet::Neon => neon::Neon::detect().map(|kernels| kernels as &dyn Kernels),
+            #[cfg(target_arch = "aarch64")]
+            KernelSet::NeonDot => neon::NeonDot::detect().map(|kernels| kernels as &dyn Kernels),
+            #[cfg(not(target_arch = "aarch64"))]
+            KernelSet::Neon | KernelSet::NeonDot => None,
         }
     }
 }

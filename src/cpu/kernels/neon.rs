@@ -1,0 +1,87 @@
+//! The kernels for ARM CPUs of 64 bits: NEON, which all of them have, and the dot products of most since 2018.
+//!
+//! Tested under emulation, never timed on hardware. So there is no prefetch by software here: what distance helps, or
+//! whether any does, only hardware can say. The loops of `floats.rs` are not compiled again: NEON is part of every such
+//! target. What `std::arch` has not stabilised, dot products and conversions from half precision, is one instruction of
+//! inline assembly each.
+
+mod eight;
+mod trits;
+
+use std::arch::is_aarch64_feature_detected;
+
+use eight::Eight;
+
+use crate::cpu::kernels::vector::{dense, heads};
+use crate::cpu::kernels::{DenseRow, Entries, KernelSet, Kernels, Tile};
+
+/// The token of NEON: only [`Neon::detect`] gives one out.
+pub(crate) struct Neon(());
+
+/// The token of NEON with dot products: only [`NeonDot::detect`] gives one out.
+pub(crate) struct NeonDot(Neon);
+
+impl Neon {
+    /// The kernels, if this CPU can run them. They read the little-endian values of files as they lie in memory.
+    pub(crate) fn detect() -> Option<&'static Self> {
+        static TOKEN: Neon = Neon(());
+        (cfg!(target_endian = "little") && is_aarch64_feature_detected!("neon")).then_some(&TOKEN)
+    }
+}
+
+impl NeonDot {
+    /// The kernels, if this CPU can run them.
+    pub(crate) fn detect() -> Option<&'static Self> {
+        static TOKEN: NeonDot = NeonDot(Neon(()));
+        (Neon::detect().is_some() && is_aarch64_feature_detected!("dotprod")).then_some(&TOKEN)
+    }
+}
+
+impl Kernels for Neon {
+    fn set(&self) -> KernelSet {
+        KernelSet::Neon
+    }
+
+    fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
+        // SAFETY: `self` exists, so the CPU has NEON.
+        unsafe { trits::dot_codes(sums, tile) }
+    }
+
+    fn dot_dense(&self, out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {
+        // SAFETY: `self` exists, so the CPU has NEON.
+        unsafe { dense::dot_dense::<Eight>(out, w, x) }
+    }
+
+    fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
+        // SAFETY: `self` exists, so the CPU has NEON.
+        unsafe { heads::scores::<Eight>(scores, q, keys, head_dim, factor) }
+    }
+
+    fn mix(&self, out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
+        // SAFETY: `self` exists, so the CPU has NEON.
+        unsafe { heads::mix::<Eight>(out, weights, values, head_dim) }
+    }
+}
+
+impl Kernels for NeonDot {
+    fn set(&self) -> KernelSet {
+        KernelSet::NeonDot
+    }
+
+    fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
+        // SAFETY: `self` exists, so the CPU has the dot products.
+        unsafe { trits::dot_codes_with_dotprod(sums, tile) }
+    }
+
+    fn dot_dense(&self, out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {
+        self.0.dot_dense(out, w, x);
+    }
+
+    fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
+        self.0.scores(scores, q, keys, head_dim, factor);
+    }
+
+    fn mix(&self, out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
+        self.0.mix(out, weights, values, head_dim);
+    }
+}

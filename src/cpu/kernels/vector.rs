@@ -1,0 +1,36 @@
+//! The kernels over floats that each set would otherwise write by hand in the same way: bodies over an abstract vector
+//! of eight f32. A set says in [`Vector`] how it loads, multiplies and adds eight lanes, and compiles the bodies inside
+//! functions that enable its instructions; everything here is inlined into those.
+
+pub(super) mod dense;
+pub(super) mod heads;
+
+/// Eight f32 in registers.
+///
+/// # Safety
+/// All functions have one condition: the CPU has the instructions of the set whose vector this is. Whoever names the
+/// type shows that.
+pub(super) trait Vector: Copy {
+    /// Eight zeros.
+    unsafe fn zero() -> Self;
+    /// Eight times the same value.
+    unsafe fn splat(value: f32) -> Self;
+    /// From little-endian singles.
+    unsafe fn from_f32(bytes: &[u8; 32]) -> Self;
+    /// From little-endian IEEE halves.
+    unsafe fn from_f16(bytes: &[u8; 16]) -> Self;
+    /// From little-endian bfloat16.
+    unsafe fn from_bf16(bytes: &[u8; 16]) -> Self;
+    /// From int8.
+    unsafe fn from_int8(bytes: &[u8; 8]) -> Self;
+    /// `self * factor`.
+    unsafe fn mul(self, factor: Self) -> Self;
+    /// `self * factor + addend`, rounded once.
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
+    /// Writes the lanes.
+    unsafe fn store(self, out: &mut [f32; 8]);
+    /// The sums of the lanes of four vectors.
+    unsafe fn add_lanes(four: [Self; 4]) -> [f32; 4];
+    /// Asks for the cache line of weights that a stream reads soon after the one at `address`.
+    fn fetch_ahead(address: *const u8);
+}
