@@ -55,6 +55,7 @@ macro_rules! on_every_kernel_set {
     (|$kernels:ident| $body:expr) => {
         $crate::on_every_kernel_set! { |$kernels| $body;
             cpu_portable: Portable, cpu_avx2: Avx2, cpu_avx_vnni: AvxVnni, cpu_avx512_vnni: Avx512Vnni,
+            cpu_neon: Neon, cpu_neon_dotprod: NeonDot,
         }
     };
     (|$kernels:ident| $body:expr; $($name:ident: $set:ident,)+) => { $(

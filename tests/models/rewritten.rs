@@ -6,7 +6,8 @@ use sterna::format::{Dense, Weights};
 use sterna::model::{Model, OpenOptions, Part, Role};
 
 use crate::edit::{TemporaryFile, parts};
-use crate::reference_values::{Golden, exact_session, relative_error};
+use crate::reference_values::Golden;
+use crate::{exact_session, relative_error};
 
 const FILE: &str = "bitnet-256/i2_s.gguf";
 /// The same f32 values from other bytes, added in another order.
@@ -18,7 +19,7 @@ crate::on_every_backend!(
 );
 
 fn logits(model: &Model, backend: impl Backend + 'static) -> Vec<f32> {
-    let ids = Golden::read("golden/bitnet-256/golden.safetensors").ids("input_ids");
+    let ids = Golden::read("golden/bitnet-256/golden.safetensors").values::<u32>("input_ids");
     let mut found = Vec::new();
     exact_session(model, backend).evaluate(&ids, &mut |_, row| found.extend_from_slice(row)).unwrap();
     found
