@@ -185,7 +185,7 @@ unsafe fn some_rows<V: Vector, const OUTPUTS: usize, const COUNT: usize>(
                 let lanes = dot_many::<V, OUTPUTS, COUNT>(&codes, &x, piece, OUTPUTS * tile.codes_stride);
                 for (totals, lanes) in totals.iter_mut().zip(lanes) {
                     for (total, lanes) in totals.iter_mut().zip(lanes) {
-                        *total = _mm256_add_epi32(*total, lanes.finish());
+                        *total = _mm256_add_epi32(*total, lanes);
                     }
                 }
             }
@@ -212,13 +212,15 @@ unsafe fn dot_many<V: Vector, const OUTPUTS: usize, const COUNT: usize>(
     x: &[&[[i8; 128]]; COUNT],
     piece: Range<usize>,
     ahead: usize,
-) -> [[V; COUNT]; OUTPUTS] {
+) -> [[__m256i; COUNT]; OUTPUTS] {
     // SAFETY: the caller shows the instructions, and that the places lie inside.
     unsafe {
         let mut sums = [[V::zero(); COUNT]; OUTPUTS];
         for part in 0..V::PARTS {
-            for sum in sums.iter_mut().flatten() {
-                *sum = sum.shift_down();
+            for sums in &mut sums {
+                for sum in sums {
+                    *sum = sum.shift_down();
+                }
             }
             for b in piece.clone() {
                 let mut vectors = [V::zero(); OUTPUTS];
@@ -237,6 +239,13 @@ unsafe fn dot_many<V: Vector, const OUTPUTS: usize, const COUNT: usize>(
                 }
             }
         }
-        sums
+        // Into an array of their own: an array that leaves the function would be written at every step of the loop.
+        let mut finished = [[_mm256_setzero_si256(); COUNT]; OUTPUTS];
+        for i in 0..OUTPUTS {
+            for j in 0..COUNT {
+                finished[i][j] = sums[i][j].finish();
+            }
+        }
+        finished
     }
 }

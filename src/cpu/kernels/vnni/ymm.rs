@@ -39,7 +39,7 @@ impl Kernels for AvxVnni {
     hand_to!(avx2);
 }
 
-/// 3 weight rows by 4 activation rows: their sums and a vector of codes each fill the 16 registers.
+/// 3 weight rows by 4 activation rows: 12 sums, 3 vectors of codes and one of activations are the 16 registers.
 const OUTPUTS: usize = 3;
 
 #[target_feature(enable = "avx2,avxvnni")]
