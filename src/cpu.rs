@@ -21,6 +21,7 @@ pub use matrix::Matrix;
 pub use tensor::{Quantized, Tensor};
 
 use crate::backend::{Activation, Backend, CacheShape, Heads, Rope, RopePairs, Row};
+use crate::cpu::attention::Attention;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::head::{Screener, Told};
 use crate::cpu::kernels::Kernels;
@@ -68,6 +69,7 @@ pub struct Cpu {
     tables: Vec<Tables>,  // [threads], if the kernels have tables
     rows: Vec<Row>,       // of this step
     selected: Vec<usize>, // those that want logits
+    parts: Vec<f32>,      // of attention
     screening: Screening,
     screener: Screener,
 }
@@ -97,7 +99,8 @@ impl Cpu {
             None => Vec::new(),
         };
         let (screening, screener) = (options.screening, Screener::new());
-        Ok(Self { kernels, pool, tables, rows: Vec::new(), selected: Vec::new(), screening, screener })
+        let (rows, selected, parts) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { kernels, pool, tables, rows, selected, parts, screening, screener })
     }
 
     /// Threads that compute, the calling thread among them.
@@ -268,20 +271,11 @@ impl Backend for Cpu {
     }
 
     fn attend(&mut self, out: &mut Tensor, qkv: &Tensor, cache: &Cache, heads: Heads) {
-        let (kernels, rows) = (self.kernels, &self.rows[..]);
+        let rows = &self.rows[..];
         assert_eq!((qkv.cols, out.cols), (heads.qkv_cols(), heads.query_cols()));
         cache.check(heads, rows);
-        let positions: usize = rows.iter().map(|row| row.position as usize + 1).sum();
-        let group_cols = heads.query_cols() / heads.kv_heads;
-        let (cols, out) = (out.cols, Disjoint::new(out.rows_mut(rows.len())));
-        // The last rows first: in a chunk of a prompt they see the most positions, and long tasks should not end a run.
-        share(&mut self.pool, positions * cols / 4, rows.len() * heads.kv_heads, &|task, _| {
-            let (row, kv_head) = (rows.len() - 1 - task / heads.kv_heads, task % heads.kv_heads);
-            let begin = kv_head * group_cols;
-            // SAFETY: each group of columns of each row is one task.
-            let out = unsafe { out.cut(row * cols + begin..row * cols + begin + group_cols) };
-            attention::attend_group(kernels, out, &qkv.row(row)[begin..][..group_cols], cache, rows[row], kv_head);
-        });
+        let attention = Attention { kernels: self.kernels, rows, qkv, cache, heads };
+        attention.run(&mut self.pool, &mut self.parts, out.rows_mut(rows.len()));
     }
 
     fn glu(&mut self, out: &mut Tensor, gate_up: &Tensor, activation: Activation) {

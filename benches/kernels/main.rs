@@ -50,7 +50,10 @@ fn main() {
             .configure_from_args();
         for kernels in KernelSet::available() {
             let mut group = criterion.benchmark_group(format!("{kernels}, {threads} threads"));
-            let cpu = || Cpu::new(&CpuOptions { threads: Some(threads), kernels: Some(kernels) }).expect("it is there");
+            let cpu = || {
+                Cpu::new(&CpuOptions { threads: Some(threads), kernels: Some(kernels), ..CpuOptions::default() })
+                    .expect("it is there")
+            };
             one_row(&mut group, &mut cpu(), &weights);
             many_rows(&mut group, &mut cpu(), &weights);
             heads(&mut group, &mut cpu(), &weights);

@@ -1,194 +1,203 @@
-//! The cache of keys and values, and attention over it.
+//! Attention over the cache.
 //!
-//! Entries lie as `[slot][kv_head][position][head_dim]`, so that attention of one head reads one stream. Softmax takes
-//! one pass: scores come in tiles of positions, and what was summed so far is scaled down whenever a tile holds a
-//! larger score (Milakov and Gimelshein, arXiv 1805.02867). So no buffer grows with the context.
+//! Softmax takes one pass: scores come in tiles of positions, and what was summed so far is scaled down whenever a tile
+//! holds a larger score (Milakov and Gimelshein, arXiv 1805.02867). So scores need no buffer that grows with the context.
+//! Blocks of positions are summed apart and then added in order, so that several threads can share one head of a long
+//! context and still make the bits that one thread makes.
 
-use half::slice::HalfFloatSliceExt;
+mod cache;
 
-use crate::backend::{CachePrecision, CacheShape, Heads, RopePairs, Row};
+use std::ops::Range;
+
+pub use cache::Cache;
+pub(crate) use cache::rope_append_head;
+
+use crate::backend::{Heads, Row};
 use crate::cpu::disjoint::Disjoint;
-use crate::cpu::floats;
-use crate::cpu::kernels::{Entries, HEADS, Kernels};
-use crate::error::{Error, Result};
-
-/// Keys and values of one layer.
-#[derive(Debug)]
-pub struct Cache {
-    shape: CacheShape,
-    keys: Store,
-    values: Store,
-}
-
-/// `[slots, kv_heads, positions, head_dim]`. Pages of memory that were never written are not there yet.
-#[derive(Debug)]
-enum Store {
-    F16(Box<[u16]>),
-    F32(Box<[f32]>),
-}
+use crate::cpu::kernels::{HEADS, Kernels};
+use crate::cpu::pool::Pool;
+use crate::cpu::tensor::Tensor;
+use crate::cpu::{WORTH_SHARING, share};
 
 /// Positions of a tile: its keys, 16 KiB in half precision of 128 features, stay in the nearest cache.
 const POSITIONS: usize = 64;
 
-impl Cache {
-    /// An empty cache.
-    ///
-    /// # Errors
-    /// [`Error::Device`] if there is no memory for it.
-    pub(crate) fn new(shape: CacheShape) -> Result<Self> {
-        let no_memory =
-            || Error::Device(format!("no memory for a cache of {shape:?}: fewer slots or positions need less"));
-        shape.bytes().filter(|&bytes| isize::try_from(bytes).is_ok()).ok_or_else(no_memory)?;
-        let entries = shape.slots * shape.kv_heads * shape.positions * shape.head_dim;
-        let store = || {
-            Ok(match shape.precision {
-                CachePrecision::F16 => {
-                    Store::F16(bytemuck::allocation::try_zeroed_slice_box(entries).map_err(|()| no_memory())?)
-                }
-                CachePrecision::F32 => {
-                    Store::F32(bytemuck::allocation::try_zeroed_slice_box(entries).map_err(|()| no_memory())?)
-                }
-            })
-        };
-        Ok(Self { shape, keys: store()?, values: store()? })
-    }
+/// Positions that are summed apart: a task of 64 KiB of cache in half precision of 128 features, next to which the time
+/// and the memory of a part are small.
+const BLOCK: usize = 2 * POSITIONS;
 
-    /// Panics unless the cache is one for these heads and has these places.
-    pub(crate) fn check(&self, heads: Heads, rows: &[Row]) {
-        let CacheShape { slots, positions, kv_heads, head_dim, .. } = self.shape;
-        assert_eq!((heads.kv_heads, heads.head_dim), (kv_heads, head_dim), "the cache was made for other heads");
-        for row in rows {
-            let inside = (row.sequence as usize) < slots && (row.position as usize) < positions;
-            assert!(inside, "{row:?} lies outside a cache of {slots} slots of {positions} positions");
-        }
-    }
+/// Groups of heads for each thread, in all rows of a step, with which no finer tasks are needed: threads then wait for
+/// each other a quarter of the time at the very most.
+const GROUPS_A_THREAD: usize = 4;
 
-    /// The cache, to be written by several threads.
-    pub(crate) fn split(&mut self) -> CacheHeads<'_> {
-        CacheHeads { shape: self.shape, keys: self.keys.split(), values: self.values.split() }
-    }
+/// What one call of `attend` works on.
+pub(crate) struct Attention<'a> {
+    pub(crate) kernels: &'static dyn Kernels,
+    pub(crate) rows: &'a [Row],
+    pub(crate) qkv: &'a Tensor, // [rows, heads.qkv_cols()]
+    pub(crate) cache: &'a Cache,
+    pub(crate) heads: Heads,
 }
 
-/// Where the entries of one head begin.
-fn head_begin(shape: &CacheShape, sequence: u32, kv_head: usize) -> usize {
-    (sequence as usize * shape.kv_heads + kv_head) * shape.positions * shape.head_dim
-}
-
-impl Store {
-    /// The first positions of a head that begins at `begin`.
-    fn entries(&self, begin: usize, len: usize) -> Entries<'_> {
-        match self {
-            Store::F16(values) => Entries::F16(&values[begin..begin + len]),
-            Store::F32(values) => Entries::F32(&values[begin..begin + len]),
-        }
-    }
-
-    fn split(&mut self) -> SplitStore<'_> {
-        match self {
-            Store::F16(values) => SplitStore::F16(Disjoint::new(values)),
-            Store::F32(values) => SplitStore::F32(Disjoint::new(values)),
-        }
-    }
-}
-
-/// A cache that several threads write, each its own key/value heads.
-pub(crate) struct CacheHeads<'a> {
-    shape: CacheShape,
-    keys: SplitStore<'a>,
-    values: SplitStore<'a>,
-}
-
-enum SplitStore<'a> {
-    F16(Disjoint<'a, u16>),
-    F32(Disjoint<'a, f32>),
-}
-
-impl SplitStore<'_> {
-    /// # Safety
-    /// No other thread may write the same places meanwhile.
-    unsafe fn write(&self, begin: usize, x: &[f32]) {
-        match self {
-            SplitStore::F16(entries) => {
-                // SAFETY: the caller has these places to itself.
-                let entries: &mut [u16] = unsafe { entries.cut(begin..begin + x.len()) };
-                bytemuck::cast_slice_mut::<u16, half::f16>(entries).convert_from_f32_slice(x);
-            }
-            // SAFETY: the caller has these places to itself.
-            SplitStore::F32(entries) => unsafe { entries.cut(begin..begin + x.len()) }.copy_from_slice(x),
-        }
-    }
-}
-
-/// Rotates the queries of one key/value head's group in place for every row, and writes its rotated keys and its values
-/// to the cache. `qkv: [rows, heads.qkv_cols()]`, `rotations: [rows, 2 * pairs]`.
-///
-/// # Safety
-/// No two calls with the same `kv_head` may run at the same time, nor anything else that uses `qkv` or the cache. (All
-/// rows of a head are one call, so that rows which name the same place do not race.)
-pub(crate) unsafe fn rope_append_head(
-    qkv: &Disjoint<'_, f32>,
-    cache: &CacheHeads<'_>,
-    rows: &[Row],
-    rotations: &[f32],
-    heads: Heads,
-    pairs: RopePairs,
+/// The query heads of one row that share a key/value head.
+#[derive(Clone, Copy)]
+struct Group {
+    row: usize,
     kv_head: usize,
-) {
-    let (group, head_dim) = (heads.heads / heads.kv_heads, heads.head_dim);
-    let turns = rotations.len() / rows.len();
-    for ((row, at), rotation) in rows.iter().enumerate().zip(rotations.chunks_exact(turns)) {
-        let (cosines, sines) = rotation.split_at(turns / 2);
-        // SAFETY: these features belong to this group of heads alone, and so to this call; so do those below.
-        let features = |head: usize, count: usize| unsafe {
-            let begin = row * heads.qkv_cols() + head * head_dim;
-            qkv.cut(begin..begin + count * head_dim)
-        };
-        for query in features(kv_head * group, group).chunks_exact_mut(head_dim) {
-            floats::rotate(query, cosines, sines, pairs);
-        }
-        let key = features(heads.heads + kv_head, 1);
-        floats::rotate(key, cosines, sines, pairs);
-        let value = features(heads.heads + heads.kv_heads + kv_head, 1);
-        let place = head_begin(&cache.shape, at.sequence, kv_head) + at.position as usize * head_dim;
-        // SAFETY: the places belong to this key/value head, and so to this call.
-        unsafe {
-            cache.keys.write(place, key);
-            cache.values.write(place, value);
-        }
-    }
 }
 
-/// Attention of the query heads that share one key/value head, for one row. `out` and `q`: `[group, head_dim]`.
-pub(crate) fn attend_group(kernels: &dyn Kernels, out: &mut [f32], q: &[f32], cache: &Cache, at: Row, kv_head: usize) {
-    let head_dim = cache.shape.head_dim;
-    let factor = 1.0 / (head_dim as f32).sqrt();
-    let begin = head_begin(&cache.shape, at.sequence, kv_head);
-    let end = at.position as usize + 1;
-    for (out, q) in out.chunks_mut(HEADS * head_dim).zip(q.chunks(HEADS * head_dim)) {
-        let mut scores = [0.0f32; HEADS * POSITIONS];
-        let mut largest = [f32::NEG_INFINITY; HEADS];
-        let mut totals = [0.0f32; HEADS];
-        out.fill(0.0);
-        for first in (0..end).step_by(POSITIONS) {
-            let positions = POSITIONS.min(end - first);
-            let (place, len) = (begin + first * head_dim, positions * head_dim);
-            let scores = &mut scores[..q.len() / head_dim * positions];
-            kernels.scores(scores, q, cache.keys.entries(place, len), head_dim, factor);
-            for (head, scores) in scores.chunks_exact_mut(positions).enumerate() {
-                let most = scores.iter().fold(largest[head], |m, &s| if s > m { s } else { m });
-                if most > largest[head] {
-                    // 0 the first time, when nothing was summed.
-                    let shrink = (largest[head] - most).exp();
-                    totals[head] *= shrink;
-                    out[head * head_dim..][..head_dim].iter_mut().for_each(|o| *o *= shrink);
-                    largest[head] = most;
-                }
-                totals[head] += kernels.exp_sum(scores, largest[head]);
-            }
-            kernels.mix(out, scores, cache.values.entries(place, len), head_dim);
+impl Attention<'_> {
+    /// `out: [rows, heads.query_cols()]`. `room` is kept from call to call.
+    pub(crate) fn run(&self, pool: &mut Pool, room: &mut Vec<f32>, out: &mut [f32]) {
+        let (threads, groups) = (pool.threads(), self.rows.len() * self.heads.kv_heads);
+        let positions: usize = self.rows.iter().map(|row| row.position as usize + 1).sum();
+        let work = positions * self.heads.query_cols() / 4;
+        let most_blocks = (0..self.rows.len()).map(|row| self.blocks(row)).max().unwrap_or(0);
+        // Room for the longest sequences at once, so that no later step allocates.
+        let few = GROUPS_A_THREAD * threads;
+        let parts = (2 * threads).max(few * self.cache.positions().div_ceil(BLOCK));
+        if room.len() < parts * self.part_len() {
+            room.resize(parts * self.part_len(), 0.0);
         }
-        for (out, total) in out.chunks_exact_mut(head_dim).zip(totals) {
-            out.iter_mut().for_each(|o| *o /= total);
+        let (room, out) = (Disjoint::new(room), Disjoint::new(out));
+        if threads > 1 && groups < few && most_blocks > 1 {
+            let tasks = groups * most_blocks;
+            share(pool, work, tasks, &|task, _| {
+                let (group, block) = (self.group(task / most_blocks), task % most_blocks);
+                if block < self.blocks(group.row) {
+                    // SAFETY: each task has a part of its own.
+                    self.attend(unsafe { room.cut(self.part(task)) }, group, block);
+                }
+            });
+            for index in 0..groups {
+                let (group, first) = (self.group(index), index * most_blocks);
+                // SAFETY: the tasks are done, and each group is finished once, from its own parts.
+                let sum = unsafe { room.cut(self.part(first)) };
+                for task in first + 1..first + self.blocks(group.row) {
+                    // SAFETY: as above; this is another part.
+                    self.add(sum, unsafe { room.cut(self.part(task)) });
+                }
+                // SAFETY: each group is finished once.
+                unsafe { self.finish(&out, group, sum) };
+            }
+            return;
+        }
+        let whole = |index: usize, thread: usize| {
+            let group = self.group(index);
+            // SAFETY: each thread has two parts of its own, and does one task at a time.
+            let (sum, next) = unsafe { (room.cut(self.part(2 * thread)), room.cut(self.part(2 * thread + 1))) };
+            self.attend(sum, group, 0);
+            for block in 1..self.blocks(group.row) {
+                self.attend(next, group, block);
+                self.add(sum, next);
+            }
+            // SAFETY: each group is one task.
+            unsafe { self.finish(&out, group, sum) };
+        };
+        if work < WORTH_SHARING {
+            (0..groups).for_each(|index| whole(index, 0));
+        } else {
+            pool.run(groups, &whole);
+        }
+    }
+
+    /// The last rows first: in a chunk of a prompt they see the most positions, and long tasks should not end a run.
+    fn group(&self, index: usize) -> Group {
+        let kv_heads = self.heads.kv_heads;
+        Group { row: self.rows.len() - 1 - index / kv_heads, kv_head: index % kv_heads }
+    }
+
+    /// Query heads of a group.
+    fn group_heads(&self) -> usize {
+        self.heads.heads / self.heads.kv_heads
+    }
+
+    /// Blocks that a row sees.
+    fn blocks(&self, row: usize) -> usize {
+        self.rows[row].position as usize / BLOCK + 1
+    }
+
+    /// Floats of a part, `[group * head_dim | group | group]`: sums of values, not yet divided; the largest score; the
+    /// sums of the weights.
+    fn part_len(&self) -> usize {
+        self.group_heads() * (self.heads.head_dim + 2)
+    }
+
+    fn part(&self, place: usize) -> Range<usize> {
+        place * self.part_len()..(place + 1) * self.part_len()
+    }
+
+    /// Columns of a group in a row of `qkv` and of the output.
+    fn columns(&self, group: Group) -> Range<usize> {
+        let cols = self.group_heads() * self.heads.head_dim;
+        group.kv_head * cols..(group.kv_head + 1) * cols
+    }
+
+    /// The part of one block of the positions that the row sees.
+    fn attend(&self, part: &mut [f32], group: Group, block: usize) {
+        let Row { sequence, position, .. } = self.rows[group.row];
+        let (heads, head_dim) = (self.group_heads(), self.heads.head_dim);
+        let factor = 1.0 / (head_dim as f32).sqrt();
+        let q = &self.qkv.row(group.row)[self.columns(group)];
+        let block = block * BLOCK..(position as usize + 1).min((block + 1) * BLOCK);
+        let (out, rest) = part.split_at_mut(heads * head_dim);
+        let (largest, totals) = rest.split_at_mut(heads);
+        out.fill(0.0);
+        largest.fill(f32::NEG_INFINITY);
+        totals.fill(0.0);
+        let mut scores = [0.0f32; HEADS * POSITIONS];
+        let some_heads = out.chunks_mut(HEADS * head_dim).zip(q.chunks(HEADS * head_dim));
+        for ((out, q), (largest, totals)) in some_heads.zip(largest.chunks_mut(HEADS).zip(totals.chunks_mut(HEADS))) {
+            for first in block.clone().step_by(POSITIONS) {
+                let places = first..block.end.min(first + POSITIONS);
+                let positions = places.len();
+                let (keys, values) = self.cache.entries(sequence, group.kv_head, places);
+                let scores = &mut scores[..largest.len() * positions];
+                self.kernels.scores(scores, q, keys, head_dim, factor);
+                for (head, scores) in scores.chunks_exact_mut(positions).enumerate() {
+                    let most = scores.iter().fold(largest[head], |m, &s| if s > m { s } else { m });
+                    if most > largest[head] {
+                        // 0 the first time, when nothing was summed.
+                        let shrink = (largest[head] - most).exp();
+                        totals[head] *= shrink;
+                        out[head * head_dim..][..head_dim].iter_mut().for_each(|o| *o *= shrink);
+                        largest[head] = most;
+                    }
+                    totals[head] += self.kernels.exp_sum(scores, largest[head]);
+                }
+                self.kernels.mix(out, scores, values, head_dim);
+            }
+        }
+    }
+
+    /// `part += next`, the part of the following block.
+    fn add(&self, part: &mut [f32], next: &[f32]) {
+        let (heads, head_dim) = (self.group_heads(), self.heads.head_dim);
+        for head in 0..heads {
+            let (features, largest) = (head * head_dim..(head + 1) * head_dim, heads * head_dim + head);
+            let total = largest + heads;
+            let most = if next[largest] > part[largest] { next[largest] } else { part[largest] };
+            let (shrink, shrink_next) = ((part[largest] - most).exp(), (next[largest] - most).exp());
+            for (value, next) in part[features.clone()].iter_mut().zip(&next[features]) {
+                *value = *value * shrink + next * shrink_next;
+            }
+            part[total] = part[total] * shrink + next[total] * shrink_next;
+            part[largest] = most;
+        }
+    }
+
+    /// A group's columns of the output: its sums over its totals.
+    ///
+    /// # Safety
+    /// No group may be finished twice at a time, nor may anything else use `out`.
+    unsafe fn finish(&self, out: &Disjoint<'_, f32>, group: Group, part: &[f32]) {
+        let (heads, head_dim) = (self.group_heads(), self.heads.head_dim);
+        let (row, columns) = (group.row * self.heads.query_cols(), self.columns(group));
+        // SAFETY: these columns of this row belong to the group, which the caller finishes once.
+        let out = unsafe { out.cut(row + columns.start..row + columns.end) };
+        let (sums, totals) = (part.chunks_exact(head_dim), &part[heads * (head_dim + 1)..]);
+        for ((out, sums), total) in out.chunks_exact_mut(head_dim).zip(sums).zip(totals) {
+            out.iter_mut().zip(sums).for_each(|(o, sum)| *o = sum / total);
         }
     }
 }

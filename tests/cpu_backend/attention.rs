@@ -6,11 +6,12 @@ use sterna::reference::Reference;
 
 use crate::FLOAT_SUM;
 use crate::floats::rope;
-use crate::material::{Random, assert_close, poisoned, read, tensor};
+use crate::material::{Random, assert_close, assert_same_bits, poisoned, read, tensor};
 
 crate::on_every_cpu! {
     attention_reads_what_was_appended
     long_contexts_keep_their_precision
+    long_contexts_keep_their_bits
 }
 
 /// Several steps of several sequences through one cache: the outputs of all, and the `qkv` after rotation.
@@ -98,4 +99,30 @@ fn long_contexts_keep_their_precision(cpu: &mut Cpu) {
     let case = Attention { heads, rope, shape, steps, qkv: vec![qkv, last] };
     let (ours, theirs) = (case.run(cpu), case.run(&mut Reference::default()));
     assert_close(&ours[2], &theirs[2], 5e-5); // scores reach 100, so an f32 score is off by up to 1e-5
+}
+
+/// Few rows of a long context are shared between threads another way than many rows are, or than one thread computes.
+fn long_contexts_keep_their_bits(cpu: &mut Cpu) {
+    const TOTAL: usize = 400;
+    const ALONE: usize = 17;
+    for (heads, kv_heads, head_dim) in [(10, 1, 36), (4, 2, 64)] {
+        let heads = Heads { heads, kv_heads, head_dim };
+        let qkv = Random(17).floats(TOTAL * heads.qkv_cols());
+        let shape = CacheShape { slots: 1, positions: TOTAL, kv_heads, head_dim, precision: CachePrecision::F16 };
+        let in_steps = |cpu: &mut Cpu, lens: &[usize]| {
+            let mut rows = (0..TOTAL as u32).map(|position| Row { sequence: 0, position, wants_logits: false });
+            let steps: Vec<Vec<Row>> = lens.iter().map(|&len| rows.by_ref().take(len).collect()).collect();
+            let mut rest = &qkv[..];
+            let qkv = lens.iter().map(|len| rest.split_off(..len * heads.qkv_cols()).expect("all rows").to_vec());
+            let case = Attention { heads, rope: rope(RopePairs::Half, 9, head_dim), shape, steps, qkv: qkv.collect() };
+            let outputs: Vec<f32> = case.run(cpu).into_iter().step_by(2).flatten().collect();
+            outputs
+        };
+        let at_once = in_steps(&mut crate::cpu::cpu(cpu.kernels(), 1), &[TOTAL]);
+        assert_same_bits(&in_steps(cpu, &[TOTAL]), &at_once);
+        let mut lens = vec![TOTAL - 2 * ALONE, ALONE];
+        lens.extend([1; ALONE]);
+        assert_same_bits(&in_steps(cpu, &lens), &at_once);
+        assert_same_bits(&in_steps(cpu, &[2; TOTAL / 2]), &at_once);
+    }
 }

@@ -1,0 +1,166 @@
+//! The cache of keys and values. Entries lie as `[slot][kv_head][position][head_dim]`, so that attention of one head
+//! reads one stream.
+
+use std::ops::Range;
+
+use half::slice::HalfFloatSliceExt;
+
+use crate::backend::{CachePrecision, CacheShape, Heads, RopePairs, Row};
+use crate::cpu::disjoint::Disjoint;
+use crate::cpu::floats;
+use crate::cpu::kernels::Entries;
+use crate::error::{Error, Result};
+
+/// Keys and values of one layer.
+#[derive(Debug)]
+pub struct Cache {
+    shape: CacheShape,
+    keys: Store,
+    values: Store,
+}
+
+/// `[slots, kv_heads, positions, head_dim]`. Pages of memory that were never written are not there yet.
+#[derive(Debug)]
+enum Store {
+    F16(Box<[u16]>),
+    F32(Box<[f32]>),
+}
+
+impl Cache {
+    /// An empty cache.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is no memory for it.
+    pub(crate) fn new(shape: CacheShape) -> Result<Self> {
+        let no_memory =
+            || Error::Device(format!("no memory for a cache of {shape:?}: fewer slots or positions need less"));
+        shape.bytes().filter(|&bytes| isize::try_from(bytes).is_ok()).ok_or_else(no_memory)?;
+        let entries = shape.slots * shape.kv_heads * shape.positions * shape.head_dim;
+        let store = || {
+            Ok(match shape.precision {
+                CachePrecision::F16 => {
+                    Store::F16(bytemuck::allocation::try_zeroed_slice_box(entries).map_err(|()| no_memory())?)
+                }
+                CachePrecision::F32 => {
+                    Store::F32(bytemuck::allocation::try_zeroed_slice_box(entries).map_err(|()| no_memory())?)
+                }
+            })
+        };
+        Ok(Self { shape, keys: store()?, values: store()? })
+    }
+
+    /// Panics unless the cache is one for these heads and has these places.
+    pub(crate) fn check(&self, heads: Heads, rows: &[Row]) {
+        let CacheShape { slots, positions, kv_heads, head_dim, .. } = self.shape;
+        assert_eq!((heads.kv_heads, heads.head_dim), (kv_heads, head_dim), "the cache was made for other heads");
+        for row in rows {
+            let inside = (row.sequence as usize) < slots && (row.position as usize) < positions;
+            assert!(inside, "{row:?} lies outside a cache of {slots} slots of {positions} positions");
+        }
+    }
+
+    /// Positions of each sequence.
+    pub(crate) fn positions(&self) -> usize {
+        self.shape.positions
+    }
+
+    /// The keys and the values of some positions of a sequence's head.
+    pub(crate) fn entries(&self, sequence: u32, kv_head: usize, places: Range<usize>) -> (Entries<'_>, Entries<'_>) {
+        let begin = head_begin(&self.shape, sequence, kv_head) + places.start * self.shape.head_dim;
+        let places = begin..begin + places.len() * self.shape.head_dim;
+        (self.keys.entries(places.clone()), self.values.entries(places))
+    }
+
+    /// The cache, to be written by several threads.
+    pub(crate) fn split(&mut self) -> CacheHeads<'_> {
+        CacheHeads { shape: self.shape, keys: self.keys.split(), values: self.values.split() }
+    }
+}
+
+/// Where the entries of one head begin.
+fn head_begin(shape: &CacheShape, sequence: u32, kv_head: usize) -> usize {
+    (sequence as usize * shape.kv_heads + kv_head) * shape.positions * shape.head_dim
+}
+
+impl Store {
+    fn entries(&self, places: Range<usize>) -> Entries<'_> {
+        match self {
+            Store::F16(values) => Entries::F16(&values[places]),
+            Store::F32(values) => Entries::F32(&values[places]),
+        }
+    }
+
+    fn split(&mut self) -> SplitStore<'_> {
+        match self {
+            Store::F16(values) => SplitStore::F16(Disjoint::new(values)),
+            Store::F32(values) => SplitStore::F32(Disjoint::new(values)),
+        }
+    }
+}
+
+/// A cache that several threads write, each its own key/value heads.
+pub(crate) struct CacheHeads<'a> {
+    shape: CacheShape,
+    keys: SplitStore<'a>,
+    values: SplitStore<'a>,
+}
+
+enum SplitStore<'a> {
+    F16(Disjoint<'a, u16>),
+    F32(Disjoint<'a, f32>),
+}
+
+impl SplitStore<'_> {
+    /// # Safety
+    /// No other thread may write the same places meanwhile.
+    unsafe fn write(&self, begin: usize, x: &[f32]) {
+        match self {
+            SplitStore::F16(entries) => {
+                // SAFETY: the caller has these places to itself.
+                let entries: &mut [u16] = unsafe { entries.cut(begin..begin + x.len()) };
+                bytemuck::cast_slice_mut::<u16, half::f16>(entries).convert_from_f32_slice(x);
+            }
+            // SAFETY: the caller has these places to itself.
+            SplitStore::F32(entries) => unsafe { entries.cut(begin..begin + x.len()) }.copy_from_slice(x),
+        }
+    }
+}
+
+/// Rotates the queries of one key/value head's group in place for every row, and writes its rotated keys and its values
+/// to the cache. `qkv: [rows, heads.qkv_cols()]`, `rotations: [rows, 2 * pairs]`.
+///
+/// # Safety
+/// No two calls with the same `kv_head` may run at the same time, nor anything else that uses `qkv` or the cache. (All
+/// rows of a head are one call, so that rows which name the same place do not race.)
+pub(crate) unsafe fn rope_append_head(
+    qkv: &Disjoint<'_, f32>,
+    cache: &CacheHeads<'_>,
+    rows: &[Row],
+    rotations: &[f32],
+    heads: Heads,
+    pairs: RopePairs,
+    kv_head: usize,
+) {
+    let (group, head_dim) = (heads.heads / heads.kv_heads, heads.head_dim);
+    let turns = rotations.len() / rows.len();
+    for ((row, at), rotation) in rows.iter().enumerate().zip(rotations.chunks_exact(turns)) {
+        let (cosines, sines) = rotation.split_at(turns / 2);
+        // SAFETY: these features belong to this group of heads alone, and so to this call; so do those below.
+        let features = |head: usize, count: usize| unsafe {
+            let begin = row * heads.qkv_cols() + head * head_dim;
+            qkv.cut(begin..begin + count * head_dim)
+        };
+        for query in features(kv_head * group, group).chunks_exact_mut(head_dim) {
+            floats::rotate(query, cosines, sines, pairs);
+        }
+        let key = features(heads.heads + kv_head, 1);
+        floats::rotate(key, cosines, sines, pairs);
+        let value = features(heads.heads + heads.kv_heads + kv_head, 1);
+        let place = head_begin(&cache.shape, at.sequence, kv_head) + at.position as usize * head_dim;
+        // SAFETY: the places belong to this key/value head, and so to this call.
+        unsafe {
+            cache.keys.write(place, key);
+            cache.values.write(place, value);
+        }
+    }
+}
