@@ -9,9 +9,9 @@
 //! | `attend` | [`Kernels::scores`], [`Kernels::mix`] | each set by hand |
 //! | `quantize`, `norm_quantize`, `norm_selected`, `glu`, `argmax`, softmax | the others | `floats.rs`, compiled for each set |
 //!
-//! The bodies given here are the portable set. To add an instruction set: a file with a token type that exists only
-//! where the CPU has the instructions, `impl Kernels` for it (a set that speeds up one kernel hands the rest to an
-//! older set), and one entry each in [`KernelSet`], [`KernelSet::ALL`] and [`KernelSet::table`].
+//! To add an instruction set: a file with a token type that exists only where the CPU has the instructions, `impl Kernels`
+//! for it with the kernels that it speeds up (the rest is computed by the set named by [`Kernels::older`]), and one entry
+//! each in [`KernelSet`], [`KernelSet::ALL`] and [`KernelSet::table`].
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -27,7 +27,6 @@ mod vnni;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::cpu::floats;
 use crate::cpu::kernels::tables::Tables;
 use crate::error::Error;
 use crate::format::dense::Dense;
@@ -218,10 +217,14 @@ pub(crate) trait Kernels: Sync {
     /// Which set this is.
     fn set(&self) -> KernelSet;
 
+    /// The set that computes what this one does not: the table has no holes, and a set need not copy another's kernels.
+    /// The portable set computes everything itself.
+    fn older(&self) -> &dyn Kernels;
+
     /// `sums[(output, row, group)] = Σ code·x` over the group's columns: the exact integer for every code 0 to 3 and
     /// every int8, in every set.
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
-        portable::dot_codes(sums, tile);
+        self.older().dot_codes(sums, tile);
     }
 
     /// The fewest activation rows for which [`Kernels::dot_tables`] is faster than [`Kernels::dot_codes`], if any are.
@@ -238,95 +241,67 @@ pub(crate) trait Kernels: Sync {
     /// `out[row] = w · x[row]` in f32, for `x: [out.len(), cols]`. In any order, but weights are converted exactly and each
     /// operation rounds once, to f32 or better: the bounds of the screened head rest on that.
     fn dot_dense(&self, out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {
-        portable::dot_dense(out, w, x);
+        self.older().dot_dense(out, w, x);
     }
 
     /// `out[row] = w · x[row]`, exactly, for `x: [out.len(), w.len()]`. `w` is whole blocks of 128 bytes; the sums of the
     /// magnitudes of all products of a row fit an i32, so that no order of additions overflows.
     fn dot_bytes(&self, out: &mut [i32], w: &[i8], x: &[i16]) {
-        portable::dot_bytes(out, w, x);
+        self.older().dot_bytes(out, w, x);
     }
 
     /// `scores[(head, position)] = q[head] · keys[position] * factor`. `q: [heads, head_dim]`, at most [`HEADS`].
     fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
-        portable::scores(scores, q, keys, head_dim, factor);
+        self.older().scores(scores, q, keys, head_dim, factor);
     }
 
     /// `out[head] += Σ weights[(head, position)] * values[position]`. `out: [heads, head_dim]`, at most [`HEADS`].
     fn mix(&self, out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
-        portable::mix(out, weights, values, head_dim, 0);
+        self.older().mix(out, weights, values, head_dim);
     }
 
-    /// [`floats::absmax`]
+    /// [`crate::cpu::floats::absmax`]
     fn absmax(&self, x: &[f32]) -> f32 {
-        floats::absmax(x)
+        self.older().absmax(x)
     }
 
-    /// [`floats::round`]
+    /// [`crate::cpu::floats::round`]
     fn round(&self, out: &mut [i8], x: &[f32], scale: f32) {
-        floats::round(out, x, scale);
+        self.older().round(out, x, scale);
     }
 
-    /// [`floats::block_sums`]
+    /// [`crate::cpu::floats::block_sums`]
     fn block_sums(&self, out: &mut [i32], x: &[i8]) {
-        floats::block_sums(out, x);
+        self.older().block_sums(out, x);
     }
 
-    /// [`floats::sum_squares`]
+    /// [`crate::cpu::floats::sum_squares`]
     fn sum_squares(&self, x: &[f32]) -> f64 {
-        floats::sum_squares(x)
+        self.older().sum_squares(x)
     }
 
-    /// [`floats::norm`]
+    /// [`crate::cpu::floats::norm`]
     fn norm(&self, out: &mut [f32], x: &[f32], factor: f32, gain: &[f32]) {
-        floats::norm(out, x, factor, gain);
+        self.older().norm(out, x, factor, gain);
     }
 
-    /// [`floats::squared_relu`]
+    /// [`crate::cpu::floats::squared_relu`]
     fn squared_relu(&self, out: &mut [f32], gate: &[f32], up: &[f32]) {
-        floats::squared_relu(out, gate, up);
+        self.older().squared_relu(out, gate, up);
     }
 
-    /// [`floats::silu`]
+    /// [`crate::cpu::floats::silu`]
     fn silu(&self, out: &mut [f32], gate: &[f32], up: &[f32]) {
-        floats::silu(out, gate, up);
+        self.older().silu(out, gate, up);
     }
 
-    /// [`floats::exp_sum`]
+    /// [`crate::cpu::floats::exp_sum`]
     fn exp_sum(&self, scores: &mut [f32], largest: f32) -> f32 {
-        floats::exp_sum(scores, largest)
+        self.older().exp_sum(scores, largest)
     }
 
-    /// [`floats::largest`]
+    /// [`crate::cpu::floats::largest`]
     fn largest(&self, x: &[f32]) -> usize {
-        floats::largest(x)
+        self.older().largest(x)
     }
 }
-
-/// The kernels of a set that multiplies trits in its own way, and hands all else to the older set in a field of it.
-#[cfg(target_arch = "x86_64")]
-macro_rules! hand_to {
-    ($older:ident) => {
-        hand_to! { $older:
-            fn dot_dense(out: &mut [f32], w: DenseRow<'_>, x: &[f32]);
-            fn scores(scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32);
-            fn mix(out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize);
-            fn absmax(x: &[f32]) -> f32;
-            fn round(out: &mut [i8], x: &[f32], scale: f32);
-            fn block_sums(out: &mut [i32], x: &[i8]);
-            fn sum_squares(x: &[f32]) -> f64;
-            fn norm(out: &mut [f32], x: &[f32], factor: f32, gain: &[f32]);
-            fn squared_relu(out: &mut [f32], gate: &[f32], up: &[f32]);
-            fn silu(out: &mut [f32], gate: &[f32], up: &[f32]);
-            fn exp_sum(scores: &mut [f32], largest: f32) -> f32;
-            fn largest(x: &[f32]) -> usize;
-        }
-    };
-    ($older:ident: $(fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {$(
-        fn $name(&self, $($argument: $type),*) $(-> $result)? {
-            self.$older.$name($($argument),*)
-        }
-    )*};
-}
-#[cfg(target_arch = "x86_64")]
-use hand_to;

@@ -11,6 +11,7 @@ mod trits;
 use std::arch::x86_64::*;
 
 use crate::cpu::floats;
+use crate::cpu::kernels::portable::Portable;
 use crate::cpu::kernels::tables::Tables;
 use crate::cpu::kernels::{DenseRow, Entries, KernelSet, Kernels, Tile};
 
@@ -50,6 +51,10 @@ macro_rules! compile_again {
 impl Kernels for Avx2 {
     fn set(&self) -> KernelSet {
         KernelSet::Avx2
+    }
+
+    fn older(&self) -> &dyn Kernels {
+        &Portable
     }
 
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {

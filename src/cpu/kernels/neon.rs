@@ -12,6 +12,7 @@ use std::arch::is_aarch64_feature_detected;
 
 use eight::Eight;
 
+use crate::cpu::kernels::portable::Portable;
 use crate::cpu::kernels::vector::{dense, heads};
 use crate::cpu::kernels::{DenseRow, Entries, KernelSet, Kernels, Tile};
 
@@ -42,6 +43,10 @@ impl Kernels for Neon {
         KernelSet::Neon
     }
 
+    fn older(&self) -> &dyn Kernels {
+        &Portable
+    }
+
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
         // SAFETY: `self` exists, so the CPU has NEON.
         unsafe { trits::dot_codes(sums, tile) }
@@ -68,20 +73,12 @@ impl Kernels for NeonDot {
         KernelSet::NeonDot
     }
 
+    fn older(&self) -> &dyn Kernels {
+        &self.0
+    }
+
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
         // SAFETY: `self` exists, so the CPU has the dot products.
         unsafe { trits::dot_codes_with_dotprod(sums, tile) }
-    }
-
-    fn dot_dense(&self, out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {
-        self.0.dot_dense(out, w, x);
-    }
-
-    fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
-        self.0.scores(scores, q, keys, head_dim, factor);
-    }
-
-    fn mix(&self, out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
-        self.0.mix(out, weights, values, head_dim);
     }
 }

@@ -1,7 +1,7 @@
 //! The kernels in plain Rust. They say what each kernel computes, and run where no faster set does; loops are shaped so
 //! that the compiler can use the vector instructions that every CPU of the target has.
 
-use crate::cpu::floats::{brain, half};
+use crate::cpu::floats::{self, brain, half};
 use crate::cpu::kernels::{DenseRow, Entries, KernelSet, Kernels, Tile};
 
 /// The set that every CPU can run.
@@ -10,6 +10,66 @@ pub(crate) struct Portable;
 impl Kernels for Portable {
     fn set(&self) -> KernelSet {
         KernelSet::Portable
+    }
+
+    fn older(&self) -> &dyn Kernels {
+        unreachable!("the portable set computes everything itself")
+    }
+
+    fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
+        dot_codes(sums, tile);
+    }
+
+    fn dot_dense(&self, out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {
+        dot_dense(out, w, x);
+    }
+
+    fn dot_bytes(&self, out: &mut [i32], w: &[i8], x: &[i16]) {
+        dot_bytes(out, w, x);
+    }
+
+    fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
+        self::scores(scores, q, keys, head_dim, factor);
+    }
+
+    fn mix(&self, out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
+        mix(out, weights, values, head_dim, 0);
+    }
+
+    fn absmax(&self, x: &[f32]) -> f32 {
+        floats::absmax(x)
+    }
+
+    fn round(&self, out: &mut [i8], x: &[f32], scale: f32) {
+        floats::round(out, x, scale);
+    }
+
+    fn block_sums(&self, out: &mut [i32], x: &[i8]) {
+        floats::block_sums(out, x);
+    }
+
+    fn sum_squares(&self, x: &[f32]) -> f64 {
+        floats::sum_squares(x)
+    }
+
+    fn norm(&self, out: &mut [f32], x: &[f32], factor: f32, gain: &[f32]) {
+        floats::norm(out, x, factor, gain);
+    }
+
+    fn squared_relu(&self, out: &mut [f32], gate: &[f32], up: &[f32]) {
+        floats::squared_relu(out, gate, up);
+    }
+
+    fn silu(&self, out: &mut [f32], gate: &[f32], up: &[f32]) {
+        floats::silu(out, gate, up);
+    }
+
+    fn exp_sum(&self, scores: &mut [f32], largest: f32) -> f32 {
+        floats::exp_sum(scores, largest)
+    }
+
+    fn largest(&self, x: &[f32]) -> usize {
+        floats::largest(x)
     }
 }
 

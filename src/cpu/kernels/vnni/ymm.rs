@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use super::Vector;
 use crate::cpu::kernels::avx2::Avx2;
-use crate::cpu::kernels::{DenseRow, Entries, KernelSet, Kernels, Tile, hand_to};
+use crate::cpu::kernels::{KernelSet, Kernels, Tile};
 
 /// The token: only [`AvxVnni::detect`] gives one out.
 pub(crate) struct AvxVnni {
@@ -31,12 +31,14 @@ impl Kernels for AvxVnni {
         KernelSet::AvxVnni
     }
 
+    fn older(&self) -> &dyn Kernels {
+        self.avx2
+    }
+
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
         // SAFETY: `self` exists, so the CPU has AVX2 and AVX-VNNI.
         unsafe { dot_codes(sums, tile) }
     }
-
-    hand_to!(avx2);
 }
 
 /// 3 weight rows by 4 activation rows: 12 sums, 3 vectors of codes and one of activations are the 16 registers.

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use super::Vector;
 use crate::cpu::kernels::avx2::Avx2;
-use crate::cpu::kernels::{DenseRow, Entries, KernelSet, Kernels, Tile, hand_to};
+use crate::cpu::kernels::{KernelSet, Kernels, Tile};
 
 /// The token: only [`Avx512Vnni::detect`] gives one out.
 pub(crate) struct Avx512Vnni {
@@ -33,12 +33,14 @@ impl Kernels for Avx512Vnni {
         KernelSet::Avx512Vnni
     }
 
+    fn older(&self) -> &dyn Kernels {
+        self.avx2
+    }
+
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
         // SAFETY: `self` exists, so the CPU has AVX2, AVX-512F and AVX-512 VNNI.
         unsafe { dot_codes(sums, tile) }
     }
-
-    hand_to!(avx2);
 }
 
 /// 4 weight rows by 4 activation rows: 16 sums, 4 vectors of codes and one of activations fit the 32 registers.
