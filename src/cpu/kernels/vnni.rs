@@ -5,6 +5,7 @@
 //! times. Fields are summed from the top, and the sums so far, which are multiples, are shifted down before the next
 //! field comes on top (Horner's rule). So a vector of codes costs one load and one `and`.
 
+mod bytes;
 mod ymm;
 mod zmm;
 

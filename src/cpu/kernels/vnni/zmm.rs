@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 use std::sync::LazyLock;
 
-use super::Vector;
+use super::{Vector, bytes};
 use crate::cpu::kernels::avx2::Avx2;
 use crate::cpu::kernels::{KernelSet, Kernels, Tile};
 
@@ -21,8 +21,11 @@ impl Avx512Vnni {
     pub(crate) fn detect() -> Option<&'static Self> {
         static TOKEN: LazyLock<Option<Avx512Vnni>> = LazyLock::new(|| {
             let avx2 = Avx2::detect()?;
-            (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni"))
-                .then_some(Avx512Vnni { avx2 })
+            // Every CPU with VNNI has the others; that is no reason not to ask.
+            let has_all = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vnni");
+            has_all.then_some(Avx512Vnni { avx2 })
         });
         TOKEN.as_ref()
     }
@@ -40,6 +43,11 @@ impl Kernels for Avx512Vnni {
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
         // SAFETY: `self` exists, so the CPU has AVX2, AVX-512F and AVX-512 VNNI.
         unsafe { dot_codes(sums, tile) }
+    }
+
+    fn dot_bytes(&self, out: &mut [i32], w: &[i8], x: &[i16]) {
+        // SAFETY: `self` exists, so the CPU has AVX-512F, AVX-512BW and AVX-512 VNNI.
+        unsafe { bytes::dot_bytes(out, w, x) }
     }
 }
 
