@@ -232,8 +232,9 @@ pub(crate) trait Kernels: Sync {
         None
     }
 
-    /// `tables.sums[output][row] = Σ trit·x` over a whole weight row, for at most [`tables::SPAN`] weight rows and
-    /// [`tables::TABLE_ROWS`] activation rows. False, and sums that mean nothing, if a code 3 was met.
+    /// `tables.sums[row / TABLE_ROWS][output][row % TABLE_ROWS] = Σ trit·x` over a whole weight row, for at most
+    /// [`tables::SPAN`] weight rows and [`tables::SETS`] times [`tables::TABLE_ROWS`] activation rows. False, and sums
+    /// that mean nothing, if a code 3 was met.
     fn dot_tables(&self, _tables: &mut Tables, _tile: &Tile<'_>) -> bool {
         false
     }

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use crate::cpu::disjoint::Disjoint;
-use crate::cpu::kernels::tables::{SPAN, TABLE_ROWS, Tables};
+use crate::cpu::kernels::tables::{SETS, SPAN, TABLE_ROWS, Tables};
 use crate::cpu::kernels::{Kernels, TILE_ROWS};
 use crate::cpu::matrix::{Matrix, OUTPUTS, Part, SUMS, Strip, group_products, products, tile};
 use crate::cpu::tensor::Quantized;
@@ -15,6 +15,8 @@ use crate::format::{Scales, Ternary, Weights};
 
 /// Fewest rows of a matrix for tables: building them costs about as much as 80 rows save.
 const FEWEST_OUTPUTS: usize = 128;
+/// Fewest rows beside whole sets that are made one with zeros, rather than done in strips.
+const FEWEST_IN_SET: usize = 10;
 /// A span is not cut shorter than this to give every thread work.
 const SHORTEST_SPAN: usize = 320;
 /// Tasks for each thread, so that the last to end does not end late.
@@ -35,6 +37,8 @@ pub(crate) struct Product<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Cut {
     tiles: usize,
+    tile_rows: usize, // of all tiles but the last, whole sets
+    rows_in_tiles: usize,
     span: usize, // rows of a span, at most
     spans: usize,
     strips: usize,
@@ -50,14 +54,17 @@ impl Product<'_> {
     /// Decides how to cut.
     pub(crate) fn cut(&self, threads: usize) -> Cut {
         let with_tables = self.w.rows >= FEWEST_OUTPUTS && self.w.parts.iter().all(|part| !grouped(part));
-        let tiles = match self.kernels.fewest_table_rows().filter(|_| with_tables) {
-            Some(fewest) => self.rows / TABLE_ROWS + usize::from(self.rows % TABLE_ROWS >= fewest),
+        let sets = match self.kernels.fewest_table_rows().filter(|&fewest| with_tables && self.rows >= fewest) {
+            Some(_) => self.rows / TABLE_ROWS + usize::from(self.rows % TABLE_ROWS >= FEWEST_IN_SET),
             None => 0,
         };
+        let tiles = sets.div_ceil(SETS);
+        let tile_rows = sets.div_ceil(tiles.max(1)) * TABLE_ROWS;
+        let rows_in_tiles = self.rows.min(sets * TABLE_ROWS);
         let span = (self.w.rows * tiles / (threads * TASKS_PER_THREAD)).clamp(SHORTEST_SPAN, SPAN);
         let spans = self.w.parts.iter().map(|part| spans_of(part, span)).sum();
-        let strips = if tiles * TABLE_ROWS < self.rows { self.w.strips() } else { 0 };
-        Cut { tiles, span, spans, strips }
+        let strips = if rows_in_tiles < self.rows { self.w.strips() } else { 0 };
+        Cut { tiles, tile_rows, rows_in_tiles, span, spans, strips }
     }
 
     /// Runs one task.
@@ -66,14 +73,13 @@ impl Product<'_> {
     /// No two calls with the same task may run at the same time, nor two with the same `thread`, nor anything else that
     /// uses `out` or `tables`.
     pub(crate) unsafe fn run(&self, cut: Cut, task: usize, thread: usize) {
-        let rows_in_tiles = self.rows.min(cut.tiles * TABLE_ROWS);
         if let Some(strip) = task.checked_sub(cut.tiles * cut.spans) {
             let Strip { part, rows: outputs } = &self.w.strips[strip];
             // SAFETY: a strip is one task, and tiles have other activation rows.
-            return unsafe { self.strip(&self.w.parts[*part], outputs.clone(), rows_in_tiles..self.rows) };
+            return unsafe { self.strip(&self.w.parts[*part], outputs.clone(), cut.rows_in_tiles..self.rows) };
         }
-        let (mut span, first) = (task / cut.tiles, task % cut.tiles * TABLE_ROWS);
-        let rows = first..rows_in_tiles.min(first + TABLE_ROWS);
+        let (mut span, first) = (task / cut.tiles, task % cut.tiles * cut.tile_rows);
+        let rows = first..cut.rows_in_tiles.min(first + cut.tile_rows);
         for part in &self.w.parts {
             let spans = spans_of(part, cut.span);
             if span < spans {
@@ -124,15 +130,16 @@ impl Product<'_> {
             return unsafe { self.strip(part, outputs, rows) };
         }
         let mut values = [0.0f32; OUTPUTS];
-        for (first, sums) in outputs.clone().step_by(OUTPUTS).zip(tables.sums.chunks(OUTPUTS)) {
-            let outputs = first..outputs.end.min(first + OUTPUTS);
-            let values = &mut values[..outputs.len()];
+        for first in outputs.clone().step_by(OUTPUTS) {
+            let strip = first..outputs.end.min(first + OUTPUTS);
+            let values = &mut values[..strip.len()];
             for (i, row) in rows.clone().enumerate() {
-                for ((value, output), sums) in values.iter_mut().zip(outputs.clone()).zip(sums) {
-                    *value = sums[i] as f32 * (w.scale(output, 0) / x.scales[row]);
+                let sums = &tables.sums[i / TABLE_ROWS][first - outputs.start..];
+                for ((value, output), sums) in values.iter_mut().zip(strip.clone()).zip(sums) {
+                    *value = sums[i % TABLE_ROWS] as f32 * (w.scale(output, 0) / x.scales[row]);
                 }
                 // SAFETY: these columns are the caller's.
-                unsafe { self.write(part, &outputs, row, values) };
+                unsafe { self.write(part, &strip, row, values) };
             }
         }
     }

@@ -1,8 +1,11 @@
-//! What a thread keeps for [`crate::cpu::kernels::Kernels::dot_tables`]: room that is made once, a quarter of a
-//! megabyte, most of which stays in the second cache while a span of weight rows is worked on.
+//! What a thread keeps for [`crate::cpu::kernels::Kernels::dot_tables`]: room that is made once, half a megabyte, most of
+//! which stays in the second cache while a span of weight rows is worked on.
 
-/// Most activation rows that are worked on together: the 16-bit lanes of 32 bytes.
+/// Activation rows of a table: the 16-bit lanes of 32 bytes.
 pub(crate) const TABLE_ROWS: usize = 16;
+/// Most tables' activation rows that are worked on together: finding the places of a weight row costs about as much as
+/// looking them up, and serves all of them.
+pub(crate) const SETS: usize = 4;
 /// Most weight rows that tables are built for once.
 pub(crate) const SPAN: usize = 1024;
 /// Tables in use at a time. 81 entries of 32 bytes each: together 20 KiB, which fits the nearest cache of every CPU.
@@ -23,10 +26,10 @@ pub(crate) struct Tables {
     pub(crate) entries: Box<[[Lanes; TABLES]; ENTRIES]>,
     /// The packed bytes of a block as places in the tables: `[32 / TABLES, SPAN]`.
     pub(crate) places: Box<[[[u8; TABLES]; SPAN]; 32 / TABLES]>,
-    /// Sums of few columns: `[SPAN]`.
-    pub(crate) near: Box<[Lanes; SPAN]>,
-    /// The sums: `[SPAN]`.
-    pub(crate) sums: Box<[[i32; TABLE_ROWS]; SPAN]>,
+    /// Sums of few columns: `[SETS, SPAN]`.
+    pub(crate) near: Box<[[Lanes; SPAN]; SETS]>,
+    /// The sums: `[SETS, SPAN]`.
+    pub(crate) sums: Box<[[[i32; TABLE_ROWS]; SPAN]; SETS]>,
 }
 
 impl Tables {
@@ -36,8 +39,8 @@ impl Tables {
             x: boxed(zero),
             entries: boxed([zero; TABLES]),
             places: boxed([[0; TABLES]; SPAN]),
-            near: boxed(zero),
-            sums: boxed([0; TABLE_ROWS]),
+            near: boxed([zero; SPAN]),
+            sums: boxed([[0; TABLE_ROWS]; SPAN]),
         }
     }
 }

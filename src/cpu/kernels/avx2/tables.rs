@@ -2,14 +2,15 @@
 //! values, and for each the four products summed are looked up. One addition of 32 bytes stands for 64 products.
 //!
 //! A pass takes eight bytes of every weight row of a span: it builds their eight tables, which stay in the nearest
-//! cache, and adds eight entries to the sums of each row. Tables cost 81 entries a byte, which is why a span is long.
+//! cache, and adds eight entries to the sums of each row. Tables cost 81 entries a byte, which is why a span is long;
+//! places in them are found once for up to four sets of sixteen rows.
 //! (Published as Vec-LUT, arXiv 2512.06443; here it needs no format of its own, and it is exact.)
 
 use std::arch::x86_64::*;
 use std::array;
 
 use crate::cpu::kernels::Tile;
-use crate::cpu::kernels::tables::{Lanes, SPAN, TABLE_ROWS, TABLES, Tables};
+use crate::cpu::kernels::tables::{Lanes, SETS, SPAN, TABLE_ROWS, TABLES, Tables};
 
 /// Passes until 16-bit sums are widened. A pass adds eight entries of four products of at most 128: 4096. Seven make
 /// 28672, so a lane cannot wrap.
@@ -18,32 +19,36 @@ const PASSES: usize = 7;
 /// [`crate::cpu::kernels::Kernels::dot_tables`].
 #[target_feature(enable = "avx2")]
 pub(super) fn dot_tables(tables: &mut Tables, tile: &Tile<'_>) -> bool {
-    let (outputs, blocks) = (tile.outputs, tile.blocks);
-    assert!(outputs <= SPAN && tile.rows <= TABLE_ROWS);
-    tables.sums[..outputs].fill([0; TABLE_ROWS]);
-    let mut passes = 0;
-    for block in 0..blocks {
+    let (outputs, sets) = (tile.outputs, tile.rows.div_ceil(TABLE_ROWS));
+    assert!(outputs <= SPAN && sets <= SETS);
+    tables.sums[..sets].iter_mut().for_each(|sums| sums[..outputs].fill([0; TABLE_ROWS]));
+    let mut passes = 0; // of each set
+    for block in 0..tile.blocks {
         if !find_places(tables, tile, block) {
             return false;
         }
-        transpose(&mut tables.x, tile, block);
-        for pass in 0..tables.places.len() {
-            for table in 0..TABLES {
-                build(tables, table, pass * TABLES + table);
-            }
-            if passes == 0 {
-                tables.near[..outputs].fill(Lanes([0; TABLE_ROWS]));
-            }
-            look_up(tables, pass, outputs);
-            passes += 1;
-            if passes == PASSES {
-                widen(tables, outputs);
-                passes = 0;
+        let passes_before = passes;
+        for set in 0..sets {
+            transpose(&mut tables.x, tile, set * TABLE_ROWS, block);
+            passes = passes_before;
+            for pass in 0..tables.places.len() {
+                for table in 0..TABLES {
+                    build(tables, table, pass * TABLES + table);
+                }
+                if passes == 0 {
+                    tables.near[set][..outputs].fill(Lanes([0; TABLE_ROWS]));
+                }
+                look_up(tables, set, pass, outputs);
+                passes += 1;
+                if passes == PASSES {
+                    widen(tables, set, outputs);
+                    passes = 0;
+                }
             }
         }
     }
     if passes > 0 {
-        widen(tables, outputs);
+        (0..sets).for_each(|set| widen(tables, set, outputs));
     }
     true
 }
@@ -84,13 +89,13 @@ fn nibbles(value: impl Fn(u8) -> u8) -> __m256i {
     _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(table.as_ptr().cast()) })
 }
 
-/// Turns a block of each activation row into columns of 16 bits. Rows that are not there are zeros.
+/// Turns a block of sixteen activation rows into columns of 16 bits. Rows that are not there are zeros.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn transpose(out: &mut [Lanes; 128], tile: &Tile<'_>, block: usize) {
+fn transpose(out: &mut [Lanes; 128], tile: &Tile<'_>, first: usize, block: usize) {
     const NONE: [i8; 128] = [0; 128];
     let x: [&[i8; 128]; TABLE_ROWS] =
-        array::from_fn(|row| if row < tile.rows { &tile.activations(row)[block] } else { &NONE });
+        array::from_fn(|row| if first + row < tile.rows { &tile.activations(first + row)[block] } else { &NONE });
     for (sixteenth, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let mut v: [__m128i; 16] = array::from_fn(|row| {
             let x = &x[row].as_chunks::<16>().0[sixteenth];
@@ -138,9 +143,9 @@ fn times_trit(sum: __m256i, x: __m256i) -> [__m256i; 3] {
 /// Adds what the eight bytes of a pass stand for to the near sums of each weight row.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn look_up(tables: &mut Tables, pass: usize, outputs: usize) {
+fn look_up(tables: &mut Tables, set: usize, pass: usize, outputs: usize) {
     let Tables { entries, places, near, .. } = tables;
-    for (near, places) in near[..outputs].iter_mut().zip(&places[pass]) {
+    for (near, places) in near[set][..outputs].iter_mut().zip(&places[pass]) {
         let mut sum = load(near);
         for (table, place) in places.iter().enumerate() {
             sum = _mm256_add_epi16(sum, load(&entries[usize::from(*place)][table]));
@@ -152,8 +157,8 @@ fn look_up(tables: &mut Tables, pass: usize, outputs: usize) {
 /// Adds the near sums to the sums.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn widen(tables: &mut Tables, outputs: usize) {
-    for (sums, near) in tables.sums[..outputs].iter_mut().zip(&*tables.near) {
+fn widen(tables: &mut Tables, set: usize, outputs: usize) {
+    for (sums, near) in tables.sums[set][..outputs].iter_mut().zip(&tables.near[set]) {
         for (sum, near) in sums.iter_mut().zip(near.0) {
             *sum += i32::from(near);
         }
