@@ -186,7 +186,8 @@ pub trait Backend: Send {
     fn norm_selected(&mut self, out: &mut Self::Tensor, x: &Self::Tensor, gain: &Self::Tensor, epsilon: f32);
     /// `out = x headᵀ` in f32. `x: [selected, width]`, `head: [vocabulary, width]`, `out: [selected, vocabulary]`.
     fn logits(&mut self, out: &mut Self::Tensor, head: &Self::Matrix, x: &Self::Tensor);
-    /// The place of the largest logit of each row, the first of equals. `tokens: [selected]`.
+    /// The place of the largest logit of each row, the first of equals. NaN is passed over; where no logit is above −∞, the
+    /// token is [`NO_TOKEN`]. `tokens: [selected]`.
     fn argmax(&mut self, tokens: &mut Self::Tokens, logits: &Self::Tensor);
     /// The `count` largest logits of each row and their tokens, best first, of equals the smaller token first. NaN and −∞
     /// are passed over; places that stay empty hold token 0 and −∞. `values: [selected, most]` and
@@ -242,3 +243,6 @@ pub trait Backend: Send {
 
 /// The smallest `max|x|` that activations are scaled by, so that a row of zeros has a finite multiplier (1.27e7).
 pub const SMALLEST_ABSMAX: f32 = 1e-5;
+
+/// What [`Backend::argmax`] says of logits none of which is a number.
+pub const NO_TOKEN: u32 = u32::MAX;

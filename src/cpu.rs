@@ -20,7 +20,7 @@ pub use kernels::KernelSet;
 pub use matrix::Matrix;
 pub use tensor::{Quantized, Tensor};
 
-use crate::backend::{Activation, Backend, CacheShape, Heads, Rope, RopePairs, Row};
+use crate::backend::{Activation, Backend, CacheShape, Heads, NO_TOKEN, Rope, RopePairs, Row};
 use crate::cpu::attention::Attention;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::head::{Screener, Told};
@@ -305,7 +305,7 @@ impl Backend for Cpu {
 
     fn argmax(&mut self, tokens: &mut Vec<u32>, logits: &Tensor) {
         for (packed, token) in tokens[..self.selected.len()].iter_mut().enumerate() {
-            *token = self.kernels.largest(logits.row(packed)) as u32;
+            *token = self.kernels.largest(logits.row(packed)).map_or(NO_TOKEN, |place| place as u32);
         }
     }
 

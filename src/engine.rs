@@ -1,8 +1,8 @@
 //! A model on a device behind one object-safe trait: whoever generates text knows no backend. Long inputs are cut into
 //! steps here, so a caller may hand over any number of rows.
 
-use crate::backend::{Backend, Row};
-use crate::error::Result;
+use crate::backend::{Backend, NO_TOKEN, Row};
+use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::transformer::{Capacity, MOST_CANDIDATES, Telling, Transformer};
 
@@ -79,6 +79,9 @@ impl<B: Backend> Engine for BackendEngine<B> {
                     let start = best.len();
                     best.resize(start + selected, 0);
                     self.transformer.read_best(&mut self.backend, &mut best[start..])?;
+                    if best[start..].contains(&NO_TOKEN) {
+                        return Err(not_finite());
+                    }
                 }
                 Wanted::Candidates { count, sink } => {
                     let all = selected * MOST_CANDIDATES;
@@ -101,4 +104,9 @@ impl<B: Backend> Engine for BackendEngine<B> {
         }
         Ok(())
     }
+}
+
+/// A damaged embedding can do this: all other weights are checked when they are loaded.
+pub(crate) fn not_finite() -> Error {
+    Error::Model("the network computed logits that are not finite numbers".into())
 }

@@ -5,7 +5,9 @@
 
 use half::f16;
 
-use crate::backend::{Activation, Backend, CachePrecision, CacheShape, Heads, Rope, RopePairs, Row, SMALLEST_ABSMAX};
+use crate::backend::{
+    Activation, Backend, CachePrecision, CacheShape, Heads, NO_TOKEN, Rope, RopePairs, Row, SMALLEST_ABSMAX,
+};
 use crate::error::Result;
 use crate::format::{Dense, Ternary, Weights};
 
@@ -316,7 +318,13 @@ impl Backend for Reference {
     fn argmax(&mut self, tokens: &mut Vec<u32>, logits: &Tensor) {
         let selected = self.selected().count();
         for (token, row) in tokens.iter_mut().zip(logits.values.chunks_exact(logits.cols)).take(selected) {
-            *token = (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best }) as u32;
+            let (mut best, mut largest) = (NO_TOKEN, f32::NEG_INFINITY);
+            for (id, &logit) in (0..).zip(row) {
+                if logit > largest {
+                    (best, largest) = (id, logit);
+                }
+            }
+            *token = best;
         }
     }
 

@@ -223,15 +223,14 @@ fn the_first_of_equal_rows_is_chosen() {
 }
 
 #[test]
-fn a_nan_in_the_first_row_is_the_best_token_as_ever_and_no_candidate() {
+fn a_nan_in_the_first_row_is_passed_over() {
     let random = &mut Random(6);
     let mut values = Kind::Gaussian.rows(random, 1000, 128);
     values[5] = f32::NAN;
     let hidden = Kind::Gaussian.rows(random, 1, 128);
     let head = f16_head(128, &values);
     let choice = choose(&mut cpu(KernelSet::best(), 2, Screening::Always), &head, &hidden, 3);
-    assert_eq!(choice.best, [0]);
-    assert!(!choice.tokens.contains(&0));
+    assert!(choice.best != [0] && !choice.tokens.contains(&0));
     assert_chooses_as_the_exact_head(&head, &hidden, 3, "a NaN in the first row");
 }
 

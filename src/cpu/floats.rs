@@ -118,13 +118,9 @@ pub(crate) fn exp_sum(scores: &mut [f32], largest: f32) -> f32 {
     lanes.iter().sum()
 }
 
-/// The place of the largest value, the first of equals. NaNs are passed over, except one in the first place: then the
-/// answer is 0, as from a plain loop that starts there.
+/// The place of the largest value above −∞, the first of equals. NaNs are passed over.
 #[inline(always)]
-pub(crate) fn largest(x: &[f32]) -> usize {
-    if x.first().is_none_or(|v| v.is_nan()) {
-        return 0;
-    }
+pub(crate) fn largest(x: &[f32]) -> Option<usize> {
     let larger = |m: f32, v: f32| if v > m { v } else { m };
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let (chunks, rest) = x.as_chunks::<LANES>();
@@ -134,7 +130,7 @@ pub(crate) fn largest(x: &[f32]) -> usize {
         }
     }
     let most = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &v| larger(m, v));
-    x.iter().position(|&v| v == most).unwrap_or(0)
+    x.iter().position(|&v| v == most && v > f32::NEG_INFINITY)
 }
 
 /// `e^x` within 2 units in the last place for x in [-87.3, 88.3]; beyond, the value at the nearer end. NaN stays NaN.
@@ -209,16 +205,15 @@ mod tests {
     fn the_largest_is_the_first_of_equals_and_nans_are_passed_over() {
         let (nan, inf) = (f32::NAN, f32::INFINITY);
         for (x, place) in [
-            (vec![], 0),
-            (vec![nan], 0),
-            (vec![nan, 3.0], 0),
-            (vec![1.0, nan, 3.0, 3.0, nan], 2),
-            (vec![-inf; 9], 0),
-            (vec![1.0, inf, nan, inf], 1),
-            ((0..100).map(|i| ((i * 37) % 41) as f32).collect(), 31),
+            (vec![], None),
+            (vec![nan], None),
+            (vec![nan, 3.0], Some(1)),
+            (vec![1.0, nan, 3.0, 3.0, nan], Some(2)),
+            (vec![-inf; 9], None),
+            (vec![1.0, inf, nan, inf], Some(1)),
+            ((0..100).map(|i| ((i * 37) % 41) as f32).collect(), Some(31)),
         ] {
-            let plain = (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best });
-            assert_eq!((largest(&x), plain), (place, place), "{x:?}");
+            assert_eq!(largest(&x), place, "{x:?}");
         }
     }
 }

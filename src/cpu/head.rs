@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use crate::backend::NO_TOKEN;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS};
 use crate::cpu::matrix::Matrix;
@@ -32,16 +33,11 @@ pub(super) enum Told<'a> {
 }
 
 impl Told<'_> {
-    /// The token of the largest logit, as [`Kernels::largest`] of them all would say.
+    /// The token of the largest logit, as [`Backend::argmax`](crate::backend::Backend::argmax) of them all would say.
     pub(super) fn best(&self, kernels: &dyn Kernels) -> u32 {
         match *self {
-            Told::All(logits) => kernels.largest(logits) as u32,
-            Told::Some([0, ..], [first, ..]) if first.is_nan() => 0,
-            Told::Some(tokens, logits) => {
-                let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let place = logits.iter().position(|&logit| logit == largest);
-                place.map_or(0, |place| tokens[place])
-            }
+            Told::All(logits) => kernels.largest(logits).map_or(NO_TOKEN, |place| place as u32),
+            Told::Some(tokens, logits) => kernels.largest(logits).map_or(NO_TOKEN, |place| tokens[place]),
         }
     }
 }

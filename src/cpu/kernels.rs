@@ -302,7 +302,7 @@ pub(crate) trait Kernels: Sync {
     }
 
     /// [`crate::cpu::floats::largest`]
-    fn largest(&self, x: &[f32]) -> usize {
+    fn largest(&self, x: &[f32]) -> Option<usize> {
         self.older().largest(x)
     }
 }

@@ -4,7 +4,8 @@
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-use crate::error::{Error, Result};
+use crate::engine::not_finite;
+use crate::error::Result;
 use crate::generate::Sampling;
 use crate::ranking::{Candidate, Ranking};
 use crate::transformer::MOST_CANDIDATES;
@@ -105,9 +106,7 @@ impl Sampler {
     fn pick(&mut self) -> Result<u32> {
         let keep = self.keep();
         let candidates = self.ranking.finish();
-        let best = candidates.first().filter(|best| best.logit.is_finite());
-        let best =
-            *best.ok_or_else(|| Error::Model("the network computed logits that are not finite numbers".into()))?;
+        let best = *candidates.first().filter(|best| best.logit.is_finite()).ok_or_else(not_finite)?;
         if keep == Some(1) {
             return Ok(best.id);
         }
@@ -234,7 +233,7 @@ mod tests {
     #[test]
     fn logits_that_are_no_numbers_are_an_error() {
         let mut sampler = Sampler::new(&plain()).unwrap();
-        assert!(matches!(sampler.draw(&mut [f32::NAN; 4], &[]), Err(Error::Model(_))));
+        assert!(matches!(sampler.draw(&mut [f32::NAN; 4], &[]), Err(crate::Error::Model(_))));
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Kernels for Portable {
         floats::exp_sum(scores, largest)
     }
 
-    fn largest(&self, x: &[f32]) -> usize {
+    fn largest(&self, x: &[f32]) -> Option<usize> {
         floats::largest(x)
     }
 }
