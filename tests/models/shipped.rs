@@ -2,6 +2,7 @@
 
 use sterna::backend::Backend;
 use sterna::generate::{GenerateOptions, Session, SessionOptions};
+use sterna::model::Model;
 
 use crate::common::{data, shipped_model};
 use crate::reference_values::Golden;
@@ -14,7 +15,11 @@ const PERPLEXITY: f64 = 1e-3;
 /// Tokens of a window, the beginning of the sequence among them.
 const WINDOW: usize = 256;
 
-crate::on_every_backend!(prompt_logits_equal_the_reference, greedy_ids_equal_the_reference_while_safe);
+crate::on_every_backend!(
+    prompt_logits_equal_the_reference,
+    the_same_model_as_tq2_0_gives_the_same_bits,
+    greedy_ids_equal_the_reference_while_safe,
+);
 
 fn expectations() -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(data("tales/golden.json")).unwrap()).unwrap()
@@ -31,6 +36,16 @@ fn prompt_logits_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B)
     session.evaluate(&golden.values::<u32>("prompt.input_ids"), &mut |_, row| found.extend_from_slice(row)).unwrap();
     let error = relative_error(&found, &golden.values::<f32>("prompt.logits"));
     assert!(error <= LOGITS, "logits differ by {error:e}");
+}
+
+fn the_same_model_as_tq2_0_gives_the_same_bits<B: Backend + 'static>(make: impl Fn() -> B) {
+    let ids = Golden::read("tales/golden.safetensors").values::<u32>("prompt.input_ids");
+    let logits = |model: &Model| {
+        let mut found = Vec::new();
+        exact_session(model, make()).evaluate(&ids, &mut |_, row| found.extend_from_slice(row)).unwrap();
+        found
+    };
+    assert_eq!(logits(&Model::open(data("tales/tales-4m-tq2_0.gguf")).unwrap()), logits(&shipped_model()));
 }
 
 fn greedy_ids_equal_the_reference_while_safe<B: Backend + 'static>(make: impl Fn() -> B) {
