@@ -68,6 +68,14 @@ pub struct Rope {
     pub frequencies: Vec<f64>,
 }
 
+impl Rope {
+    /// The frequencies `theta^(-2i / dims) / stretch` for the first `dims` features of a head; `dims` is even.
+    pub fn new(pairs: RopePairs, theta: f64, dims: usize, stretch: f64) -> Self {
+        let frequencies = (0..dims / 2).map(|i| theta.powf(-2.0 * i as f64 / dims as f64) / stretch).collect();
+        Self { pairs, frequencies }
+    }
+}
+
 /// The gate of a gated linear unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {

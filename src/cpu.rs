@@ -121,7 +121,8 @@ impl Cpu {
     /// The kernels, threads and ways in use, for people: "cpu, avx2, 2 threads, screened head".
     pub(crate) fn describe(&self) -> String {
         let screened = if self.screener.is_ready() { ", screened head" } else { "" };
-        format!("cpu, {}, {} threads{screened}", self.kernels(), self.threads())
+        let plural = if self.threads() == 1 { "" } else { "s" };
+        format!("cpu, {}, {} thread{plural}{screened}", self.kernels(), self.threads())
     }
 
     fn product(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized, add: bool) {

@@ -257,8 +257,7 @@ impl Keys<'_> {
             )));
         }
         let stretch = self.linear_scaling()?;
-        let frequencies = (0..dims / 2).map(|i| theta.powf(-2.0 * i as f64 / dims as f64) / stretch).collect();
-        Ok(Rope { pairs, frequencies })
+        Ok(Rope::new(pairs, theta, dims, stretch))
     }
 
     /// The factor by which positions are stretched; 1 without scaling. A factor without a type is linear, as in

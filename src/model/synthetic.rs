@@ -31,7 +31,7 @@ pub(super) fn build(shape: SyntheticShape, seed: u64) -> (Config, SyntheticWeigh
             vocabulary: 128_256,
             context: 4096,
             norm_epsilon: 1e-5,
-            rope: rope(500_000.0, 128),
+            rope: Rope::new(RopePairs::Half, 500_000.0, 128, 1.0),
             activation: Activation::SquaredRelu,
             sub_norms: true,
         },
@@ -44,17 +44,12 @@ pub(super) fn build(shape: SyntheticShape, seed: u64) -> (Config, SyntheticWeigh
             vocabulary: 32_002,
             context: 2048,
             norm_epsilon: 1e-5,
-            rope: rope(10_000.0, 96),
+            rope: Rope::new(RopePairs::Half, 10_000.0, 96, 1.0),
             activation: Activation::Silu,
             sub_norms: true,
         },
     };
     (config.clone(), SyntheticWeights { config, seed })
-}
-
-fn rope(theta: f64, head_dim: usize) -> Rope {
-    let frequencies = (0..head_dim / 2).map(|i| theta.powf(-2.0 * i as f64 / head_dim as f64)).collect();
-    Rope { pairs: RopePairs::Half, frequencies }
 }
 
 /// Generates each role's weights from the seed, the same every time.
