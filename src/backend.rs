@@ -50,7 +50,7 @@ impl Heads {
 }
 
 /// Which two features of a head a rotation turns together (rotary position embedding, arXiv 2104.09864).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RopePairs {
     /// `(i, i + dims/2)`: NeoX order; Hugging Face checkpoints and the `bitnet` architectures.
     Half,
@@ -77,7 +77,7 @@ impl Rope {
 }
 
 /// The gate of a gated linear unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// `max(x, 0)²`: BitNet b1.58 2B-4T.
     SquaredRelu,
@@ -86,7 +86,7 @@ pub enum Activation {
 }
 
 /// The number format of cached keys and values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CachePrecision {
     /// IEEE half precision: half the memory and traffic.
     #[default]

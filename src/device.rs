@@ -4,6 +4,7 @@
 use crate::cpu::{Cpu, CpuOptions};
 use crate::engine::{BackendEngine, Engine};
 use crate::error::Result;
+use crate::gpu::{Adapter, Gpu, GpuDevice, GpuOptions};
 use crate::model::Model;
 use crate::transformer::Capacity;
 
@@ -16,6 +17,7 @@ pub struct Device {
 #[derive(Clone, Debug)]
 enum Kind {
     Cpu(CpuOptions),
+    Gpu(GpuDevice),
 }
 
 impl Device {
@@ -29,6 +31,22 @@ impl Device {
         Self { kind: Kind::Cpu(options) }
     }
 
+    /// The first GPU that is no software, opened.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if there is none, or it cannot be opened; it says what there is.
+    pub fn gpu() -> Result<Self> {
+        Self::gpu_with(&Adapter::first()?, &GpuOptions::default())
+    }
+
+    /// A GPU that [`Adapter::all`] listed, opened.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if it cannot be opened.
+    pub fn gpu_with(adapter: &Adapter, options: &GpuOptions) -> Result<Self> {
+        Ok(Self { kind: Kind::Gpu(GpuDevice::open(adapter, options)?) })
+    }
+
     /// Puts a model on this device; also returns the device's name as it turned out ("cpu, avx2, 2 threads").
     pub(crate) fn load(
         &self,
@@ -40,6 +58,11 @@ impl Device {
             Kind::Cpu(options) => {
                 let cpu = Cpu::new(options)?;
                 let engine = BackendEngine::load(cpu, model, capacity, progress)?;
+                let name = engine.backend().describe();
+                Ok((Box::new(engine), name))
+            }
+            Kind::Gpu(device) => {
+                let engine = BackendEngine::load(Gpu::new(device), model, capacity, progress)?;
                 let name = engine.backend().describe();
                 Ok((Box::new(engine), name))
             }

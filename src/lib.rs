@@ -50,6 +50,7 @@ mod engine;
 mod error;
 pub mod format;
 pub mod generate;
+pub mod gpu;
 pub mod measure;
 pub mod model;
 mod ranking;

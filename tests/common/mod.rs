@@ -1,6 +1,7 @@
 //! What the model tests share: models, and a macro that runs one body on every backend.
 
 mod cpu;
+pub mod gpu;
 
 use std::path::PathBuf;
 
@@ -45,6 +46,13 @@ macro_rules! on_every_backend {
             }
 
             $crate::on_every_kernel_set!(|kernels| super::$body(|| $crate::common::cpu(kernels, 2)));
+
+            #[test]
+            fn gpu() {
+                for device in $crate::common::gpu::devices(Default::default()) {
+                    super::$body(|| sterna::gpu::Gpu::new(&device));
+                }
+            }
         }
     )+ };
 }

@@ -1,7 +1,6 @@
 //! Both ends of a model: the embedding, the head and the choice of the best token.
 
 use sterna::backend::{Backend, NO_TOKEN};
-use sterna::cpu::Cpu;
 use sterna::format::Weights;
 use sterna::reference::Reference;
 
@@ -10,13 +9,13 @@ use crate::material::{
     Random, assert_close, assert_same_bits, every_kind_of_dense, every_kind_of_scale, pack, poisoned, rows, tensor,
 };
 
-crate::on_every_cpu! {
+crate::on_every_backend! {
     embed_looks_up_every_kind_of_table
     logits_multiply_every_kind_of_head
     argmax_is_the_first_of_equals
 }
 
-fn embed_looks_up_every_kind_of_table(cpu: &mut Cpu) {
+fn embed_looks_up_every_kind_of_table<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, table: &[Weights], ids: &[u32]) -> Vec<f32> {
         let w = b.matrix(table).unwrap();
         let mut tokens = b.tokens(ids.len() + 2).unwrap();
@@ -34,7 +33,7 @@ fn embed_looks_up_every_kind_of_table(cpu: &mut Cpu) {
             for count in [1, 40] {
                 let ids: Vec<u32> = (0..count).map(|i| (i * 29 + 99) % 100).collect();
                 let parts = [table.clone(), table.clone()];
-                assert_same_bits(&run(cpu, &parts, &ids), &run(&mut Reference::default(), &parts, &ids));
+                assert_same_bits(&run(backend, &parts, &ids), &run(&mut Reference::default(), &parts, &ids));
             }
         }
     }
@@ -51,7 +50,7 @@ fn logits_of<B: Backend>(b: &mut B, head: &[Weights], x: &[f32]) -> Vec<f32> {
     poisoned(b, x.len() / cols, outputs, |b, out| b.logits(out, &w, &x_tensor))
 }
 
-fn logits_multiply_every_kind_of_head(cpu: &mut Cpu) {
+fn logits_multiply_every_kind_of_head<B: Backend>(backend: &mut B) {
     let random = &mut Random(10);
     for cols in [96, 128, 135, 200, 2560] {
         let heads = every_kind_of_dense(random, 301, cols);
@@ -60,13 +59,13 @@ fn logits_multiply_every_kind_of_head(cpu: &mut Cpu) {
                 let x = random.floats(count * cols);
                 let parts = [Weights::Dense(head.clone())];
                 let theirs = logits_of(&mut Reference::default(), &parts, &x);
-                assert_close(&logits_of(cpu, &parts, &x), &theirs, FLOAT_SUM);
+                assert_close(&logits_of(backend, &parts, &x), &theirs, FLOAT_SUM);
             }
         }
     }
 }
 
-fn argmax_is_the_first_of_equals(cpu: &mut Cpu) {
+fn argmax_is_the_first_of_equals<B: Backend>(backend: &mut B) {
     let cols = 1003;
     let nan = f32::NAN;
     let mut logits = Random(11).floats(6 * cols);
@@ -86,7 +85,7 @@ fn argmax_is_the_first_of_equals(cpu: &mut Cpu) {
         assert_eq!(ids.pop(), Some(u32::MAX), "nothing is written beyond the selected rows");
         ids
     }
-    let ours = argmax(cpu, cols, &logits);
+    let ours = argmax(backend, cols, &logits);
     assert_eq!(ours, argmax(&mut Reference::default(), cols, &logits));
     assert_eq!((ours[1], ours[2], ours[5]), (300, NO_TOKEN, NO_TOKEN), "no number, no token");
 }

@@ -1,14 +1,13 @@
 //! Attention over a cache that several sequences fill, in both number formats.
 
 use sterna::backend::{Backend, CachePrecision, CacheShape, Heads, Rope, RopePairs, Row};
-use sterna::cpu::Cpu;
 use sterna::reference::Reference;
 
 use crate::FLOAT_SUM;
 use crate::floats::rope;
 use crate::material::{Random, assert_close, assert_same_bits, poisoned, read, tensor};
 
-crate::on_every_cpu! {
+crate::on_every_backend! {
     attention_reads_what_was_appended
     long_contexts_keep_their_precision
     long_contexts_keep_their_bits
@@ -67,7 +66,7 @@ fn some_heads() -> [Heads; 7] {
         .map(|(heads, kv_heads, head_dim)| Heads { heads, kv_heads, head_dim })
 }
 
-fn attention_reads_what_was_appended(cpu: &mut Cpu) {
+fn attention_reads_what_was_appended<B: Backend>(backend: &mut B) {
     let random = &mut Random(13);
     for heads in some_heads() {
         for precision in [CachePrecision::F16, CachePrecision::F32] {
@@ -75,7 +74,7 @@ fn attention_reads_what_was_appended(cpu: &mut Cpu) {
                 // All features turned, and only some.
                 for turned in [heads.head_dim / 2, heads.head_dim / 3] {
                     let case = ragged(random, heads, rope(pairs, turned, heads.head_dim), precision);
-                    for (ours, theirs) in case.run(cpu).iter().zip(case.run(&mut Reference::default())) {
+                    for (ours, theirs) in case.run(backend).iter().zip(case.run(&mut Reference::default())) {
                         assert_close(ours, &theirs, FLOAT_SUM);
                     }
                 }
@@ -84,7 +83,7 @@ fn attention_reads_what_was_appended(cpu: &mut Cpu) {
     }
 }
 
-fn long_contexts_keep_their_precision(cpu: &mut Cpu) {
+fn long_contexts_keep_their_precision<B: Backend>(backend: &mut B) {
     let heads = Heads { heads: 2, kv_heads: 1, head_dim: 64 };
     let prompt: Vec<Row> = (0..1500).map(|p| Row { sequence: 0, position: p, wants_logits: false }).collect();
     let mut qkv = Random(14).floats(1501 * heads.qkv_cols());
@@ -97,32 +96,31 @@ fn long_contexts_keep_their_precision(cpu: &mut Cpu) {
     let rope = rope(RopePairs::Half, 32, 64);
     let steps = vec![prompt, vec![Row { sequence: 0, position: 1500, wants_logits: true }]];
     let case = Attention { heads, rope, shape, steps, qkv: vec![qkv, last] };
-    let (ours, theirs) = (case.run(cpu), case.run(&mut Reference::default()));
+    let (ours, theirs) = (case.run(backend), case.run(&mut Reference::default()));
     assert_close(&ours[2], &theirs[2], 5e-5); // scores reach 100, so an f32 score is off by up to 1e-5
 }
 
-/// Few rows of a long context are shared between threads another way than many rows are, or than one thread computes.
-fn long_contexts_keep_their_bits(cpu: &mut Cpu) {
+/// Few rows of a long context are shared between threads or workgroups another way than many rows are.
+fn long_contexts_keep_their_bits<B: Backend>(backend: &mut B) {
     const TOTAL: usize = 400;
     const ALONE: usize = 17;
     for (heads, kv_heads, head_dim) in [(10, 1, 36), (4, 2, 64)] {
         let heads = Heads { heads, kv_heads, head_dim };
         let qkv = Random(17).floats(TOTAL * heads.qkv_cols());
         let shape = CacheShape { slots: 1, positions: TOTAL, kv_heads, head_dim, precision: CachePrecision::F16 };
-        let in_steps = |cpu: &mut Cpu, lens: &[usize]| {
+        let in_steps = |backend: &mut B, lens: &[usize]| {
             let mut rows = (0..TOTAL as u32).map(|position| Row { sequence: 0, position, wants_logits: false });
             let steps: Vec<Vec<Row>> = lens.iter().map(|&len| rows.by_ref().take(len).collect()).collect();
             let mut rest = &qkv[..];
             let qkv = lens.iter().map(|len| rest.split_off(..len * heads.qkv_cols()).expect("all rows").to_vec());
             let case = Attention { heads, rope: rope(RopePairs::Half, 9, head_dim), shape, steps, qkv: qkv.collect() };
-            let outputs: Vec<f32> = case.run(cpu).into_iter().step_by(2).flatten().collect();
+            let outputs: Vec<f32> = case.run(backend).into_iter().step_by(2).flatten().collect();
             outputs
         };
-        let at_once = in_steps(&mut crate::cpu::cpu(cpu.kernels(), 1), &[TOTAL]);
-        assert_same_bits(&in_steps(cpu, &[TOTAL]), &at_once);
+        let at_once = in_steps(backend, &[TOTAL]);
         let mut lens = vec![TOTAL - 2 * ALONE, ALONE];
         lens.extend([1; ALONE]);
-        assert_same_bits(&in_steps(cpu, &lens), &at_once);
-        assert_same_bits(&in_steps(cpu, &[2; TOTAL / 2]), &at_once);
+        assert_same_bits(&in_steps(backend, &lens), &at_once);
+        assert_same_bits(&in_steps(backend, &[2; TOTAL / 2]), &at_once);
     }
 }

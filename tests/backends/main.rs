@@ -1,10 +1,13 @@
-//! The CPU backend against the reference, verb by verb: with every kernel set that this CPU has, on one, two and three
-//! threads. Integers are compared exactly; floats with a tolerance that is named and explained.
+//! Every backend against the reference, verb by verb: the CPU with every kernel set that it has, on one, two and three
+//! threads, and each GPU with both kinds of dot products. Integers are compared exactly; floats with a tolerance that is
+//! named and explained.
 
 #[path = "../common/cpu.rs"]
 mod cpu;
 #[path = "../common/golden.rs"]
 mod golden;
+#[path = "../common/gpu.rs"]
+mod gpu;
 
 mod attention;
 mod floats;
@@ -15,6 +18,7 @@ mod products;
 
 use sterna::backend::{Backend, CachePrecision, CacheShape};
 use sterna::cpu::{Cpu, CpuOptions, KernelSet};
+use sterna::gpu::{Dot, Gpu, GpuOptions};
 
 use crate::cpu::cpu;
 
@@ -26,25 +30,49 @@ const SCALED_SUM: f32 = 1e-6;
 /// Step sizes around every tile size of the kernels.
 const ROWS: [usize; 9] = [1, 2, 3, 4, 5, 7, 8, 17, 33];
 
-/// One test for each thread count; each runs its body with every kernel set.
+/// One test for each thread count, each with every kernel set, and tests on each GPU.
 #[macro_export]
-macro_rules! on_every_cpu {
+macro_rules! on_every_backend {
     ($($claim:ident)*) => {$(
         mod $claim {
+            $crate::on_every_cpu!(@ $claim);
             #[test]
-            fn one_thread() { $crate::with_every_kernel_set(1, super::$claim) }
+            fn gpu() { $crate::with_every_gpu($crate::PACKED, super::$claim) }
+            /// The base path: floats instead of packed dot products, matrices cut into small pieces, indices checked.
             #[test]
-            fn two_threads() { $crate::with_every_kernel_set(2, super::$claim) }
-            #[test]
-            fn three_threads() { $crate::with_every_kernel_set(3, super::$claim) }
+            fn gpu_base() { $crate::with_every_gpu($crate::BASE, super::$claim) }
         }
     )*};
 }
+
+/// One test for each thread count; each runs its body with every kernel set.
+#[macro_export]
+macro_rules! on_every_cpu {
+    ($($claim:ident)*) => {$( mod $claim { $crate::on_every_cpu!(@ $claim); } )*};
+    (@ $claim:ident) => {
+        #[test]
+        fn one_thread() { $crate::with_every_kernel_set(1, super::$claim) }
+        #[test]
+        fn two_threads() { $crate::with_every_kernel_set(2, super::$claim) }
+        #[test]
+        fn three_threads() { $crate::with_every_kernel_set(3, super::$claim) }
+    };
+}
+
+const PACKED: GpuOptions = GpuOptions { dot: Some(Dot::Packed), largest_shard: None, checked: false };
+const BASE: GpuOptions = GpuOptions { dot: Some(Dot::Float), largest_shard: Some(256 << 10), checked: true };
 
 fn with_every_kernel_set(threads: usize, claim: fn(&mut Cpu)) {
     for kernels in KernelSet::available() {
         println!("{kernels} kernels, {threads} threads");
         claim(&mut cpu(kernels, threads));
+    }
+}
+
+fn with_every_gpu(options: GpuOptions, claim: fn(&mut Gpu)) {
+    for device in gpu::devices(options) {
+        println!("{}", device.adapter().name());
+        claim(&mut Gpu::new(&device));
     }
 }
 

@@ -1,13 +1,12 @@
 //! The verbs between the products: quantising, norms, rotations and gates.
 
 use sterna::backend::{Activation, Backend, Rope, RopePairs, Row};
-use sterna::cpu::Cpu;
 use sterna::reference::Reference;
 
 use crate::material::{Random, assert_close, assert_same_bits, poisoned, poisoned_int8, rows, tensor};
 use crate::{FLOAT_SUM, SCALED_SUM};
 
-crate::on_every_cpu! {
+crate::on_every_backend! {
     quantize_rounds_half_to_even_as_the_reference
     quantize_survives_what_is_not_finite
     norm_quantize_is_the_norm_and_then_the_quantizer
@@ -22,7 +21,7 @@ pub fn quantized<B: Backend>(b: &mut B, cols: usize, x: &[f32]) -> (Vec<i8>, Vec
     poisoned_int8(b, x.len() / cols, cols, |b, out| b.quantize(out, &x_tensor))
 }
 
-fn quantize_rounds_half_to_even_as_the_reference(cpu: &mut Cpu) {
+fn quantize_rounds_half_to_even_as_the_reference<B: Backend>(backend: &mut B) {
     let random = &mut Random(5);
     for cols in [96, 128, 131, 2560, 6912] {
         let mut x = random.floats(7 * cols);
@@ -32,25 +31,25 @@ fn quantize_rounds_half_to_even_as_the_reference(cpu: &mut Cpu) {
         // Ties: multiples of one half, with a scale of exactly 1.
         x[3 * cols..4 * cols].iter_mut().for_each(|v| *v = (*v * 254.0).round() / 2.0);
         x[3 * cols] = -127.0;
-        let (ours, theirs) = (quantized(cpu, cols, &x), quantized(&mut Reference::default(), cols, &x));
+        let (ours, theirs) = (quantized(backend, cols, &x), quantized(&mut Reference::default(), cols, &x));
         assert_eq!(ours.0, theirs.0);
         assert_same_bits(&ours.1, &theirs.1);
     }
 }
 
-fn quantize_survives_what_is_not_finite(cpu: &mut Cpu) {
+fn quantize_survives_what_is_not_finite<B: Backend>(backend: &mut B) {
     let cols = 200;
     let mut x = Random(6).floats(4 * cols);
     x[17] = f32::NAN;
     x[cols + 199] = f32::INFINITY;
     x[2 * cols + 3] = f32::NEG_INFINITY;
     x[3 * cols..].fill(f32::NAN);
-    let (ours, theirs) = (quantized(cpu, cols, &x), quantized(&mut Reference::default(), cols, &x));
+    let (ours, theirs) = (quantized(backend, cols, &x), quantized(&mut Reference::default(), cols, &x));
     assert_eq!(ours.0, theirs.0);
     assert_same_bits(&ours.1, &theirs.1);
 }
 
-fn norm_quantize_is_the_norm_and_then_the_quantizer(cpu: &mut Cpu) {
+fn norm_quantize_is_the_norm_and_then_the_quantizer<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, cols: usize, x: &[f32], gain: &[f32]) -> (Vec<i8>, Vec<f32>) {
         let (x_tensor, gain) = (tensor(b, cols, x), b.parameter(gain).unwrap());
         b.begin(&rows(x.len() / cols));
@@ -59,7 +58,7 @@ fn norm_quantize_is_the_norm_and_then_the_quantizer(cpu: &mut Cpu) {
     let random = &mut Random(7);
     for cols in [96, 131, 640, 2560, 6912] {
         let (x, gain) = (random.floats(17 * cols), random.floats(cols));
-        let (ours, theirs) = (run(cpu, cols, &x, &gain), run(&mut Reference::default(), cols, &x, &gain));
+        let (ours, theirs) = (run(backend, cols, &x, &gain), run(&mut Reference::default(), cols, &x, &gain));
         // A value next to a tie may round the other way, by one.
         let moved = ours.0.iter().zip(&theirs.0).filter(|(a, b)| a != b).count();
         assert!(ours.0.iter().zip(&theirs.0).all(|(a, b)| a.abs_diff(*b) <= 1) && moved <= cols / 200 + 1, "{moved}");
@@ -67,7 +66,7 @@ fn norm_quantize_is_the_norm_and_then_the_quantizer(cpu: &mut Cpu) {
     }
 }
 
-fn norm_selected_packs_the_rows_that_want_logits(cpu: &mut Cpu) {
+fn norm_selected_packs_the_rows_that_want_logits<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, cols: usize, step: &[Row], x: &[f32], gain: &[f32]) -> Vec<f32> {
         let (x_tensor, gain) = (tensor(b, cols, x), b.parameter(gain).unwrap());
         let selected = step.iter().filter(|row| row.wants_logits).count();
@@ -80,7 +79,7 @@ fn norm_selected_packs_the_rows_that_want_logits(cpu: &mut Cpu) {
         step.iter_mut().enumerate().for_each(|(i, row)| row.wants_logits = i % 3 != 1);
         let (x, gain) = (random.floats(count * cols), random.floats(cols));
         let theirs = run(&mut Reference::default(), cols, &step, &x, &gain);
-        assert_close(&run(cpu, cols, &step, &x, &gain), &theirs, FLOAT_SUM);
+        assert_close(&run(backend, cols, &step, &x, &gain), &theirs, FLOAT_SUM);
     }
 }
 
@@ -89,7 +88,7 @@ pub fn rope(pairs: RopePairs, count: usize, head_dim: usize) -> Rope {
     Rope { pairs, frequencies }
 }
 
-fn rotations_are_exact(cpu: &mut Cpu) {
+fn rotations_are_exact<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, step: &[Row], rope: &Rope) -> Vec<f32> {
         b.begin(step);
         poisoned(b, step.len(), 2 * rope.frequencies.len(), |b, out| b.rotations(out, rope))
@@ -97,10 +96,10 @@ fn rotations_are_exact(cpu: &mut Cpu) {
     let mut step = rows(300);
     step.iter_mut().for_each(|row| row.position *= 431);
     let rope = rope(RopePairs::Half, 64, 128);
-    assert_same_bits(&run(cpu, &step, &rope), &run(&mut Reference::default(), &step, &rope));
+    assert_same_bits(&run(backend, &step, &rope), &run(&mut Reference::default(), &step, &rope));
 }
 
-fn glu_applies_both_activations(cpu: &mut Cpu) {
+fn glu_applies_both_activations<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, cols: usize, gate_up: &[f32], activation: Activation) -> Vec<f32> {
         let gate_up_tensor = tensor(b, 2 * cols, gate_up);
         let count = gate_up.len() / (2 * cols);
@@ -113,7 +112,7 @@ fn glu_applies_both_activations(cpu: &mut Cpu) {
             let gate_up: Vec<f32> = random.floats(count * 2 * cols).iter().map(|v| v * size).collect();
             for activation in [Activation::SquaredRelu, Activation::Silu] {
                 let theirs = run(&mut Reference::default(), cols, &gate_up, activation);
-                assert_close(&run(cpu, cols, &gate_up, activation), &theirs, SCALED_SUM);
+                assert_close(&run(backend, cols, &gate_up, activation), &theirs, SCALED_SUM);
             }
         }
     }

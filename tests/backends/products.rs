@@ -1,7 +1,7 @@
 //! Products of trits and int8: exact integer sums, at the extremes too, and every kind of scale.
 
 use sterna::backend::Backend;
-use sterna::cpu::{Cpu, KernelSet};
+use sterna::cpu::KernelSet;
 use sterna::format::Weights;
 use sterna::format::ternary::{Scales, Ternary};
 use sterna::reference::Reference;
@@ -10,7 +10,7 @@ use crate::cpu::cpu;
 use crate::material::{Random, assert_close, assert_same_bits, every_kind_of_scale, pack, poisoned, rows};
 use crate::{ROWS, SCALED_SUM};
 
-crate::on_every_cpu! {
+crate::on_every_backend! {
     integer_sums_are_exact
     integer_sums_are_exact_at_the_extremes
     code_three_counts_as_two
@@ -40,25 +40,25 @@ fn exact_sums(trits: &[i8], x: &[i8], cols: usize) -> Vec<f32> {
     sums.map(|sum| sum as f32).collect()
 }
 
-fn integer_sums_are_exact(cpu: &mut Cpu) {
+fn integer_sums_are_exact<B: Backend>(backend: &mut B) {
     let random = &mut Random(1);
     for (cols, outputs) in
         [(96, 67), (128, 1), (128, 130), (192, 5), (256, 33), (640, 9), (2560, 7), (2560, 130), (6912, 6), (13824, 5)]
     {
         for count in ROWS {
             let (trits, x) = (random.trits(outputs * cols), random.int8(count * cols));
-            let out = product(cpu, &[pack(outputs, cols, &trits, Scales::Tensor(1.0))], &x, &vec![1.0; count]);
+            let out = product(backend, &[pack(outputs, cols, &trits, Scales::Tensor(1.0))], &x, &vec![1.0; count]);
             assert_same_bits(&out, &exact_sums(&trits, &x, cols));
         }
     }
 }
 
-fn integer_sums_are_exact_at_the_extremes(cpu: &mut Cpu) {
+fn integer_sums_are_exact_at_the_extremes<B: Backend>(backend: &mut B) {
     for cols in [96, 128, 1280, 1408, 2560, 2688, 6912, 13824, 65536] {
         for (trit, activation) in [(1, 127), (-1, -128), (1, -128), (-1, 127), (0, 127), (0, -128)] {
             for count in [1, 2, 3, 4, 8, 9] {
                 let (trits, x) = (vec![trit; 5 * cols], vec![activation; count * cols]);
-                let out = product(cpu, &[pack(5, cols, &trits, Scales::Tensor(1.0))], &x, &vec![1.0; count]);
+                let out = product(backend, &[pack(5, cols, &trits, Scales::Tensor(1.0))], &x, &vec![1.0; count]);
                 let sum = i32::from(trit) * i32::from(activation) * cols as i32;
                 assert_same_bits(&out, &vec![sum as f32; 5 * count]);
             }
@@ -66,13 +66,13 @@ fn integer_sums_are_exact_at_the_extremes(cpu: &mut Cpu) {
     }
 }
 
-fn code_three_counts_as_two(cpu: &mut Cpu) {
+fn code_three_counts_as_two<B: Backend>(backend: &mut B) {
     for cols in [128, 1280, 2560, 2688, 13824] {
         for activation in [127i8, -128] {
             for count in [1, 4, 8] {
                 let codes = vec![0xff; 3 * cols / 4];
                 let w = Ternary::new(3, cols, codes.into(), Scales::Tensor(1.0)).unwrap();
-                let out = product(cpu, &[Weights::Ternary(w)], &vec![activation; count * cols], &vec![1.0; count]);
+                let out = product(backend, &[Weights::Ternary(w)], &vec![activation; count * cols], &vec![1.0; count]);
                 assert_same_bits(&out, &vec![(2 * i32::from(activation) * cols as i32) as f32; 3 * count]);
             }
         }
@@ -80,13 +80,13 @@ fn code_three_counts_as_two(cpu: &mut Cpu) {
 }
 
 /// Enough weight rows and activation rows that kernel sets take their way for many, in whole tiles and beside.
-fn many_rows_are_exact_at_the_extremes(cpu: &mut Cpu) {
+fn many_rows_are_exact_at_the_extremes<B: Backend>(backend: &mut B) {
     let outputs = 130;
     for cols in [96, 128, 2560, 6912] {
         for (trit, activation) in [(1, 127), (-1, -128), (1, -128), (-1, 127)] {
             for count in [15, 16, 35] {
                 let (trits, x) = (vec![trit; outputs * cols], vec![activation; count * cols]);
-                let out = product(cpu, &[pack(outputs, cols, &trits, Scales::Tensor(1.0))], &x, &vec![1.0; count]);
+                let out = product(backend, &[pack(outputs, cols, &trits, Scales::Tensor(1.0))], &x, &vec![1.0; count]);
                 let sum = i32::from(trit) * i32::from(activation) * cols as i32;
                 assert_same_bits(&out, &vec![sum as f32; outputs * count]);
             }
@@ -94,7 +94,7 @@ fn many_rows_are_exact_at_the_extremes(cpu: &mut Cpu) {
     }
 }
 
-fn many_rows_meet_a_single_code_three(cpu: &mut Cpu) {
+fn many_rows_meet_a_single_code_three<B: Backend>(backend: &mut B) {
     let (outputs, cols, count) = (300, 384, 20);
     for (byte, col) in [(0xc0u8, 0), (0x30, 32), (0x0c, 64), (0x03, 96)] {
         // Everything else is -1, code 0; the byte lies in the last block of a row in the middle.
@@ -106,24 +106,25 @@ fn many_rows_meet_a_single_code_three(cpu: &mut Cpu) {
         for (row, x) in x.chunks(cols).enumerate() {
             expected[row * outputs + 201] += 3.0 * f32::from(x[256 + col]);
         }
-        let out = product(cpu, &[Weights::Ternary(w)], &x, &vec![1.0; count]);
+        let out = product(backend, &[Weights::Ternary(w)], &x, &vec![1.0; count]);
         assert_same_bits(&out, &expected);
     }
 }
 
-fn long_rows_do_not_overflow(cpu: &mut Cpu) {
+fn long_rows_do_not_overflow<B: Backend>(backend: &mut B) {
     let cols = 1 << 20;
     for (code, activation) in [(0xffu8, -128i8), (0xff, 127), (0x00, -128), (0xaa, 127)] {
         let w = Ternary::new(1, cols, vec![code; cols / 4].into(), Scales::Tensor(1.0)).unwrap();
         let sum = (i64::from(code & 3) - 1) * i64::from(activation) * cols as i64;
         for count in [1, 2] {
-            let out = product(cpu, &[Weights::Ternary(w.clone())], &vec![activation; count * cols], &vec![1.0; count]);
+            let out =
+                product(backend, &[Weights::Ternary(w.clone())], &vec![activation; count * cols], &vec![1.0; count]);
             assert_same_bits(&out, &vec![sum as f32; count]);
         }
     }
 }
 
-fn products_apply_every_kind_of_scale(cpu: &mut Cpu) {
+fn products_apply_every_kind_of_scale<B: Backend>(backend: &mut B) {
     let random = &mut Random(2);
     for (cols, outputs) in [(96, 9), (128, 70), (192, 5), (640, 130), (2560, 9), (13824, 4)] {
         for scales in every_kind_of_scale(random, outputs, cols) {
@@ -131,13 +132,13 @@ fn products_apply_every_kind_of_scale(cpu: &mut Cpu) {
             for count in [1, 3, 8, 17] {
                 let (x, factors) = (random.int8(count * cols), random.scales(count));
                 let theirs = product(&mut Reference::default(), &weights, &x, &factors);
-                assert_close(&product(cpu, &weights, &x, &factors), &theirs, SCALED_SUM);
+                assert_close(&product(backend, &weights, &x, &factors), &theirs, SCALED_SUM);
             }
         }
     }
 }
 
-fn stacked_parts_keep_their_own_scales(cpu: &mut Cpu) {
+fn stacked_parts_keep_their_own_scales<B: Backend>(backend: &mut B) {
     let random = &mut Random(3);
     for cols in [96, 256, 2560] {
         let mut parts = vec![pack(200, cols, &random.trits(200 * cols), Scales::Tensor(7.0))];
@@ -147,12 +148,12 @@ fn stacked_parts_keep_their_own_scales(cpu: &mut Cpu) {
         for count in [1, 5] {
             let (x, factors) = (random.int8(count * cols), random.scales(count));
             let theirs = product(&mut Reference::default(), &parts, &x, &factors);
-            assert_close(&product(cpu, &parts, &x, &factors), &theirs, SCALED_SUM);
+            assert_close(&product(backend, &parts, &x, &factors), &theirs, SCALED_SUM);
         }
     }
 }
 
-fn matmul_add_adds(cpu: &mut Cpu) {
+fn matmul_add_adds<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, weights: &Weights, x: &[i8], before: &[f32], count: usize) -> Vec<f32> {
         let w = b.matrix(std::slice::from_ref(weights)).unwrap();
         let mut q = b.quantized(count, weights.cols()).unwrap();
@@ -169,7 +170,7 @@ fn matmul_add_adds(cpu: &mut Cpu) {
         let weights = pack(outputs, cols, &random.trits(outputs * cols), Scales::Tensor(0.5));
         let (x, before) = (random.int8(count * cols), random.floats(count * outputs));
         let theirs = run(&mut Reference::default(), &weights, &x, &before, count);
-        assert_close(&run(cpu, &weights, &x, &before, count), &theirs, SCALED_SUM);
+        assert_close(&run(backend, &weights, &x, &before, count), &theirs, SCALED_SUM);
     }
 }
 

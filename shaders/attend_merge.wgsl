@@ -1,0 +1,31 @@
+// Merges the parts of a row's chunks that attend wrote, in their order. One workgroup a head.
+
+struct Params {
+    heads: u32,
+    chunks: u32, // that `parts` has room for
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> step: Step;
+@group(0) @binding(2) var<storage, read> parts: array<f32>;     // [rows, heads, chunks, 2 + HEAD_DIM]
+@group(0) @binding(3) var<storage, read_write> out: array<f32>; // [rows, heads, HEAD_DIM]
+
+const CHUNK: u32 = 128u; // positions, as in attend
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let head = group.y * params.heads + group.x;
+    let chunks = step.entries[group.y].position / CHUNK + 1u;
+    for (var i = thread; i < HEAD_DIM; i += 64u) {
+        var before = NO_PART;
+        var sum = 0.0;
+        for (var chunk = 0u; chunk < chunks; chunk++) {
+            let at = (head * params.chunks + chunk) * (2u + HEAD_DIM);
+            let part = Part(parts[at], parts[at + 1u]);
+            let factors = merge_factors(before, part);
+            sum = sum * factors.x + parts[at + 2u + i] * factors.y;
+            before = merge(before, part);
+        }
+        out[head * HEAD_DIM + i] = sum / before.total;
+    }
+}

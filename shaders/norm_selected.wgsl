@@ -1,0 +1,37 @@
+// RMSNorm in f32 of the rows that want logits, packed together. One workgroup a row.
+
+struct Params {
+    cols: u32,
+    epsilon: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> step: Step;
+@group(0) @binding(2) var<storage, read> x: array<f32>;          // [rows, cols]
+@group(0) @binding(3) var<storage, read> gain: array<f32>;       // [cols]
+@group(0) @binding(4) var<storage, read_write> out: array<f32>;  // [selected, cols]
+
+const THREADS: u32 = 256u;
+
+var<workgroup> squares: array<f32, THREADS>;
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let source = step.entries[group.x].selected * params.cols;
+    var sum = 0.0;
+    for (var col = thread; col < params.cols; col += THREADS) {
+        sum += x[source + col] * x[source + col];
+    }
+    squares[thread] = sum;
+    workgroupBarrier();
+    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+        if thread < half {
+            squares[thread] += squares[thread + half];
+        }
+        workgroupBarrier();
+    }
+    let factor = inverseSqrt(squares[0] / f32(params.cols) + params.epsilon);
+    for (var col = thread; col < params.cols; col += THREADS) {
+        out[group.x * params.cols + col] = x[source + col] * factor * gain[col];
+    }
+}

@@ -1,0 +1,12 @@
+// The first stage: logits in, the best of a stretch out.
+alias Candidate = f32;
+alias Chosen = vec2<u32>; // key, token
+
+fn candidate(logit: f32, col: u32) -> vec2<u32> {
+    let key = rank_key(logit);
+    return vec2<u32>(key, select(col, NO_TOKEN, key == 0u));
+}
+
+fn chosen(best: vec2<u32>) -> vec2<u32> {
+    return best;
+}

@@ -1,0 +1,239 @@
+//! An opened GPU: its queue, its limits, its pipelines, and what went wrong on it. Shared by all that compute on it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::gpu::adapter::Adapter;
+use crate::gpu::pipeline_cache::PipelineCache;
+use crate::gpu::shader::{Access, Dot, Shader};
+
+/// How to use a GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// How products of trits and int8 are computed. `None`: what suits the device; Apple's have no integer dot products.
+    pub dot: Option<Dot>,
+    /// The most bytes of a matrix that shaders see at once: larger matrices are cut by rows. `None`: what the device allows.
+    pub largest_shard: Option<u64>,
+    /// Whether shaders check each index, to look for faults. Sizes are checked before anything is dispatched, so that nothing
+    /// but a bug can make a difference.
+    pub checked: bool,
+}
+
+/// An opened GPU. Cheap to clone; pipelines are compiled once for all clones.
+#[derive(Clone, Debug)]
+pub struct GpuDevice(pub(crate) Arc<Context>);
+
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    pub(crate) dot: Dot,
+    pub(crate) largest_binding: u64,
+    pub(crate) largest_shard: u64,
+    pub(crate) has_timestamps: bool,
+    adapter: Adapter,
+    checked: bool,
+    cache: PipelineCache,
+    fault: Arc<Mutex<Option<String>>>,
+    layouts: Mutex<HashMap<&'static [Access], wgpu::BindGroupLayout>>,
+    pipelines: Mutex<HashMap<Shader, wgpu::ComputePipeline>>,
+}
+
+/// Dispatches along one dimension, in core WebGPU.
+pub(crate) const MOST_GROUPS: u32 = 65535;
+
+impl GpuDevice {
+    /// Opens a GPU.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the driver refuses.
+    pub fn open(adapter: &Adapter, options: &GpuOptions) -> Result<Self> {
+        let offered = adapter.raw.limits();
+        let features = adapter.raw.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE);
+        let required_limits = wgpu::Limits {
+            max_buffer_size: offered.max_buffer_size,
+            max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
+            ..wgpu::Limits::default()
+        };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("sterna"),
+            required_features: features,
+            required_limits,
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.raw.request_device(&descriptor))
+            .map_err(|cause| Error::Device(format!("{} cannot be opened: {cause}", adapter.name())))?;
+        let fault = Arc::new(Mutex::new(None));
+        let noted = fault.clone();
+        let name = adapter.name();
+        device.on_uncaptured_error(Arc::new(move |error| note(&noted, explain(&name, &error))));
+        let (noted, name) = (fault.clone(), adapter.name());
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                note(&noted, format!("{name} was lost ({message}); load the model again"));
+            }
+        });
+        let dot = options.dot.unwrap_or(match adapter.info().backend {
+            wgpu::Backend::Metal => Dot::Float,
+            _ => Dot::Packed,
+        });
+        let most = offered.max_storage_buffer_binding_size.min(offered.max_buffer_size);
+        let context = Context {
+            cache: PipelineCache::open(&device, adapter.info()),
+            device,
+            queue,
+            dot,
+            largest_binding: most,
+            largest_shard: options.largest_shard.unwrap_or(most).min(most),
+            has_timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            adapter: adapter.clone(),
+            checked: options.checked,
+            fault,
+            layouts: Mutex::default(),
+            pipelines: Mutex::default(),
+        };
+        Ok(Self(Arc::new(context)))
+    }
+
+    /// The adapter that was opened.
+    pub fn adapter(&self) -> &Adapter {
+        &self.0.adapter
+    }
+}
+
+impl Context {
+    /// What went wrong first, if anything did: nothing that comes after it can be relied on.
+    pub(crate) fn check(&self) -> Result<()> {
+        match &*lock(&self.fault) {
+            Some(fault) => Err(Error::Device(fault.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Does something that may fail without harm to the rest.
+    fn attempt<T>(&self, filter: wgpu::ErrorFilter, action: impl FnOnce() -> T) -> Result<T> {
+        let scope = self.device.push_error_scope(filter);
+        let value = action();
+        match pollster::block_on(scope.pop()) {
+            Some(error) => Err(Error::Device(explain(&self.adapter.name(), &error))),
+            None => Ok(value),
+        }
+    }
+
+    /// A buffer of at least `bytes` bytes.
+    pub(crate) fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        if bytes > self.largest_binding {
+            return Err(Error::Device(format!(
+                "{label} of {bytes} bytes is more than {} lets a shader see at once ({} bytes); choose a smaller context, \
+                 fewer sequences or smaller steps",
+                self.adapter.name(),
+                self.largest_binding
+            )));
+        }
+        let size = bytes.max(16).next_multiple_of(16);
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+        self.attempt(wgpu::ErrorFilter::OutOfMemory, || self.device.create_buffer(&descriptor))
+    }
+
+    /// The layout of a shader's bindings: the uniform `params`, then storage.
+    pub(crate) fn layout(&self, access: &'static [Access]) -> wgpu::BindGroupLayout {
+        let make = || {
+            let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+                count: None,
+            };
+            let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
+            for (binding, access) in (1..).zip(access) {
+                let read_only = *access == Access::Read;
+                entries.push(entry(binding, wgpu::BufferBindingType::Storage { read_only }));
+            }
+            self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries })
+        };
+        lock(&self.layouts).entry(access).or_insert_with(make).clone()
+    }
+
+    /// The pipelines of `shaders`, in their order. What is missing is compiled, on several threads.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the driver refuses a shader.
+    pub(crate) fn pipelines(&self, shaders: &[Shader]) -> Result<Vec<wgpu::ComputePipeline>> {
+        let missing: Vec<Shader> = {
+            let known = lock(&self.pipelines);
+            shaders.iter().copied().filter(|shader| !known.contains_key(shader)).collect()
+        };
+        if !missing.is_empty() {
+            let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(missing.len());
+            let compile_all = |share: &[Shader]| {
+                share.iter().try_for_each(|&shader| {
+                    let pipeline = self.attempt(wgpu::ErrorFilter::Validation, || self.compile(shader))?;
+                    lock(&self.pipelines).insert(shader, pipeline);
+                    Ok(())
+                })
+            };
+            std::thread::scope(|scope| {
+                let shares = missing.chunks(missing.len().div_ceil(threads));
+                let workers: Vec<_> = shares.map(|share| scope.spawn(move || compile_all(share))).collect();
+                let join = |worker: std::thread::ScopedJoinHandle<'_, Result<()>>| {
+                    worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                };
+                workers.into_iter().try_for_each(join)
+            })?;
+            self.cache.save();
+        }
+        let known = lock(&self.pipelines);
+        Ok(shaders.iter().map(|shader| known[shader].clone()).collect())
+    }
+
+    fn compile(&self, shader: Shader) -> wgpu::ComputePipeline {
+        let source = wgpu::ShaderSource::Wgsl(shader.source().into());
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(shader.name()), source };
+        let module = if self.checked {
+            self.device.create_shader_module(descriptor)
+        } else {
+            // SAFETY: the shaders are this crate's own; the verbs that dispatch them assert that every shape fits its
+            // buffers, and token ids, which the device makes, are compared with the table's rows before use. All loops end.
+            unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+        };
+        let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(shader.name()),
+            bind_group_layouts: &[Some(&self.layout(shader.access()))],
+            immediate_size: 0,
+        });
+        self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(shader.name()),
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &[],
+                // Every shader writes its workgroup memory before it reads it.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: self.cache.raw(),
+        })
+    }
+}
+
+/// Keeps the first fault: later ones follow from it.
+fn note(fault: &Mutex<Option<String>>, message: String) {
+    log::error!("{message}");
+    lock(fault).get_or_insert(message);
+}
+
+fn explain(name: &str, error: &wgpu::Error) -> String {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => {
+            format!("{name} has too little free memory; choose a smaller context, fewer sequences, or the CPU")
+        }
+        other => format!("{name}: {other}"),
+    }
+}
+
+/// What is guarded here is whole whenever the lock is free, so that a panic elsewhere does not matter.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,93 @@
+//! How verbs are cut into workgroups.
+
+use crate::backend::{CachePrecision, CacheShape, Heads};
+use crate::gpu::context::MOST_GROUPS;
+use crate::gpu::shader::{Cached, Shader, Shape};
+
+/// `count` workgroups in two dimensions: shaders number them by rows.
+pub(crate) fn grid(count: usize) -> [usize; 3] {
+    let width = count.min(MOST_GROUPS as usize);
+    [width, count.div_ceil(width.max(1)), 1]
+}
+
+/// How a product of `rows` activation rows, at most 8, and `outputs` weight rows is cut.
+pub(crate) fn matvec_shape(rows: usize, outputs: usize) -> Shape {
+    let rows = rows.max(1).next_power_of_two() as u32;
+    // Short matrices need all their rows at work at once; long ones reuse the activations that a thread holds. The sums of
+    // a thread stay in registers.
+    let outputs = if outputs >= 1 << 14 && rows <= 4 { 4 } else { 2 };
+    Shape { rows, outputs, lanes: 8, threads: 64 }
+}
+
+/// How attention is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attention {
+    cache: Cached,
+    /// Query heads of a workgroup, which share a key/value head.
+    heads: u32,
+    /// Workgroups for all query heads of a key/value head.
+    pub(crate) groups: u32,
+    /// Positions in workgroup memory at once.
+    tile: u32,
+    /// Workgroups that share a row's context.
+    pub(crate) splits: usize,
+    /// Chunks of the longest context that the cache has room for.
+    pub(crate) chunks: usize,
+}
+
+/// Positions that are computed apart: `CHUNK` in attend and attend_merge.
+const CHUNK: usize = 128;
+/// Workgroup memory, in core WebGPU.
+const WORKGROUP_BYTES: usize = 16384;
+/// Workgroups that keep a large device busy.
+const BUSY: usize = 1024;
+/// Most memory for parts that are merged later.
+const MOST_PARTS_BYTES: u64 = 64 << 20;
+
+impl Attention {
+    /// Cuts the attention of `rows` rows over contexts of at most `longest` positions.
+    pub(crate) fn new(shape: &CacheShape, heads: Heads, rows: usize, longest: usize, largest_binding: u64) -> Self {
+        let mut cut = Self::fitting(shape, heads.heads).expect("told when the cache was made");
+        let workgroups = rows * heads.kv_heads * cut.groups as usize;
+        let fits = cut.parts_bytes(heads, rows) <= MOST_PARTS_BYTES.min(largest_binding);
+        if fits && workgroups < BUSY {
+            // Powers of two, so that few kinds of bind groups are made as a context grows.
+            let wanted = BUSY.div_ceil(workgroups.max(1)).next_power_of_two();
+            cut.splits = longest.div_ceil(CHUNK).max(1).next_power_of_two().min(wanted);
+        }
+        cut
+    }
+
+    /// The largest pieces that workgroup memory holds; none where a head is too large.
+    pub(crate) fn fitting(shape: &CacheShape, heads: usize) -> Option<Self> {
+        let (head_dim, together) = (shape.head_dim, heads / shape.kv_heads);
+        let pair_bytes = match shape.precision {
+            CachePrecision::F16 => 4,
+            CachePrecision::F32 => 8,
+        };
+        let heads =
+            (1..=together.min(8)).rev().find(|n| together.is_multiple_of(*n) && (*n == 1 || n * head_dim <= 1024))?;
+        // Queries, scores, what is reduced; the rest is for the tile.
+        let used = 4 * heads * head_dim + 4 * heads * CHUNK + 4 * CHUNK;
+        let position_bytes = (head_dim / 2 + 1) * pair_bytes;
+        let room = WORKGROUP_BYTES.checked_sub(used)? / position_bytes;
+        let tile = [32, 16, 8, 4, 2, 1].into_iter().find(|&tile| tile <= room)?;
+        Some(Self {
+            cache: Cached { precision: shape.precision, head_dim: head_dim as u32 },
+            heads: heads as u32,
+            groups: (together / heads) as u32,
+            tile: tile as u32,
+            splits: 1,
+            chunks: shape.positions.div_ceil(CHUNK),
+        })
+    }
+
+    pub(crate) fn shader(&self) -> Shader {
+        Shader::Attend { cache: self.cache, heads: self.heads, groups: self.groups, tile: self.tile }
+    }
+
+    /// Bytes of the parts of all chunks.
+    pub(crate) fn parts_bytes(&self, heads: Heads, rows: usize) -> u64 {
+        (rows * heads.heads * self.chunks * (2 + heads.head_dim) * 4) as u64
+    }
+}

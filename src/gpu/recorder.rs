@@ -1,0 +1,319 @@
+//! The command buffer of a step: verbs append dispatches, and one submit sends them all.
+//!
+//! Bind groups are made once for each combination of shader, parameters and buffers, and found again by those: after the first
+//! step of a kind, a step makes none. What is read back is copied to a mappable buffer in the same submit.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+use crate::gpu::buffers::Buffer;
+use crate::gpu::context::{GpuDevice, MOST_GROUPS};
+use crate::gpu::profile::Profiler;
+use crate::gpu::shader::{Access, Shader};
+
+/// Most 32-bit parameters of a shader.
+const MOST_PARAMS: usize = 8;
+/// Most storage bindings of a shader, in core WebGPU.
+const MOST_BINDINGS: usize = 8;
+/// Bind groups that are kept: those of a large model are a tenth of it.
+const MOST_BOUND: usize = 1 << 14;
+
+/// One run of a shader.
+pub(crate) struct Dispatch<'a> {
+    pub(crate) shader: Shader,
+    /// The fields of the shader's `Params`.
+    pub(crate) params: &'a [u32],
+    /// Its storage bindings, from 1 on.
+    pub(crate) buffers: &'a [&'a Buffer],
+    pub(crate) groups: [usize; 3],
+    /// Bytes of weights or cache that the shader has to read: what its speed is measured by.
+    pub(crate) bytes: u64,
+}
+
+/// What the recorder did since it was made: the cost of a token that is not arithmetic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GpuCounters {
+    /// Shaders run.
+    pub dispatches: u64,
+    /// Command buffers sent.
+    pub submits: u64,
+    /// Bind groups made.
+    pub bind_groups: u64,
+    /// Bytes brought back to the host.
+    pub bytes_read: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    device: GpuDevice,
+    commands: Vec<Command>,
+    known: HashMap<Key, u32>, // places in `bound`
+    bound: Vec<Bound>,
+    staged: Vec<Staged>,
+    stages: HashMap<u64, wgpu::Buffer>, // mappable buffers, by the buffer they are for
+    counters: GpuCounters,
+    profiler: Option<Profiler>,
+    fault: Option<Error>, // told by the next read
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Key {
+    shader: Shader,
+    params: [u32; MOST_PARAMS],
+    buffers: [u64; MOST_BINDINGS],
+}
+
+#[derive(Debug)]
+struct Bound {
+    shader: Shader,
+    group: wgpu::BindGroup,
+    pipeline: Option<wgpu::ComputePipeline>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Dispatch { bound: u32, groups: [u32; 3], bytes: u64 },
+    Copy { from: wgpu::Buffer, to: wgpu::Buffer, bytes: u64 },
+}
+
+/// What was copied to a mappable buffer, and with which submit; none while it is only recorded.
+#[derive(Debug)]
+struct Staged {
+    of: u64,
+    bytes: u64,
+    submit: Option<wgpu::SubmissionIndex>,
+}
+
+impl Recorder {
+    pub(crate) fn new(device: &GpuDevice) -> Self {
+        Self {
+            device: device.clone(),
+            commands: Vec::new(),
+            known: HashMap::new(),
+            bound: Vec::new(),
+            staged: Vec::new(),
+            stages: HashMap::new(),
+            counters: GpuCounters::default(),
+            profiler: None,
+            fault: None,
+        }
+    }
+
+    pub(crate) fn counters(&self) -> GpuCounters {
+        self.counters
+    }
+
+    /// Times every dispatch from now on, if the device can.
+    pub(crate) fn profile(&mut self) -> Result<()> {
+        self.profiler = Some(Profiler::new(&self.device)?);
+        Ok(())
+    }
+
+    pub(crate) fn profiler(&self) -> Option<&Profiler> {
+        self.profiler.as_ref()
+    }
+
+    /// Appends a dispatch.
+    pub(crate) fn dispatch(&mut self, dispatch: &Dispatch) {
+        let groups = dispatch.groups.map(|n| u32::try_from(n).expect("few workgroups"));
+        assert!(groups.iter().all(|&n| n <= MOST_GROUPS), "{dispatches:?} workgroups", dispatches = groups);
+        if groups.contains(&0) {
+            return;
+        }
+        let access = dispatch.shader.access();
+        assert_eq!(access.len(), dispatch.buffers.len(), "{:?}", dispatch.shader);
+        if !self.staged.is_empty() {
+            for (buffer, access) in dispatch.buffers.iter().zip(access) {
+                if *access == Access::Write {
+                    self.staged.retain(|staged| staged.of != buffer.id);
+                }
+            }
+        }
+        let mut key = Key { shader: dispatch.shader, params: [0; MOST_PARAMS], buffers: [0; MOST_BINDINGS] };
+        key.params[..dispatch.params.len()].copy_from_slice(dispatch.params);
+        for (id, buffer) in key.buffers.iter_mut().zip(dispatch.buffers) {
+            *id = buffer.id;
+        }
+        let bound = match self.known.get(&key) {
+            Some(&bound) => bound,
+            None => self.bind(key, dispatch.buffers),
+        };
+        self.commands.push(Command::Dispatch { bound, groups, bytes: dispatch.bytes });
+    }
+
+    fn bind(&mut self, key: Key, buffers: &[&Buffer]) -> u32 {
+        let device = &self.device.0.device;
+        let params = wgpu::util::DeviceExt::create_buffer_init(
+            device,
+            &wgpu::util::BufferInitDescriptor {
+                label: Some("params"),
+                contents: bytemuck::cast_slice(&key.params),
+                usage: wgpu::BufferUsages::UNIFORM,
+            },
+        );
+        let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() }];
+        for (binding, buffer) in (1..).zip(buffers) {
+            entries.push(wgpu::BindGroupEntry { binding, resource: buffer.raw.as_entire_binding() });
+        }
+        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(key.shader.name()),
+            layout: &self.device.0.layout(key.shader.access()),
+            entries: &entries,
+        });
+        let bound = self.bound.len() as u32;
+        self.bound.push(Bound { shader: key.shader, group, pipeline: None });
+        self.known.insert(key, bound);
+        self.counters.bind_groups += 1;
+        bound
+    }
+
+    /// Appends a copy of the first `bytes` of a buffer.
+    pub(crate) fn copy(&mut self, to: &Buffer, from: &Buffer, bytes: u64) {
+        self.staged.retain(|staged| staged.of != to.id);
+        self.commands.push(Command::Copy { from: from.raw.clone(), to: to.raw.clone(), bytes });
+    }
+
+    /// Brings the first `bytes` of a buffer within reach of [`Recorder::read`], in this submit.
+    pub(crate) fn stage(&mut self, from: &Buffer, bytes: u64) -> Result<()> {
+        let bytes = bytes.next_multiple_of(4);
+        let context = &self.device.0;
+        let stage = match self.stages.get(&from.id).filter(|stage| stage.size() >= bytes) {
+            Some(stage) => stage.clone(),
+            None => {
+                let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+                let stage = context.buffer("what is read back", bytes, usage)?;
+                self.stages.insert(from.id, stage.clone());
+                stage
+            }
+        };
+        self.staged.retain(|staged| staged.of != from.id);
+        self.staged.push(Staged { of: from.id, bytes, submit: None });
+        self.commands.push(Command::Copy { from: from.raw.clone(), to: stage, bytes });
+        Ok(())
+    }
+
+    /// Writes to a buffer, after all that was recorded before.
+    pub(crate) fn write(&mut self, to: &Buffer, bytes: &[u8]) {
+        if !self.commands.is_empty() {
+            self.submit();
+        }
+        self.staged.retain(|staged| staged.of != to.id);
+        self.device.0.queue.write_buffer(&to.raw, 0, bytes);
+    }
+
+    /// Sends what was recorded.
+    pub(crate) fn submit(&mut self) {
+        if self.commands.is_empty() {
+            return;
+        }
+        if let Err(fault) = self.find_pipelines() {
+            self.fail(fault);
+            self.commands.clear();
+            return;
+        }
+        let context = &self.device.0;
+        let mut encoder = context.device.create_command_encoder(&Default::default());
+        let mut commands = self.commands.iter().peekable();
+        while let Some(command) = commands.next() {
+            let mut next = command;
+            if let Command::Copy { from, to, bytes } = next {
+                encoder.copy_buffer_to_buffer(from, 0, to, 0, *bytes);
+                continue;
+            }
+            let timestamps = match (&mut self.profiler, next) {
+                (Some(profiler), Command::Dispatch { bound, bytes, .. }) => {
+                    profiler.next(self.bound[*bound as usize].shader, *bytes)
+                }
+                _ => None,
+            };
+            let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: timestamps };
+            let mut pass = encoder.begin_compute_pass(&descriptor);
+            // One pass for all dispatches in a row; one for each where they are timed.
+            while let Command::Dispatch { bound, groups: [x, y, z], .. } = next {
+                let Bound { group, pipeline, .. } = &self.bound[*bound as usize];
+                pass.set_pipeline(pipeline.as_ref().expect("found above"));
+                pass.set_bind_group(0, group, &[]);
+                pass.dispatch_workgroups(*x, *y, *z);
+                self.counters.dispatches += 1;
+                match commands.next_if(|next| self.profiler.is_none() && matches!(next, Command::Dispatch { .. })) {
+                    Some(following) => next = following,
+                    None => break,
+                }
+            }
+        }
+        if let Some(profiler) = &mut self.profiler {
+            profiler.resolve(&mut encoder);
+        }
+        let submit = context.queue.submit([encoder.finish()]);
+        self.counters.submits += 1;
+        for staged in self.staged.iter_mut().filter(|staged| staged.submit.is_none()) {
+            staged.submit = Some(submit.clone());
+        }
+        if let Some(profiler) = &mut self.profiler {
+            profiler.collect(&self.device);
+        }
+        self.commands.clear();
+        if self.bound.len() > MOST_BOUND {
+            self.known.clear();
+            self.bound.clear();
+        }
+    }
+
+    /// Compiles what the recorded dispatches need for the first time, all at once.
+    fn find_pipelines(&mut self) -> Result<()> {
+        let mut missing: Vec<Shader> = Vec::new();
+        for command in &self.commands {
+            if let Command::Dispatch { bound, .. } = command {
+                let Bound { shader, pipeline, .. } = &self.bound[*bound as usize];
+                if pipeline.is_none() && !missing.contains(shader) {
+                    missing.push(*shader);
+                }
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let pipelines = self.device.0.pipelines(&missing)?;
+        for bound in self.bound.iter_mut().filter(|bound| bound.pipeline.is_none()) {
+            if let Some(place) = missing.iter().position(|shader| *shader == bound.shader) {
+                bound.pipeline = Some(pipelines[place].clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that a step cannot be computed: verbs do not fail, so the next read tells.
+    pub(crate) fn fail(&mut self, fault: Error) {
+        self.fault.get_or_insert(fault);
+    }
+
+    /// The first bytes of a buffer as it is after all that was recorded. Waits for no more than what made them.
+    pub(crate) fn read(&mut self, from: &Buffer, bytes: &mut [u8]) -> Result<()> {
+        let count = bytes.len() as u64;
+        if !self.staged.iter().any(|staged| staged.of == from.id && staged.bytes >= count) {
+            self.stage(from, count)?;
+        }
+        self.submit();
+        if let Some(fault) = self.fault.take() {
+            self.staged.clear();
+            return Err(fault);
+        }
+        let staged = self.staged.iter().find(|staged| staged.of == from.id).expect("staged above");
+        let stage = &self.stages[&from.id];
+        let range = 0..count.next_multiple_of(4);
+        let context = &self.device.0;
+        // The outcome of the mapping is known when the view is asked for.
+        stage.map_async(wgpu::MapMode::Read, range.clone(), |_| ());
+        let wait = wgpu::PollType::Wait { submission_index: staged.submit.clone(), timeout: None };
+        let waited = context.device.poll(wait);
+        context.check()?;
+        let lost = |cause: &dyn std::fmt::Display| Error::Device(format!("what was computed cannot be read: {cause}"));
+        waited.map_err(|cause| lost(&cause))?;
+        let view = stage.get_mapped_range(range).map_err(|cause| lost(&cause))?;
+        bytes.copy_from_slice(&view[..bytes.len()]);
+        drop(view);
+        stage.unmap();
+        self.counters.bytes_read += count;
+        Ok(())
+    }
+}

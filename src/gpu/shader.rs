@@ -1,0 +1,259 @@
+//! The shaders: one WGSL file a verb, put together with shared fragments and constants into the source of a pipeline.
+//!
+//! WGSL has no includes and no generics. A [`Shader`] names a file of `shaders/` and what it is specialised for; its
+//! source is the constants, then the fragments, then the file.
+
+use crate::backend::{Activation, CachePrecision, RopePairs};
+
+/// One pipeline: a shader and what it is specialised for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Shader {
+    Embed { table: Format },
+    NormQuantize { norm: bool },
+    Matvec { product: Product, shape: Shape },
+    Matmul { product: Product },
+    RopeAppend { cache: Cached, interleaved: bool },
+    Attend { cache: Cached, heads: u32, groups: u32, tile: u32 },
+    AttendMerge { head_dim: u32 },
+    Glu { silu: bool },
+    NormSelected,
+    Logits { head: Format, shape: Shape },
+    ArgmaxFirst,
+    ArgmaxLast,
+    Top,
+}
+
+/// How a matrix is stored on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Format {
+    F32,
+    F16,
+    Bf16,
+    Int8,
+    Ternary,
+}
+
+/// What is done with the product of ternary weights and activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Product {
+    /// Added to what is there, or stored.
+    pub(crate) add: bool,
+    /// A scale for each group of columns, or for each row.
+    pub(crate) grouped: bool,
+    /// How four products are computed.
+    pub(crate) dot: Dot,
+}
+
+/// How four products of codes and int8 are computed. Both give the same integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dot {
+    /// By `dot4I8Packed`: one instruction where the device has one.
+    Packed,
+    /// In f32, exact: faster on devices without integer dot products.
+    Float,
+}
+
+/// How a matrix–vector product is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Shape {
+    /// Rows of activations at once.
+    pub(crate) rows: u32,
+    /// Weight rows that a thread works on at once.
+    pub(crate) outputs: u32,
+    /// Threads that share a weight row.
+    pub(crate) lanes: u32,
+    /// Threads of a workgroup.
+    pub(crate) threads: u32,
+}
+
+impl Shape {
+    /// Weight rows that a workgroup finishes.
+    pub(crate) fn outputs_of_group(&self) -> u32 {
+        self.threads / self.lanes * self.outputs
+    }
+}
+
+/// What a cache is like, as far as shaders care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Cached {
+    pub(crate) precision: CachePrecision,
+    pub(crate) head_dim: u32,
+}
+
+/// How a shader uses one of its bindings after the first, which is the uniform `params`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+/// The file of a shader.
+struct File {
+    name: &'static str,
+    source: &'static str,
+    access: &'static [Access],
+}
+
+macro_rules! file {
+    ($name:literal, $access:expr) => {
+        File { name: $name, source: include_str!(concat!("../../shaders/", $name, ".wgsl")), access: $access }
+    };
+}
+
+macro_rules! fragment {
+    ($name:literal) => {
+        include_str!(concat!("../../shaders/shared/", $name, ".wgsl"))
+    };
+}
+
+impl Shader {
+    /// The name of the shader's file: what profiles are listed by.
+    pub(crate) fn name(&self) -> &'static str {
+        self.file().name
+    }
+
+    /// How the storage bindings, from 1 on, are used.
+    pub(crate) fn access(&self) -> &'static [Access] {
+        self.file().access
+    }
+
+    fn file(&self) -> File {
+        use Access::{Read as R, Write as W};
+        match self {
+            Self::Embed { .. } => file!("embed", &[R, R, R, W]),
+            Self::NormQuantize { .. } => file!("norm_quantize", &[R, R, W, W]),
+            Self::Matvec { .. } => file!("matvec", &[R, R, R, R, R, W]),
+            Self::Matmul { .. } => file!("matmul", &[R, R, R, R, R, W]),
+            Self::RopeAppend { .. } => file!("rope_append", &[R, R, W, W, W]),
+            Self::Attend { .. } => file!("attend", &[R, R, R, R, W]),
+            Self::AttendMerge { .. } => file!("attend_merge", &[R, R, W]),
+            Self::Glu { .. } => file!("glu", &[R, W]),
+            Self::NormSelected => file!("norm_selected", &[R, R, R, W]),
+            Self::Logits { .. } => file!("logits", &[R, R, R, R, W]),
+            Self::ArgmaxFirst | Self::ArgmaxLast => file!("argmax", &[R, W]),
+            Self::Top => file!("top", &[R, W, W]),
+        }
+    }
+
+    /// The whole WGSL source.
+    pub(crate) fn source(&self) -> String {
+        let mut text = Text::default();
+        match *self {
+            Self::Embed { table } => text.add(table.weight()),
+            Self::NormQuantize { norm } => {
+                text.number("THREADS", 256).truth("NORM", norm);
+                text.add(fragment!("float_order")).add(fragment!("quantizer")).add(fragment!("quantize_row"))
+            }
+            Self::Matvec { product, shape } => {
+                text.shape(shape).truth("ADD", product.add).add(fragment!("step")).add(product.dot.fragment());
+                text.add(fragment!("dot_piece")).add(match product.grouped {
+                    true => fragment!("scale_groups"),
+                    false => fragment!("scale_rows"),
+                })
+            }
+            Self::Matmul { product } => text
+                .truth("ADD", product.add)
+                .truth("GROUPED", product.grouped)
+                .add(fragment!("step"))
+                .add(product.dot.fragment()),
+            Self::RopeAppend { cache, interleaved } => {
+                text.truth("INTERLEAVED", interleaved).cache(cache).add(fragment!("step"))
+            }
+            Self::Attend { cache, heads, groups, tile } => text
+                .number("GROUP", heads)
+                .number("GROUPS", groups)
+                .number("TILE", tile)
+                .cache(cache)
+                .add(fragment!("step"))
+                .add(fragment!("online_softmax")),
+            Self::AttendMerge { head_dim } => {
+                text.number("HEAD_DIM", head_dim).add(fragment!("step")).add(fragment!("online_softmax"))
+            }
+            Self::Glu { silu } => text.truth("SILU", silu).add(fragment!("activation")),
+            Self::NormSelected => text.add(fragment!("step")),
+            Self::Logits { head, shape } => text.shape(shape).add(fragment!("step")).add(head.unpack_piece()),
+            Self::ArgmaxFirst => text.add(fragment!("float_order")).add(fragment!("argmax_first")),
+            Self::ArgmaxLast => text.add(fragment!("argmax_last")),
+            Self::Top => text.add(fragment!("float_order")),
+        };
+        text.add(self.file().source);
+        text.0
+    }
+}
+
+impl Format {
+    /// `weight(row, col)`.
+    fn weight(self) -> &'static str {
+        match self {
+            Self::F32 => fragment!("table_f32"),
+            Self::F16 => fragment!("table_f16"),
+            Self::Bf16 => fragment!("table_bf16"),
+            Self::Int8 => fragment!("table_int8"),
+            Self::Ternary => fragment!("table_ternary"),
+        }
+    }
+
+    /// `unpack_piece(bits, row, piece)`.
+    fn unpack_piece(self) -> &'static str {
+        match self {
+            Self::F32 => fragment!("piece_f32"),
+            Self::F16 => fragment!("piece_f16"),
+            Self::Bf16 => fragment!("piece_bf16"),
+            Self::Int8 => fragment!("piece_int8"),
+            Self::Ternary => panic!("the head is dense"),
+        }
+    }
+}
+
+impl Dot {
+    fn fragment(self) -> &'static str {
+        match self {
+            Self::Packed => fragment!("dot_packed"),
+            Self::Float => fragment!("dot_float"),
+        }
+    }
+}
+
+/// `Interleaved` pairs, as shaders ask.
+pub(crate) fn interleaved(pairs: RopePairs) -> bool {
+    pairs == RopePairs::Interleaved
+}
+
+/// `Silu`, as shaders ask.
+pub(crate) fn silu(activation: Activation) -> bool {
+    activation == Activation::Silu
+}
+
+/// A source that grows.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn number(&mut self, name: &str, value: u32) -> &mut Self {
+        self.add(&format!("const {name}: u32 = {value}u;"))
+    }
+
+    fn truth(&mut self, name: &str, value: bool) -> &mut Self {
+        self.add(&format!("const {name}: bool = {value};"))
+    }
+
+    fn shape(&mut self, shape: Shape) -> &mut Self {
+        self.number("ROWS", shape.rows)
+            .number("OUTPUTS", shape.outputs)
+            .number("LANES", shape.lanes)
+            .number("THREADS", shape.threads)
+    }
+
+    fn cache(&mut self, cache: Cached) -> &mut Self {
+        self.number("HEAD_DIM", cache.head_dim).add(match cache.precision {
+            CachePrecision::F16 => fragment!("cache_f16"),
+            CachePrecision::F32 => fragment!("cache_f32"),
+        })
+    }
+
+    fn add(&mut self, text: &str) -> &mut Self {
+        self.0.push_str(text);
+        self.0.push('\n');
+        self
+    }
+}

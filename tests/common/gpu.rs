@@ -1,0 +1,30 @@
+//! The GPUs as tests ask for them: all that there are, software too. A test that finds none says so, or fails where
+//! `STERNA_REQUIRE_GPU` is 1.
+
+use std::sync::{Mutex, PoisonError};
+
+use sterna::gpu::{Adapter, GpuDevice, GpuOptions};
+
+/// Opened devices, so that the tests of a process compile their pipelines once.
+static OPENED: Mutex<Vec<(String, GpuOptions, GpuDevice)>> = Mutex::new(Vec::new());
+
+/// All GPUs, opened with these options.
+pub fn devices(options: GpuOptions) -> Vec<GpuDevice> {
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    let adapters = Adapter::all();
+    if adapters.is_empty() {
+        let required = std::env::var("STERNA_REQUIRE_GPU").is_ok_and(|value| value == "1");
+        assert!(!required, "STERNA_REQUIRE_GPU is 1, but this machine offers no GPU, not even a software one");
+        eprintln!("skipped: this machine offers no GPU, not even a software one (Debian: mesa-vulkan-drivers)");
+    }
+    let mut open = |adapter: &Adapter| {
+        let name = adapter.name();
+        if let Some((.., device)) = opened.iter().find(|(known, with, _)| *known == name && *with == options) {
+            return device.clone();
+        }
+        let device = GpuDevice::open(adapter, &options).unwrap();
+        opened.push((name, options, device.clone()));
+        device
+    };
+    adapters.iter().map(&mut open).collect()
+}
