@@ -1,7 +1,8 @@
 // Causal attention of one row over its sequence's cache: softmax(q · k / √HEAD_DIM) · v (FlashDecoding: the context is
 // cut into chunks that are computed apart and merged). A workgroup takes GROUP query heads that share a key/value head,
 // and every `params.splits`-th chunk of the context. With one split it writes the output; with several it writes the
-// part of each chunk, for attend_merge.
+// part of each chunk, for attend_merge. Queries were rotated and the row appended to the cache before (attend_cached), or
+// that is done here too (attend_append).
 
 struct Params {
     heads: u32,
@@ -10,14 +11,13 @@ struct Params {
     splits: u32,
     chunks: u32,    // that `parts` has room for
     scale: f32,     // 1 / √HEAD_DIM
+    pairs: u32,     // of features that are turned, in attend_append
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> step: Step;
-@group(0) @binding(2) var<storage, read> qkv: array<f32>;      // [rows, (heads + 2 kv_heads) * HEAD_DIM]
-@group(0) @binding(3) var<storage, read> keys: array<Pair>;    // [slots, kv_heads, positions, HEAD_DIM / 2]
-@group(0) @binding(4) var<storage, read> values: array<Pair>;  // as `keys`
-@group(0) @binding(5) var<storage, read_write> out: array<f32>; // [rows, heads, HEAD_DIM], or [rows, heads, chunks, 2 + HEAD_DIM]
+@group(0) @binding(3) var<storage, read> qkv: array<f32>;       // [rows, (heads + 2 kv_heads) * HEAD_DIM]
+@group(0) @binding(4) var<storage, read_write> out: array<f32>; // [rows, heads, HEAD_DIM], or [rows, heads, chunks, 2 + HEAD_DIM]
 
 const THREADS: u32 = 128u;
 const CHUNK: u32 = 128u;           // positions
@@ -39,10 +39,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let cache = (at.sequence * params.kv_heads + kv_head) * params.positions;
     let length = at.position + 1u;
 
-    let queries = (row * (params.heads + 2u * params.kv_heads) + first_head) * HEAD_DIM;
+    let first_vector = row * (params.heads + 2u * params.kv_heads);
     for (var i = thread; i < GROUP * HEAD_DIM; i += THREADS) {
-        query[i] = qkv[queries + i] * params.scale;
+        query[i] = query_feature((first_vector + first_head + i / HEAD_DIM) * HEAD_DIM, i % HEAD_DIM, row) * params.scale;
     }
+    append(first_vector, kv_head, (cache + at.position) * PAIRS, row, thread, group.y == 0u && group.x % GROUPS == 0u);
 
     var before: array<Part, GROUP>;
     for (var g = 0u; g < GROUP; g++) {
@@ -54,7 +55,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let count = min(CHUNK, length - begin);
         for (var first = 0u; first < count; first += TILE) {
             workgroupBarrier();
-            load_keys((cache + begin + first) * PAIRS, min(TILE, count - first), thread);
+            load_keys((cache + begin + first) * PAIRS, min(TILE, count - first), thread, at.position - begin - first);
             workgroupBarrier();
             for (var i = thread; i < GROUP * TILE; i += THREADS) {
                 let g = i / TILE;
@@ -73,7 +74,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         for (var first = 0u; first < count; first += TILE) {
             workgroupBarrier();
-            load_values((cache + begin + first) * PAIRS, min(TILE, count - first), thread);
+            load_values((cache + begin + first) * PAIRS, min(TILE, count - first), thread, at.position - begin - first);
             workgroupBarrier();
             for (var i = 0u; i < SUMS; i++) {
                 let place = thread + i * THREADS;
@@ -121,15 +122,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 }
 
-fn load_keys(first: u32, count: u32, thread: u32) {
+// `own` is the row's own position, counted from the first of the tile.
+fn load_keys(first: u32, count: u32, thread: u32, own: u32) {
     for (var i = thread; i < count * PAIRS; i += THREADS) {
-        tile[i / PAIRS * STRIDE + i % PAIRS] = keys[first + i];
+        tile[i / PAIRS * STRIDE + i % PAIRS] = cached_key(first + i, i / PAIRS == own, i % PAIRS);
     }
 }
 
-fn load_values(first: u32, count: u32, thread: u32) {
+fn load_values(first: u32, count: u32, thread: u32, own: u32) {
     for (var i = thread; i < count * PAIRS; i += THREADS) {
-        tile[i / PAIRS * STRIDE + i % PAIRS] = values[first + i];
+        tile[i / PAIRS * STRIDE + i % PAIRS] = cached_value(first + i, i / PAIRS == own, i % PAIRS);
     }
 }
 

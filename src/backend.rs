@@ -123,6 +123,22 @@ impl CacheShape {
     }
 }
 
+/// The norm before a product (RMSNorm, arXiv 1910.07467): `x * rsqrt(mean(x²) + epsilon) * gain`.
+pub struct Norm<'a, B: Backend + ?Sized> {
+    /// One factor a column, `[1, cols]`.
+    pub gain: &'a B::Tensor,
+    /// Added to the mean of the squares.
+    pub epsilon: f32,
+}
+
+impl<B: Backend + ?Sized> Clone for Norm<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend + ?Sized> Copy for Norm<'_, B> {}
+
 /// A machine that can run the forward pass. `rows` below is the number of rows of the current step, `selected` the
 /// number of those that want logits.
 pub trait Backend: Send {
@@ -221,6 +237,66 @@ pub trait Backend: Send {
         self.logits(logits, head, x);
         self.top(tokens, values, count, logits);
     }
+
+    // Bigger verbs, whose definition is in the verbs above. A device overrides them where one run does it all.
+
+    /// [`Backend::norm_quantize`], then [`Backend::matmul`]. `normed` is left unspecified.
+    fn norm_matmul(
+        &mut self,
+        out: &mut Self::Tensor,
+        normed: &mut Self::Quantized,
+        w: &Self::Matrix,
+        x: &Self::Tensor,
+        norm: Norm<'_, Self>,
+    ) {
+        self.norm_quantize(normed, x, norm.gain, norm.epsilon);
+        self.matmul(out, w, normed);
+    }
+    /// [`Backend::norm_quantize`] (or [`Backend::quantize`] without a norm), then [`Backend::matmul_add`]. `normed` is left
+    /// unspecified.
+    fn norm_matmul_add(
+        &mut self,
+        out: &mut Self::Tensor,
+        normed: &mut Self::Quantized,
+        w: &Self::Matrix,
+        x: &Self::Tensor,
+        norm: Option<Norm<'_, Self>>,
+    ) {
+        match norm {
+            Some(norm) => self.norm_quantize(normed, x, norm.gain, norm.epsilon),
+            None => self.quantize(normed, x),
+        }
+        self.matmul_add(out, w, normed);
+    }
+    /// [`Backend::norm_matmul`] to gates and ups, then [`Backend::glu`]. `gate_up` and `normed` are left unspecified.
+    #[expect(clippy::too_many_arguments, reason = "what the three verbs take")]
+    fn norm_matmul_glu(
+        &mut self,
+        out: &mut Self::Tensor,
+        gate_up: &mut Self::Tensor,
+        normed: &mut Self::Quantized,
+        w: &Self::Matrix,
+        x: &Self::Tensor,
+        norm: Norm<'_, Self>,
+        activation: Activation,
+    ) {
+        self.norm_matmul(gate_up, normed, w, x, norm);
+        self.glu(out, gate_up, activation);
+    }
+    /// [`Backend::rope_append`], then [`Backend::attend`]. `qkv` is left unspecified.
+    fn rope_attend(
+        &mut self,
+        out: &mut Self::Tensor,
+        qkv: &mut Self::Tensor,
+        cache: &mut Self::Cache,
+        rotations: &Self::Tensor,
+        heads: Heads,
+        pairs: RopePairs,
+    ) {
+        self.rope_append(qkv, cache, rotations, heads, pairs);
+        self.attend(out, qkv, cache, heads);
+    }
+
     /// Ends the step: everything recorded is on its way.
     fn end(&mut self);
 

@@ -22,14 +22,15 @@ pub use profile::ShaderTime;
 pub use recorder::GpuCounters;
 pub use shader::Dot;
 
-use crate::backend::{Activation, Backend, CacheShape, Heads, Rope, RopePairs, Row};
+use crate::backend::{Activation, Backend, CacheShape, Heads, Norm, Rope, RopePairs, Row};
 use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::format::ternary::padded;
 use crate::gpu::buffers::Buffer;
-use crate::gpu::layout::{Attention, grid, matvec_shape};
+use crate::gpu::layout::{Attention, grid, matvec_shape, norm_matvec_shape};
+use crate::gpu::matrix::Shard;
 use crate::gpu::recorder::{Dispatch, Recorder};
-use crate::gpu::shader::{Cached, Format, Product, Shader};
+use crate::gpu::shader::{Cached, Format, Input, Output, Product, Shader};
 use crate::transformer::MOST_CANDIDATES;
 
 /// A GPU that computes one model's steps.
@@ -46,6 +47,7 @@ pub struct Gpu {
     floats: Vec<f32>,
     next_id: u64,
     unsent: usize, // bytes uploaded since the last submit
+    fuses: bool,
 }
 
 /// Rows of activations up to which a product is a matrix–vector product.
@@ -70,7 +72,13 @@ impl Gpu {
             floats: Vec::new(),
             next_id: 0,
             unsent: 0,
+            fuses: true,
         }
+    }
+
+    /// The same, with every verb in the plain steps that define it: for comparing.
+    pub fn plain(device: &GpuDevice) -> Self {
+        Self { fuses: false, ..Self::new(device) }
     }
 
     /// What was done so far.
@@ -141,38 +149,135 @@ impl Gpu {
         assert!(rows <= out.max_rows && rows <= x.max_rows);
         let (gain, epsilon) = gain.unwrap_or((x, 0.0));
         assert!(gain.max_rows * gain.cols >= x.cols);
-        let params = [x.cols as u32, out.words() as u32, epsilon.to_bits()];
+        let params = [x.cols as u32, (out.words() / 4) as u32, epsilon.to_bits()];
         let shader = Shader::NormQuantize { norm: !std::ptr::eq(gain, x) };
         self.run(shader, &params, &[&x.buffer, &gain.buffer, &out.values, &out.facts], [rows, 1, 1], 0);
     }
 
-    fn product(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized, add: bool) {
+    fn product(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized, output: Output) {
         let rows = self.rows.len();
         assert_eq!((out.cols, w.cols), (w.rows, x.cols), "the shapes of a product fit");
-        assert_eq!(w.format, Format::Ternary, "a linear layer is ternary");
         assert!(rows <= out.max_rows && rows <= x.max_rows);
-        let product = Product { add, grouped: w.row_scales > 1, dot: self.device.0.dot };
+        let product = self.kind_of_product(w, output);
         let step = self.step();
         for shard in &w.shards {
-            let params = [
-                w.pieces() as u32,
-                shard.rows as u32,
-                shard.first as u32,
-                out.cols as u32,
-                w.group.div_ceil(64) as u32,
-                w.row_scales as u32,
-            ];
-            let (shader, groups) = if rows <= MATVEC_ROWS {
+            let params = product_params(w, shard, out.cols);
+            let bytes = (shard.rows * w.row_bytes) as u64;
+            if rows <= MATVEC_ROWS {
                 let shape = matvec_shape(rows, shard.rows);
-                let teams = shard.rows.div_ceil(shape.outputs_of_group() as usize);
-                (Shader::Matvec { product, shape }, grid(teams))
+                let groups = grid(shard.rows.div_ceil(shape.outputs_of_group()));
+                let buffers = [&step, &shard.weights, &shard.scales, &out.buffer, &x.values, &x.facts];
+                self.run(Shader::Matvec { product, shape, input: Input::Quantized }, &params, &buffers, groups, bytes);
             } else {
-                (Shader::Matmul { product }, [shard.rows.div_ceil(64), rows.div_ceil(64), 1])
-            };
-            let buffers = [&step, &shard.weights, &shard.scales, &x.values, &x.facts, &out.buffer];
-            self.run(shader, &params, &buffers, groups, (shard.rows * w.row_bytes) as u64);
+                let groups = [shard.rows.div_ceil(64), rows.div_ceil(64), 1];
+                let buffers = [&step, &shard.weights, &shard.scales, &x.values, &x.facts, &out.buffer];
+                self.run(Shader::Matmul { product }, &params[..6], &buffers, groups, bytes);
+            }
         }
     }
+
+    /// The product of a step's one row, normalised and quantised on the way; false where that cannot be done in one.
+    fn norm_product(
+        &mut self,
+        out: &mut Tensor,
+        w: &Matrix,
+        x: &Tensor,
+        norm: Option<Norm<'_, Self>>,
+        output: Output,
+    ) -> bool {
+        let glu = matches!(output, Output::Glu(_));
+        let shape = norm_matvec_shape(w.cols, w.rows, glu).filter(|_| self.fuses && self.rows.len() == 1);
+        let Some(shape) = shape.filter(|_| !glu || w.shards.len() == 1) else { return false };
+        assert_eq!(
+            (if glu { 2 * out.cols } else { out.cols }, x.cols),
+            (w.rows, w.cols),
+            "the shapes of a product fit"
+        );
+        let (gain, epsilon) = norm.as_ref().map_or((x, 0.0), |norm| (norm.gain, norm.epsilon));
+        assert!(gain.max_rows * gain.cols >= x.cols);
+        let product = self.kind_of_product(w, output);
+        let input = Input::Floats { norm: norm.is_some(), vectors: (padded(w.cols) / 16) as u32 };
+        let step = self.step();
+        for shard in &w.shards {
+            let mut params = product_params(w, shard, out.cols);
+            (params[6], params[7]) = (w.cols as u32, epsilon.to_bits());
+            let results = if glu { shard.rows / 2 } else { shard.rows };
+            let of_group = if glu { shape.outputs_of_group() / 2 } else { shape.outputs_of_group() };
+            let buffers = [&step, &shard.weights, &shard.scales, &out.buffer, &x.buffer, &gain.buffer];
+            let bytes = (shard.rows * w.row_bytes) as u64;
+            self.run(
+                Shader::Matvec { product, shape, input },
+                &params,
+                &buffers,
+                grid(results.div_ceil(of_group)),
+                bytes,
+            );
+        }
+        true
+    }
+
+    fn kind_of_product(&self, w: &Matrix, output: Output) -> Product {
+        assert_eq!(w.format, Format::Ternary, "a linear layer is ternary");
+        Product { output, grouped: w.row_scales > 1, dot: self.device.0.dot }
+    }
+
+    /// Attention, after or while the rows are appended to the cache.
+    fn attention(
+        &mut self,
+        out: &mut Tensor,
+        qkv: &Tensor,
+        cache: &Cache,
+        heads: Heads,
+        append: Option<(&Tensor, RopePairs)>,
+    ) {
+        let rows = self.rows.len();
+        self.assert_attention(qkv, cache, heads);
+        assert!(out.cols == heads.query_cols() && rows <= out.max_rows);
+        let longest = self.rows.iter().map(|row| row.position as usize + 1).max().unwrap_or(0);
+        let attention = Attention::new(&cache.shape, heads, rows, longest, self.device.0.largest_binding);
+        let scale = (1.0 / (heads.head_dim as f64).sqrt()) as f32;
+        let chunks = attention.chunks as u32;
+        let params = [
+            heads.heads as u32,
+            heads.kv_heads as u32,
+            cache.shape.positions as u32,
+            attention.splits as u32,
+            chunks,
+            scale.to_bits(),
+            append.map_or(0, |(rotations, _)| rotations.cols as u32 / 2),
+        ];
+        let entry =
+            cache.shape.bytes().expect("counted when it was made") / (cache.shape.slots * cache.shape.positions).max(1);
+        let bytes = self.rows.iter().map(|row| (row.position as u64 + 1) * entry as u64).sum();
+        let groups = [heads.kv_heads * attention.heads.groups as usize, attention.splits, rows];
+        let (step, whole) = (self.step(), attention.splits == 1);
+        let result = match whole {
+            true => out.buffer.clone(),
+            false => self.scratch(|gpu| &mut gpu.attention_parts, "attention", attention.parts_bytes(heads, rows)),
+        };
+        match append {
+            None => {
+                let buffers = [&step, &cache.keys, &qkv.buffer, &result, &cache.values];
+                self.run(Shader::Attend { cut: attention.heads, append: None }, &params, &buffers, groups, bytes);
+            }
+            Some((rotations, pairs)) => {
+                let shader = Shader::Attend { cut: attention.heads, append: Some(pairs) };
+                let buffers = [&step, &rotations.buffer, &qkv.buffer, &result, &cache.keys, &cache.values];
+                self.run(shader, &params, &buffers, groups, bytes);
+            }
+        }
+        if !whole {
+            let merge = Shader::AttendMerge { head_dim: heads.head_dim as u32 };
+            let params = [heads.heads as u32, chunks];
+            self.run(merge, &params, &[&step, &result, &out.buffer], [heads.heads, rows, 1], 0);
+        }
+    }
+}
+
+/// The `Params` of matvec, without those of a norm; matmul has the first six.
+fn product_params(w: &Matrix, shard: &Shard, outputs: usize) -> [u32; 8] {
+    let group = w.group.div_ceil(64);
+    [w.pieces(), shard.rows, shard.first, outputs, group, w.row_scales, 0, 0].map(|n| n as u32)
 }
 
 impl matrix::Uploader for Gpu {
@@ -289,11 +394,11 @@ impl Backend for Gpu {
     }
 
     fn matmul(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized) {
-        self.product(out, w, x, false);
+        self.product(out, w, x, Output::Store);
     }
 
     fn matmul_add(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized) {
-        self.product(out, w, x, true);
+        self.product(out, w, x, Output::Add);
     }
 
     fn rotations(&mut self, out: &mut Tensor, rope: &Rope) {
@@ -317,49 +422,20 @@ impl Backend for Gpu {
         assert!(rotations.cols <= heads.head_dim && rows <= rotations.max_rows);
         let params = [heads.heads, heads.kv_heads, rotations.cols / 2, cache.shape.positions].map(|n| n as u32);
         let cached = Cached { precision: cache.shape.precision, head_dim: heads.head_dim as u32 };
-        let shader = Shader::RopeAppend { cache: cached, interleaved: shader::interleaved(pairs) };
+        let shader = Shader::RopeAppend { cache: cached, pairs };
         let buffers = [&self.step(), &rotations.buffer, &qkv.buffer, &cache.keys, &cache.values];
         self.run(shader, &params, &buffers, [heads.heads + 2 * heads.kv_heads, rows, 1], 0);
     }
 
     fn attend(&mut self, out: &mut Tensor, qkv: &Tensor, cache: &Cache, heads: Heads) {
-        let rows = self.rows.len();
-        self.assert_attention(qkv, cache, heads);
-        assert!(out.cols == heads.query_cols() && rows <= out.max_rows);
-        let longest = self.rows.iter().map(|row| row.position as usize + 1).max().unwrap_or(0);
-        let attention = Attention::new(&cache.shape, heads, rows, longest, self.device.0.largest_binding);
-        let step = self.step();
-        let scale = (1.0 / (heads.head_dim as f64).sqrt()) as f32;
-        let chunks = attention.chunks as u32;
-        let params = [
-            heads.heads as u32,
-            heads.kv_heads as u32,
-            cache.shape.positions as u32,
-            attention.splits as u32,
-            chunks,
-            scale.to_bits(),
-        ];
-        let entry =
-            cache.shape.bytes().expect("counted when it was made") / (cache.shape.slots * cache.shape.positions).max(1);
-        let bytes = self.rows.iter().map(|row| (row.position as u64 + 1) * entry as u64).sum();
-        let groups = [heads.kv_heads * attention.groups as usize, attention.splits, rows];
-        let shader = attention.shader();
-        if attention.splits == 1 {
-            let buffers = [&step, &qkv.buffer, &cache.keys, &cache.values, &out.buffer];
-            return self.run(shader, &params, &buffers, groups, bytes);
-        }
-        let parts = self.scratch(|gpu| &mut gpu.attention_parts, "attention", attention.parts_bytes(heads, rows));
-        self.run(shader, &params, &[&step, &qkv.buffer, &cache.keys, &cache.values, &parts], groups, bytes);
-        let merge = Shader::AttendMerge { head_dim: heads.head_dim as u32 };
-        let params = [heads.heads as u32, chunks];
-        self.run(merge, &params, &[&step, &parts, &out.buffer], [heads.heads, rows, 1], 0);
+        self.attention(out, qkv, cache, heads, None);
     }
 
     fn glu(&mut self, out: &mut Tensor, gate_up: &Tensor, activation: Activation) {
         let rows = self.rows.len();
         assert_eq!(gate_up.cols, 2 * out.cols);
         assert!(rows <= out.max_rows && rows <= gate_up.max_rows);
-        let shader = Shader::Glu { silu: shader::silu(activation) };
+        let shader = Shader::Glu { activation };
         let groups = [out.cols.div_ceil(64), rows, 1];
         self.run(shader, &[out.cols as u32], &[&gate_up.buffer, &out.buffer], groups, 0);
     }
@@ -386,7 +462,7 @@ impl Backend for Gpu {
                 head.row_scales as u32,
             ];
             let shape = matvec_shape(self.selected.min(MATVEC_ROWS), shard.rows);
-            let [x_groups, y_groups, _] = grid(shard.rows.div_ceil(shape.outputs_of_group() as usize));
+            let [x_groups, y_groups, _] = grid(shard.rows.div_ceil(shape.outputs_of_group()));
             let groups = [x_groups, y_groups, self.selected.div_ceil(shape.rows as usize)];
             let buffers = [&step, &shard.weights, &shard.scales, &x.buffer, &out.buffer];
             let bytes = (shard.rows * head.row_bytes) as u64;
@@ -414,6 +490,67 @@ impl Backend for Gpu {
         self.run(Shader::Top, &params, &buffers, [self.selected, 1, 1], 0);
         self.bring(&tokens.buffer, self.selected * MOST_CANDIDATES * 4);
         self.bring(&values.buffer, self.selected * MOST_CANDIDATES * 4);
+    }
+
+    fn norm_matmul(&mut self, out: &mut Tensor, normed: &mut Quantized, w: &Matrix, x: &Tensor, norm: Norm<'_, Self>) {
+        if !self.norm_product(out, w, x, Some(norm), Output::Store) {
+            self.norm_quantize(normed, x, norm.gain, norm.epsilon);
+            self.matmul(out, w, normed);
+        }
+    }
+
+    fn norm_matmul_add(
+        &mut self,
+        out: &mut Tensor,
+        normed: &mut Quantized,
+        w: &Matrix,
+        x: &Tensor,
+        norm: Option<Norm<'_, Self>>,
+    ) {
+        if !self.norm_product(out, w, x, norm, Output::Add) {
+            self.quantize_rows(normed, x, norm.map(|norm| (norm.gain, norm.epsilon)));
+            self.matmul_add(out, w, normed);
+        }
+    }
+
+    fn norm_matmul_glu(
+        &mut self,
+        out: &mut Tensor,
+        gate_up: &mut Tensor,
+        normed: &mut Quantized,
+        w: &Matrix,
+        x: &Tensor,
+        norm: Norm<'_, Self>,
+        activation: Activation,
+    ) {
+        if !self.norm_product(out, w, x, Some(norm), Output::Glu(activation)) {
+            self.norm_matmul(gate_up, normed, w, x, norm);
+            self.glu(out, gate_up, activation);
+        }
+    }
+
+    fn rope_attend(
+        &mut self,
+        out: &mut Tensor,
+        qkv: &mut Tensor,
+        cache: &mut Cache,
+        rotations: &Tensor,
+        heads: Heads,
+        pairs: RopePairs,
+    ) {
+        // A row must not need what another row of the step appends.
+        let apart = self
+            .rows
+            .iter()
+            .enumerate()
+            .all(|(i, row)| i < MATVEC_ROWS && self.rows[..i].iter().all(|other| other.sequence != row.sequence));
+        if self.fuses && apart {
+            assert!(rotations.cols <= heads.head_dim && self.rows.len() <= rotations.max_rows);
+            self.attention(out, qkv, cache, heads, Some((rotations, pairs)));
+        } else {
+            self.rope_append(qkv, cache, rotations, heads, pairs);
+            self.attend(out, qkv, cache, heads);
+        }
     }
 
     fn end(&mut self) {

@@ -3,7 +3,7 @@
 //! A layer reads as its definition (BitNet b1.58 2B4T, arXiv 2504.12285): norm, attention, projection, norm, gated
 //! feed-forward, projection. Differences between architectures are data in the config and `Option`s in a layer.
 
-use crate::backend::{Backend, CachePrecision, CacheShape, Row};
+use crate::backend::{Backend, CachePrecision, CacheShape, Norm, Row};
 use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::model::{Config, Model, Part, Role};
@@ -118,24 +118,24 @@ impl<B: Backend> Transformer<B> {
         b.rotations(&mut a.rotations, rope);
         b.embed(&mut a.hidden, &self.embedding, &a.tokens);
         for layer in &mut self.layers {
-            b.norm_quantize(&mut a.normed, &a.hidden, &layer.attention_norm, epsilon);
-            b.matmul(&mut a.qkv, &layer.qkv, &a.normed);
-            b.rope_append(&mut a.qkv, &mut layer.cache, &a.rotations, heads, rope.pairs);
-            b.attend(&mut a.attended, &a.qkv, &layer.cache, heads);
-            match &layer.attention_sub_norm {
-                Some(gain) => b.norm_quantize(&mut a.attended_q, &a.attended, gain, epsilon),
-                None => b.quantize(&mut a.attended_q, &a.attended),
-            }
-            b.matmul_add(&mut a.hidden, &layer.attention_output, &a.attended_q);
+            let norm = |gain| Norm { gain, epsilon };
+            b.norm_matmul(&mut a.qkv, &mut a.normed, &layer.qkv, &a.hidden, norm(&layer.attention_norm));
+            b.rope_attend(&mut a.attended, &mut a.qkv, &mut layer.cache, &a.rotations, heads, rope.pairs);
+            let sub_norm = layer.attention_sub_norm.as_ref().map(norm);
+            b.norm_matmul_add(&mut a.hidden, &mut a.attended_q, &layer.attention_output, &a.attended, sub_norm);
 
-            b.norm_quantize(&mut a.normed, &a.hidden, &layer.ffn_norm, epsilon);
-            b.matmul(&mut a.gate_up, &layer.gate_up, &a.normed);
-            b.glu(&mut a.product, &a.gate_up, activation);
-            match &layer.ffn_sub_norm {
-                Some(gain) => b.norm_quantize(&mut a.product_q, &a.product, gain, epsilon),
-                None => b.quantize(&mut a.product_q, &a.product),
-            }
-            b.matmul_add(&mut a.hidden, &layer.down, &a.product_q);
+            let ffn_norm = norm(&layer.ffn_norm);
+            b.norm_matmul_glu(
+                &mut a.product,
+                &mut a.gate_up,
+                &mut a.normed,
+                &layer.gate_up,
+                &a.hidden,
+                ffn_norm,
+                activation,
+            );
+            let sub_norm = layer.ffn_sub_norm.as_ref().map(norm);
+            b.norm_matmul_add(&mut a.hidden, &mut a.product_q, &layer.down, &a.product, sub_norm);
         }
         if rows.iter().any(|row| row.wants_logits) {
             b.norm_selected(&mut a.selected, &a.hidden, &self.output_norm, epsilon);

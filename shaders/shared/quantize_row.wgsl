@@ -1,5 +1,5 @@
-// Normalises and quantises one row with all threads of a workgroup: `load` gives its values, `store` takes words of four
-// codes, `gain` is bound by the shader. NORM says whether there is a norm at all.
+// Normalises and quantises one row with all threads of a workgroup: `load` gives its values, `store` takes vectors of
+// sixteen codes, `gain` is bound by the shader. NORM says whether there is a norm at all.
 
 var<workgroup> row_absmax: array<u32, THREADS>;
 var<workgroup> row_squares: array<f32, THREADS>;
@@ -16,7 +16,7 @@ fn gained(row: u32, col: u32, cols: u32) -> f32 {
 }
 
 // Returns the bits of the scale and the sum of the codes, to every thread.
-fn quantize_row(row: u32, cols: u32, words: u32, epsilon: f32, thread: u32) -> vec2<u32> {
+fn quantize_row(row: u32, cols: u32, vectors: u32, epsilon: f32, thread: u32) -> vec2<u32> {
     var absmax = 0u;
     var squares = 0.0;
     for (var col = thread; col < cols; col += THREADS) {
@@ -63,16 +63,20 @@ fn quantize_row(row: u32, cols: u32, words: u32, epsilon: f32, thread: u32) -> v
     }
 
     var sum = 0;
-    for (var word = thread; word < words; word += THREADS) {
-        let col = word * 4u;
-        let codes = vec4<i32>(
-            code_of(gained(row, col, cols), steps),
-            code_of(gained(row, col + 1u, cols), steps),
-            code_of(gained(row, col + 2u, cols), steps),
-            code_of(gained(row, col + 3u, cols), steps),
-        );
-        sum += codes.x + codes.y + codes.z + codes.w;
-        store(row, word, pack4xI8(codes));
+    for (var vector = thread; vector < vectors; vector += THREADS) {
+        var words: vec4<u32>;
+        for (var word = 0u; word < 4u; word++) {
+            let col = vector * 16u + word * 4u;
+            let codes = vec4<i32>(
+                code_of(gained(row, col, cols), steps),
+                code_of(gained(row, col + 1u, cols), steps),
+                code_of(gained(row, col + 2u, cols), steps),
+                code_of(gained(row, col + 3u, cols), steps),
+            );
+            sum += codes.x + codes.y + codes.z + codes.w;
+            words[word] = pack4xI8(codes);
+        }
+        store(row, vector, words);
     }
     atomicAdd(&row_sum, sum);
     workgroupBarrier();

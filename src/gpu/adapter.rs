@@ -12,19 +12,13 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// All that can compute: discrete GPUs first, then integrated ones, then others, software last. Where one GPU is offered
-    /// by several drivers, OpenGL is left out.
+    /// All that can compute: discrete GPUs first, then integrated ones, then others, software last. OpenGL is only asked
+    /// where there is nothing else, or `WGPU_BACKEND` says so: most of its devices are others under another name.
     pub fn all() -> Vec<Self> {
-        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-        descriptor.flags = wgpu::InstanceFlags::empty();
-        let instance = wgpu::Instance::new(descriptor.with_env());
-        let mut adapters: Vec<Self> = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()))
-            .into_iter()
-            .filter(|raw| raw.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS))
-            .map(|raw| Self { info: raw.get_info(), raw })
-            .collect();
-        if adapters.iter().any(|adapter| adapter.info.backend != wgpu::Backend::Gl) {
-            adapters.retain(|adapter| adapter.info.backend != wgpu::Backend::Gl);
+        let asked = wgpu::Backends::from_env();
+        let mut adapters = Self::of(asked.unwrap_or(wgpu::Backends::PRIMARY));
+        if adapters.is_empty() && asked.is_none() {
+            adapters = Self::of(wgpu::Backends::SECONDARY);
         }
         if let Ok(name) = std::env::var("WGPU_ADAPTER_NAME") {
             adapters.retain(|adapter| adapter.is_called(&name));
@@ -37,6 +31,17 @@ impl Adapter {
             wgpu::DeviceType::Cpu => 4,
         });
         adapters
+    }
+
+    fn of(backends: wgpu::Backends) -> Vec<Self> {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        (descriptor.flags, descriptor.backends) = (wgpu::InstanceFlags::empty(), backends);
+        let instance = wgpu::Instance::new(descriptor);
+        pollster::block_on(instance.enumerate_adapters(backends))
+            .into_iter()
+            .filter(|raw| raw.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS))
+            .map(|raw| Self { info: raw.get_info(), raw })
+            .collect()
     }
 
     /// The first GPU that is no software, or the first whose name contains `WGPU_ADAPTER_NAME`.

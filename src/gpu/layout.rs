@@ -1,8 +1,9 @@
 //! How verbs are cut into workgroups.
 
 use crate::backend::{CachePrecision, CacheShape, Heads};
+use crate::format::ternary::padded;
 use crate::gpu::context::MOST_GROUPS;
-use crate::gpu::shader::{Cached, Shader, Shape};
+use crate::gpu::shader::{Cached, HeadCut, QUANTIZE_THREADS, Shape};
 
 /// `count` workgroups in two dimensions: shaders number them by rows.
 pub(crate) fn grid(count: usize) -> [usize; 3] {
@@ -19,16 +20,22 @@ pub(crate) fn matvec_shape(rows: usize, outputs: usize) -> Shape {
     Shape { rows, outputs, lanes: 8, threads: 64 }
 }
 
+/// How the same is cut where each workgroup normalises and quantises the step's one row, of `cols` columns, for itself; none
+/// where workgroup memory has no room for it. `outputs` are the weight rows that a team works on: 2 for a gated unit.
+pub(crate) fn norm_matvec_shape(cols: usize, weight_rows: usize, glu: bool) -> Option<Shape> {
+    let outputs = if glu || weight_rows >= 1 << 13 { 2 } else { 1 };
+    // Short matrices need many workgroups to keep a device busy.
+    let lanes = if weight_rows >= 1 << 13 { 8 } else { 16 };
+    let shape = Shape { rows: 1, outputs, lanes, threads: QUANTIZE_THREADS };
+    // The row, sums of all threads, what is reduced of squares and magnitudes.
+    let used = padded(cols) + (outputs + 2) as usize * 4 * QUANTIZE_THREADS as usize + 64;
+    (used <= WORKGROUP_BYTES).then_some(shape)
+}
+
 /// How attention is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Attention {
-    cache: Cached,
-    /// Query heads of a workgroup, which share a key/value head.
-    heads: u32,
-    /// Workgroups for all query heads of a key/value head.
-    pub(crate) groups: u32,
-    /// Positions in workgroup memory at once.
-    tile: u32,
+    pub(crate) heads: HeadCut,
     /// Workgroups that share a row's context.
     pub(crate) splits: usize,
     /// Chunks of the longest context that the cache has room for.
@@ -48,7 +55,7 @@ impl Attention {
     /// Cuts the attention of `rows` rows over contexts of at most `longest` positions.
     pub(crate) fn new(shape: &CacheShape, heads: Heads, rows: usize, longest: usize, largest_binding: u64) -> Self {
         let mut cut = Self::fitting(shape, heads.heads).expect("told when the cache was made");
-        let workgroups = rows * heads.kv_heads * cut.groups as usize;
+        let workgroups = rows * heads.kv_heads * cut.heads.groups as usize;
         let fits = cut.parts_bytes(heads, rows) <= MOST_PARTS_BYTES.min(largest_binding);
         if fits && workgroups < BUSY {
             // Powers of two, so that few kinds of bind groups are made as a context grows.
@@ -67,23 +74,18 @@ impl Attention {
         };
         let heads =
             (1..=together.min(8)).rev().find(|n| together.is_multiple_of(*n) && (*n == 1 || n * head_dim <= 1024))?;
-        // Queries, scores, what is reduced; the rest is for the tile.
-        let used = 4 * heads * head_dim + 4 * heads * CHUNK + 4 * CHUNK;
+        // Queries, scores, what is reduced, the row's own key and value; the rest is for the tile.
+        let used = 4 * heads * head_dim + 4 * heads * CHUNK + 4 * CHUNK + head_dim * pair_bytes;
         let position_bytes = (head_dim / 2 + 1) * pair_bytes;
         let room = WORKGROUP_BYTES.checked_sub(used)? / position_bytes;
         let tile = [32, 16, 8, 4, 2, 1].into_iter().find(|&tile| tile <= room)?;
-        Some(Self {
+        let heads = HeadCut {
             cache: Cached { precision: shape.precision, head_dim: head_dim as u32 },
             heads: heads as u32,
             groups: (together / heads) as u32,
             tile: tile as u32,
-            splits: 1,
-            chunks: shape.positions.div_ceil(CHUNK),
-        })
-    }
-
-    pub(crate) fn shader(&self) -> Shader {
-        Shader::Attend { cache: self.cache, heads: self.heads, groups: self.groups, tile: self.tile }
+        };
+        Some(Self { heads, splits: 1, chunks: shape.positions.div_ceil(CHUNK) })
     }
 
     /// Bytes of the parts of all chunks.

@@ -10,12 +10,12 @@ use crate::backend::{Activation, CachePrecision, RopePairs};
 pub(crate) enum Shader {
     Embed { table: Format },
     NormQuantize { norm: bool },
-    Matvec { product: Product, shape: Shape },
+    Matvec { product: Product, shape: Shape, input: Input },
     Matmul { product: Product },
-    RopeAppend { cache: Cached, interleaved: bool },
-    Attend { cache: Cached, heads: u32, groups: u32, tile: u32 },
+    RopeAppend { cache: Cached, pairs: RopePairs },
+    Attend { cut: HeadCut, append: Option<RopePairs> },
     AttendMerge { head_dim: u32 },
-    Glu { silu: bool },
+    Glu { activation: Activation },
     NormSelected,
     Logits { head: Format, shape: Shape },
     ArgmaxFirst,
@@ -36,12 +36,42 @@ pub(crate) enum Format {
 /// What is done with the product of ternary weights and activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Product {
-    /// Added to what is there, or stored.
-    pub(crate) add: bool,
+    pub(crate) output: Output,
     /// A scale for each group of columns, or for each row.
     pub(crate) grouped: bool,
     /// How four products are computed.
     pub(crate) dot: Dot,
+}
+
+/// What becomes of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Output {
+    Store,
+    /// Added to what is there.
+    Add,
+    /// The weights are gates and ups, stacked: `activation(gate) * up` is stored.
+    Glu(Activation),
+}
+
+/// Where a matrix–vector product has its activations from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Input {
+    /// They were quantised before.
+    Quantized,
+    /// Every workgroup normalises (or not) and quantises the one row of the step, of this many vectors of 16 columns.
+    Floats { norm: bool, vectors: u32 },
+}
+
+/// How the query heads that share a key/value head are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct HeadCut {
+    pub(crate) cache: Cached,
+    /// Query heads of a workgroup.
+    pub(crate) heads: u32,
+    /// Workgroups for all query heads of a key/value head.
+    pub(crate) groups: u32,
+    /// Positions in workgroup memory at once.
+    pub(crate) tile: u32,
 }
 
 /// How four products of codes and int8 are computed. Both give the same integers.
@@ -68,8 +98,8 @@ pub(crate) struct Shape {
 
 impl Shape {
     /// Weight rows that a workgroup finishes.
-    pub(crate) fn outputs_of_group(&self) -> u32 {
-        self.threads / self.lanes * self.outputs
+    pub(crate) fn outputs_of_group(&self) -> usize {
+        (self.threads / self.lanes * self.outputs) as usize
     }
 }
 
@@ -86,6 +116,9 @@ pub(crate) enum Access {
     Read,
     Write,
 }
+
+/// Threads that normalise and quantise a row together, wherever that is done: the order of their sums.
+pub(crate) const QUANTIZE_THREADS: u32 = 256;
 
 /// The file of a shader.
 struct File {
@@ -122,10 +155,11 @@ impl Shader {
         match self {
             Self::Embed { .. } => file!("embed", &[R, R, R, W]),
             Self::NormQuantize { .. } => file!("norm_quantize", &[R, R, W, W]),
-            Self::Matvec { .. } => file!("matvec", &[R, R, R, R, R, W]),
+            Self::Matvec { .. } => file!("matvec", &[R, R, R, W, R, R]),
             Self::Matmul { .. } => file!("matmul", &[R, R, R, R, R, W]),
             Self::RopeAppend { .. } => file!("rope_append", &[R, R, W, W, W]),
-            Self::Attend { .. } => file!("attend", &[R, R, R, R, W]),
+            Self::Attend { append: None, .. } => file!("attend", &[R, R, R, W, R]),
+            Self::Attend { append: Some(_), .. } => file!("attend", &[R, R, R, W, W, W]),
             Self::AttendMerge { .. } => file!("attend_merge", &[R, R, W]),
             Self::Glu { .. } => file!("glu", &[R, W]),
             Self::NormSelected => file!("norm_selected", &[R, R, R, W]),
@@ -140,36 +174,39 @@ impl Shader {
         let mut text = Text::default();
         match *self {
             Self::Embed { table } => text.add(table.weight()),
-            Self::NormQuantize { norm } => {
-                text.number("THREADS", 256).truth("NORM", norm);
-                text.add(fragment!("float_order")).add(fragment!("quantizer")).add(fragment!("quantize_row"))
-            }
-            Self::Matvec { product, shape } => {
-                text.shape(shape).truth("ADD", product.add).add(fragment!("step")).add(product.dot.fragment());
+            Self::NormQuantize { norm } => text.number("THREADS", QUANTIZE_THREADS).quantizer(norm),
+            Self::Matvec { product, shape, input } => {
+                text.shape(shape).output(product.output).add(fragment!("step")).add(product.dot.fragment());
                 text.add(fragment!("dot_piece")).add(match product.grouped {
                     true => fragment!("scale_groups"),
                     false => fragment!("scale_rows"),
-                })
+                });
+                match input {
+                    Input::Quantized => text.add(fragment!("x_stored")),
+                    Input::Floats { norm, vectors } => {
+                        assert_eq!(shape.threads, QUANTIZE_THREADS, "so that sums of floats are added in one order");
+                        text.number("VECTORS", vectors).quantizer(norm).add(fragment!("x_normed"))
+                    }
+                }
             }
             Self::Matmul { product } => text
-                .truth("ADD", product.add)
+                .output(product.output)
                 .truth("GROUPED", product.grouped)
                 .add(fragment!("step"))
                 .add(product.dot.fragment()),
-            Self::RopeAppend { cache, interleaved } => {
-                text.truth("INTERLEAVED", interleaved).cache(cache).add(fragment!("step"))
+            Self::RopeAppend { cache, pairs } => text.rotation(pairs).cache(cache).add(fragment!("step")),
+            Self::Attend { cut, append } => {
+                text.number("GROUP", cut.heads).number("GROUPS", cut.groups).number("TILE", cut.tile);
+                text.cache(cut.cache).add(fragment!("step")).add(fragment!("online_softmax"));
+                match append {
+                    None => text.add(fragment!("attend_cached")),
+                    Some(pairs) => text.rotation(pairs).add(fragment!("attend_append")),
+                }
             }
-            Self::Attend { cache, heads, groups, tile } => text
-                .number("GROUP", heads)
-                .number("GROUPS", groups)
-                .number("TILE", tile)
-                .cache(cache)
-                .add(fragment!("step"))
-                .add(fragment!("online_softmax")),
             Self::AttendMerge { head_dim } => {
                 text.number("HEAD_DIM", head_dim).add(fragment!("step")).add(fragment!("online_softmax"))
             }
-            Self::Glu { silu } => text.truth("SILU", silu).add(fragment!("activation")),
+            Self::Glu { activation } => text.activation(activation),
             Self::NormSelected => text.add(fragment!("step")),
             Self::Logits { head, shape } => text.shape(shape).add(fragment!("step")).add(head.unpack_piece()),
             Self::ArgmaxFirst => text.add(fragment!("float_order")).add(fragment!("argmax_first")),
@@ -214,16 +251,6 @@ impl Dot {
     }
 }
 
-/// `Interleaved` pairs, as shaders ask.
-pub(crate) fn interleaved(pairs: RopePairs) -> bool {
-    pairs == RopePairs::Interleaved
-}
-
-/// `Silu`, as shaders ask.
-pub(crate) fn silu(activation: Activation) -> bool {
-    activation == Activation::Silu
-}
-
 /// A source that grows.
 #[derive(Default)]
 struct Text(String);
@@ -242,6 +269,27 @@ impl Text {
             .number("OUTPUTS", shape.outputs)
             .number("LANES", shape.lanes)
             .number("THREADS", shape.threads)
+    }
+
+    fn output(&mut self, output: Output) -> &mut Self {
+        self.truth("ADD", output == Output::Add).truth("GLU", matches!(output, Output::Glu(_)));
+        // Without a gate, one that is never called.
+        self.activation(if let Output::Glu(activation) = output { activation } else { Activation::SquaredRelu })
+    }
+
+    fn activation(&mut self, activation: Activation) -> &mut Self {
+        self.truth("SILU", activation == Activation::Silu).add(fragment!("activation"))
+    }
+
+    fn rotation(&mut self, pairs: RopePairs) -> &mut Self {
+        self.truth("INTERLEAVED", pairs == RopePairs::Interleaved).add(fragment!("rotation"))
+    }
+
+    fn quantizer(&mut self, norm: bool) -> &mut Self {
+        self.truth("NORM", norm)
+            .add(fragment!("float_order"))
+            .add(fragment!("quantizer"))
+            .add(fragment!("quantize_row"))
     }
 
     fn cache(&mut self, cache: Cached) -> &mut Self {

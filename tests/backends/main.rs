@@ -11,6 +11,7 @@ mod gpu;
 
 mod attention;
 mod floats;
+mod fusion;
 mod head;
 mod invariants;
 mod material;

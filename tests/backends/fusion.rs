@@ -1,0 +1,150 @@
+//! The bigger verbs against their definitions in smaller ones, on the same backend: a GPU that fuses against one that does
+//! not, and every backend against its own smaller verbs.
+
+use sterna::backend::{Activation, Backend, CachePrecision, CacheShape, Heads, Norm, RopePairs, Row};
+use sterna::format::Weights;
+use sterna::format::ternary::Scales;
+use sterna::gpu::Gpu;
+
+use crate::SCALED_SUM;
+use crate::floats::rope;
+use crate::material::{Random, assert_close, pack, poisoned, rows, tensor};
+
+crate::on_every_backend! {
+    norm_and_product_are_one_after_the_other
+    rotation_and_attention_are_one_after_the_other
+}
+
+const EPSILON: f32 = 1e-5;
+
+/// A product of `count` rows, with its norm, its gate and its addition.
+struct Case {
+    cols: usize,
+    outputs: usize, // even: gates and ups
+    count: usize,
+    weights: Vec<Weights>,
+    x: Vec<f32>,
+    gain: Vec<f32>,
+    before: Vec<f32>,
+}
+
+impl Case {
+    fn new(random: &mut Random, cols: usize, outputs: usize, count: usize, scales: Scales) -> Self {
+        let weights = vec![pack(outputs, cols, &random.trits(outputs * cols), scales)];
+        let (x, gain, before) = (random.floats(count * cols), random.floats(cols), random.floats(count * outputs));
+        Self { cols, outputs, count, weights, x, gain, before }
+    }
+
+    /// The three products as they are, and as their definitions have them.
+    fn run<B: Backend>(&self, b: &mut B, plainly: bool) -> [Vec<f32>; 4] {
+        let Self { cols, outputs, count, .. } = *self;
+        let (w, x) = (b.matrix(&self.weights).unwrap(), tensor(b, cols, &self.x));
+        let gain = b.parameter(&self.gain).unwrap();
+        let mut normed = b.quantized(count, cols).unwrap();
+        let mut gate_up = b.tensor(count, outputs).unwrap();
+        let norm = Norm { gain: &gain, epsilon: EPSILON };
+        b.begin(&rows(count));
+        let stored = poisoned(b, count, outputs, |b, out| match plainly {
+            true => {
+                b.norm_quantize(&mut normed, &x, &gain, EPSILON);
+                b.matmul(out, &w, &normed);
+            }
+            false => b.norm_matmul(out, &mut normed, &w, &x, norm),
+        });
+        let added = [Some(norm), None].map(|norm| {
+            let mut out = tensor(b, outputs, &self.before);
+            match (plainly, norm) {
+                (false, norm) => b.norm_matmul_add(&mut out, &mut normed, &w, &x, norm),
+                (true, Some(_)) => {
+                    b.norm_quantize(&mut normed, &x, &gain, EPSILON);
+                    b.matmul_add(&mut out, &w, &normed);
+                }
+                (true, None) => {
+                    b.quantize(&mut normed, &x);
+                    b.matmul_add(&mut out, &w, &normed);
+                }
+            }
+            crate::material::read(b, &out, count * outputs)
+        });
+        let activation = if cols.is_multiple_of(128) { Activation::SquaredRelu } else { Activation::Silu };
+        let gated = poisoned(b, count, outputs / 2, |b, out| match plainly {
+            true => {
+                b.norm_quantize(&mut normed, &x, &gain, EPSILON);
+                b.matmul(&mut gate_up, &w, &normed);
+                b.glu(out, &gate_up, activation);
+            }
+            false => b.norm_matmul_glu(out, &mut gate_up, &mut normed, &w, &x, norm, activation),
+        });
+        let [with_norm, without_norm] = added;
+        [stored, with_norm, without_norm, gated]
+    }
+}
+
+fn norm_and_product_are_one_after_the_other<B: Backend>(backend: &mut B) {
+    let random = &mut Random(21);
+    for (cols, outputs) in [(96usize, 6), (200, 130), (2560, 70), (6912, 64), (128, 8200)] {
+        let group = Scales::Groups { columns: 128, values: random.scales(outputs * cols.div_ceil(128)) };
+        for scales in [Scales::Rows(random.scales(outputs)), group] {
+            for count in [1, 2, 9] {
+                let case = Case::new(random, cols, outputs, count, scales.clone());
+                for (ours, theirs) in case.run(backend, false).iter().zip(case.run(backend, true)) {
+                    assert_close(ours, &theirs, SCALED_SUM);
+                }
+            }
+        }
+    }
+}
+
+fn rotation_and_attention_are_one_after_the_other<B: Backend>(backend: &mut B) {
+    let random = &mut Random(22);
+    let shapes = [(4, 2, 64), (20, 5, 128), (18, 2, 36), (3, 3, 100), (2, 1, 6)];
+    for (heads, kv_heads, head_dim) in shapes {
+        let heads = Heads { heads, kv_heads, head_dim };
+        for precision in [CachePrecision::F16, CachePrecision::F32] {
+            for pairs in [RopePairs::Half, RopePairs::Interleaved] {
+                let rope = rope(pairs, head_dim / 3, head_dim);
+                // A prompt each for two sequences, then a token of both, across a chunk of the context.
+                let run = |sequence, begin, end| {
+                    (begin..end).map(move |position| Row { sequence, position, wants_logits: true })
+                };
+                let mut steps: Vec<Vec<Row>> = vec![run(0, 0, 125).collect(), run(1, 0, 30).collect()];
+                steps.extend((0..6).map(|i| run(0, 125 + i, 126 + i).chain(run(1, 30 + i, 31 + i)).collect()));
+                steps.push(run(0, 131, 132).collect());
+                let qkv: Vec<_> = steps.iter().map(|step| random.floats(step.len() * heads.qkv_cols())).collect();
+                let attend = |b: &mut B, plainly: bool| -> Vec<f32> {
+                    let shape = CacheShape { slots: 2, positions: 300, kv_heads, head_dim, precision };
+                    let mut cache = b.cache(shape).unwrap();
+                    let mut outputs = Vec::new();
+                    for (step, qkv) in steps.iter().zip(&qkv) {
+                        let mut rotations = b.tensor(step.len(), 2 * rope.frequencies.len()).unwrap();
+                        let mut qkv = tensor(b, heads.qkv_cols(), qkv);
+                        b.begin(step);
+                        b.rotations(&mut rotations, &rope);
+                        outputs.extend(poisoned(b, step.len(), heads.query_cols(), |b, out| match plainly {
+                            true => {
+                                b.rope_append(&mut qkv, &mut cache, &rotations, heads, pairs);
+                                b.attend(out, &qkv, &cache, heads);
+                            }
+                            false => b.rope_attend(out, &mut qkv, &mut cache, &rotations, heads, pairs),
+                        }));
+                    }
+                    outputs
+                };
+                assert_close(&attend(backend, false), &attend(backend, true), SCALED_SUM);
+            }
+        }
+    }
+}
+
+/// The counters tell that the bigger verbs really are one dispatch on a GPU that fuses.
+#[test]
+fn one_row_is_one_dispatch_a_product() {
+    for device in crate::gpu::devices(crate::PACKED) {
+        let case = Case::new(&mut Random(23), 256, 64, 1, Scales::Tensor(1.0));
+        let dispatches = |mut gpu: Gpu| {
+            case.run(&mut gpu, false);
+            gpu.counters().dispatches
+        };
+        assert_eq!((dispatches(Gpu::new(&device)), dispatches(Gpu::plain(&device))), (4, 9));
+    }
+}
