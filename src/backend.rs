@@ -177,6 +177,8 @@ pub trait Backend: Send {
 
     /// Starts a step. All rows fit the tensors, slots and positions that were allocated.
     fn begin(&mut self, rows: &[Row]);
+    /// `tokens[i] = chosen[i]` for the first `count`: what a step chose becomes the input of the next, on the device.
+    fn copy_tokens(&mut self, tokens: &mut Self::Tokens, chosen: &Self::Tokens, count: usize);
     /// `out[row] = table[tokens[row]]`, as f32. `out: [rows, width]`, `table: [vocabulary, width]`.
     fn embed(&mut self, out: &mut Self::Tensor, table: &Self::Matrix, tokens: &Self::Tokens);
     /// RMSNorm, then int8: `x * rsqrt(mean(x²) + epsilon) * gain`, quantised as [`Backend::quantize`] does.
@@ -301,6 +303,17 @@ pub trait Backend: Send {
     fn end(&mut self);
 
     // Between host and device. Only the `read_…` calls wait.
+
+    /// How many steps of greedy decoding are worth starting before the first of them is read. None where verbs run when they
+    /// are called; where they are recorded, enough to keep the device busy meanwhile.
+    fn steps_ahead(&self) -> usize {
+        0
+    }
+    /// Whether steps should be tried once after loading: so that what a device does at the first of a kind, such as compiling
+    /// shaders, is done then, and what fails, fails then.
+    fn wants_rehearsal(&self) -> bool {
+        false
+    }
 
     /// `tokens[i] = ids[i]`.
     fn write_tokens(&mut self, tokens: &mut Self::Tokens, ids: &[u32]);

@@ -210,6 +210,10 @@ impl Backend for Cpu {
         self.selected.extend((0..rows.len()).filter(|&row| rows[row].wants_logits));
     }
 
+    fn copy_tokens(&mut self, tokens: &mut Vec<u32>, chosen: &Vec<u32>, count: usize) {
+        tokens[..count].copy_from_slice(&chosen[..count]);
+    }
+
     fn embed(&mut self, out: &mut Tensor, table: &Matrix, tokens: &Vec<u32>) {
         assert_eq!(out.cols, table.cols);
         let (cols, tokens) = (out.cols, &tokens[..self.rows.len()]);

@@ -4,12 +4,13 @@
 use crate::backend::{Backend, NO_TOKEN, Row};
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::transformer::{Capacity, MOST_CANDIDATES, Telling, Transformer};
+use crate::transformer::{Capacity, Input, MOST_CANDIDATES, Telling, Transformer};
 
 /// What to bring back from the device for the rows that want logits, in their order.
 pub(crate) enum Wanted<'a> {
-    /// The most likely token of each.
-    Best(&'a mut Vec<u32>),
+    /// The most likely token of each. The caller means to continue each with its token, at most `steps` times: a device may
+    /// start on those steps. They are wasted, and do no harm, if something else comes.
+    Best { best: &'a mut Vec<u32>, steps: usize },
     /// The `count` most likely tokens of each and their logits, best first. Places without a token hold −∞.
     Candidates { count: usize, sink: &'a mut dyn FnMut(&[u32], &[f32]) },
     /// All logits of each, `[vocabulary]`; the receiver may change them.
@@ -31,6 +32,18 @@ pub(crate) struct BackendEngine<B: Backend> {
     logits: Vec<f32>, // [capacity.selected, vocabulary], grown when logits are first wanted
     top: Vec<u32>,    // [capacity.selected, MOST_CANDIDATES], as `top_logits`
     top_logits: Vec<f32>,
+    ahead: Ahead,
+}
+
+/// Steps of greedy decoding that the device has and nobody has read.
+#[derive(Default)]
+struct Ahead {
+    steps: usize,
+    /// The rows that the first of them computes, and the tokens that it was given: those last read.
+    rows: Vec<Row>,
+    tokens: Vec<u32>,
+    /// The rows of the last.
+    last_rows: Vec<Row>,
 }
 
 impl<B: Backend> BackendEngine<B> {
@@ -40,10 +53,107 @@ impl<B: Backend> BackendEngine<B> {
         capacity: Capacity,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
-        let transformer = Transformer::load(&mut backend, model, capacity, progress)?;
+        let rehearsals = usize::from(backend.wants_rehearsal());
+        let transformer =
+            Transformer::load(&mut backend, model, capacity, &mut |done, all| progress(done, all + rehearsals))?;
         let (vocabulary, candidates) = (model.config().vocabulary, capacity.selected * MOST_CANDIDATES);
         let (top, top_logits) = (vec![0; candidates], vec![0.0; candidates]);
-        Ok(Self { backend, transformer, capacity, vocabulary, logits: Vec::new(), top, top_logits })
+        let (logits, ahead) = (Vec::new(), Ahead::default());
+        let mut engine = Self { backend, transformer, capacity, vocabulary, logits, top, top_logits, ahead };
+        if rehearsals > 0 {
+            engine.rehearse()?;
+            progress(model.config().layers + rehearsals, model.config().layers + rehearsals);
+        }
+        Ok(engine)
+    }
+
+    /// Runs a step of each kind: one row at the end of the longest sequence, a row of each sequence, a whole chunk. What they
+    /// leave in the caches is overwritten before it is read.
+    fn rehearse(&mut self) -> Result<()> {
+        let Capacity { rows, selected, sequences, positions, .. } = self.capacity;
+        let one = vec![Row { sequence: 0, position: positions as u32 - 1, wants_logits: true }];
+        let batch = 0..sequences.min(rows).min(selected) as u32;
+        let batch: Vec<Row> = batch.map(|sequence| Row { sequence, position: 0, wants_logits: true }).collect();
+        let chunk = 0..rows.min(positions) as u32;
+        let chunk: Vec<Row> =
+            chunk.map(|position| Row { sequence: 0, position, wants_logits: position == 0 }).collect();
+        for rows in [one, batch, chunk] {
+            let ids = vec![0; rows.len()];
+            for telling in [Telling::Best, Telling::Candidates(1)] {
+                self.transformer.forward(&mut self.backend, Input::Ids(&ids), &rows, telling);
+            }
+        }
+        self.transformer.read_best(&mut self.backend, 0, &mut [0])
+    }
+
+    fn candidates(
+        &mut self,
+        tokens: &[u32],
+        rows: &[Row],
+        count: usize,
+        sink: &mut dyn FnMut(&[u32], &[f32]),
+    ) -> Result<()> {
+        self.ahead.steps = 0;
+        self.transformer.forward(&mut self.backend, Input::Ids(tokens), rows, Telling::Candidates(count));
+        let all = selected(rows) * MOST_CANDIDATES;
+        let (ids, logits) = (&mut self.top[..all], &mut self.top_logits[..all]);
+        self.transformer.read_candidates(&mut self.backend, ids, logits)?;
+        for (ids, logits) in ids.chunks_exact(MOST_CANDIDATES).zip(logits.chunks_exact(MOST_CANDIDATES)) {
+            sink(&ids[..count], &logits[..count]);
+        }
+        Ok(())
+    }
+
+    fn logits(&mut self, tokens: &[u32], rows: &[Row], sink: &mut dyn FnMut(&mut [f32])) -> Result<()> {
+        self.ahead.steps = 0;
+        self.transformer.forward(&mut self.backend, Input::Ids(tokens), rows, Telling::Logits);
+        let count = selected(rows) * self.vocabulary;
+        if self.logits.len() < count {
+            self.logits.resize(count, 0.0);
+        }
+        self.transformer.read_logits(&mut self.backend, &mut self.logits[..count])?;
+        self.logits[..count].chunks_exact_mut(self.vocabulary).for_each(sink);
+        Ok(())
+    }
+
+    /// The most likely tokens of a step, which may have been started already; and starts on the next ones.
+    fn best(&mut self, tokens: &[u32], rows: &[Row], steps: usize, best: &mut Vec<u32>) -> Result<()> {
+        let Ahead { steps: pending, rows: first_rows, tokens: first_tokens, last_rows } = &mut self.ahead;
+        let started = *pending > 0 && first_rows == rows && first_tokens == tokens;
+        if !started {
+            self.transformer.forward(&mut self.backend, Input::Ids(tokens), rows, Telling::Best);
+            *pending = 1;
+            last_rows.clear();
+            last_rows.extend_from_slice(rows);
+        }
+        let selected = selected(rows);
+        let most = self.backend.steps_ahead().min(steps);
+        while selected > 0 && *pending <= most {
+            last_rows.retain(|row| row.wants_logits);
+            last_rows.iter_mut().for_each(|row| row.position += 1);
+            if last_rows.iter().any(|row| row.position as usize >= self.capacity.positions) {
+                break;
+            }
+            self.transformer.forward(&mut self.backend, Input::Chosen, last_rows, Telling::Best);
+            *pending += 1;
+        }
+        let start = best.len();
+        best.resize(start + selected, 0);
+        *pending -= 1;
+        let read = match selected {
+            0 => Ok(()),
+            _ => self.transformer.read_best(&mut self.backend, *pending, &mut best[start..]),
+        };
+        if read.is_err() || best[start..].contains(&NO_TOKEN) {
+            *pending = 0;
+            return read.and(Err(not_finite()));
+        }
+        first_rows.clear();
+        first_rows
+            .extend(rows.iter().filter(|row| row.wants_logits).map(|row| Row { position: row.position + 1, ..*row }));
+        first_tokens.clear();
+        first_tokens.extend_from_slice(&best[start..]);
+        Ok(())
     }
 
     pub(crate) fn backend(&self) -> &B {
@@ -67,43 +177,24 @@ impl<B: Backend> Engine for BackendEngine<B> {
         while !rows.is_empty() {
             let (step, later) = rows.split_at(self.step_len(rows));
             let (ids, later_ids) = tokens.split_at(step.len());
-            let telling = match wanted {
-                Wanted::Best(_) => Telling::Best,
-                Wanted::Candidates { count, .. } => Telling::Candidates(count),
-                Wanted::Logits(_) => Telling::Logits,
-            };
-            self.transformer.forward(&mut self.backend, ids, step, telling);
-            let selected = step.iter().filter(|row| row.wants_logits).count();
             match &mut wanted {
-                Wanted::Best(best) => {
-                    let start = best.len();
-                    best.resize(start + selected, 0);
-                    self.transformer.read_best(&mut self.backend, &mut best[start..])?;
-                    if best[start..].contains(&NO_TOKEN) {
-                        return Err(not_finite());
-                    }
+                Wanted::Best { best, steps } => {
+                    // Only after the last of several steps is it known what comes next.
+                    let steps = if later.is_empty() { *steps } else { 0 };
+                    self.best(ids, step, steps, best)?;
                 }
-                Wanted::Candidates { count, sink } => {
-                    let all = selected * MOST_CANDIDATES;
-                    let (ids, logits) = (&mut self.top[..all], &mut self.top_logits[..all]);
-                    self.transformer.read_candidates(&mut self.backend, ids, logits)?;
-                    for (ids, logits) in ids.chunks_exact(MOST_CANDIDATES).zip(logits.chunks_exact(MOST_CANDIDATES)) {
-                        sink(&ids[..*count], &logits[..*count]);
-                    }
-                }
-                Wanted::Logits(sink) => {
-                    let count = selected * self.vocabulary;
-                    if self.logits.len() < count {
-                        self.logits.resize(count, 0.0);
-                    }
-                    self.transformer.read_logits(&mut self.backend, &mut self.logits[..count])?;
-                    self.logits[..count].chunks_exact_mut(self.vocabulary).for_each(&mut *sink);
-                }
+                Wanted::Candidates { count, sink } => self.candidates(ids, step, *count, sink)?,
+                Wanted::Logits(sink) => self.logits(ids, step, sink)?,
             }
             (rows, tokens) = (later, later_ids);
         }
         Ok(())
     }
+}
+
+/// How many rows want logits.
+fn selected(rows: &[Row]) -> usize {
+    rows.iter().filter(|row| row.wants_logits).count()
 }
 
 /// A damaged embedding can do this: all other weights are checked when they are loaded.

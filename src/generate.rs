@@ -137,7 +137,7 @@ impl Session {
         while done < ids.len() {
             let chunk = &ids[done..ids.len().min(done + self.chunk)];
             let rows: Vec<Row> = (done..).map(|position| row(0, position, false)).take(chunk.len()).collect();
-            self.forward(chunk, &rows, Wanted::Best(&mut Vec::new()))?;
+            self.forward(chunk, &rows, Wanted::Best { best: &mut Vec::new(), steps: 0 })?;
             done += chunk.len();
             if progress(done, ids.len()).is_break() {
                 return Ok(ControlFlow::Break(()));

@@ -52,6 +52,9 @@ pub struct Gpu {
 
 /// Rows of activations up to which a product is a matrix–vector product.
 const MATVEC_ROWS: usize = 8;
+/// Steps that are sent before the first is read: while the host waits for one, the device has the next, and the one after it
+/// is being recorded.
+const STEPS_AHEAD: usize = 2;
 /// Logits that one workgroup looks at for the best.
 const STRETCH: usize = 4096;
 /// Uploads after which the device is waited for, so that staging memory is used again.
@@ -76,7 +79,7 @@ impl Gpu {
         }
     }
 
-    /// The same, with every verb in the plain steps that define it: for comparing.
+    /// The same, with every verb in the plain steps that define it, and no step sent before the last was read: for comparing.
     pub fn plain(device: &GpuDevice) -> Self {
         Self { fuses: false, ..Self::new(device) }
     }
@@ -366,6 +369,11 @@ impl Backend for Gpu {
         self.words = words;
     }
 
+    fn copy_tokens(&mut self, tokens: &mut Tokens, chosen: &Tokens, count: usize) {
+        assert!(count <= tokens.max_rows && count <= chosen.max_rows);
+        self.recorder.copy(&tokens.buffer, &chosen.buffer, count as u64 * 4);
+    }
+
     fn embed(&mut self, out: &mut Tensor, table: &Matrix, tokens: &Tokens) {
         let rows = self.rows.len();
         assert_eq!(out.cols, table.cols);
@@ -555,6 +563,14 @@ impl Backend for Gpu {
 
     fn end(&mut self) {
         self.recorder.submit();
+    }
+
+    fn steps_ahead(&self) -> usize {
+        if self.fuses { STEPS_AHEAD } else { 0 }
+    }
+
+    fn wants_rehearsal(&self) -> bool {
+        true
     }
 
     fn write_tokens(&mut self, tokens: &mut Tokens, ids: &[u32]) {

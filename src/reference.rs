@@ -177,6 +177,10 @@ impl Backend for Reference {
         self.rows.extend_from_slice(rows);
     }
 
+    fn copy_tokens(&mut self, tokens: &mut Vec<u32>, chosen: &Vec<u32>, count: usize) {
+        tokens[..count].copy_from_slice(&chosen[..count]);
+    }
+
     fn embed(&mut self, out: &mut Tensor, table: &Matrix, tokens: &Vec<u32>) {
         for (row, &token) in tokens.iter().enumerate().take(self.rows.len()) {
             let values: Vec<f32> = match &table.rows[token as usize] {

@@ -16,6 +16,7 @@ pub struct Transformer<B: Backend> {
     output_norm: B::Tensor,  // [width]
     head: Option<B::Matrix>, // [vocabulary, width]; None where it is tied to the embedding
     activations: Activations<B>,
+    told: usize, // the place in `activations.best` of the step that told last
 }
 
 /// The weights and the cache of one layer.
@@ -45,9 +46,19 @@ struct Activations<B: Backend> {
     product_q: B::Quantized,  // [rows, ffn_width]
     selected: B::Tensor,      // [selected, width]
     logits: B::Tensor,        // [selected, vocabulary]
-    best: B::Tokens,          // [selected]
+    best: Vec<B::Tokens>,     // [selected] each, of the latest steps by turns
     top: B::Tokens,           // [selected * MOST_CANDIDATES]
     top_logits: B::Tensor,    // [selected, MOST_CANDIDATES]
+}
+
+/// The token ids of a step's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input<'a> {
+    /// Known here, each below the vocabulary.
+    Ids(&'a [u32]),
+    /// Chosen by the step before, which told [`Telling::Best`] of as many rows as this one has. Where it found no token, the
+    /// row's values are unspecified.
+    Chosen,
 }
 
 /// What the head is to tell of the rows that want logits.
@@ -105,17 +116,20 @@ impl<B: Backend> Transformer<B> {
         }
         progress(config.layers, config.layers);
         let activations = Activations::new(backend, &config, capacity)?;
-        Ok(Self { config, embedding, layers, output_norm, head, activations })
+        Ok(Self { config, embedding, layers, output_norm, head, activations, told: 0 })
     }
 
     /// Runs one step: afterwards the caches hold the rows, and what the head was to tell of the rows that want logits is
-    /// ready. `tokens` are the rows' token ids, each below the vocabulary.
-    pub fn forward(&mut self, b: &mut B, tokens: &[u32], rows: &[Row], telling: Telling) {
+    /// ready.
+    pub fn forward(&mut self, b: &mut B, input: Input, rows: &[Row], telling: Telling) {
         let Config { heads, norm_epsilon: epsilon, ref rope, activation, .. } = self.config;
         let a = &mut self.activations;
         b.begin(rows);
-        b.write_tokens(&mut a.tokens, tokens);
         b.rotations(&mut a.rotations, rope);
+        match input {
+            Input::Ids(ids) => b.write_tokens(&mut a.tokens, ids),
+            Input::Chosen => b.copy_tokens(&mut a.tokens, &a.best[self.told], rows.len()),
+        }
         b.embed(&mut a.hidden, &self.embedding, &a.tokens);
         for layer in &mut self.layers {
             let norm = |gain| Norm { gain, epsilon };
@@ -141,7 +155,10 @@ impl<B: Backend> Transformer<B> {
             b.norm_selected(&mut a.selected, &a.hidden, &self.output_norm, epsilon);
             let head = self.head.as_ref().unwrap_or(&self.embedding);
             match telling {
-                Telling::Best => b.best(&mut a.best, &mut a.logits, head, &a.selected),
+                Telling::Best => {
+                    self.told = (self.told + 1) % a.best.len();
+                    b.best(&mut a.best[self.told], &mut a.logits, head, &a.selected);
+                }
                 Telling::Candidates(count) => {
                     assert!((1..=MOST_CANDIDATES).contains(&count));
                     b.candidates(&mut a.top, &mut a.top_logits, count, &mut a.logits, head, &a.selected);
@@ -152,13 +169,15 @@ impl<B: Backend> Transformer<B> {
         b.end();
     }
 
-    /// The most likely next token of each row that wanted logits in the last step, if it told [`Telling::Best`]:
-    /// `ids: [selected]`.
+    /// The most likely next token of each row that wanted logits in a step that told [`Telling::Best`]: the last such step, or
+    /// one up to [`Backend::steps_ahead`] of them `before`. `ids: [selected]`.
     ///
     /// # Errors
     /// [`Error::Device`] if the device was lost.
-    pub fn read_best(&self, b: &mut B, ids: &mut [u32]) -> Result<()> {
-        b.read_tokens(&self.activations.best, ids)
+    pub fn read_best(&self, b: &mut B, before: usize, ids: &mut [u32]) -> Result<()> {
+        let best = &self.activations.best;
+        assert!(before < best.len());
+        b.read_tokens(&best[(self.told + best.len() - before) % best.len()], ids)
     }
 
     /// The candidates of each row that wanted logits in the last step, if it told [`Telling::Candidates`], best first:
@@ -238,7 +257,7 @@ impl<B: Backend> Activations<B> {
             product_q: backend.quantized(rows, ffn_width)?,
             selected: backend.tensor(selected, width)?,
             logits: backend.tensor(selected, config.vocabulary)?,
-            best: backend.tokens(selected)?,
+            best: (0..=backend.steps_ahead()).map(|_| backend.tokens(selected)).collect::<Result<_>>()?,
             top: backend.tokens(selected * MOST_CANDIDATES)?,
             top_logits: backend.tensor(selected, MOST_CANDIDATES)?,
         })

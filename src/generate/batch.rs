@@ -150,7 +150,10 @@ impl<'s> Batch<'s> {
         };
         let (ids, rows) = (&self.ids, &self.rows);
         match need {
-            Need::Best => return self.session.forward(ids, rows, Wanted::Best(&mut self.chosen)),
+            Need::Best => {
+                let steps = live.map(|s| s.options.max_tokens - s.made - 1).min().unwrap_or(0);
+                return self.session.forward(ids, rows, Wanted::Best { best: &mut self.chosen, steps });
+            }
             Need::Candidates(count) => {
                 let count = count.min(self.session.model.config().vocabulary);
                 let sink = &mut |ids: &[u32], logits: &[f32]| {

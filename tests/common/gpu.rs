@@ -1,18 +1,19 @@
 //! The GPUs as tests ask for them: all that there are, software too. A test that finds none says so, or fails where
 //! `STERNA_REQUIRE_GPU` is 1.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use sterna::gpu::{Adapter, GpuDevice, GpuOptions};
 
 /// Opened devices, so that the tests of a process compile their pipelines once.
 static OPENED: Mutex<Vec<(String, GpuOptions, GpuDevice)>> = Mutex::new(Vec::new());
 
+static ADAPTERS: LazyLock<Vec<Adapter>> = LazyLock::new(Adapter::all);
+
 /// All GPUs, opened with these options.
 pub fn devices(options: GpuOptions) -> Vec<GpuDevice> {
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    let adapters = Adapter::all();
-    if adapters.is_empty() {
+    if ADAPTERS.is_empty() {
         let required = std::env::var("STERNA_REQUIRE_GPU").is_ok_and(|value| value == "1");
         assert!(!required, "STERNA_REQUIRE_GPU is 1, but this machine offers no GPU, not even a software one");
         eprintln!("skipped: this machine offers no GPU, not even a software one (Debian: mesa-vulkan-drivers)");
@@ -26,5 +27,5 @@ pub fn devices(options: GpuOptions) -> Vec<GpuDevice> {
         opened.push((name, options, device.clone()));
         device
     };
-    adapters.iter().map(&mut open).collect()
+    ADAPTERS.iter().map(&mut open).collect()
 }
