@@ -304,6 +304,10 @@ pub trait Backend: Send {
 
     // Between host and device. Only the `read_…` calls wait.
 
+    /// Rows of a step that keep the device busy: how long prompts are cut.
+    fn rows_at_once(&self) -> usize {
+        128
+    }
     /// How many steps of greedy decoding are worth starting before the first of them is read. None where verbs run when they
     /// are called; where they are recorded, enough to keep the device busy meanwhile.
     fn steps_ahead(&self) -> usize {

@@ -4,9 +4,9 @@
 use crate::cpu::{Cpu, CpuOptions};
 use crate::engine::{BackendEngine, Engine};
 use crate::error::Result;
+use crate::generate::SessionOptions;
 use crate::gpu::{Adapter, Gpu, GpuDevice, GpuOptions};
 use crate::model::Model;
-use crate::transformer::Capacity;
 
 /// A machine that can run a model.
 #[derive(Clone, Debug)]
@@ -51,18 +51,18 @@ impl Device {
     pub(crate) fn load(
         &self,
         model: &Model,
-        capacity: Capacity,
+        options: &SessionOptions,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(Box<dyn Engine>, String)> {
         match &self.kind {
-            Kind::Cpu(options) => {
-                let cpu = Cpu::new(options)?;
-                let engine = BackendEngine::load(cpu, model, capacity, progress)?;
+            Kind::Cpu(cpu) => {
+                let cpu = Cpu::new(cpu)?;
+                let engine = BackendEngine::load(cpu, model, options, progress)?;
                 let name = engine.backend().describe();
                 Ok((Box::new(engine), name))
             }
             Kind::Gpu(device) => {
-                let engine = BackendEngine::load(Gpu::new(device), model, capacity, progress)?;
+                let engine = BackendEngine::load(Gpu::new(device), model, options, progress)?;
                 let name = engine.backend().describe();
                 Ok((Box::new(engine), name))
             }

@@ -3,6 +3,7 @@
 
 use crate::backend::{Backend, NO_TOKEN, Row};
 use crate::error::{Error, Result};
+use crate::generate::SessionOptions;
 use crate::model::Model;
 use crate::transformer::{Capacity, Input, MOST_CANDIDATES, Telling, Transformer};
 
@@ -19,6 +20,9 @@ pub(crate) enum Wanted<'a> {
 
 /// A model on some device.
 pub(crate) trait Engine: Send {
+    /// The sizes it was loaded with.
+    fn capacity(&self) -> Capacity;
+
     /// Appends rows to the caches and brings back what is wanted. Ids, slots and positions were checked by the caller.
     fn forward(&mut self, tokens: &[u32], rows: &[Row], wanted: Wanted) -> Result<()>;
 }
@@ -50,9 +54,10 @@ impl<B: Backend> BackendEngine<B> {
     pub(crate) fn load(
         mut backend: B,
         model: &Model,
-        capacity: Capacity,
+        options: &SessionOptions,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
+        let capacity = options.capacity(model.config(), backend.rows_at_once())?;
         let rehearsals = usize::from(backend.wants_rehearsal());
         let transformer =
             Transformer::load(&mut backend, model, capacity, &mut |done, all| progress(done, all + rehearsals))?;
@@ -172,6 +177,10 @@ impl<B: Backend> BackendEngine<B> {
 }
 
 impl<B: Backend> Engine for BackendEngine<B> {
+    fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
     fn forward(&mut self, mut tokens: &[u32], mut rows: &[Row], mut wanted: Wanted) -> Result<()> {
         assert_eq!(tokens.len(), rows.len());
         while !rows.is_empty() {

@@ -18,7 +18,6 @@ use crate::device::Device;
 use crate::engine::{BackendEngine, Engine, Wanted};
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::transformer::Capacity;
 
 /// A model on a device, with room for one or several sequences.
 ///
@@ -53,9 +52,8 @@ impl Session {
         options: &SessionOptions,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
-        let capacity = options.capacity(model.config())?;
-        let (engine, device) = device.load(model, capacity, progress)?;
-        Ok(Self::from_engine(model, engine, device, capacity))
+        let (engine, device) = device.load(model, options, progress)?;
+        Ok(Self::from_engine(model, engine, device))
     }
 
     /// A session on any [`Backend`]: for backends of your own, and for holding a model against the reference.
@@ -63,12 +61,12 @@ impl Session {
     /// # Errors
     /// As [`Session::new`].
     pub fn with_backend<B: Backend + 'static>(model: &Model, backend: B, options: &SessionOptions) -> Result<Self> {
-        let capacity = options.capacity(model.config())?;
-        let engine = BackendEngine::load(backend, model, capacity, &mut |_, _| {})?;
-        Ok(Self::from_engine(model, Box::new(engine), std::any::type_name::<B>().into(), capacity))
+        let engine = BackendEngine::load(backend, model, options, &mut |_, _| {})?;
+        Ok(Self::from_engine(model, Box::new(engine), std::any::type_name::<B>().into()))
     }
 
-    fn from_engine(model: &Model, engine: Box<dyn Engine>, device: String, capacity: Capacity) -> Self {
+    fn from_engine(model: &Model, engine: Box<dyn Engine>, device: String) -> Self {
+        let capacity = engine.capacity();
         let cached = vec![Vec::new(); capacity.sequences];
         Self { model: model.clone(), engine, device, positions: capacity.positions, chunk: capacity.rows, cached }
     }

@@ -565,6 +565,11 @@ impl Backend for Gpu {
         self.recorder.submit();
     }
 
+    fn rows_at_once(&self) -> usize {
+        // A software adapter computes on a CPU.
+        if self.device.adapter().is_software() { 128 } else { 512 }
+    }
+
     fn steps_ahead(&self) -> usize {
         if self.fuses { STEPS_AHEAD } else { 0 }
     }

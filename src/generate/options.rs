@@ -14,13 +14,13 @@ pub struct SessionOptions {
     pub sequences: usize,
     /// The number format of cached keys and values. Default f16.
     pub cache: CachePrecision,
-    /// The most rows (tokens) computed in one step. Default 128.
-    pub chunk: usize,
+    /// The most rows (tokens) computed in one step. `None`: what keeps the device busy, 128 on a CPU and 512 on a GPU.
+    pub chunk: Option<usize>,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { context: None, sequences: 1, cache: CachePrecision::default(), chunk: 128 }
+        Self { context: None, sequences: 1, cache: CachePrecision::default(), chunk: None }
     }
 }
 
@@ -30,20 +30,21 @@ const DEFAULT_CONTEXT: usize = 4096;
 const SELECTED_ROWS: usize = 16;
 
 impl SessionOptions {
-    /// Checks the sizes against a model.
-    pub(crate) fn capacity(&self, config: &Config) -> Result<Capacity> {
+    /// Checks the sizes against a model. `device_chunk` is the chunk that suits the device.
+    pub(crate) fn capacity(&self, config: &Config, device_chunk: usize) -> Result<Capacity> {
+        let chunk = self.chunk.unwrap_or(device_chunk);
         let positions = self.context.unwrap_or(config.context.min(DEFAULT_CONTEXT));
         for (what, value, largest) in [
             ("context", positions, config.context),
             ("number of sequences", self.sequences, 1 << 16),
-            ("chunk", self.chunk, 1 << 14),
+            ("chunk", chunk, 1 << 14),
         ] {
             if value == 0 || value > largest {
                 return Err(Error::Input(format!("a {what} of {value}; this model and version take 1 to {largest}")));
             }
         }
-        let selected = self.sequences.max(SELECTED_ROWS).min(self.chunk);
-        Ok(Capacity { rows: self.chunk, selected, sequences: self.sequences, positions, cache: self.cache })
+        let selected = self.sequences.max(SELECTED_ROWS).min(chunk);
+        Ok(Capacity { rows: chunk, selected, sequences: self.sequences, positions, cache: self.cache })
     }
 }
 

@@ -14,7 +14,7 @@ fn ragged_prompts() -> Vec<Prompt> {
 }
 
 fn run<B: Backend + 'static>(backend: B, prompts: &[Prompt], chunk: usize) -> Vec<Output> {
-    let options = SessionOptions { sequences: prompts.len(), chunk, ..SessionOptions::default() };
+    let options = SessionOptions { sequences: prompts.len(), chunk: Some(chunk), ..SessionOptions::default() };
     let mut session = Session::with_backend(&shipped_model(), backend, &options).unwrap();
     collect(session.generate_batch(prompts).unwrap(), prompts.len())
 }

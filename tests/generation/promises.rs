@@ -17,7 +17,12 @@ crate::on_every_backend!(
 );
 
 fn session<B: Backend + 'static>(backend: B, chunk: usize) -> Session {
-    Session::with_backend(&shipped_model(), backend, &SessionOptions { chunk, ..SessionOptions::default() }).unwrap()
+    Session::with_backend(
+        &shipped_model(),
+        backend,
+        &SessionOptions { chunk: Some(chunk), ..SessionOptions::default() },
+    )
+    .unwrap()
 }
 
 fn cpu_session(threads: usize, kernels: KernelSet) -> Session {
@@ -127,7 +132,7 @@ fn impossible_requests_are_errors_that_say_what_is_possible() {
         (SessionOptions { context: Some(0), ..Default::default() }, "context of 0"),
         (SessionOptions { sequences: 0, ..Default::default() }, "number of sequences of 0"),
         (SessionOptions { sequences: usize::MAX, ..Default::default() }, "number of sequences"),
-        (SessionOptions { chunk: 0, ..Default::default() }, "chunk of 0"),
+        (SessionOptions { chunk: Some(0), ..Default::default() }, "chunk of 0"),
     ] {
         let error = with(options);
         assert!(error.contains(text), "{error}");

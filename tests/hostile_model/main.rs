@@ -114,7 +114,7 @@ fn run(model: &Model) -> Result<()> {
 
 /// A small session, so that thousands of them are quick.
 fn session(model: &Model) -> Result<Session> {
-    let options = SessionOptions { context: Some(1), chunk: 1, ..SessionOptions::default() };
+    let options = SessionOptions { context: Some(1), chunk: Some(1), ..SessionOptions::default() };
     Session::with_backend(model, Reference::default(), &options)
 }
 
