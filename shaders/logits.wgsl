@@ -15,7 +15,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> step: Step;
 @group(0) @binding(2) var<storage, read> head: array<vec4<u32>>;  // [rows, pieces]
 @group(0) @binding(3) var<storage, read> scales: array<f32>;      // [rows, row_scales]
-@group(0) @binding(4) var<storage, read> x: array<f32>;           // [selected, width]
+// Binding 4: `x`, [selected, width], of the fragment `vectors_aligned` or `vectors_any`.
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;   // [selected, outputs]
 
 const TEAMS: u32 = THREADS / LANES;
@@ -40,17 +40,10 @@ fn main(
             weights[output] = unpack_piece(head[row * params.pieces + piece], row, piece);
         }
         for (var row = 0u; row < ROWS; row++) {
-            let source = min(first_row + row, step.selected - 1u) * params.width;
+            let source = min(first_row + row, step.selected - 1u);
             for (var vector = 0u; vector < PIECE_VECTORS; vector++) {
-                let col = (piece * PIECE_VECTORS + vector) * 4u;
                 // Columns beyond the width meet weights of 0.
-                let last = params.width - 1u;
-                let values = vec4<f32>(
-                    x[source + min(col, last)],
-                    x[source + min(col + 1u, last)],
-                    x[source + min(col + 2u, last)],
-                    x[source + min(col + 3u, last)],
-                );
+                let values = x_vector(source, piece * PIECE_VECTORS + vector);
                 for (var output = 0u; output < OUTPUTS; output++) {
                     sums[output * ROWS + row] += dot(weights[output][vector], values);
                 }

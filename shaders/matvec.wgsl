@@ -1,6 +1,7 @@
 // out = x wᵀ for a few rows of x: ternary weights, int8 activations, exact integer sums. Reading the weights is what it
 // costs, so each is read once: LANES threads share a weight row, 16 bytes each at a time, and every thread holds
-// OUTPUTS weight rows against the same activations. Where the activations come from is a fragment's matter: quantised
+// OUTPUTS weight rows against the same activations. AHEAD pieces of each are asked for before the first is used, so that
+// enough bytes are under way; the first of them before the activations are ready. Where the activations come from is a fragment's matter: quantised
 // before (x_stored), or normalised and quantised by each workgroup for itself (x_normed).
 
 struct Params {
@@ -33,28 +34,33 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    prepare_x(thread);
     let lane = thread % LANES;
+    let team = thread / LANES;
     let first = (group.x + group.y * groups.x) * TEAMS * RESULTS; // result of the shard
+    let first_row = group.z * ROWS;                               // of the step
+    var weights = load_weights(first, team, lane);
+    prepare_x(thread);
     var sums: array<Sum, SUMS>;
-    for (var piece = lane; piece < params.pieces; piece += LANES) {
-        // A piece is half a block: words 4h.. of its eight, and so columns 32q + 16h.. of its 128.
-        let columns = piece / 2u * 8u + piece % 2u;
-        var weights: array<vec4<u32>, OUTPUTS>;
-        for (var output = 0u; output < OUTPUTS; output++) {
-            weights[output] = codes[weight_row(first, thread / LANES, output) * params.pieces + piece];
-        }
-        for (var row = 0u; row < ROWS; row++) {
-            let x0 = x_codes(row, columns);
-            let x1 = x_codes(row, columns + 2u);
-            let x2 = x_codes(row, columns + 4u);
-            let x3 = x_codes(row, columns + 6u);
-            for (var output = 0u; output < OUTPUTS; output++) {
-                let sum = dot_piece(weights[output], x0, x1, x2, x3);
-                let scale_at = weight_row(first, thread / LANES, output) * params.row_scales + piece / params.group;
-                sums[output * ROWS + row] += piece_sum(sum, scale_at, x0, x1, x2, x3);
+    for (var begin = lane; begin < params.pieces; begin += AHEAD * LANES) {
+        for (var ahead = 0u; ahead < AHEAD; ahead++) {
+            let piece = begin + ahead * LANES;
+            if piece < params.pieces {
+                // A piece is half a block: words 4h.. of its eight, and so columns 32q + 16h.. of its 128.
+                let columns = piece / 2u * 8u + piece % 2u;
+                for (var row = 0u; row < ROWS; row++) {
+                    let x0 = x_codes(first_row + row, columns);
+                    let x1 = x_codes(first_row + row, columns + 2u);
+                    let x2 = x_codes(first_row + row, columns + 4u);
+                    let x3 = x_codes(first_row + row, columns + 6u);
+                    for (var output = 0u; output < OUTPUTS; output++) {
+                        let sum = dot_piece(weights[ahead][output], x0, x1, x2, x3);
+                        let scale_at = weight_row(first, team, output) * params.row_scales + piece / params.group;
+                        sums[output * ROWS + row] += piece_sum(sum, scale_at, x0, x1, x2, x3);
+                    }
+                }
             }
         }
+        weights = load_weights(first, team, begin + AHEAD * LANES);
     }
     for (var i = 0u; i < SUMS; i++) {
         partial[i][thread] = sums[i];
@@ -65,20 +71,21 @@ fn main(
     for (var i = thread; i < TEAMS * RESULTS * ROWS; i += THREADS) {
         let team = i % TEAMS;
         let result = i / TEAMS % RESULTS;
-        let row = i / (TEAMS * RESULTS);
+        let within = i / (TEAMS * RESULTS);
+        let row = first_row + within;
         let place = first + result * TEAMS + team;
         if row >= step.rows {
             continue;
         }
         if GLU {
-            let gate = finish(first, team, 2u * result, row);
-            let up = finish(first, team, 2u * result + 1u, row);
+            let gate = finish(first, team, 2u * result, within, row);
+            let up = finish(first, team, 2u * result + 1u, within, row);
             if place < params.rows / 2u {
                 out[row * params.outputs + place] = activated(gate) * up;
             }
         } else if place < params.rows {
             let to = row * params.outputs + params.first + place;
-            let value = finish(first, team, result, row);
+            let value = finish(first, team, result, within, row);
             if ADD {
                 out[to] += value;
             } else {
@@ -98,11 +105,23 @@ fn weight_row(first: u32, team: u32, output: u32) -> u32 {
     return min(first + output * TEAMS + team, params.rows - 1u);
 }
 
-// The product that a team's lanes have summed parts of.
-fn finish(first: u32, team: u32, output: u32, row: u32) -> f32 {
-    var sum = partial[output * ROWS + row][team * LANES];
+// AHEAD pieces of each of a thread's weight rows, from its `piece` on; pieces beyond the row repeat its last one.
+fn load_weights(first: u32, team: u32, piece: u32) -> array<array<vec4<u32>, OUTPUTS>, AHEAD> {
+    var weights: array<array<vec4<u32>, OUTPUTS>, AHEAD>;
+    for (var ahead = 0u; ahead < AHEAD; ahead++) {
+        let at = min(piece + ahead * LANES, params.pieces - 1u);
+        for (var output = 0u; output < OUTPUTS; output++) {
+            weights[ahead][output] = codes[weight_row(first, team, output) * params.pieces + at];
+        }
+    }
+    return weights;
+}
+
+// The product that a team's lanes have summed parts of, for the row that is `within` of this workgroup's.
+fn finish(first: u32, team: u32, output: u32, within: u32, row: u32) -> f32 {
+    var sum = partial[output * ROWS + within][team * LANES];
     for (var other = 1u; other < LANES; other++) {
-        sum += partial[output * ROWS + row][team * LANES + other];
+        sum += partial[output * ROWS + within][team * LANES + other];
     }
     return product(sum, weight_row(first, team, output) * params.row_scales, x_fact(row));
 }

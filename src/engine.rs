@@ -72,17 +72,18 @@ impl<B: Backend> BackendEngine<B> {
         Ok(engine)
     }
 
-    /// Runs a step of each kind: one row at the end of the longest sequence, a row of each sequence, a whole chunk. What they
-    /// leave in the caches is overwritten before it is read.
+    /// Runs a step of each kind: one row at the end of the longest sequence, rows of few and of all sequences, a whole chunk.
+    /// What they leave in the caches is overwritten before it is read.
     fn rehearse(&mut self) -> Result<()> {
         let Capacity { rows, selected, sequences, positions, .. } = self.capacity;
-        let one = vec![Row { sequence: 0, position: positions as u32 - 1, wants_logits: true }];
-        let batch = 0..sequences.min(rows).min(selected) as u32;
-        let batch: Vec<Row> = batch.map(|sequence| Row { sequence, position: 0, wants_logits: true }).collect();
-        let chunk = 0..rows.min(positions) as u32;
-        let chunk: Vec<Row> =
-            chunk.map(|position| Row { sequence: 0, position, wants_logits: position == 0 }).collect();
-        for rows in [one, batch, chunk] {
+        let row = |sequence, position, wants_logits| Row { sequence, position, wants_logits };
+        let most = sequences.min(rows).min(selected);
+        let batches = (1..).map(|power| 1 << power).take_while(|&count| count < most.min(8)).chain([most]);
+        let mut steps: Vec<Vec<Row>> =
+            batches.map(|count| (0..count as u32).map(|sequence| row(sequence, 0, true)).collect()).collect();
+        steps.push(vec![row(0, positions as u32 - 1, true)]);
+        steps.push((0..rows.min(positions) as u32).map(|position| row(0, position, position == 0)).collect());
+        for rows in steps {
             let ids = vec![0; rows.len()];
             for telling in [Telling::Best, Telling::Candidates(1)] {
                 self.transformer.forward(&mut self.backend, Input::Ids(&ids), &rows, telling);

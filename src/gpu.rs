@@ -5,6 +5,7 @@
 //! positions. The base path needs core WebGPU only: no subgroups, no f16 arithmetic, bindings of 128 MiB.
 
 mod adapter;
+mod bandwidth;
 mod buffers;
 mod context;
 mod layout;
@@ -15,6 +16,7 @@ mod recorder;
 mod shader;
 
 pub use adapter::Adapter;
+pub use bandwidth::copy_bandwidth;
 pub use buffers::{Cache, Quantized, Tensor, Tokens};
 pub use context::{GpuDevice, GpuOptions};
 pub use matrix::Matrix;
@@ -50,8 +52,9 @@ pub struct Gpu {
     fuses: bool,
 }
 
-/// Rows of activations up to which a product is a matrix–vector product.
-const MATVEC_ROWS: usize = 8;
+/// Rows of activations up to which weights are read once for each 8 of them, straight into registers. More rows are worth
+/// unpacking a tile of weights for.
+const MATVEC_ROWS: usize = 32;
 /// Steps that are sent before the first is read: while the host waits for one, the device has the next, and the one after it
 /// is being recorded.
 const STEPS_AHEAD: usize = 2;
@@ -168,7 +171,8 @@ impl Gpu {
             let bytes = (shard.rows * w.row_bytes) as u64;
             if rows <= MATVEC_ROWS {
                 let shape = matvec_shape(rows, shard.rows);
-                let groups = grid(shard.rows.div_ceil(shape.outputs_of_group()));
+                let [x_groups, y_groups, _] = grid(shard.rows.div_ceil(shape.outputs_of_group()));
+                let groups = [x_groups, y_groups, rows.div_ceil(shape.rows as usize)];
                 let buffers = [&step, &shard.weights, &shard.scales, &out.buffer, &x.values, &x.facts];
                 self.run(Shader::Matvec { product, shape, input: Input::Quantized }, &params, &buffers, groups, bytes);
             } else {
@@ -469,12 +473,13 @@ impl Backend for Gpu {
                 head.group as u32,
                 head.row_scales as u32,
             ];
-            let shape = matvec_shape(self.selected.min(MATVEC_ROWS), shard.rows);
+            let shape = matvec_shape(self.selected, shard.rows);
             let [x_groups, y_groups, _] = grid(shard.rows.div_ceil(shape.outputs_of_group()));
             let groups = [x_groups, y_groups, self.selected.div_ceil(shape.rows as usize)];
             let buffers = [&step, &shard.weights, &shard.scales, &x.buffer, &out.buffer];
             let bytes = (shard.rows * head.row_bytes) as u64;
-            self.run(Shader::Logits { head: head.format, shape }, &params, &buffers, groups, bytes);
+            let shader = Shader::Logits { head: head.format, shape, aligned: head.cols.is_multiple_of(4) };
+            self.run(shader, &params, &buffers, groups, bytes);
         }
     }
 

@@ -11,13 +11,13 @@ pub(crate) fn grid(count: usize) -> [usize; 3] {
     [width, count.div_ceil(width.max(1)), 1]
 }
 
-/// How a product of `rows` activation rows, at most 8, and `outputs` weight rows is cut.
-pub(crate) fn matvec_shape(rows: usize, outputs: usize) -> Shape {
-    let rows = rows.max(1).next_power_of_two() as u32;
-    // Short matrices need all their rows at work at once; long ones reuse the activations that a thread holds. The sums of
-    // a thread stay in registers.
-    let outputs = if outputs >= 1 << 14 && rows <= 4 { 4 } else { 2 };
-    Shape { rows, outputs, lanes: 8, threads: 64 }
+/// How a product of some activation rows, at most 8 of them in a workgroup, and `weight_rows` weight rows is cut.
+pub(crate) fn matvec_shape(rows: usize, weight_rows: usize) -> Shape {
+    let rows = rows.clamp(1, 8).next_power_of_two() as u32;
+    // Short matrices need all their rows at work at once; long ones, and many activations, are better off where a thread
+    // holds several weight rows against the same activations. Its sums stay in registers.
+    let outputs = if weight_rows >= 1 << 14 || rows == 8 { 4 } else { 2 };
+    Shape { rows, outputs, lanes: 8, threads: 64, ahead: if rows == 1 { 4 / outputs.min(2) } else { 1 } }
 }
 
 /// How the same is cut where each workgroup normalises and quantises the step's one row, of `cols` columns, for itself; none
@@ -26,7 +26,7 @@ pub(crate) fn norm_matvec_shape(cols: usize, weight_rows: usize, glu: bool) -> O
     let outputs = if glu || weight_rows >= 1 << 13 { 2 } else { 1 };
     // Short matrices need many workgroups to keep a device busy.
     let lanes = if weight_rows >= 1 << 13 { 8 } else { 16 };
-    let shape = Shape { rows: 1, outputs, lanes, threads: QUANTIZE_THREADS };
+    let shape = Shape { rows: 1, outputs, lanes, threads: QUANTIZE_THREADS, ahead: 4 / outputs };
     // The row, sums of all threads, what is reduced of squares and magnitudes.
     let used = padded(cols) + (outputs + 2) as usize * 4 * QUANTIZE_THREADS as usize + 64;
     (used <= WORKGROUP_BYTES).then_some(shape)

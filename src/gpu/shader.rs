@@ -17,7 +17,7 @@ pub(crate) enum Shader {
     AttendMerge { head_dim: u32 },
     Glu { activation: Activation },
     NormSelected,
-    Logits { head: Format, shape: Shape },
+    Logits { head: Format, shape: Shape, aligned: bool },
     ArgmaxFirst,
     ArgmaxLast,
     Top,
@@ -94,6 +94,8 @@ pub(crate) struct Shape {
     pub(crate) lanes: u32,
     /// Threads of a workgroup.
     pub(crate) threads: u32,
+    /// Pieces of a weight row that a thread asks for at once.
+    pub(crate) ahead: u32,
 }
 
 impl Shape {
@@ -208,7 +210,12 @@ impl Shader {
             }
             Self::Glu { activation } => text.activation(activation),
             Self::NormSelected => text.add(fragment!("step")),
-            Self::Logits { head, shape } => text.shape(shape).add(fragment!("step")).add(head.unpack_piece()),
+            Self::Logits { head, shape, aligned } => {
+                text.shape(shape).add(fragment!("step")).add(head.unpack_piece()).add(match aligned {
+                    true => fragment!("vectors_aligned"),
+                    false => fragment!("vectors_any"),
+                })
+            }
             Self::ArgmaxFirst => text.add(fragment!("float_order")).add(fragment!("argmax_first")),
             Self::ArgmaxLast => text.add(fragment!("argmax_last")),
             Self::Top => text.add(fragment!("float_order")),
@@ -269,6 +276,7 @@ impl Text {
             .number("OUTPUTS", shape.outputs)
             .number("LANES", shape.lanes)
             .number("THREADS", shape.threads)
+            .number("AHEAD", shape.ahead)
     }
 
     fn output(&mut self, output: Output) -> &mut Self {

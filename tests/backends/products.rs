@@ -129,7 +129,7 @@ fn products_apply_every_kind_of_scale<B: Backend>(backend: &mut B) {
     for (cols, outputs) in [(96, 9), (128, 70), (192, 5), (640, 130), (2560, 9), (13824, 4)] {
         for scales in every_kind_of_scale(random, outputs, cols) {
             let weights = [pack(outputs, cols, &random.trits(outputs * cols), scales)];
-            for count in [1, 3, 8, 17] {
+            for count in [1, 3, 8, 17, 40] {
                 let (x, factors) = (random.int8(count * cols), random.scales(count));
                 let theirs = product(&mut Reference::default(), &weights, &x, &factors);
                 assert_close(&product(backend, &weights, &x, &factors), &theirs, SCALED_SUM);
