@@ -3,16 +3,19 @@
 use sterna::backend::{Backend, NO_TOKEN};
 use sterna::format::Weights;
 use sterna::reference::Reference;
+use sterna::transformer::MOST_CANDIDATES;
 
 use crate::FLOAT_SUM;
 use crate::material::{
-    Random, assert_close, assert_same_bits, every_kind_of_dense, every_kind_of_scale, pack, poisoned, rows, tensor,
+    Random, assert_close, assert_same_bits, every_kind_of_dense, every_kind_of_scale, pack, poisoned, read, rows,
+    tensor,
 };
 
 crate::on_every_backend! {
     embed_looks_up_every_kind_of_table
     logits_multiply_every_kind_of_head
     argmax_is_the_first_of_equals
+    the_top_are_the_largest_in_order
 }
 
 fn embed_looks_up_every_kind_of_table<B: Backend>(backend: &mut B) {
@@ -88,4 +91,46 @@ fn argmax_is_the_first_of_equals<B: Backend>(backend: &mut B) {
     let ours = argmax(backend, cols, &logits);
     assert_eq!(ours, argmax(&mut Reference::default(), cols, &logits));
     assert_eq!((ours[1], ours[2], ours[5]), (300, NO_TOKEN, NO_TOKEN), "no number, no token");
+}
+
+fn the_top_are_the_largest_in_order<B: Backend>(backend: &mut B) {
+    fn top<B: Backend>(b: &mut B, cols: usize, count: usize, logits: &[f32]) -> (Vec<u32>, Vec<u32>) {
+        let rows_of = logits.len() / cols;
+        let (mut tokens, logits) = (b.tokens(rows_of * MOST_CANDIDATES).unwrap(), tensor(b, cols, logits));
+        let mut values = b.tensor(rows_of, MOST_CANDIDATES).unwrap();
+        b.begin(&rows(rows_of));
+        b.top(&mut tokens, &mut values, count, &logits);
+        let mut ids = vec![0; rows_of * MOST_CANDIDATES];
+        b.read_tokens(&tokens, &mut ids).unwrap();
+        let values = read(b, &values, rows_of * MOST_CANDIDATES);
+        let kept = |place: usize| place % MOST_CANDIDATES < count;
+        let bits = values.iter().enumerate().filter(|(i, _)| kept(*i)).map(|(_, v)| v.to_bits()).collect();
+        (ids.iter().enumerate().filter(|(i, _)| kept(*i)).map(|(_, id)| *id).collect(), bits)
+    }
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    for cols in [1, 100, 256, 5003] {
+        let random = &mut Random(24);
+        let mut logits = random.floats(8 * cols);
+        // Many equals; all equal; nothing that counts; few that count; zeros of both signs; both infinities and NaN.
+        logits[cols..2 * cols].iter_mut().for_each(|v| *v = (*v * 4.0).round() / 4.0 + 0.0);
+        logits[2 * cols..3 * cols].fill(-7.5);
+        logits[3 * cols..4 * cols].fill(nan);
+        logits[4 * cols..5 * cols].fill(-inf);
+        logits[5 * cols - 1] = 3.0;
+        logits[5 * cols..6 * cols].iter_mut().enumerate().for_each(|(i, v)| *v = if i % 2 == 0 { 0.0 } else { -0.0 });
+        logits[6 * cols..7 * cols].iter_mut().enumerate().for_each(|(i, v)| match i % 5 {
+            0 => *v = inf,
+            1 => *v = nan,
+            2 => *v = -inf,
+            _ => {}
+        });
+        logits[7 * cols..].iter_mut().for_each(|v| *v *= 1e-39);
+        for count in [1, 2, 40, 255, 256] {
+            let ours = top(backend, cols, count, &logits);
+            let theirs = top(&mut Reference::default(), cols, count, &logits);
+            assert_eq!(ours.0, theirs.0, "the best {count} of {cols}");
+            let differ = ours.1.iter().zip(&theirs.1).find(|(a, b)| f32::from_bits(**a) != f32::from_bits(**b));
+            assert_eq!(differ, None, "the best {count} of {cols}");
+        }
+    }
 }
