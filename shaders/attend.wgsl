@@ -20,10 +20,11 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [rows, heads, HEAD_DIM], or [rows, heads, chunks, 2 + HEAD_DIM]
 
 const THREADS: u32 = 128u;
-const CHUNK: u32 = 128u;           // positions
 const PAIRS: u32 = HEAD_DIM / 2u;
 const STRIDE: u32 = PAIRS + 1u;    // odd, so that rows begin in different banks
 const SUMS: u32 = (GROUP * PAIRS + THREADS - 1u) / THREADS; // of a thread
+
+const_assert CHUNK <= THREADS;     // a thread weighs one position
 
 var<workgroup> query: array<f32, GROUP * HEAD_DIM>;
 var<workgroup> tile: array<Pair, TILE * STRIDE>;      // keys, later values, of TILE positions

@@ -10,8 +10,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read> parts: array<f32>;     // [rows, heads, chunks, 2 + HEAD_DIM]
 @group(0) @binding(3) var<storage, read_write> out: array<f32>; // [rows, heads, HEAD_DIM]
 
-const CHUNK: u32 = 128u; // positions, as in attend
-
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let head = group.y * params.heads + group.x;

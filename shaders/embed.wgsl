@@ -15,7 +15,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read> scales: array<f32>;       // [rows, row_scales]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;    // [rows of the step, width]
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(THREADS)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let col = id.x;
     let token = tokens[id.y];

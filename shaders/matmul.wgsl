@@ -18,11 +18,11 @@ struct Params {
 @group(0) @binding(5) var<storage, read> facts: array<vec2<u32>>;   // [rows of the step]: bits of the scale, sum
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;     // [rows of the step, outputs]
 
-const TILE: u32 = 64u;
 const THREADS: u32 = 256u;
 const SIDE: u32 = 16u;     // threads along each side of the tile
 const WORDS: u32 = 16u;    // of a piece, unpacked
 const STRIDE: u32 = 17u;   // in workgroup memory: odd, so that rows begin in different banks
+const_assert TILE == 4u * SIDE && THREADS == SIDE * SIDE && THREADS == 4u * TILE;
 
 var<workgroup> tile_w: array<u32, TILE * STRIDE>; // [outputs, columns / 4]
 var<workgroup> tile_x: array<u32, TILE * STRIDE>; // [rows, columns / 4]

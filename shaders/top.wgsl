@@ -13,7 +13,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> values: array<u32>;    // [selected, MOST], the bits of floats
 
 const THREADS: u32 = 256u;
-const MOST: u32 = 256u;
+const_assert MOST == THREADS; // a thread sorts one candidate
 
 var<workgroup> histogram: array<atomic<u32>, 256>;
 var<workgroup> digit: u32;                       // of the searched key

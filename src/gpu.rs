@@ -14,6 +14,7 @@ mod pipeline_cache;
 mod profile;
 mod recorder;
 mod shader;
+mod step;
 
 pub use adapter::Adapter;
 pub use bandwidth::copy_bandwidth;
@@ -29,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::format::ternary::padded;
 use crate::gpu::buffers::Buffer;
-use crate::gpu::layout::{Attention, grid, matvec_shape, norm_matvec_shape};
+use crate::gpu::layout::{Attention, ELEMENTWISE_THREADS, TILE, grid, matvec_shape, norm_matvec_shape};
 use crate::gpu::matrix::Shard;
 use crate::gpu::recorder::{Dispatch, Recorder};
 use crate::gpu::shader::{Cached, Format, Input, Output, Product, Shader};
@@ -176,7 +177,7 @@ impl Gpu {
                 let buffers = [&step, &shard.weights, &shard.scales, &out.buffer, &x.values, &x.facts];
                 self.run(Shader::Matvec { product, shape, input: Input::Quantized }, &params, &buffers, groups, bytes);
             } else {
-                let groups = [shard.rows.div_ceil(64), rows.div_ceil(64), 1];
+                let groups = [shard.rows.div_ceil(TILE), rows.div_ceil(TILE), 1];
                 let buffers = [&step, &shard.weights, &shard.scales, &x.values, &x.facts, &out.buffer];
                 self.run(Shader::Matmul { product }, &params[..6], &buffers, groups, bytes);
             }
@@ -355,19 +356,8 @@ impl Backend for Gpu {
     fn begin(&mut self, rows: &[Row]) {
         self.rows.clear();
         self.rows.extend_from_slice(rows);
-        let selected = rows.iter().enumerate().filter(|(_, row)| row.wants_logits).map(|(place, _)| place as u32);
         let mut words = std::mem::take(&mut self.words);
-        words.clear();
-        words.extend([rows.len() as u32, 0, 0, 0]);
-        for row in rows {
-            words.extend([row.sequence, row.position, 0, 0]);
-        }
-        self.selected = 0;
-        for place in selected {
-            words[4 + 4 * self.selected + 2] = place;
-            self.selected += 1;
-        }
-        words[1] = self.selected as u32;
+        self.selected = step::describe(rows, &mut words);
         let step = self.scratch(|gpu| &mut gpu.step, "step", words.len() as u64 * 4);
         self.recorder.write(&step, bytemuck::cast_slice(&words));
         self.words = words;
@@ -392,7 +382,7 @@ impl Backend for Gpu {
                 table.row_scales as u32,
             ];
             let buffers = [&tokens.buffer, &shard.weights, &shard.scales, &out.buffer];
-            let groups = [table.cols.div_ceil(64), rows, 1];
+            let groups = [table.cols.div_ceil(ELEMENTWISE_THREADS), rows, 1];
             self.run(Shader::Embed { table: table.format }, &params, &buffers, groups, 0);
         }
     }
@@ -448,7 +438,7 @@ impl Backend for Gpu {
         assert_eq!(gate_up.cols, 2 * out.cols);
         assert!(rows <= out.max_rows && rows <= gate_up.max_rows);
         let shader = Shader::Glu { activation };
-        let groups = [out.cols.div_ceil(64), rows, 1];
+        let groups = [out.cols.div_ceil(ELEMENTWISE_THREADS), rows, 1];
         self.run(shader, &[out.cols as u32], &[&gate_up.buffer, &out.buffer], groups, 0);
     }
 

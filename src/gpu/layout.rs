@@ -32,6 +32,11 @@ pub(crate) fn norm_matvec_shape(cols: usize, weight_rows: usize, glu: bool) -> O
     (used <= WORKGROUP_BYTES).then_some(shape)
 }
 
+/// Rows, and outputs, of the tile that a workgroup makes of a product of many rows.
+pub(crate) const TILE: usize = 64;
+/// Threads of a workgroup where each makes one element.
+pub(crate) const ELEMENTWISE_THREADS: usize = 64;
+
 /// How attention is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Attention {
@@ -42,10 +47,10 @@ pub(crate) struct Attention {
     pub(crate) chunks: usize,
 }
 
-/// Positions that are computed apart: `CHUNK` in attend and attend_merge.
-const CHUNK: usize = 128;
+/// Positions that are computed apart.
+pub(crate) const CHUNK: usize = 128;
 /// Workgroup memory, in core WebGPU.
-const WORKGROUP_BYTES: usize = 16384;
+pub(crate) const WORKGROUP_BYTES: usize = 16384;
 /// Workgroups that keep a large device busy.
 const BUSY: usize = 1024;
 /// Most memory for parts that are merged later.

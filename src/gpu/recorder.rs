@@ -12,9 +12,9 @@ use crate::gpu::profile::Profiler;
 use crate::gpu::shader::{Access, Shader};
 
 /// Most 32-bit parameters of a shader.
-const MOST_PARAMS: usize = 8;
+pub(crate) const MOST_PARAMS: usize = 8;
 /// Most storage bindings of a shader, in core WebGPU.
-const MOST_BINDINGS: usize = 8;
+pub(crate) const MOST_BINDINGS: usize = 8;
 /// Bind groups that are kept: those of a large model are a tenth of it.
 const MOST_BOUND: usize = 1 << 14;
 
@@ -120,6 +120,7 @@ impl Recorder {
         if groups.contains(&0) {
             return;
         }
+        debug_assert_eq!(dispatch.shader.params().count(), dispatch.params.len(), "{:?}", dispatch.shader);
         let access = dispatch.shader.access();
         assert_eq!(access.len(), dispatch.buffers.len(), "{:?}", dispatch.shader);
         if !self.staged.is_empty() {

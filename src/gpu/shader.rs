@@ -4,6 +4,8 @@
 //! source is the constants, then the fragments, then the file.
 
 use crate::backend::{Activation, CachePrecision, RopePairs};
+use crate::gpu::layout::{CHUNK, ELEMENTWISE_THREADS, TILE};
+use crate::transformer::MOST_CANDIDATES;
 
 /// One pipeline: a shader and what it is specialised for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -126,13 +128,15 @@ pub(crate) const QUANTIZE_THREADS: u32 = 256;
 struct File {
     name: &'static str,
     source: &'static str,
+    params: &'static str,
     access: &'static [Access],
 }
 
 macro_rules! file {
-    ($name:literal, $access:expr) => {
-        File { name: $name, source: include_str!(concat!("../../shaders/", $name, ".wgsl")), access: $access }
-    };
+    ($name:literal, $params:literal, $access:expr) => {{
+        let source = include_str!(concat!("../../shaders/", $name, ".wgsl"));
+        File { name: $name, source, params: $params, access: $access }
+    }};
 }
 
 macro_rules! fragment {
@@ -147,6 +151,11 @@ impl Shader {
         self.file().name
     }
 
+    /// The members of the uniform `params`, 32 bits each, in their order.
+    pub(crate) fn params(&self) -> impl Iterator<Item = &'static str> {
+        self.file().params.split_whitespace()
+    }
+
     /// How the storage bindings, from 1 on, are used.
     pub(crate) fn access(&self) -> &'static [Access] {
         self.file().access
@@ -155,19 +164,27 @@ impl Shader {
     fn file(&self) -> File {
         use Access::{Read as R, Write as W};
         match self {
-            Self::Embed { .. } => file!("embed", &[R, R, R, W]),
-            Self::NormQuantize { .. } => file!("norm_quantize", &[R, R, W, W]),
-            Self::Matvec { .. } => file!("matvec", &[R, R, R, W, R, R]),
-            Self::Matmul { .. } => file!("matmul", &[R, R, R, R, R, W]),
-            Self::RopeAppend { .. } => file!("rope_append", &[R, R, W, W, W]),
-            Self::Attend { append: None, .. } => file!("attend", &[R, R, R, W, R]),
-            Self::Attend { append: Some(_), .. } => file!("attend", &[R, R, R, W, W, W]),
-            Self::AttendMerge { .. } => file!("attend_merge", &[R, R, W]),
-            Self::Glu { .. } => file!("glu", &[R, W]),
-            Self::NormSelected => file!("norm_selected", &[R, R, R, W]),
-            Self::Logits { .. } => file!("logits", &[R, R, R, R, W]),
-            Self::ArgmaxFirst | Self::ArgmaxLast => file!("argmax", &[R, W]),
-            Self::Top => file!("top", &[R, W, W]),
+            Self::Embed { .. } => file!("embed", "width first rows row_words group row_scales", &[R, R, R, W]),
+            Self::NormQuantize { .. } => file!("norm_quantize", "cols vectors epsilon", &[R, R, W, W]),
+            Self::Matvec { .. } => {
+                file!("matvec", "pieces rows first outputs group row_scales cols epsilon", &[R, R, R, W, R, R])
+            }
+            Self::Matmul { .. } => file!("matmul", "pieces rows first outputs group row_scales", &[R, R, R, R, R, W]),
+            Self::RopeAppend { .. } => file!("rope_append", "heads kv_heads pairs positions", &[R, R, W, W, W]),
+            Self::Attend { append: None, .. } => {
+                file!("attend", "heads kv_heads positions splits chunks scale pairs", &[R, R, R, W, R])
+            }
+            Self::Attend { append: Some(_), .. } => {
+                file!("attend", "heads kv_heads positions splits chunks scale pairs", &[R, R, R, W, W, W])
+            }
+            Self::AttendMerge { .. } => file!("attend_merge", "heads chunks", &[R, R, W]),
+            Self::Glu { .. } => file!("glu", "cols", &[R, W]),
+            Self::NormSelected => file!("norm_selected", "cols epsilon", &[R, R, R, W]),
+            Self::Logits { .. } => {
+                file!("logits", "pieces rows first outputs width group row_scales", &[R, R, R, R, W])
+            }
+            Self::ArgmaxFirst | Self::ArgmaxLast => file!("argmax", "cols per_group", &[R, W]),
+            Self::Top => file!("top", "cols count", &[R, W, W]),
         }
     }
 
@@ -175,7 +192,7 @@ impl Shader {
     pub(crate) fn source(&self) -> String {
         let mut text = Text::default();
         match *self {
-            Self::Embed { table } => text.add(table.weight()),
+            Self::Embed { table } => text.number("THREADS", ELEMENTWISE_THREADS as u32).add(table.weight()),
             Self::NormQuantize { norm } => text.number("THREADS", QUANTIZE_THREADS).quantizer(norm),
             Self::Matvec { product, shape, input } => {
                 text.shape(shape).output(product.output).add(fragment!("step")).add(product.dot.fragment());
@@ -192,6 +209,7 @@ impl Shader {
                 }
             }
             Self::Matmul { product } => text
+                .number("TILE", TILE as u32)
                 .output(product.output)
                 .truth("GROUPED", product.grouped)
                 .add(fragment!("step"))
@@ -199,6 +217,7 @@ impl Shader {
             Self::RopeAppend { cache, pairs } => text.rotation(pairs).cache(cache).add(fragment!("step")),
             Self::Attend { cut, append } => {
                 text.number("GROUP", cut.heads).number("GROUPS", cut.groups).number("TILE", cut.tile);
+                text.number("CHUNK", CHUNK as u32);
                 text.cache(cut.cache).add(fragment!("step")).add(fragment!("online_softmax"));
                 match append {
                     None => text.add(fragment!("attend_cached")),
@@ -206,9 +225,10 @@ impl Shader {
                 }
             }
             Self::AttendMerge { head_dim } => {
-                text.number("HEAD_DIM", head_dim).add(fragment!("step")).add(fragment!("online_softmax"))
+                text.number("HEAD_DIM", head_dim).number("CHUNK", CHUNK as u32);
+                text.add(fragment!("step")).add(fragment!("online_softmax"))
             }
-            Self::Glu { activation } => text.activation(activation),
+            Self::Glu { activation } => text.number("THREADS", ELEMENTWISE_THREADS as u32).activation(activation),
             Self::NormSelected => text.add(fragment!("step")),
             Self::Logits { head, shape, aligned } => {
                 text.shape(shape).add(fragment!("step")).add(head.unpack_piece()).add(match aligned {
@@ -218,7 +238,7 @@ impl Shader {
             }
             Self::ArgmaxFirst => text.add(fragment!("float_order")).add(fragment!("argmax_first")),
             Self::ArgmaxLast => text.add(fragment!("argmax_last")),
-            Self::Top => text.add(fragment!("float_order")),
+            Self::Top => text.number("MOST", MOST_CANDIDATES as u32).add(fragment!("float_order")),
         };
         text.add(self.file().source);
         text.0

@@ -1,0 +1,26 @@
+//! What shaders know of a step: `struct Step` of `shaders/shared/step.wgsl`, word by word.
+
+use crate::backend::Row;
+
+/// Words before the entries.
+const HEADER_WORDS: usize = 4;
+/// Words of an entry.
+const ENTRY_WORDS: usize = 4;
+/// The word of an entry that says which row is the i-th to want logits.
+const SELECTED_WORD: usize = 2;
+
+/// Fills `words` with the description of a step's rows; gives the number of rows that want logits.
+pub(crate) fn describe(rows: &[Row], words: &mut Vec<u32>) -> usize {
+    words.clear();
+    words.extend([rows.len() as u32, 0, 0, 0]);
+    for row in rows {
+        words.extend([row.sequence, row.position, 0, 0]);
+    }
+    let mut selected = 0;
+    for (place, _) in rows.iter().enumerate().filter(|(_, row)| row.wants_logits) {
+        words[HEADER_WORDS + selected * ENTRY_WORDS + SELECTED_WORD] = place as u32;
+        selected += 1;
+    }
+    words[1] = selected as u32;
+    selected
+}
