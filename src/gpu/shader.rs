@@ -333,3 +333,6 @@ impl Text {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

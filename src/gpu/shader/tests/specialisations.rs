@@ -1,0 +1,91 @@
+//! The shaders that are tested: each file with each of its fragments and flags, in the sizes that verbs ask for.
+
+use crate::backend::{Activation, CachePrecision, CacheShape, RopePairs};
+use crate::format::ternary::{BLOCK, padded};
+use crate::gpu::layout::{Attention, matvec_shape, norm_matvec_shape};
+use crate::gpu::shader::{Cached, Dot, Format, Input, Output, Product, Shader, Shape};
+
+const DENSE: [Format; 4] = [Format::F32, Format::F16, Format::Bf16, Format::Int8];
+const PRECISIONS: [CachePrecision; 2] = [CachePrecision::F16, CachePrecision::F32];
+const ACTIVATIONS: [Activation; 2] = [Activation::SquaredRelu, Activation::Silu];
+const PAIRS: [RopePairs; 2] = [RopePairs::Half, RopePairs::Interleaved];
+/// From the smallest toy to the largest head that is known; 36 and 80 are no powers of two.
+const HEAD_DIMS: [usize; 7] = [36, 64, 80, 96, 128, 192, 256];
+/// Query heads that share a key/value head: alone, primes, and more than a workgroup takes.
+const TOGETHER: [usize; 6] = [1, 2, 3, 4, 7, 16];
+/// Weight rows of a short matrix, of one in between, and of a head.
+const WEIGHT_ROWS: [usize; 3] = [1 << 10, 1 << 13, 1 << 17];
+
+/// All of them, each once.
+pub(super) fn all() -> Vec<Shader> {
+    let tables = DENSE.into_iter().chain([Format::Ternary]);
+    let mut all: Vec<Shader> = tables.map(|table| Shader::Embed { table }).collect();
+    all.extend([false, true].map(|norm| Shader::NormQuantize { norm }));
+    let products = [Output::Store, Output::Add].into_iter().flat_map(products);
+    all.extend(products.clone().map(|product| Shader::Matmul { product }));
+    for shape in shapes() {
+        all.extend(products.clone().map(|product| Shader::Matvec { product, shape, input: Input::Quantized }));
+        for aligned in [false, true] {
+            all.extend(DENSE.map(|head| Shader::Logits { head, shape, aligned }));
+        }
+    }
+    all.extend(norm_products());
+    HEAD_DIMS.into_iter().for_each(|head_dim| all.extend(attention(head_dim)));
+    all.extend(ACTIVATIONS.map(|activation| Shader::Glu { activation }));
+    all.extend([Shader::NormSelected, Shader::ArgmaxFirst, Shader::ArgmaxLast, Shader::Top]);
+    all
+}
+
+fn products(output: Output) -> impl Iterator<Item = Product> + Clone {
+    let kinds = [(false, Dot::Packed), (false, Dot::Float), (true, Dot::Packed), (true, Dot::Float)];
+    kinds.into_iter().map(move |(grouped, dot)| Product { output, grouped, dot })
+}
+
+/// For each number of rows, short matrices and long ones.
+fn shapes() -> Vec<Shape> {
+    let mut shapes = Vec::new();
+    for rows in [1, 2, 4, 8] {
+        WEIGHT_ROWS.into_iter().for_each(|weight_rows| push_new(&mut shapes, matvec_shape(rows, weight_rows)));
+    }
+    shapes
+}
+
+/// Rows from a toy's to the longest that a workgroup has room for, into matrices of all lengths.
+fn norm_products() -> Vec<Shader> {
+    let outputs = [Output::Store, Output::Add].into_iter().chain(ACTIVATIONS.map(Output::Glu));
+    let mut shaders = Vec::new();
+    for (output, weight_rows) in outputs.flat_map(|output| WEIGHT_ROWS.map(|weight_rows| (output, weight_rows))) {
+        let glu = matches!(output, Output::Glu(_));
+        let fits = |cols: &usize| norm_matvec_shape(*cols, weight_rows, glu).is_some();
+        let longest = (1..).map(|blocks| blocks * BLOCK).take_while(fits).last().expect("toys fit");
+        for cols in [100, 2560, longest] {
+            let shape = norm_matvec_shape(cols, weight_rows, glu).expect("no longer than the longest");
+            for (norm, product) in [false, true].into_iter().flat_map(|norm| products(output).map(move |p| (norm, p))) {
+                let input = Input::Floats { norm, vectors: (padded(cols) / 16) as u32 };
+                push_new(&mut shaders, Shader::Matvec { product, shape, input });
+            }
+        }
+    }
+    shaders
+}
+
+fn attention(head_dim: usize) -> Vec<Shader> {
+    let mut shaders = vec![Shader::AttendMerge { head_dim: head_dim as u32 }];
+    for precision in PRECISIONS {
+        let cache = Cached { precision, head_dim: head_dim as u32 };
+        shaders.extend(PAIRS.map(|pairs| Shader::RopeAppend { cache, pairs }));
+        let shape = CacheShape { slots: 1, positions: 4096, kv_heads: 2, head_dim, precision };
+        for together in TOGETHER {
+            let cut = Attention::fitting(&shape, 2 * together).expect("no head is too large").heads;
+            let appends = [None].into_iter().chain(PAIRS.map(Some));
+            shaders.extend(appends.map(|append| Shader::Attend { cut, append }));
+        }
+    }
+    shaders
+}
+
+fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {
+    if !list.contains(&item) {
+        list.push(item);
+    }
+}
