@@ -1,9 +1,12 @@
 //! A model on a device behind one object-safe trait: whoever generates text knows no backend. Long inputs are cut into
 //! steps here, so a caller may hand over any number of rows.
 
+use std::any::Any;
+
 use crate::backend::{Backend, NO_TOKEN, Row};
 use crate::error::{Error, Result};
 use crate::generate::SessionOptions;
+use crate::gpu::Gpu;
 use crate::model::Model;
 use crate::transformer::{Capacity, Input, MOST_CANDIDATES, Telling, Transformer};
 
@@ -25,6 +28,12 @@ pub(crate) trait Engine: Send {
 
     /// Appends rows to the caches and brings back what is wanted. Ids, slots and positions were checked by the caller.
     fn forward(&mut self, tokens: &[u32], rows: &[Row], wanted: Wanted) -> Result<()>;
+
+    /// The GPU that computes, to ask what it did; none elsewhere.
+    fn gpu(&self) -> Option<&Gpu>;
+
+    /// As [`Engine::gpu`], to have it profiled.
+    fn gpu_mut(&mut self) -> Option<&mut Gpu>;
 }
 
 /// The one engine, for each backend.
@@ -177,7 +186,7 @@ impl<B: Backend> BackendEngine<B> {
     }
 }
 
-impl<B: Backend> Engine for BackendEngine<B> {
+impl<B: Backend + 'static> Engine for BackendEngine<B> {
     fn capacity(&self) -> Capacity {
         self.capacity
     }
@@ -199,6 +208,14 @@ impl<B: Backend> Engine for BackendEngine<B> {
             (rows, tokens) = (later, later_ids);
         }
         Ok(())
+    }
+
+    fn gpu(&self) -> Option<&Gpu> {
+        (&self.backend as &dyn Any).downcast_ref()
+    }
+
+    fn gpu_mut(&mut self) -> Option<&mut Gpu> {
+        (&mut self.backend as &mut dyn Any).downcast_mut()
     }
 }
 

@@ -17,6 +17,7 @@ use crate::backend::{Backend, Row};
 use crate::device::Device;
 use crate::engine::{BackendEngine, Engine, Wanted};
 use crate::error::{Error, Result};
+use crate::gpu::{Gpu, GpuCounters, ShaderTime};
 use crate::model::Model;
 
 /// A model on a device, with room for one or several sequences.
@@ -79,6 +80,29 @@ impl Session {
     /// The device as it turned out, for example "cpu, avx2, 2 threads".
     pub fn device(&self) -> &str {
         &self.device
+    }
+
+    /// What a GPU did for this session, its load included; none on other devices.
+    pub fn gpu_counters(&self) -> Option<GpuCounters> {
+        self.engine.gpu().map(Gpu::counters)
+    }
+
+    /// Times every shader from now on, which slows each step down.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device is no GPU, or a GPU without timestamps.
+    pub fn profile(&mut self) -> Result<()> {
+        match self.engine.gpu_mut() {
+            Some(gpu) => gpu.profile(),
+            None => {
+                Err(Error::Device(format!("\"{}\" runs no shaders that could be timed; choose a GPU", self.device)))
+            }
+        }
+    }
+
+    /// What each shader took since [`Session::profile`], the longest first.
+    pub fn shader_times(&self) -> Vec<ShaderTime> {
+        self.engine.gpu().map(Gpu::shader_times).unwrap_or_default()
     }
 
     /// Positions that each sequence has room for.

@@ -43,6 +43,18 @@ pub struct GpuCounters {
     pub bytes_read: u64,
 }
 
+impl GpuCounters {
+    /// What was done after an earlier look.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            dispatches: self.dispatches - earlier.dispatches,
+            submits: self.submits - earlier.submits,
+            bind_groups: self.bind_groups - earlier.bind_groups,
+            bytes_read: self.bytes_read - earlier.bytes_read,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Recorder {
     device: GpuDevice,
@@ -308,7 +320,9 @@ impl Recorder {
         let wait = wgpu::PollType::Wait { submission_index: staged.submit.clone(), timeout: None };
         let waited = context.device.poll(wait);
         context.check()?;
-        let lost = |cause: &dyn std::fmt::Display| Error::Device(format!("what was computed cannot be read: {cause}"));
+        let lost = |cause: &dyn std::fmt::Display| {
+            Error::Device(format!("what was computed cannot be read; load the model again: {cause}"))
+        };
         waited.map_err(|cause| lost(&cause))?;
         let view = stage.get_mapped_range(range).map_err(|cause| lost(&cause))?;
         bytes.copy_from_slice(&view[..bytes.len()]);
