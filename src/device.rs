@@ -1,14 +1,24 @@
 //! Where a model can run. A device is chosen by the caller and named in every report; none stands in for another
 //! unannounced.
 
+mod best;
+mod list;
+mod probe;
+
+pub use best::Best;
+pub use list::{DeviceInfo, DeviceKind};
+
 use crate::cpu::{Cpu, CpuOptions};
 use crate::engine::{BackendEngine, Engine};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generate::SessionOptions;
 use crate::gpu::{Adapter, Gpu, GpuDevice, GpuOptions};
 use crate::model::Model;
 
 /// A machine that can run a model.
+///
+/// The environment variables `WGPU_BACKEND` (vulkan, metal, dx12, gl) and `WGPU_ADAPTER_NAME` (part of a name) limit which
+/// GPUs are found.
 #[derive(Clone, Debug)]
 pub struct Device {
     kind: Kind,
@@ -31,10 +41,37 @@ impl Device {
         Self { kind: Kind::Cpu(options) }
     }
 
-    /// The first GPU that is no software, opened.
+    /// The fastest: the CPU, or a GPU that proves in a short probe (ternary products, a few tenths of a second) that it
+    /// is right and clearly faster. The first GPU that can be opened is probed. Software GPUs never are: their CPU is faster.
+    ///
+    /// Models of a few million weights run faster on a CPU than on any GPU; the probe knows nothing of the model.
+    pub fn best() -> Best {
+        best::best()
+    }
+
+    /// The CPU and all GPUs, software ones too, none of them opened.
+    pub fn all() -> Vec<DeviceInfo> {
+        list::all()
+    }
+
+    /// The device of this name: "cpu", "gpu" for [`Device::gpu`], or a part of a GPU's name ("H200", "llvmpipe"), whatever
+    /// the case of its letters.
     ///
     /// # Errors
-    /// [`crate::Error::Device`] if there is none, or it cannot be opened; it says what there is.
+    /// [`Error::Device`] if there is none, or it cannot be opened; it says what there is.
+    pub fn named(name: &str) -> Result<Self> {
+        match name.to_lowercase().as_str() {
+            "" => Err(Error::Input("a device needs a name: \"cpu\", \"gpu\", or a part of a GPU's".into())),
+            "cpu" => Ok(Self::cpu()),
+            "gpu" => Self::gpu(),
+            _ => Self::gpu_with(&Adapter::named(name)?, &GpuOptions::default()),
+        }
+    }
+
+    /// The first GPU that is no software, opened. Where `WGPU_ADAPTER_NAME` names one, that, software or not.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is none, or it cannot be opened; it says what there is.
     pub fn gpu() -> Result<Self> {
         Self::gpu_with(&Adapter::first()?, &GpuOptions::default())
     }
@@ -42,9 +79,22 @@ impl Device {
     /// A GPU that [`Adapter::all`] listed, opened.
     ///
     /// # Errors
-    /// [`crate::Error::Device`] if it cannot be opened.
+    /// [`Error::Device`] if it cannot be opened.
     pub fn gpu_with(adapter: &Adapter, options: &GpuOptions) -> Result<Self> {
         Ok(Self { kind: Kind::Gpu(GpuDevice::open(adapter, options)?) })
+    }
+
+    /// What people call it: "cpu", or the name of the GPU.
+    pub fn name(&self) -> String {
+        match &self.kind {
+            Kind::Cpu(_) => "cpu".into(),
+            Kind::Gpu(device) => device.adapter().name(),
+        }
+    }
+
+    /// Whether it is a GPU.
+    pub fn is_gpu(&self) -> bool {
+        matches!(self.kind, Kind::Gpu(_))
     }
 
     /// Puts a model on this device; also returns the device's name as it turned out ("cpu, avx2, 2 threads").

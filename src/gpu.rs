@@ -16,7 +16,8 @@ mod recorder;
 mod shader;
 mod step;
 
-pub use adapter::Adapter;
+pub(crate) use adapter::variable;
+pub use adapter::{Adapter, GpuKind};
 pub use bandwidth::copy_bandwidth;
 pub use buffers::{Cache, Quantized, Tensor, Tokens};
 pub use context::{GpuDevice, GpuOptions};

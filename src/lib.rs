@@ -45,7 +45,7 @@
 pub mod backend;
 pub mod cpu;
 mod decision;
-mod device;
+pub mod device;
 mod engine;
 mod error;
 pub mod format;

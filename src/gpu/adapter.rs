@@ -11,25 +11,52 @@ pub struct Adapter {
     info: wgpu::AdapterInfo,
 }
 
+/// What kind of machine a GPU is, in the order in which they are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GpuKind {
+    /// With memory of its own.
+    Discrete,
+    /// It shares the CPU's memory.
+    Integrated,
+    /// A part of a GPU, in a virtual machine.
+    Virtual,
+    /// The driver does not tell.
+    Unknown,
+    /// A program that computes on the CPU: right, and slow. It is only taken when asked for by name.
+    Software,
+}
+
+impl std::fmt::Display for GpuKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Discrete => "discrete GPU",
+            Self::Integrated => "integrated GPU",
+            Self::Virtual => "virtual GPU",
+            Self::Unknown => "GPU",
+            Self::Software => "software GPU",
+        })
+    }
+}
+
 impl Adapter {
     /// All that can compute: discrete GPUs first, then integrated ones, then others, software last. OpenGL is only asked
     /// where there is nothing else, or `WGPU_BACKEND` says so: most of its devices are others under another name.
     pub fn all() -> Vec<Self> {
+        let mut adapters = Self::of_any_name();
+        if let Some(name) = variable("WGPU_ADAPTER_NAME") {
+            adapters.retain(|adapter| adapter.is_called(&name));
+        }
+        adapters
+    }
+
+    /// As [`Adapter::all`], whatever `WGPU_ADAPTER_NAME` says.
+    fn of_any_name() -> Vec<Self> {
         let asked = wgpu::Backends::from_env();
         let mut adapters = Self::of(asked.unwrap_or(wgpu::Backends::PRIMARY));
         if adapters.is_empty() && asked.is_none() {
             adapters = Self::of(wgpu::Backends::SECONDARY);
         }
-        if let Ok(name) = std::env::var("WGPU_ADAPTER_NAME") {
-            adapters.retain(|adapter| adapter.is_called(&name));
-        }
-        adapters.sort_by_key(|adapter| match adapter.info.device_type {
-            wgpu::DeviceType::DiscreteGpu => 0,
-            wgpu::DeviceType::IntegratedGpu => 1,
-            wgpu::DeviceType::VirtualGpu => 2,
-            wgpu::DeviceType::Other => 3,
-            wgpu::DeviceType::Cpu => 4,
-        });
+        adapters.sort_by_key(Self::kind);
         adapters
     }
 
@@ -49,11 +76,15 @@ impl Adapter {
     /// # Errors
     /// [`Error::Device`] if there is none; it lists what there is.
     pub fn first() -> Result<Self> {
-        let asked = std::env::var_os("WGPU_ADAPTER_NAME").is_some();
-        let all = Self::all();
+        let (all, asked) = (Self::all(), variable("WGPU_ADAPTER_NAME").is_some());
         match all.iter().find(|adapter| asked || !adapter.is_software()) {
             Some(adapter) => Ok(adapter.clone()),
-            None => Err(Error::Device(format!("this machine offers no GPU ({}); use the CPU", Self::list(&all)))),
+            None if all.is_empty() => Err(Error::Device(Self::why_none())),
+            None => Err(Error::Device(format!(
+                "this machine has no GPU but the {}; to use that, ask for it by a part of its name, here or in WGPU_ADAPTER_NAME; \
+                 the CPU is faster",
+                Self::list(&all)
+            ))),
         }
     }
 
@@ -65,7 +96,8 @@ impl Adapter {
         let all = Self::all();
         match all.iter().find(|adapter| adapter.is_called(name)) {
             Some(adapter) => Ok(adapter.clone()),
-            None => Err(Error::Device(format!("no GPU is called \"{name}\" ({})", Self::list(&all)))),
+            None if all.is_empty() => Err(Error::Device(Self::why_none())),
+            None => Err(Error::Device(format!("no GPU is called \"{name}\"; there is the {}", Self::list(&all)))),
         }
     }
 
@@ -74,9 +106,20 @@ impl Adapter {
         format!("{} ({:?})", self.info.name, self.info.backend)
     }
 
+    /// What kind of machine it is.
+    pub fn kind(&self) -> GpuKind {
+        match self.info.device_type {
+            wgpu::DeviceType::DiscreteGpu => GpuKind::Discrete,
+            wgpu::DeviceType::IntegratedGpu => GpuKind::Integrated,
+            wgpu::DeviceType::VirtualGpu => GpuKind::Virtual,
+            wgpu::DeviceType::Other => GpuKind::Unknown,
+            wgpu::DeviceType::Cpu => GpuKind::Software,
+        }
+    }
+
     /// Whether it is a program that computes on the CPU: right, and slow.
     pub fn is_software(&self) -> bool {
-        self.info.device_type == wgpu::DeviceType::Cpu
+        self.kind() == GpuKind::Software
     }
 
     pub(crate) fn info(&self) -> &wgpu::AdapterInfo {
@@ -84,22 +127,32 @@ impl Adapter {
     }
 
     fn is_called(&self, name: &str) -> bool {
-        self.info.name.to_lowercase().contains(&name.to_lowercase())
+        self.name().to_lowercase().contains(&name.to_lowercase())
     }
 
-    fn list(all: &[Self]) -> String {
-        match all {
-            [] => "no adapters were found; is a Vulkan, Metal or Direct3D 12 driver installed?".into(),
-            _ => {
-                let names: Vec<String> = all
-                    .iter()
-                    .map(|adapter| match adapter.is_software() {
-                        true => format!("{}, software: only when asked for by name", adapter.name()),
-                        false => adapter.name(),
-                    })
-                    .collect();
-                format!("there is: {}", names.join("; "))
+    /// "software GPU llvmpipe (Vulkan)", and so on.
+    pub(crate) fn list(adapters: &[Self]) -> String {
+        let names = adapters.iter().map(|adapter| format!("{} {}", adapter.kind(), adapter.name()));
+        names.collect::<Vec<_>>().join(", the ")
+    }
+
+    /// Why [`Adapter::all`] is empty.
+    pub(crate) fn why_none() -> String {
+        let any = Self::of_any_name();
+        match (variable("WGPU_ADAPTER_NAME"), variable("WGPU_BACKEND")) {
+            (Some(name), _) if !any.is_empty() => {
+                format!("no GPU is called \"{name}\", as WGPU_ADAPTER_NAME asks; there is the {}", Self::list(&any))
             }
+            (_, Some(backend)) => format!(
+                "no GPU was found with WGPU_BACKEND \"{backend}\"; it may name vulkan, metal, dx12 and gl, and without it all \
+                 are tried"
+            ),
+            _ => "no GPU was found, nor a software one; install a driver for Vulkan, Metal or Direct3D 12, or use the CPU".into(),
         }
     }
+}
+
+/// What an environment variable asks for; empty ones ask for nothing.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -229,11 +229,67 @@ fn explain(name: &str, error: &wgpu::Error) -> String {
         wgpu::Error::OutOfMemory { .. } => {
             format!("{name} has too little free memory; choose a smaller context, fewer sequences, or the CPU")
         }
-        other => format!("{name}: {other}"),
+        other => {
+            format!("{name} refuses a command, a fault of this crate or of the driver; use another device: {other}")
+        }
     }
 }
 
 /// What is guarded here is whole whenever the lock is free, so that a panic elsewhere does not matter.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::{GenerateOptions, Session, SessionOptions};
+    use crate::gpu::Gpu;
+    use crate::model::Model;
+
+    fn devices() -> Vec<GpuDevice> {
+        let open = |adapter: &Adapter| GpuDevice::open(adapter, &GpuOptions::default()).unwrap();
+        let devices: Vec<GpuDevice> = Adapter::all().iter().map(open).collect();
+        let required = std::env::var("STERNA_REQUIRE_GPU").is_ok_and(|value| value == "1");
+        assert!(!required || !devices.is_empty(), "{}", Adapter::why_none());
+        devices
+    }
+
+    fn told<T: std::fmt::Debug>(result: Result<T>) -> String {
+        match result {
+            Err(Error::Device(text)) => text,
+            other => panic!("{other:?} is no error of the device"),
+        }
+    }
+
+    #[test]
+    fn a_refused_command_is_an_error_from_then_on() {
+        for device in devices() {
+            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::STORAGE;
+            let size = device.0.device.limits().max_buffer_size;
+            let usual = wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false };
+            device.0.check().unwrap();
+            let _ = device.0.device.create_buffer(&wgpu::BufferDescriptor { size: size + 16, ..usual });
+            let text = told(device.0.check());
+            assert!(text.contains(&device.adapter().name()) && text.contains("use another device"), "{text}");
+            assert_eq!(told(device.0.check()), text, "the first fault stays");
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_gone_is_an_error_of_the_next_token() {
+        let model = Model::open(concat!(env!("CARGO_MANIFEST_DIR"), "/models/tales-4m-i2_s.gguf")).unwrap();
+        for device in devices() {
+            let options = SessionOptions { chunk: Some(8), ..SessionOptions::default() };
+            let mut session = Session::with_backend(&model, Gpu::new(&device), &options).unwrap();
+            let mut tokens = session.generate_ids(&[1, 2, 3], &GenerateOptions::greedy()).unwrap();
+            tokens.next().unwrap().unwrap();
+            device.0.device.destroy();
+            let outcome: Result<Vec<u32>> = tokens.collect();
+            let later = session.generate_ids(&[1, 2, 3], &GenerateOptions::greedy()).unwrap().next().unwrap();
+            for text in [told(outcome), told(later)] {
+                assert!(text.contains("load the model again"), "{text}");
+            }
+        }
+    }
 }
