@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
-use sterna::Device;
 use sterna::backend::CachePrecision;
 use sterna::cpu::{CpuOptions, KernelSet, Screening};
 use sterna::generate::{GenerateOptions, Sampling, SessionOptions};
@@ -87,11 +86,20 @@ pub struct Args {
     #[arg(long)]
     pub ignore_end: bool,
 
-    /// The machine that computes. `auto` takes the fastest this version can use, which is the CPU.
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceName,
+    /// The machine that computes: cpu; gpu, the first that is no software; or a part of a GPU's name. `auto` probes the GPU,
+    /// if there is one, and takes it where it is faster. --devices lists them all.
+    #[arg(long, value_name = "auto|cpu|gpu|NAME", default_value = "auto")]
+    pub device: String,
 
-    /// Threads of the CPU. The default is the environment variable STERNA_THREADS, or one for each core.
+    /// Lists the devices of this machine, and ends.
+    #[arg(long)]
+    pub devices: bool,
+
+    /// Times every shader of the GPU by its own clock, and prints a table. Tokens come slower meanwhile.
+    #[arg(long)]
+    pub profile: bool,
+
+    /// Threads of the CPU; with this option, or another of the CPU's, `auto` is the CPU. The default is the environment variable STERNA_THREADS, or one for each core.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 
@@ -124,12 +132,6 @@ pub enum Shape {
     Bitnet2B,
     #[value(name = "0.7b")]
     Bitnet700M,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub enum DeviceName {
-    Auto,
-    Cpu,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -178,14 +180,20 @@ impl Args {
         }
     }
 
-    /// The device.
-    pub fn device(&self) -> Device {
-        match self.device {
-            DeviceName::Auto | DeviceName::Cpu => {
-                let screening = if self.exact_head { Screening::Never } else { Screening::default() };
-                Device::cpu_with(CpuOptions { threads: self.threads, kernels: self.kernels, screening })
-            }
-        }
+    /// How to use the CPU.
+    pub fn cpu_options(&self) -> CpuOptions {
+        let screening = if self.exact_head { Screening::Never } else { Screening::default() };
+        CpuOptions { threads: self.threads, kernels: self.kernels, screening }
+    }
+
+    /// The first option that was given and means something to the CPU only.
+    pub fn cpu_option(&self) -> Option<&'static str> {
+        let given = [
+            (self.threads.is_some(), "--threads"),
+            (self.kernels.is_some(), "--kernels"),
+            (self.exact_head, "--exact-head"),
+        ];
+        given.iter().find(|(is_given, _)| *is_given).map(|(_, name)| *name)
     }
 
     /// The sizes of the session.

@@ -5,6 +5,7 @@
 //! ```
 
 mod args;
+mod device;
 #[path = "../shared/model.rs"]
 mod model;
 #[path = "../shared/terminal.rs"]
@@ -21,6 +22,7 @@ use clap::Parser;
 use indicatif::HumanBytes;
 use serde_json::json;
 use sterna::generate::{Finish, Prompt, Session};
+use sterna::gpu::GpuCounters;
 use sterna::measure::{Timings, peak_memory_bytes};
 
 use args::Args;
@@ -28,22 +30,27 @@ use args::Args;
 fn main() -> anyhow::Result<ExitCode> {
     model::start_logging();
     let args = Args::parse();
+    if args.devices {
+        device::list();
+        return Ok(ExitCode::SUCCESS);
+    }
     let stop = terminal::stop_on_ctrl_c()?;
 
     let start = Instant::now();
     let model = args.open()?;
     let text = args.prompt_text()?;
     let ids = args.prompt_ids(&model, text.as_deref())?;
-    let bar = terminal::progress_bar("loading layers");
-    let mut session = Session::with_progress(&model, &args.device(), &args.session_options(), &mut |done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-    })?;
-    bar.finish_and_clear();
+    let mut session = device::load(&args, &model)?;
+    if args.profile {
+        session.profile()?;
+    }
     let load = start.elapsed();
 
     let seed = args.seed.unwrap_or_else(new_seed);
     let run = generate(&mut session, &args, &ids, text.as_deref(), seed, &stop)?;
+    if args.profile {
+        eprintln!("\n{}", device::profile_table(&session.shader_times()));
+    }
     eprintln!("\n{}", run.summary(&session, &args, load, seed));
     if let Some(path) = &args.json {
         let report = run.json(&session, &args, load, seed, &ids);
@@ -61,6 +68,7 @@ struct Run {
     finish: Option<Finish>,
     timings: Timings,
     interrupted: bool,
+    counters: Option<[GpuCounters; 2]>, // of a GPU: of the whole run, and of making the tokens
 }
 
 /// Computes the prompt under a progress bar, then streams pieces to stdout until the end or Ctrl-C.
@@ -73,6 +81,7 @@ fn generate(
     stop: &AtomicBool,
 ) -> anyhow::Result<Run> {
     let mut run = Run::default();
+    let before = session.gpu_counters();
     let start = Instant::now();
     let bar = terminal::progress_bar("reading the prompt");
     let all_but_last = &ids[..ids.len().saturating_sub(1)];
@@ -86,6 +95,8 @@ fn generate(
     }
     bar.finish_and_clear();
     let read = start.elapsed();
+
+    let before_tokens = session.gpu_counters();
 
     let mut out = Out { pipe: std::io::stdout().lock(), is_closed: false };
     out.write(text.unwrap_or_default())?;
@@ -106,6 +117,8 @@ fn generate(
     run.timings = pieces.timings();
     run.timings.prefill += read;
     run.timings.prefill_tokens += all_but_last.len();
+    let since = |earlier: Option<GpuCounters>| Some(session.gpu_counters()?.since(earlier?));
+    run.counters = since(before).zip(since(before_tokens)).map(|(all, tokens)| [all, tokens]);
     Ok(run)
 }
 
@@ -179,6 +192,8 @@ impl Run {
             "decode_seconds": self.timings.decode.as_secs_f64(),
             "decode_tokens_per_second": self.timings.decode_per_second(),
             "peak_memory_bytes": peak_memory_bytes(),
+            "gpu": self.counters.map(|[all, tokens]| device::counters_json(all, tokens, self.ids.len())),
+            "shaders": args.profile.then(|| device::profile_json(&session.shader_times())),
         })
     }
 }
