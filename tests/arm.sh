@@ -4,7 +4,7 @@
 #   - the Rust target:        rustup target add aarch64-unknown-linux-gnu
 #   - a linker and a C library: gcc-aarch64-linux-gnu and libc6-dev-arm64-cross, as Debian calls them
 #   - the emulator:           qemu-user, 7.0 or later
-# Arguments go to `cargo test`: `tests/arm.sh --test cpu_backend integer` is a short check. All of it takes long, because
+# Arguments go to `cargo test`: `tests/arm.sh --test backends integer` is a short check. All of it takes long, because
 # emulated floats are slow; it is built for release, because debug assertions around each load would make that far worse.
 # STERNA_ARM_CPU=cortex-a72 emulates a CPU without dot products.
 set -euo pipefail
