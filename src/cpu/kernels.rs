@@ -4,9 +4,9 @@
 //! |---|---|---|
 //! | `matmul`, `matmul_add` | [`Kernels::dot_codes`] | each set by hand |
 //! | the same, of many rows | [`Kernels::dot_tables`] | sets for which it is faster |
-//! | `logits` | [`Kernels::dot_dense`] | each set by hand |
+//! | `logits` | [`Kernels::dot_dense`] | `vector/`, over each set's eight floats |
 //! | `best`, `candidates` | [`Kernels::dot_bytes`], then `dot_dense` | each set by hand |
-//! | `attend` | [`Kernels::scores`], [`Kernels::mix`] | each set by hand |
+//! | `attend` | [`Kernels::scores`], [`Kernels::mix`] | `vector/`, over each set's eight floats |
 //! | `quantize`, `norm_quantize`, `norm_selected`, `glu`, `argmax`, softmax | the others | `floats.rs`, compiled for each set |
 //!
 //! To add an instruction set: a file with a token type that exists only where the CPU has the instructions, `impl Kernels`
@@ -18,8 +18,9 @@ mod avx2;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub(crate) mod portable;
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX2 alone has tables"))]
 pub(crate) mod tables;
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod vector;
 #[cfg(target_arch = "x86_64")]
 mod vnni;

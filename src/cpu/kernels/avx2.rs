@@ -3,8 +3,8 @@
 //! An [`Avx2`] exists only where the CPU has these instructions; that is what makes the calls below sound.
 
 mod bytes;
-mod dense;
-mod heads;
+mod eight;
+pub(super) mod lanes;
 mod tables;
 mod trits;
 
@@ -13,6 +13,7 @@ use std::arch::x86_64::*;
 use crate::cpu::floats;
 use crate::cpu::kernels::portable::Portable;
 use crate::cpu::kernels::tables::Tables;
+use crate::cpu::kernels::vector::{dense, heads};
 use crate::cpu::kernels::{DenseRow, Entries, KernelSet, Kernels, Tile};
 
 /// Bytes between a load of weights and the prefetch that goes with it: 2 KiB is about 200 ns of streaming, twice the
@@ -73,7 +74,7 @@ impl Kernels for Avx2 {
 
     fn dot_dense(&self, out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {
         // SAFETY: `self` exists, so the CPU has AVX2, FMA and F16C.
-        unsafe { dense::dot_dense(out, w, x) }
+        unsafe { dot_dense(out, w, x) }
     }
 
     fn dot_bytes(&self, out: &mut [i32], w: &[i8], x: &[i16]) {
@@ -83,12 +84,12 @@ impl Kernels for Avx2 {
 
     fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
         // SAFETY: `self` exists, so the CPU has AVX2, FMA and F16C.
-        unsafe { heads::scores(scores, q, keys, head_dim, factor) }
+        unsafe { self::scores(scores, q, keys, head_dim, factor) }
     }
 
     fn mix(&self, out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
         // SAFETY: `self` exists, so the CPU has AVX2, FMA and F16C.
-        unsafe { heads::mix(out, weights, values, head_dim) }
+        unsafe { mix(out, weights, values, head_dim) }
     }
 
     compile_again! {
@@ -104,28 +105,22 @@ impl Kernels for Avx2 {
     }
 }
 
-/// The sums of the lanes of four vectors.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn add_lanes_f32(v: [__m256; 4]) -> [f32; 4] {
-    let pairs = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
-    let sums = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
-    let mut out = [0.0; 4];
-    // SAFETY: `out` has 16 bytes.
-    unsafe { _mm_storeu_ps(out.as_mut_ptr(), sums) };
-    out
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_dense(out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {
+    // SAFETY: this function's instructions are those that `__m256` needs, here and below.
+    unsafe { dense::dot_dense::<__m256>(out, w, x) }
 }
 
-/// The sums of the lanes of four vectors.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(super) fn add_lanes_i32(v: [__m256i; 4]) -> [i32; 4] {
-    let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
-    let sums = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
-    let mut out = [0; 4];
-    // SAFETY: `out` has 16 bytes.
-    unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), sums) };
-    out
+#[target_feature(enable = "avx2,fma,f16c")]
+fn scores(scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
+    // SAFETY: as above.
+    unsafe { heads::scores::<__m256>(scores, q, keys, head_dim, factor) }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn mix(out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
+    // SAFETY: as above.
+    unsafe { heads::mix::<__m256>(out, weights, values, head_dim) }
 }
 
 /// Asks for a cache line that may not even exist.

@@ -1,6 +1,6 @@
-//! The kernels over floats that each set would otherwise write by hand in the same way: bodies over an abstract vector
-//! of eight f32. A set says in [`Vector`] how it loads, multiplies and adds eight lanes, and compiles the bodies inside
-//! functions that enable its instructions; everything here is inlined into those.
+//! The kernels over floats, written once for AVX2 and NEON: bodies over an abstract vector of eight f32. A set says in
+//! [`Vector`] how it loads, multiplies and adds eight lanes, and compiles the bodies inside functions that enable its
+//! instructions; everything here is inlined into those.
 
 pub(super) mod dense;
 pub(super) mod heads;

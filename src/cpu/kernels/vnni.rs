@@ -13,7 +13,8 @@ use std::arch::x86_64::*;
 use std::array;
 use std::ops::Range;
 
-use super::avx2::{add_lanes_i32, prefetch};
+use super::avx2::lanes::{InOrder, add_lanes_i32};
+use super::avx2::prefetch;
 use crate::cpu::kernels::Tile;
 
 pub(super) use ymm::AvxVnni;
@@ -79,22 +80,14 @@ unsafe fn one_row<V: Vector>(sums: &mut [i32], tile: &Tile<'_>) {
     let x = tile.activations(0);
     // SAFETY: the caller shows the instructions.
     unsafe {
-        // Places in `sums` are (output, group), and so is the order here: four at a time are added across lanes together.
-        let mut lanes = [_mm256_setzero_si256(); 4];
-        let mut filled = 0;
-        let mut rest = &mut sums[..];
+        // Places in `sums` are (output, group), and so is the order here.
+        let mut sums = InOrder::new(sums);
         for output in 0..tile.outputs {
             for (codes, x) in tile.weights(output).chunks(tile.group).zip(x.chunks(tile.group)) {
-                lanes[filled] = dot_one::<V>(codes, x);
-                filled += 1;
-                if filled == 4 {
-                    let (four, after) = rest.split_at_mut(4);
-                    four.copy_from_slice(&add_lanes_i32(lanes));
-                    (rest, filled) = (after, 0);
-                }
+                sums.push(dot_one::<V>(codes, x));
             }
         }
-        rest.copy_from_slice(&add_lanes_i32(lanes)[..filled]);
+        sums.finish();
     }
 }
 

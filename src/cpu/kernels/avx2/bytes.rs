@@ -3,7 +3,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{AHEAD_BYTES, add_lanes_i32, prefetch};
+use super::lanes::add_lanes_i32;
+use super::{AHEAD_BYTES, prefetch};
 
 /// Activation rows that share a load: 3 · 4 accumulators and a vector of weights fit the 16 registers.
 const SHARED: usize = 3;

@@ -8,7 +8,8 @@
 use std::arch::x86_64::*;
 use std::array;
 
-use super::{AHEAD_BYTES, add_lanes_i32, prefetch};
+use super::lanes::{InOrder, add_lanes_i32};
+use super::{AHEAD_BYTES, prefetch};
 use crate::cpu::kernels::Tile;
 
 /// [`crate::cpu::kernels::Kernels::dot_codes`].
@@ -32,22 +33,14 @@ pub(super) fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {
 #[target_feature(enable = "avx2")]
 fn one_row(sums: &mut [i32], tile: &Tile<'_>) {
     let x = tile.activations(0);
-    // Places in `sums` are (output, group), and so is the order here: four at a time are added across lanes together.
-    let mut lanes = [_mm256_setzero_si256(); 4];
-    let mut filled = 0;
-    let mut rest = &mut sums[..];
+    // Places in `sums` are (output, group), and so is the order here.
+    let mut sums = InOrder::new(sums);
     for output in 0..tile.outputs {
         for (codes, x) in tile.weights(output).chunks(tile.group).zip(x.chunks(tile.group)) {
-            lanes[filled] = dot_one(codes, x);
-            filled += 1;
-            if filled == 4 {
-                let (four, after) = rest.split_at_mut(4);
-                four.copy_from_slice(&add_lanes_i32(lanes));
-                (rest, filled) = (after, 0);
-            }
+            sums.push(dot_one(codes, x));
         }
     }
-    rest.copy_from_slice(&add_lanes_i32(lanes)[..filled]);
+    sums.finish();
 }
 
 /// One weight row and one activation row; the sum is over the lanes.

@@ -1,6 +1,6 @@
 //! The two products of attention: queries with keys, and weights with values. Query heads that share a key/value head
-//! come in pairs, so that each load and conversion of an entry serves two; four positions (or four vectors of features)
-//! go together, so that additions do not wait for each other.
+//! come by fours, twos and ones, so that each load and conversion of an entry serves all of them; eight sums (heads
+//! times positions, or heads times vectors of features) go together, so that additions do not wait for each other.
 
 use std::array;
 
@@ -11,16 +11,16 @@ use crate::cpu::kernels::{Entries, portable};
 /// A number format of the cache.
 trait Entry: Copy {
     /// # Safety
-    /// The CPU has the instructions of `V`.
-    unsafe fn load<V: Vector>(entries: &[Self; 8]) -> V;
+    /// The CPU has the instructions of `V`, and eight entries lie at the address.
+    unsafe fn load<V: Vector>(entries: *const Self) -> V;
     fn scalar(self) -> f32;
 }
 
 impl Entry for u16 {
     #[inline(always)]
-    unsafe fn load<V: Vector>(entries: &[u16; 8]) -> V {
-        // SAFETY: the caller shows the instructions.
-        unsafe { V::from_f16(bytemuck::cast_ref(entries)) }
+    unsafe fn load<V: Vector>(entries: *const u16) -> V {
+        // SAFETY: the caller shows the instructions and the 16 bytes, whose alignment may be any.
+        unsafe { V::from_f16(&*entries.cast()) }
     }
 
     #[inline(always)]
@@ -31,9 +31,9 @@ impl Entry for u16 {
 
 impl Entry for f32 {
     #[inline(always)]
-    unsafe fn load<V: Vector>(entries: &[f32; 8]) -> V {
-        // SAFETY: the caller shows the instructions.
-        unsafe { V::from_f32(bytemuck::cast_ref(entries)) }
+    unsafe fn load<V: Vector>(entries: *const f32) -> V {
+        // SAFETY: the caller shows the instructions and the 32 bytes, whose alignment may be any.
+        unsafe { V::from_f32(&*entries.cast()) }
     }
 
     #[inline(always)]
@@ -66,23 +66,52 @@ pub(in crate::cpu::kernels) unsafe fn scores<V: Vector>(
 /// # Safety
 /// The CPU has the instructions of `V`.
 #[inline(always)]
-unsafe fn scores_of<V: Vector, E: Entry>(scores: &mut [f32], q: &[f32], keys: &[E], head_dim: usize, factor: f32) {
+unsafe fn scores_of<V: Vector, E: Entry>(
+    mut scores: &mut [f32],
+    mut q: &[f32],
+    keys: &[E],
+    head_dim: usize,
+    factor: f32,
+) {
     let positions = scores.len() / (q.len() / head_dim);
-    for (scores, q) in scores.chunks_mut(2 * positions).zip(q.chunks(2 * head_dim)) {
+    let has_rest = !head_dim.is_multiple_of(8);
+    let factor_now = if has_rest { 1.0 } else { factor };
+    while !q.is_empty() {
+        let heads = heads_together(q.len() / head_dim);
+        let (some, others) = q.split_at(heads * head_dim);
+        let (places, later) = scores.split_at_mut(heads * positions);
         // SAFETY: the caller shows the instructions.
         unsafe {
-            match q.len() / head_dim {
-                1 => scores_of_heads::<V, E, 1>(scores, q, keys, head_dim, factor),
-                _ => scores_of_heads::<V, E, 2>(scores, q, keys, head_dim, factor),
+            match heads {
+                4 => scores_of_heads::<V, E, 4, 2>(places, some, keys, head_dim, factor_now),
+                2 => scores_of_heads::<V, E, 2, 4>(places, some, keys, head_dim, factor_now),
+                _ => scores_of_heads::<V, E, 1, 8>(places, some, keys, head_dim, factor_now),
             }
         }
+        if has_rest {
+            add_rest(places, some, keys, head_dim, factor);
+        }
+        (scores, q) = (later, others);
     }
 }
 
+/// How many of the heads that are left go together.
+#[inline(always)]
+fn heads_together(left: usize) -> usize {
+    match left {
+        4.. => 4,
+        2 | 3 => 2,
+        _ => 1,
+    }
+}
+
+/// `N` heads, `P` positions at a time; `N * P` is a multiple of 4. A score is the sum of the same eight lanes, in the
+/// same order, for each `N` and `P`.
+///
 /// # Safety
 /// The CPU has the instructions of `V`.
 #[inline(always)]
-unsafe fn scores_of_heads<V: Vector, E: Entry, const N: usize>(
+unsafe fn scores_of_heads<V: Vector, E: Entry, const N: usize, const P: usize>(
     scores: &mut [f32],
     q: &[f32],
     keys: &[E],
@@ -90,36 +119,53 @@ unsafe fn scores_of_heads<V: Vector, E: Entry, const N: usize>(
     factor: f32,
 ) {
     let positions = scores.len() / N;
-    let q: [(&[[f32; 8]], &[f32]); N] = array::from_fn(|head| q[head * head_dim..][..head_dim].as_chunks());
-    for first in (0..positions).step_by(4) {
-        // The last position stands in where there are no four; its score is not used then.
-        let keys: [(&[[E; 8]], &[E]); 4] = array::from_fn(|i| {
-            let position = (first + i).min(positions - 1);
-            keys[position * head_dim..][..head_dim].as_chunks()
-        });
+    assert!(q.len() == N * head_dim && scores.len() == N * positions && keys.len() >= positions * head_dim);
+    let whole = head_dim / 8 * 8;
+    for first in (0..positions).step_by(P) {
+        // The last position stands in where there are fewer; its score is not used then.
+        let begins: [usize; P] = array::from_fn(|i| (first + i).min(positions - 1) * head_dim);
         // SAFETY: the caller shows the instructions, here and below.
-        let mut sums = [[unsafe { V::zero() }; 4]; N];
-        for vector in 0..head_dim / 8 {
-            for (i, (key, _)) in keys.iter().enumerate() {
-                // SAFETY: as above.
-                let key: V = unsafe { E::load(&key[vector]) };
-                for (sums, (q, _)) in sums.iter_mut().zip(&q) {
-                    // SAFETY: as above.
-                    sums[i] = unsafe { key.mul_add(f32::load(&q[vector]), sums[i]) };
+        let mut sums = [[unsafe { V::zero() }; P]; N];
+        for feature in (0..whole).step_by(8) {
+            // SAFETY: the instructions.
+            let mut some = [unsafe { V::zero() }; P];
+            for (key, begin) in some.iter_mut().zip(begins) {
+                // SAFETY: eight features from `feature` on are inside a head, and the position is one of `positions`,
+                // whose keys were asserted to be there.
+                *key = unsafe { E::load(keys.as_ptr().add(begin + feature)) };
+            }
+            for (head, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: as above; there are `N` heads in `q`.
+                let q: V = unsafe { f32::load(q.as_ptr().add(head * head_dim + feature)) };
+                for (sum, key) in sums.iter_mut().zip(some) {
+                    // SAFETY: the instructions.
+                    *sum = unsafe { key.mul_add(q, *sum) };
                 }
             }
         }
-        for (head, (sums, (_, q))) in sums.into_iter().zip(q).enumerate() {
-            // SAFETY: as above.
-            let mut four = unsafe { V::add_lanes(sums) };
-            for (score, (_, key)) in four.iter_mut().zip(keys) {
-                for (k, q) in key.iter().zip(q) {
-                    *score += k.scalar() * q;
+        for (quad, sums) in sums.as_flattened().as_chunks::<4>().0.iter().enumerate() {
+            // SAFETY: the instructions.
+            let four = unsafe { V::add_lanes(*sums) };
+            for (i, sum) in (4 * quad..).zip(four) {
+                let (head, position) = (i / P, first + i % P);
+                if position < positions {
+                    scores[head * positions + position] = sum * factor;
                 }
-                *score *= factor;
             }
-            let places = &mut scores[head * positions..][first..positions.min(first + 4)];
-            places.copy_from_slice(&four[..places.len()]);
+        }
+    }
+}
+
+/// Adds the products of the features beyond whole vectors, which few models have. Apart from the loops above, which
+/// would be slower with this in them.
+#[inline(never)]
+fn add_rest<E: Entry>(scores: &mut [f32], q: &[f32], keys: &[E], head_dim: usize, factor: f32) {
+    let positions = scores.len() / (q.len() / head_dim);
+    let whole = head_dim / 8 * 8;
+    for (scores, q) in scores.chunks_exact_mut(positions).zip(q.chunks_exact(head_dim)) {
+        for (score, key) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
+            let rest = key[whole..].iter().zip(&q[whole..]);
+            *score = rest.fold(*score, |sum, (k, q)| sum + k.scalar() * q) * factor;
         }
     }
 }
@@ -150,28 +196,34 @@ pub(in crate::cpu::kernels) unsafe fn mix<V: Vector>(
 /// # Safety
 /// The CPU has the instructions of `V`.
 #[inline(always)]
-unsafe fn mix_of<V: Vector, E: Entry>(out: &mut [f32], weights: &[f32], values: &[E], head_dim: usize) {
+unsafe fn mix_of<V: Vector, E: Entry>(mut out: &mut [f32], mut weights: &[f32], values: &[E], head_dim: usize) {
     let positions = weights.len() / (out.len() / head_dim);
-    for (out, weights) in out.chunks_mut(2 * head_dim).zip(weights.chunks(2 * positions)) {
+    while !out.is_empty() {
+        let heads = heads_together(out.len() / head_dim);
+        let (some, others) = out.split_at_mut(heads * head_dim);
+        let (their_weights, later) = weights.split_at(heads * positions);
         let mut begin = 0;
         while begin + 8 <= head_dim {
             // Each feature is summed over positions in order, however many go together.
-            let wide = begin + 32 <= head_dim;
+            let vectors = (head_dim - begin) / 8;
             // SAFETY: the caller shows the instructions.
-            unsafe {
-                match (out.len() / head_dim, wide) {
-                    (1, true) => mix_features::<V, E, 1, 4>(out, weights, values, head_dim, begin),
-                    (1, false) => mix_features::<V, E, 1, 1>(out, weights, values, head_dim, begin),
-                    (_, true) => mix_features::<V, E, 2, 4>(out, weights, values, head_dim, begin),
-                    (_, false) => mix_features::<V, E, 2, 1>(out, weights, values, head_dim, begin),
+            begin += 8 * unsafe {
+                match (heads, vectors) {
+                    (4, 2..) => mix_features::<V, E, 4, 2>(some, their_weights, values, head_dim, begin),
+                    (4, _) => mix_features::<V, E, 4, 1>(some, their_weights, values, head_dim, begin),
+                    (2, 4..) => mix_features::<V, E, 2, 4>(some, their_weights, values, head_dim, begin),
+                    (2, _) => mix_features::<V, E, 2, 1>(some, their_weights, values, head_dim, begin),
+                    (_, 8..) => mix_features::<V, E, 1, 8>(some, their_weights, values, head_dim, begin),
+                    (_, 4..) => mix_features::<V, E, 1, 4>(some, their_weights, values, head_dim, begin),
+                    _ => mix_features::<V, E, 1, 1>(some, their_weights, values, head_dim, begin),
                 }
-            }
-            begin += if wide { 32 } else { 8 };
+            };
         }
+        (out, weights) = (others, later);
     }
 }
 
-/// The `8 * COUNT` features from `begin` on, of `N` heads.
+/// The `8 * COUNT` features from `begin` on, of `N` heads; returns `COUNT`.
 ///
 /// # Safety
 /// The CPU has the instructions of `V`.
@@ -182,34 +234,40 @@ unsafe fn mix_features<V: Vector, E: Entry, const N: usize, const COUNT: usize>(
     values: &[E],
     head_dim: usize,
     begin: usize,
-) {
+) -> usize {
     let positions = weights.len() / N;
-    let weights: [&[f32]; N] = array::from_fn(|head| &weights[head * positions..][..positions]);
+    assert!(weights.len() == N * positions && values.len() >= positions * head_dim);
+    assert!(out.len() == N * head_dim && begin + 8 * COUNT <= head_dim);
     // SAFETY: the caller shows the instructions, here and below.
     let mut sums = [[unsafe { V::zero() }; COUNT]; N];
     for (head, sums) in sums.iter_mut().enumerate() {
-        let out = &out[head * head_dim + begin..][..8 * COUNT];
-        for (sum, out) in sums.iter_mut().zip(out.as_chunks().0) {
-            // SAFETY: as above.
-            *sum = unsafe { f32::load(out) };
+        for (v, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: `out` was asserted to have these features of all `N` heads.
+            *sum = unsafe { f32::load(out.as_ptr().add(head * head_dim + begin + 8 * v)) };
         }
     }
-    for (position, value) in values.chunks_exact(head_dim).take(positions).enumerate() {
-        let value = value[begin..][..8 * COUNT].as_chunks().0;
-        for (v, value) in value.iter().enumerate() {
-            // SAFETY: as above.
-            let value: V = unsafe { E::load(value) };
-            for (sums, weights) in sums.iter_mut().zip(&weights) {
-                // SAFETY: as above.
-                sums[v] = unsafe { value.mul_add(V::splat(weights[position]), sums[v]) };
+    for position in 0..positions {
+        // SAFETY: the instructions.
+        let mut some = [unsafe { V::zero() }; COUNT];
+        for (v, value) in some.iter_mut().enumerate() {
+            // SAFETY: `values` was asserted to have all features of all positions.
+            *value = unsafe { E::load(values.as_ptr().add(position * head_dim + begin + 8 * v)) };
+        }
+        for (head, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: there are `positions` weights of each of the `N` heads, as asserted.
+            let weight = unsafe { V::splat(*weights.get_unchecked(head * positions + position)) };
+            for (sum, value) in sums.iter_mut().zip(some) {
+                // SAFETY: the instructions.
+                *sum = unsafe { value.mul_add(weight, *sum) };
             }
         }
     }
     for (head, sums) in sums.into_iter().enumerate() {
         let out = &mut out[head * head_dim + begin..][..8 * COUNT];
         for (sum, out) in sums.into_iter().zip(out.as_chunks_mut::<8>().0) {
-            // SAFETY: as above.
+            // SAFETY: the instructions.
             unsafe { sum.store(out) };
         }
     }
+    COUNT
 }

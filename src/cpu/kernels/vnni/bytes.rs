@@ -1,5 +1,6 @@
 //! Rows of int8 weights times int16 activations with `vpdpwssd`, for the screened head: 32 weights are widened on their
 //! way from memory and multiplied and added in one instruction. Up to eight activation rows share each load of weights.
+//! (The loop is that of `avx2/bytes.rs` with other vectors. One form over both would be longer than the two are.)
 
 use std::arch::x86_64::*;
 

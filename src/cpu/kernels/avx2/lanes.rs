@@ -1,0 +1,50 @@
+//! Vectors of eight 32-bit sums, added across their lanes four at a time: one addition across serves four sums.
+
+use std::arch::x86_64::*;
+
+/// The sums of the lanes of four vectors.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(in crate::cpu::kernels) fn add_lanes_i32(v: [__m256i; 4]) -> [i32; 4] {
+    let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    let sums = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
+    let mut out = [0; 4];
+    // SAFETY: `out` has 16 bytes.
+    unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), sums) };
+    out
+}
+
+/// Writes sums in the order in which their vectors come.
+pub(in crate::cpu::kernels) struct InOrder<'a> {
+    rest: &'a mut [i32], // the places that are not written yet
+    lanes: [__m256i; 4],
+    filled: usize, // of `lanes`
+}
+
+impl<'a> InOrder<'a> {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(in crate::cpu::kernels) fn new(sums: &'a mut [i32]) -> Self {
+        Self { rest: sums, lanes: [_mm256_setzero_si256(); 4], filled: 0 }
+    }
+
+    /// Takes the vector of the next sum.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(in crate::cpu::kernels) fn push(&mut self, lanes: __m256i) {
+        self.lanes[self.filled] = lanes;
+        self.filled += 1;
+        if self.filled == 4 {
+            let (four, rest) = std::mem::take(&mut self.rest).split_at_mut(4);
+            four.copy_from_slice(&add_lanes_i32(self.lanes));
+            (self.rest, self.filled) = (rest, 0);
+        }
+    }
+
+    /// Writes the sums that are left. There are as many as there were places.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(in crate::cpu::kernels) fn finish(self) {
+        self.rest.copy_from_slice(&add_lanes_i32(self.lanes)[..self.filled]);
+    }
+}
