@@ -68,7 +68,8 @@ impl Session {
 
     fn from_engine(model: &Model, engine: Box<dyn Engine>, device: String) -> Self {
         let capacity = engine.capacity();
-        let cached = vec![Vec::new(); capacity.sequences];
+        // Room for all, so that no token allocates.
+        let cached = (0..capacity.sequences).map(|_| Vec::with_capacity(capacity.positions)).collect();
         Self { model: model.clone(), engine, device, positions: capacity.positions, chunk: capacity.rows, cached }
     }
 

@@ -37,6 +37,12 @@ impl Ranking {
         Self { keep: 0, kept: Vec::new(), worst: Candidate { id: u32::MAX, logit: f32::NEG_INFINITY } }
     }
 
+    /// Forgets what it has, and makes room to keep any number up to `most` of any number of offers.
+    pub(crate) fn reserve(&mut self, most: usize) {
+        self.kept.clear();
+        self.kept.reserve(most.saturating_mul(2));
+    }
+
     /// Forgets what it has and makes ready to keep `keep`, at least one.
     pub(crate) fn begin(&mut self, keep: usize) {
         assert!(keep > 0);

@@ -178,6 +178,7 @@ impl Cpu {
         told: Told<'_>,
     ) {
         let ranking = &mut self.screener.ranking;
+        ranking.reserve(values.cols); // the most that may be asked for, so that no later step allocates
         ranking.begin(count);
         match told {
             Told::All(logits) => ranking.offer_all(logits),

@@ -78,10 +78,14 @@ impl<'s> Batch<'s> {
             if text.is_some() {
                 session.model.tokenizer()?;
             }
+            // Room for all, so that no token allocates. The last token needs no position.
+            let most = ids.len().saturating_add(options.max_tokens).min(session.positions + 1);
+            let mut history = Vec::with_capacity(most);
+            history.extend_from_slice(ids);
             sequences.push(Sequence {
-                sampler: Sampler::new(&options.sampling)?,
+                sampler: Sampler::new(&options.sampling, most)?,
                 text,
-                history: ids.clone(),
+                history,
                 made: 0,
                 finish: None,
                 options: options.clone(),

@@ -30,10 +30,15 @@ pub(super) enum Need {
 }
 
 impl Sampler {
-    pub(super) fn new(options: &Sampling) -> Result<Self> {
+    /// A sampler for histories of at most `most` tokens.
+    pub(super) fn new(options: &Sampling, most: usize) -> Result<Self> {
         options.check()?;
         let random = Xoshiro256PlusPlus::seed_from_u64(options.seed);
-        Ok(Self { options: options.clone(), random, ranking: Ranking::new(), recent: Vec::new() })
+        let mut sampler = Self { options: options.clone(), random, ranking: Ranking::new(), recent: Vec::new() };
+        // So that no later draw allocates. (One from all logits makes its room the first time.)
+        sampler.ranking.reserve(MOST_CANDIDATES);
+        sampler.recent.reserve(options.repetition_window.min(most));
+        Ok(sampler)
     }
 
     /// What the draw after `history` needs.
@@ -167,7 +172,7 @@ mod tests {
     use super::*;
 
     fn draw(options: Sampling, logits: &[f32], history: &[u32], draws: usize) -> Vec<u32> {
-        let mut sampler = Sampler::new(&options).unwrap();
+        let mut sampler = Sampler::new(&options, history.len()).unwrap();
         (0..draws).map(|_| sampler.draw(&mut logits.to_vec(), history).unwrap()).collect()
     }
 
@@ -232,7 +237,7 @@ mod tests {
 
     #[test]
     fn logits_that_are_no_numbers_are_an_error() {
-        let mut sampler = Sampler::new(&plain()).unwrap();
+        let mut sampler = Sampler::new(&plain(), 0).unwrap();
         assert!(matches!(sampler.draw(&mut [f32::NAN; 4], &[]), Err(crate::Error::Model(_))));
     }
 
@@ -245,7 +250,7 @@ mod tests {
             (Sampling { min_p: 1.5, ..plain() }, "min-p"),
             (Sampling { repetition_penalty: 0.0, ..plain() }, "repetition penalty"),
         ] {
-            let error = Sampler::new(&options).err().expect("refused").to_string();
+            let error = Sampler::new(&options, 0).err().expect("refused").to_string();
             assert!(error.contains(name), "{error}");
         }
     }
