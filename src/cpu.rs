@@ -10,6 +10,7 @@ mod floats;
 mod head;
 mod kernels;
 mod matrix;
+mod options;
 mod pool;
 mod product;
 mod screen;
@@ -18,6 +19,7 @@ mod tensor;
 pub use attention::Cache;
 pub use kernels::KernelSet;
 pub use matrix::Matrix;
+pub use options::{CpuOptions, Screening};
 pub use tensor::{Quantized, Tensor};
 
 use crate::backend::{Activation, Backend, CacheShape, Heads, NO_TOKEN, Rope, RopePairs, Row};
@@ -26,41 +28,9 @@ use crate::cpu::disjoint::Disjoint;
 use crate::cpu::head::{Screener, Told};
 use crate::cpu::kernels::Kernels;
 use crate::cpu::kernels::tables::Tables;
-use crate::cpu::pool::Pool;
-use crate::cpu::product::Product;
+use crate::cpu::pool::{Pool, share, share_rows};
 use crate::error::{Error, Result};
 use crate::format::Weights;
-
-/// The most threads that can be asked for.
-const MAX_THREADS: usize = 1024;
-
-/// The least work, in values to compute or multiply, that is worth handing to other threads: about 5 µs.
-const WORTH_SHARING: usize = 1 << 14;
-
-/// How to use the CPU.
-#[derive(Clone, Debug, Default)]
-pub struct CpuOptions {
-    /// Threads that compute, the calling thread among them, 1 to 1024. `None`: the environment variable
-    /// `STERNA_THREADS` if it is set, else as many as this process may run at once.
-    pub threads: Option<usize>,
-    /// The kernels to use. `None`: the fastest that this CPU has.
-    pub kernels: Option<KernelSet>,
-    /// Whether tokens are chosen with the help of an int8 copy of the head.
-    pub screening: Screening,
-}
-
-/// Whether to keep an int8 copy of a model's head, so that most of its f16 rows need not be read to choose a token. The
-/// choice is proven to be that of the exact head; only memory and time differ.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Screening {
-    /// No copy: half the head's bytes of memory less, and more time for a token.
-    Never,
-    /// For heads of more than 8 bits a weight that are larger than the caches.
-    #[default]
-    WhereFaster,
-    /// For every head of more than 8 bits a weight.
-    Always,
-}
 
 /// The CPU.
 pub struct Cpu {
@@ -86,21 +56,14 @@ impl Cpu {
             let available: Vec<_> = KernelSet::available().iter().map(KernelSet::to_string).collect();
             Error::Device(format!("this CPU cannot run the {set} kernels; it has: {}", available.join(", ")))
         })?;
-        let threads = match options.threads {
-            Some(threads) => threads,
-            None => default_threads()?,
-        };
-        if !(1..=MAX_THREADS).contains(&threads) {
-            return Err(Error::Input(format!("{threads} threads: choose 1 to {MAX_THREADS}")));
-        }
+        let threads = options.threads()?;
         let pool = Pool::new(threads)?;
         let tables = match kernels.fewest_table_rows() {
             Some(_) => (0..threads).map(|_| Tables::new()).collect(),
             None => Vec::new(),
         };
-        let (screening, screener) = (options.screening, Screener::new());
-        let (rows, selected, parts) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { kernels, pool, tables, rows, selected, parts, screening, screener })
+        let (rows, selected, parts, screener) = (Vec::new(), Vec::new(), Vec::new(), Screener::new());
+        Ok(Self { kernels, pool, tables, rows, selected, parts, screening: options.screening, screener })
     }
 
     /// Threads that compute, the calling thread among them.
@@ -123,44 +86,6 @@ impl Cpu {
         let screened = if self.screener.is_ready() { ", screened head" } else { "" };
         let plural = if self.threads() == 1 { "" } else { "s" };
         format!("cpu, {}, {} thread{plural}{screened}", self.kernels(), self.threads())
-    }
-
-    fn product(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized, add: bool) {
-        assert_eq!((out.cols, w.cols), (w.rows, x.cols), "the shapes of a product fit");
-        let rows = self.rows.len();
-        let (out, tables) = (Disjoint::new(out.rows_mut(rows)), Disjoint::new(&mut self.tables));
-        let product = Product { kernels: self.kernels, w, x, out, rows, add, tables };
-        let cut = product.cut(self.pool.threads());
-        share(&mut self.pool, rows * w.rows * w.cols / 16, cut.tasks(), &|task, thread| {
-            // SAFETY: each task is handed out once, a thread runs one at a time, and all is borrowed for this run.
-            unsafe { product.run(cut, task, thread) };
-        });
-    }
-}
-
-/// Runs `task(i, thread)` on the pool, or here if `work` (in values) is too little to share.
-fn share(pool: &mut Pool, work: usize, tasks: usize, task: &(dyn Fn(usize, usize) + Sync)) {
-    if work < WORTH_SHARING {
-        (0..tasks).for_each(|i| task(i, 0));
-    } else {
-        pool.run(tasks, task);
-    }
-}
-
-/// Runs `task(row, out_row)` for each row of `out: [rows, cols]`, with the pool if there is enough to do.
-fn share_rows(pool: &mut Pool, out: &mut [f32], cols: usize, task: &(dyn Fn(usize, &mut [f32]) + Sync)) {
-    let (len, rows) = (out.len(), out.len().checked_div(cols).unwrap_or(0));
-    let out = Disjoint::new(out);
-    share(pool, len, rows, &|row, _| {
-        // SAFETY: each row is one task.
-        task(row, unsafe { out.cut(row * cols..(row + 1) * cols) });
-    });
-}
-
-fn default_threads() -> Result<usize> {
-    match std::env::var("STERNA_THREADS") {
-        Ok(text) => text.trim().parse().map_err(|_| Error::Input(format!("STERNA_THREADS is \"{text}\", no number"))),
-        Err(_) => Ok(std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_THREADS)),
     }
 }
 

@@ -3,80 +3,21 @@
 //! Nothing here is fast, and nothing here is offered as a device. Sums of floats are kept in f64, so that what a test
 //! measures is the other backend's rounding and not this one's.
 
-use half::f16;
+mod data;
+mod rows;
 
-use crate::backend::{
-    Activation, Backend, CachePrecision, CacheShape, Heads, NO_TOKEN, Rope, RopePairs, Row, SMALLEST_ABSMAX,
-};
+pub use data::{Cache, Matrix, Quantized, Tensor};
+
+use crate::backend::{Activation, Backend, CacheShape, Heads, NO_TOKEN, Rope, RopePairs, Row};
 use crate::error::Result;
-use crate::format::{Dense, Ternary, Weights};
+use crate::format::Weights;
+use crate::reference::data::MatrixRow;
+use crate::reference::rows::{quantize_row, rms_norm, ternary_product};
 
 /// The oracle.
 #[derive(Debug, Default)]
 pub struct Reference {
     rows: Vec<Row>,
-}
-
-/// f32 `[rows, cols]`.
-#[derive(Clone, Debug)]
-pub struct Tensor {
-    cols: usize,
-    values: Vec<f32>,
-}
-
-/// int8 `[rows, cols]` and the multiplier of each row.
-#[derive(Clone, Debug)]
-pub struct Quantized {
-    cols: usize,
-    values: Vec<i8>,
-    scales: Vec<f32>,
-}
-
-/// Weights, row by row.
-#[derive(Debug)]
-pub struct Matrix {
-    cols: usize,
-    rows: Vec<MatrixRow>,
-}
-
-#[derive(Debug)]
-enum MatrixRow {
-    Ternary { trits: Vec<i8>, scales: Vec<f32> }, // [cols] each
-    Dense(Vec<f32>),                              // [cols]
-}
-
-/// Keys and values, `[slots, positions, kv_heads, head_dim]` each.
-#[derive(Debug)]
-pub struct Cache {
-    shape: CacheShape,
-    keys: Vec<f32>,
-    values: Vec<f32>,
-}
-
-impl Tensor {
-    fn row(&self, row: usize) -> &[f32] {
-        &self.values[row * self.cols..][..self.cols]
-    }
-
-    fn row_mut(&mut self, row: usize) -> &mut [f32] {
-        &mut self.values[row * self.cols..][..self.cols]
-    }
-}
-
-impl Cache {
-    /// Where the entry of one head begins.
-    fn place(&self, sequence: u32, position: usize, head: usize) -> usize {
-        let CacheShape { positions, kv_heads, head_dim, .. } = self.shape;
-        assert!((sequence as usize) < self.shape.slots && position < positions, "the row lies outside the cache");
-        ((sequence as usize * positions + position) * kv_heads + head) * head_dim
-    }
-
-    fn round(&self, x: f32) -> f32 {
-        match self.shape.precision {
-            CachePrecision::F16 => f16::from_f32(x).to_f32(),
-            CachePrecision::F32 => x,
-        }
-    }
 }
 
 impl Reference {
@@ -96,39 +37,6 @@ impl Reference {
             }
         }
     }
-}
-
-/// Exact integer sums over each run of equal scale, then floats.
-fn ternary_product(trits: &[i8], scales: &[f32], activations: &[i8], activation_scale: f32) -> f32 {
-    let mut result = 0.0f64;
-    let mut place = 0;
-    while place < trits.len() {
-        let scale = scales[place];
-        let run = scales[place..].iter().take_while(|&&s| s == scale).count();
-        let run = place..place + run;
-        let sum: i64 =
-            trits[run.clone()].iter().zip(&activations[run.clone()]).map(|(&t, &a)| i64::from(t) * i64::from(a)).sum();
-        result += sum as f64 * f64::from(scale);
-        place = run.end;
-    }
-    (result / f64::from(activation_scale)) as f32
-}
-
-fn rms_norm(x: &[f32], gain: &[f32], epsilon: f32) -> Vec<f32> {
-    assert_eq!(x.len(), gain.len());
-    let mean_square = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>() / x.len() as f64;
-    let factor = (mean_square + f64::from(epsilon)).sqrt().recip();
-    x.iter().zip(gain).map(|(&v, &g)| (f64::from(v) * factor * f64::from(g)) as f32).collect()
-}
-
-/// Quantises one row to `out` and returns its multiplier. This much is f32 arithmetic everywhere, bit for bit.
-fn quantize_row(out: &mut [i8], x: &[f32]) -> f32 {
-    let absmax = x.iter().fold(SMALLEST_ABSMAX, |m, v| m.max(v.abs()));
-    let scale = 127.0 / absmax;
-    for (o, v) in out.iter_mut().zip(x) {
-        *o = (v * scale).round_ties_even().clamp(-128.0, 127.0) as i8;
-    }
-    scale
 }
 
 impl Backend for Reference {
@@ -151,21 +59,11 @@ impl Backend for Reference {
     }
 
     fn matrix(&mut self, parts: &[Weights]) -> Result<Matrix> {
-        let cols = parts[0].cols();
-        let mut rows = Vec::new();
-        for part in parts {
-            assert_eq!(part.cols(), cols, "stacked parts have the same columns");
-            match part {
-                Weights::Ternary(ternary) => rows.extend((0..ternary.rows()).map(|row| ternary_row(ternary, row))),
-                Weights::Dense(dense) => rows.extend((0..dense.rows()).map(|row| dense_row(dense, row))),
-            }
-        }
-        Ok(Matrix { cols, rows })
+        Ok(Matrix::new(parts))
     }
 
     fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
-        let entries = shape.slots * shape.positions * shape.kv_heads * shape.head_dim;
-        Ok(Cache { shape, keys: vec![f32::NAN; entries], values: vec![f32::NAN; entries] })
+        Ok(Cache::new(shape))
     }
 
     fn tokens(&mut self, max_rows: usize) -> Result<Vec<u32>> {
@@ -376,17 +274,4 @@ impl Backend for Reference {
         q.values[..values.len()].copy_from_slice(values);
         q.scales[..scales.len()].copy_from_slice(scales);
     }
-}
-
-fn ternary_row(ternary: &Ternary, row: usize) -> MatrixRow {
-    MatrixRow::Ternary {
-        trits: ternary.row_trits(row).collect(),
-        scales: (0..ternary.cols()).map(|col| ternary.scale(row, col)).collect(),
-    }
-}
-
-fn dense_row(dense: &Dense, row: usize) -> MatrixRow {
-    let mut values = vec![0.0; dense.cols()];
-    dense.row_to_f32(row, &mut values);
-    MatrixRow::Dense(values)
 }

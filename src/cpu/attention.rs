@@ -15,9 +15,8 @@ pub(crate) use cache::rope_append_head;
 use crate::backend::{Heads, Row};
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{HEADS, Kernels};
-use crate::cpu::pool::Pool;
+use crate::cpu::pool::{Pool, WORTH_SHARING, share};
 use crate::cpu::tensor::Tensor;
-use crate::cpu::{WORTH_SHARING, share};
 
 /// Positions of a tile: its keys, 16 KiB in half precision of 128 features, stay in the nearest cache.
 const POSITIONS: usize = 64;

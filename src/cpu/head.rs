@@ -7,9 +7,10 @@ use crate::backend::NO_TOKEN;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS};
 use crate::cpu::matrix::Matrix;
+use crate::cpu::pool::share;
 use crate::cpu::screen::{Probe, Screen};
 use crate::cpu::tensor::{Tensor, area, filled};
-use crate::cpu::{Cpu, Screening, share};
+use crate::cpu::{Cpu, Screening};
 use crate::error::Result;
 use crate::ranking::{Candidate, Ranking};
 

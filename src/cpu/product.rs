@@ -6,11 +6,13 @@
 
 use std::ops::Range;
 
+use crate::cpu::Cpu;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::tables::{SETS, SPAN, TABLE_ROWS, Tables};
 use crate::cpu::kernels::{Kernels, TILE_ROWS};
 use crate::cpu::matrix::{Matrix, OUTPUTS, Part, SUMS, Strip, group_products, products, tile};
-use crate::cpu::tensor::Quantized;
+use crate::cpu::pool::share;
+use crate::cpu::tensor::{Quantized, Tensor};
 use crate::format::{Scales, Ternary, Weights};
 
 /// Fewest rows of a matrix for tables: building them costs about as much as 80 rows save.
@@ -21,6 +23,21 @@ const FEWEST_IN_SET: usize = 10;
 const SHORTEST_SPAN: usize = 320;
 /// Tasks for each thread, so that the last to end does not end late.
 const TASKS_PER_THREAD: usize = 6;
+
+impl Cpu {
+    /// `out = x wᵀ`, or `out += x wᵀ` if `add`, for the rows of this step.
+    pub(super) fn product(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized, add: bool) {
+        assert_eq!((out.cols, w.cols), (w.rows, x.cols), "the shapes of a product fit");
+        let rows = self.rows.len();
+        let (out, tables) = (Disjoint::new(out.rows_mut(rows)), Disjoint::new(&mut self.tables));
+        let product = Product { kernels: self.kernels, w, x, out, rows, add, tables };
+        let cut = product.cut(self.pool.threads());
+        share(&mut self.pool, rows * w.rows * w.cols / 16, cut.tasks(), &|task, thread| {
+            // SAFETY: each task is handed out once, a thread runs one at a time, and all is borrowed for this run.
+            unsafe { product.run(cut, task, thread) };
+        });
+    }
+}
 
 /// `out = x wᵀ`, or `out += x wᵀ` if `add`, for the first `rows` activation rows.
 pub(crate) struct Product<'a> {

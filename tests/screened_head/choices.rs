@@ -1,107 +1,10 @@
-//! The screened head chooses as the exact head does, bit for bit: on heads and hidden vectors made to mislead it, with
-//! every kernel set and number of threads, for one row and for many.
+//! One head and some hidden vectors: the tokens that are chosen, and the bits of their logits.
 
-use std::path::Path;
-
-use half::f16;
 use sterna::backend::{Backend, Row};
 use sterna::cpu::{Cpu, CpuOptions, KernelSet, Screening};
 use sterna::format::{Dense, Values, Weights};
-use sterna::generate::{GenerateOptions, Prompt, Sampling, Session, SessionOptions};
-use sterna::model::SyntheticShape;
-use sterna::{Device, Model};
 
-// Material.
-
-/// A small generator (xorshift64*), so that a test is the same everywhere.
-struct Random(u64);
-
-impl Random {
-    /// In [-1, 1).
-    fn uniform(&mut self) -> f32 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 40) as f32 / (1 << 23) as f32 - 1.0
-    }
-
-    /// About normal: the sum of twelve uniform values has variance 4.
-    fn normal(&mut self) -> f32 {
-        (0..12).map(|_| self.uniform()).sum::<f32>() / 2.0
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        ((self.uniform() + 1.0) / 2.0 * end as f32) as usize % end
-    }
-}
-
-/// Distributions of weights and of hidden vectors.
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Gaussian,
-    HeavyTailed,
-    Equal,
-    OneHot,
-    HugeRange,
-    Tiny,
-    Zero,
-    Ties,
-    NotFinite,
-}
-
-const KINDS: [Kind; 9] = [
-    Kind::Gaussian,
-    Kind::HeavyTailed,
-    Kind::Equal,
-    Kind::OneHot,
-    Kind::HugeRange,
-    Kind::Tiny,
-    Kind::Zero,
-    Kind::Ties,
-    Kind::NotFinite,
-];
-
-impl Kind {
-    fn fill(self, random: &mut Random, row: &mut [f32]) {
-        for (col, v) in row.iter_mut().enumerate() {
-            *v = match self {
-                Kind::Gaussian | Kind::NotFinite => random.normal(),
-                Kind::HeavyTailed => random.normal() / (random.uniform().abs() + 1e-3),
-                Kind::Equal => (col % 7) as f32 - 2.5,
-                Kind::OneHot | Kind::Zero => 0.0,
-                Kind::HugeRange => random.normal() * 10f32.powi(random.below(9) as i32 - 5),
-                Kind::Tiny => random.normal() * 1e-6,
-                Kind::Ties => (random.uniform() * 2.0).round(),
-            };
-        }
-        let place = random.below(row.len());
-        match self {
-            Kind::OneHot => row[place] = random.normal(),
-            Kind::NotFinite if random.below(40) == 0 => {
-                row[place] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][random.below(3)];
-            }
-            _ => {}
-        }
-    }
-
-    fn rows(self, random: &mut Random, rows: usize, cols: usize) -> Vec<f32> {
-        let mut values = vec![0.0; rows * cols];
-        values.chunks_exact_mut(cols).for_each(|row| self.fill(random, row));
-        if let Kind::HugeRange = self {
-            // Rows of different sizes, too.
-            for row in values.chunks_exact_mut(cols) {
-                let size = 10f32.powi(random.below(5) as i32 - 3);
-                row.iter_mut().for_each(|v| *v *= size);
-            }
-        }
-        values
-    }
-}
-
-fn f16_head(cols: usize, values: &[f32]) -> Weights {
-    let bytes: Vec<u8> = values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect();
-    Weights::Dense(Dense::new(values.len() / cols, cols, Values::F16(bytes.into())).unwrap())
-}
+use crate::material::{KINDS, Kind, Random, f16_head};
 
 fn cpu(kernels: KernelSet, threads: usize, screening: Screening) -> Cpu {
     Cpu::new(&CpuOptions { threads: Some(threads), kernels: Some(kernels), screening }).unwrap()
@@ -144,8 +47,6 @@ fn assert_chooses_as_the_exact_head(head: &Weights, hidden: &[f32], count: usize
         }
     }
 }
-
-// Choices.
 
 #[test]
 fn choices_are_those_of_the_exact_head_whatever_the_numbers() {
@@ -260,77 +161,4 @@ fn small_and_int8_heads_are_not_screened_by_default() {
         choose(&mut cpu, head, &hidden, 5);
         assert_eq!(cpu.exact_logits(), 0);
     }
-}
-
-// Generation.
-
-fn generate(model: &Model, cpu: CpuOptions, prompts: &[Prompt]) -> Vec<Vec<u32>> {
-    let options = SessionOptions { context: Some(64), sequences: prompts.len(), ..SessionOptions::default() };
-    let mut session = Session::new(model, &Device::cpu_with(cpu), &options).unwrap();
-    let mut ids = vec![Vec::new(); prompts.len()];
-    for piece in session.generate_batch(prompts).unwrap() {
-        let piece = piece.unwrap();
-        ids[piece.sequence].extend(piece.id);
-    }
-    ids
-}
-
-/// Every way to draw, with as many seeds.
-fn samplings(seeds: u64) -> Vec<Sampling> {
-    let mut samplings = vec![Sampling::greedy(), Sampling { temperature: 0.0, ..Sampling::default() }];
-    for seed in 0..seeds {
-        let plain = Sampling { seed, ..Sampling::default() };
-        samplings.extend([
-            plain.clone(),
-            Sampling { temperature: 1.5, top_p: 0.9, min_p: 0.02, ..plain.clone() },
-            Sampling { top_k: 200, repetition_penalty: 1.6, repetition_window: 8, ..plain.clone() },
-            Sampling { top_k: 1, repetition_penalty: 3.0, ..plain.clone() },
-            Sampling { repetition_penalty: 0.8, ..plain.clone() },
-            Sampling { top_k: 0, ..plain.clone() },
-            Sampling { top_k: 1000, ..plain },
-        ]);
-    }
-    samplings
-}
-
-fn prompts(samplings: &[Sampling], max_tokens: usize) -> Vec<Prompt> {
-    let prompt = |sampling: &Sampling| Prompt {
-        ids: vec![1, 40, 7],
-        options: GenerateOptions {
-            sampling: sampling.clone(),
-            max_tokens,
-            ignore_end: true,
-            ..GenerateOptions::default()
-        },
-    };
-    samplings.iter().map(prompt).collect()
-}
-
-#[test]
-fn the_same_seed_tells_the_same_with_and_without_a_screen() {
-    for path in ["models/tales-4m-i2_s.gguf", "tests/data/golden/bitnet-256/i2_s.gguf"] {
-        let model = Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
-        for kernels in KernelSet::available() {
-            let with = |threads, screening, prompts: &[Prompt]| {
-                generate(&model, CpuOptions { threads: Some(threads), kernels: Some(kernels), screening }, prompts)
-            };
-            for prompt in prompts(&samplings(6), 30) {
-                let prompt = std::slice::from_ref(&prompt);
-                assert_eq!(with(2, Screening::Always, prompt), with(1, Screening::Never, prompt), "{prompt:?}");
-            }
-            let all = prompts(&samplings(2), 20);
-            let exact = with(1, Screening::Never, &all);
-            for threads in [1, 2, 3] {
-                assert_eq!(with(threads, Screening::Always, &all), exact, "in one batch, {threads} threads");
-            }
-        }
-    }
-}
-
-#[test]
-fn a_model_of_real_size_tells_the_same_with_and_without_a_screen() {
-    let model = Model::synthetic(SyntheticShape::Bitnet700M, 3);
-    let prompts = prompts(&samplings(1)[..6], 5);
-    let with = |screening| generate(&model, CpuOptions { screening, ..CpuOptions::default() }, &prompts);
-    assert_eq!(with(Screening::WhereFaster), with(Screening::Never));
 }

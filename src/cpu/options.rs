@@ -1,0 +1,56 @@
+//! How to use the CPU: with how many threads, which kernels, and whether with a screened head.
+
+use crate::cpu::KernelSet;
+use crate::error::{Error, Result};
+
+/// The most threads that can be asked for.
+const MAX_THREADS: usize = 1024;
+
+/// How to use the CPU.
+#[derive(Clone, Debug, Default)]
+pub struct CpuOptions {
+    /// Threads that compute, the calling thread among them, 1 to 1024. `None`: the environment variable
+    /// `STERNA_THREADS` if it is set, else as many as this process may run at once.
+    pub threads: Option<usize>,
+    /// The kernels to use. `None`: the fastest that this CPU has.
+    pub kernels: Option<KernelSet>,
+    /// Whether tokens are chosen with the help of an int8 copy of the head.
+    pub screening: Screening,
+}
+
+/// Whether to keep an int8 copy of a model's head, so that most of its f16 rows need not be read to choose a token. The
+/// choice is proven to be that of the exact head; only memory and time differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Screening {
+    /// No copy: half the head's bytes of memory less, and more time for a token.
+    Never,
+    /// For heads of more than 8 bits a weight that are larger than the caches.
+    #[default]
+    WhereFaster,
+    /// For every head of more than 8 bits a weight.
+    Always,
+}
+
+impl CpuOptions {
+    /// The threads that are asked for.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if their number is out of range or `STERNA_THREADS` is no number.
+    pub(super) fn threads(&self) -> Result<usize> {
+        let threads = match self.threads {
+            Some(threads) => threads,
+            None => default_threads()?,
+        };
+        if !(1..=MAX_THREADS).contains(&threads) {
+            return Err(Error::Input(format!("{threads} threads: choose 1 to {MAX_THREADS}")));
+        }
+        Ok(threads)
+    }
+}
+
+fn default_threads() -> Result<usize> {
+    match std::env::var("STERNA_THREADS") {
+        Ok(text) => text.trim().parse().map_err(|_| Error::Input(format!("STERNA_THREADS is \"{text}\", no number"))),
+        Err(_) => Ok(std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_THREADS)),
+    }
+}

@@ -1,0 +1,79 @@
+//! Every task once, whatever sleeps, panics or comes late.
+
+use super::*;
+
+#[test]
+fn every_task_runs_once_in_every_run() {
+    for threads in [1, 2, 3, 16] {
+        let mut pool = Pool::new(threads).unwrap();
+        for run in 0..2000 {
+            let tasks = run % 67;
+            let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+            pool.run(tasks, &|task, thread| {
+                assert!(thread < threads);
+                counts[task].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1), "{threads} threads, run {run}");
+        }
+    }
+}
+
+#[test]
+fn sleeping_workers_wake_up() {
+    let mut pool = Pool::new(2).unwrap();
+    for _ in 0..5 {
+        std::thread::sleep(PATIENCE * 50);
+        // Two tasks that wait for each other can only end on two threads.
+        let met = AtomicUsize::new(0);
+        pool.run(2, &|_, _| {
+            met.fetch_add(1, Ordering::SeqCst);
+            while met.load(Ordering::SeqCst) < 2 {
+                std::thread::yield_now();
+            }
+        });
+    }
+}
+
+#[test]
+fn the_caller_sleeps_until_a_slow_worker_has_left() {
+    let mut pool = Pool::new(3).unwrap();
+    for _ in 0..5 {
+        let done = AtomicUsize::new(0);
+        pool.run(3, &|_, thread| {
+            std::thread::sleep(PATIENCE * if thread == 0 { 1 } else { 20 });
+            done.fetch_add(1, Ordering::SeqCst);
+        });
+        assert_eq!(done.load(Ordering::SeqCst), 3);
+    }
+}
+
+#[test]
+fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+    for threads in [1, 2, 5] {
+        let mut pool = Pool::new(threads).unwrap();
+        for bad in [0, 7, 99] {
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(100, &|task, _| assert!(task != bad, "task {bad} fails"));
+            }));
+            let payload = outcome.expect_err("the panic is passed on");
+            assert_eq!(payload.downcast_ref::<String>().unwrap(), &format!("task {bad} fails"));
+            let sum = AtomicUsize::new(0);
+            pool.run(100, &|task, _| {
+                sum.fetch_add(task, Ordering::Relaxed);
+            });
+            assert_eq!(sum.load(Ordering::Relaxed), 4950);
+        }
+    }
+}
+
+#[test]
+fn more_threads_than_cores_do_not_collapse() {
+    let mut pool = Pool::new(16).unwrap();
+    let begin = Instant::now();
+    for _ in 0..5000 {
+        pool.run(32, &|_, _| {
+            std::hint::black_box((0..500).sum::<usize>());
+        });
+    }
+    assert!(begin.elapsed() < Duration::from_secs(20), "5000 runs took {:?}", begin.elapsed());
+}

@@ -1,0 +1,101 @@
+//! What the verbs work on, each in the plainest form: a number is a float or a trit, and its scale stands beside it.
+
+use half::f16;
+
+use crate::backend::{CachePrecision, CacheShape};
+use crate::format::{Dense, Ternary, Weights};
+
+/// f32 `[rows, cols]`.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    pub(super) cols: usize,
+    pub(super) values: Vec<f32>,
+}
+
+/// int8 `[rows, cols]` and the multiplier of each row.
+#[derive(Clone, Debug)]
+pub struct Quantized {
+    pub(super) cols: usize,
+    pub(super) values: Vec<i8>,
+    pub(super) scales: Vec<f32>,
+}
+
+/// Weights, row by row.
+#[derive(Debug)]
+pub struct Matrix {
+    pub(super) cols: usize,
+    pub(super) rows: Vec<MatrixRow>,
+}
+
+#[derive(Debug)]
+pub(super) enum MatrixRow {
+    Ternary { trits: Vec<i8>, scales: Vec<f32> }, // [cols] each
+    Dense(Vec<f32>),                              // [cols]
+}
+
+/// Keys and values, `[slots, positions, kv_heads, head_dim]` each.
+#[derive(Debug)]
+pub struct Cache {
+    shape: CacheShape,
+    pub(super) keys: Vec<f32>,
+    pub(super) values: Vec<f32>,
+}
+
+impl Tensor {
+    pub(super) fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.cols..][..self.cols]
+    }
+
+    pub(super) fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        &mut self.values[row * self.cols..][..self.cols]
+    }
+}
+
+impl Matrix {
+    pub(super) fn new(parts: &[Weights]) -> Self {
+        let cols = parts[0].cols();
+        let mut rows = Vec::new();
+        for part in parts {
+            assert_eq!(part.cols(), cols, "stacked parts have the same columns");
+            match part {
+                Weights::Ternary(ternary) => rows.extend((0..ternary.rows()).map(|row| ternary_row(ternary, row))),
+                Weights::Dense(dense) => rows.extend((0..dense.rows()).map(|row| dense_row(dense, row))),
+            }
+        }
+        Self { cols, rows }
+    }
+}
+
+fn ternary_row(ternary: &Ternary, row: usize) -> MatrixRow {
+    MatrixRow::Ternary {
+        trits: ternary.row_trits(row).collect(),
+        scales: (0..ternary.cols()).map(|col| ternary.scale(row, col)).collect(),
+    }
+}
+
+fn dense_row(dense: &Dense, row: usize) -> MatrixRow {
+    let mut values = vec![0.0; dense.cols()];
+    dense.row_to_f32(row, &mut values);
+    MatrixRow::Dense(values)
+}
+
+impl Cache {
+    pub(super) fn new(shape: CacheShape) -> Self {
+        let entries = shape.slots * shape.positions * shape.kv_heads * shape.head_dim;
+        Self { shape, keys: vec![f32::NAN; entries], values: vec![f32::NAN; entries] }
+    }
+
+    /// Where the entry of one head begins.
+    pub(super) fn place(&self, sequence: u32, position: usize, head: usize) -> usize {
+        let CacheShape { positions, kv_heads, head_dim, .. } = self.shape;
+        assert!((sequence as usize) < self.shape.slots && position < positions, "the row lies outside the cache");
+        ((sequence as usize * positions + position) * kv_heads + head) * head_dim
+    }
+
+    pub(super) fn round(&self, x: f32) -> f32 {
+        match self.shape.precision {
+            CachePrecision::F16 => f16::from_f32(x).to_f32(),
+            CachePrecision::F32 => x,
+        }
+    }
+}
