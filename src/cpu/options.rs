@@ -24,7 +24,7 @@ pub struct CpuOptions {
 pub enum Screening {
     /// No copy: half the head's bytes of memory less, and more time for a token.
     Never,
-    /// For heads of more than 8 bits a weight that are larger than the caches.
+    /// For heads of more than 8 bits a weight that are large enough to gain, from 4 MiB in f16 on.
     #[default]
     WhereFaster,
     /// For every head of more than 8 bits a weight.

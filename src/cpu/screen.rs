@@ -41,6 +41,10 @@
 //! of the k best, whatever equals there are. The rows that are left are computed by `dot_dense`: the same bits as without
 //! a screen.
 
+mod probe;
+
+pub(crate) use probe::Probe;
+
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{Kernels, TILE_ROWS};
 use crate::cpu::pool::Pool;
@@ -55,8 +59,6 @@ const SLACK: f64 = 1.0 + 1.0 / (1 << 20) as f64;
 const FLOOR: f32 = f32::from_bits((127 - 100) << 23);
 /// The largest norm of a row or a hidden vector that is bounded; the smallest of a hidden vector is its reciprocal.
 const LARGEST_NORM: f64 = 1e15;
-/// Columns of the hidden vector beyond this many root mean squares of the others are bounded one by one: √12.
-const LARGE: f64 = 3.464;
 /// Bytes of codes that a task reads.
 const STRIP_BYTES: usize = 64 << 10;
 
@@ -69,15 +71,6 @@ pub(crate) struct Screen {
     scales: Vec<f32>,    // [rows], the s
     residuals: Vec<f32>, // [rows], at least ‖e‖
     norms: Vec<f32>,     // [rows], at least ‖w‖
-}
-
-/// What a hidden vector contributes to estimates and errors.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Probe {
-    factor: f64,      // a
-    of_residual: f32, // B, at least a·‖p_small‖
-    of_scale: f32,    // A, at least 0.51·a·Σ_large|p|
-    of_norm: f32,     // C, at least ‖d‖ + γ·‖x‖
 }
 
 impl Screen {
@@ -149,42 +142,6 @@ impl Screen {
         self.rows.div_ceil(self.strip_rows())
     }
 
-    /// Turns a hidden vector to integers, `p: [stride]`; none if its size forbids bounds. (Then `p` is unspecified.)
-    pub(crate) fn probe(&self, p: &mut [i16], x: &[f32]) -> Option<Probe> {
-        let root = |squares: f64| squares.sqrt();
-        let norm = root(x.iter().map(|&v| f64::from(v) * f64::from(v)).sum());
-        if !(1.0 / LARGEST_NORM..=LARGEST_NORM).contains(&norm) {
-            return None;
-        }
-        // So that the sum of 127·|p_j| over a row fits 31 bits.
-        let levels = (i32::MAX / (127 * self.stride as i32)).min(i32::from(i16::MAX));
-        let peak = x.iter().fold(0.0f64, |peak, &v| peak.max(f64::from(v).abs()));
-        let factor = peak / f64::from(levels);
-        let mut rest = 0.0;
-        p[x.len()..].fill(0);
-        for (p, &v) in p.iter_mut().zip(x) {
-            let level = (f64::from(v) / factor).round_ties_even().clamp(f64::from(-levels), f64::from(levels));
-            rest += (f64::from(v) - factor * level).powi(2);
-            *p = level as i16;
-        }
-        let p = &p[..x.len()];
-        let small =
-            |limit: f64| -> f64 { p.iter().map(|&p| f64::from(p)).filter(|p| p.abs() <= limit).map(|p| p * p).sum() };
-        let mut limit = f64::INFINITY;
-        for _ in 0..4 {
-            limit = LARGE * root(small(limit) / x.len() as f64);
-        }
-        let large: f64 = p.iter().map(|&p| f64::from(p).abs()).filter(|&p| p > limit).sum();
-        let terms = (x.len() + 2) as f64 / f64::from(1 << 24);
-        let of_norm = root(rest) + norm * (terms / (1.0 - terms) + f64::EPSILON * 2.0);
-        Some(Probe {
-            factor,
-            of_residual: (factor * root(small(limit)) * SLACK) as f32 + f32::MIN_POSITIVE,
-            of_scale: (0.51 * factor * large * SLACK) as f32,
-            of_norm: (of_norm * SLACK) as f32,
-        })
-    }
-
     /// The estimates of one strip, for some rows of hidden vectors: `out: [_, self.rows]`, those of `p[i]` go to row
     /// `first + i`. Rows without a probe get some number or other.
     ///
@@ -244,7 +201,7 @@ mod tests {
         for kernels in KernelSet::available().iter().filter_map(|set| set.table()) {
             let screen = Screen::new(&head, kernels, &mut pool).expect("it is small");
             let mut p = vec![0; screen.stride()];
-            let Some(probe) = screen.probe(&mut p, x) else { continue };
+            let Some(probe) = Probe::new(&mut p, x) else { continue };
             let (mut lower, mut upper, mut computed) = ([0.0], [0.0], [0.0]);
             // SAFETY: one call.
             unsafe { screen.estimate(kernels, &Disjoint::new(&mut upper), &p, &[Some(probe)], 0, 0) };
