@@ -11,7 +11,7 @@ use sterna::backend::{CachePrecision, Row};
 use sterna::cpu::{Cpu, CpuOptions, KernelSet, Screening};
 use sterna::generate::{GenerateOptions, Sampling, Session, SessionOptions};
 use sterna::model::Model;
-use sterna::transformer::{Capacity, Telling, Transformer};
+use sterna::transformer::{Capacity, Input, Telling, Transformer};
 
 struct Counting;
 
@@ -92,7 +92,7 @@ fn a_step_of_several_sequences_allocates_nothing(model: &Model, mut cpu: Cpu, wh
         let step = |first: u32| {
             let row = |i: u32| Row { sequence: i % 3, position: first + i / 3, wants_logits };
             let (rows, tokens): (Vec<Row>, Vec<u32>) = (0..len).map(|i| (row(i), 7)).unzip();
-            allocations(|| transformer.forward(&mut cpu, &tokens, &rows, telling))
+            allocations(|| transformer.forward(&mut cpu, Input::Ids(&tokens), &rows, telling))
         };
         (0..STEPS).map(step).sum()
     };

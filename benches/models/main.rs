@@ -1,12 +1,14 @@
-//! Whole models of the published shapes with random trits: prefill, decoding and batches, beside the machine's read
-//! bandwidth; and how long a file of the real size takes to open. Prints one Markdown table, ready for benches/README.md.
+//! Whole models of the published shapes with random trits, on the CPU and on GPUs: prefill, decoding and batches, beside the
+//! device's bandwidth; and how long a file of the real size takes to open. Prints Markdown tables, ready for
+//! benches/README.md.
 //!
 //! Criterion would repeat each case a hundred times; a case here takes seconds, so the median is taken over the tokens
-//! of one run, and the roof is measured again for each number of threads.
+//! of one run, and the roof is measured again for each device and number of threads.
 
 mod file;
 #[path = "../../tests/common/gguf_writer.rs"]
 mod gguf_writer;
+mod shaders;
 
 use std::time::Instant;
 
@@ -14,14 +16,28 @@ use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
 use sterna::cpu::{CpuOptions, KernelSet};
 use sterna::generate::Prompt;
+use sterna::gpu::{Adapter, GpuDevice, GpuOptions, copy_bandwidth};
 use sterna::measure::{peak_memory_bytes, read_bandwidth};
 use sterna::model::SyntheticShape;
 use sterna::{Device, GenerateOptions, Model, Session, SessionOptions};
 
-/// Sequences of the batches.
-const BATCHES: [usize; 3] = [4, 8, 16];
 /// Prompt tokens of each sequence of a batch.
 const BATCH_PROMPT: usize = 8;
+
+/// What is measured of a model.
+struct Plan {
+    prompts: &'static [usize],
+    /// Tokens before those that are timed, for a single sequence.
+    contexts: &'static [usize],
+    /// Sequences of the batches.
+    batches: &'static [usize],
+    /// Steps that are timed.
+    steps: usize,
+}
+
+const ON_CPU: Plan = Plan { prompts: &[128, 512], contexts: &[64, 1024], batches: &[4, 8, 16], steps: 32 };
+const ON_GPU: Plan = Plan { prompts: &[128, 512, 2048], contexts: &[64, 2048], batches: &[8, 32], steps: 128 };
+const QUICK: Plan = Plan { prompts: &[128], contexts: &[64], batches: &[4, 8, 16], steps: 16 };
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Shape {
@@ -39,7 +55,10 @@ struct Args {
     /// The shapes to measure [default: both; with --quick 2b].
     #[arg(long, value_delimiter = ',')]
     shape: Vec<Shape>,
-    /// Numbers of threads [default: 1 and 2; with --quick 2].
+    /// The devices to measure: "cpu", "gpu", or a part of a GPU's name.
+    #[arg(long, value_delimiter = ',', default_value = "cpu")]
+    device: Vec<String>,
+    /// Numbers of threads of the CPU [default: 1 and 2; with --quick 2].
     #[arg(long, value_delimiter = ',')]
     threads: Vec<usize>,
     /// The kernels [default: the fastest that this CPU has].
@@ -65,13 +84,21 @@ fn main() -> anyhow::Result<()> {
         args.threads = if args.quick { vec![2] } else { vec![1, 2] };
     }
     println!("{}, {} cores\n", cpu_name(), std::thread::available_parallelism().map_or(1, |n| n.get()));
-    println!("| model | threads, kernels | reads GB/s | what | tok/s | GB/s | of the roof | GMAC/s |");
+    println!("| model | device | bandwidth GB/s | what | tok/s | GB/s | of the roof | GMAC/s |");
     println!("|---|---|---|---|---|---|---|---|");
+    let mut shader_tables = Vec::new();
     for &shape in &args.shape {
-        for &threads in &args.threads {
-            measure(shape, threads, &args)?;
+        for device in &args.device {
+            if device == "cpu" {
+                for &threads in &args.threads {
+                    measure_cpu(shape, threads, &args)?;
+                }
+            } else {
+                shader_tables.push(measure_gpu(shape, device, &args)?);
+            }
         }
     }
+    shader_tables.iter().for_each(|table| println!("\n{table}"));
     if !args.no_file {
         file::measure_opening()?;
     }
@@ -89,39 +116,60 @@ struct Bench {
     step_bytes: f64,
 }
 
-fn measure(shape: Shape, threads: usize, args: &Args) -> anyhow::Result<()> {
-    let (name, synthetic) = match shape {
-        Shape::Bitnet2B => ("2B-4T", SyntheticShape::Bitnet2B),
-        Shape::Bitnet700M => ("0.7B", SyntheticShape::Bitnet700M),
-    };
-    let model = Model::synthetic(synthetic, 1);
-    let config = model.config().clone();
-    let cpu = CpuOptions { threads: Some(threads), kernels: args.kernels, ..CpuOptions::default() };
+fn measure_cpu(shape: Shape, threads: usize, args: &Args) -> anyhow::Result<()> {
     let kernels = args.kernels.unwrap_or_else(KernelSet::best);
-    let options =
-        SessionOptions { context: Some(1024 + 64), sequences: BATCHES[BATCHES.len() - 1], ..SessionOptions::default() };
-    let session = Session::new(&model, &Device::cpu_with(cpu), &options)?;
-    let roof = read_bandwidth(threads);
-    let trits = config.ternary_weights() as f64;
-    let label = format!("{name} | {threads}, {kernels} | {:.1}", roof / 1e9);
-    let head_bytes = (config.vocabulary * config.width * 2) as f64;
-    let mut bench = Bench { session, label, roof, trits, step_bytes: trits / 4.0 + head_bytes };
+    let options = CpuOptions { threads: Some(threads), kernels: args.kernels, ..CpuOptions::default() };
+    let label = format!("{threads} threads, {kernels}");
+    let plan = if args.quick { &QUICK } else { &ON_CPU };
+    Bench::new(shape, &Device::cpu_with(options), &label, read_bandwidth(threads), plan)?.run(plan)
+}
 
-    let (prompts, contexts, tokens): (&[usize], &[usize], usize) =
-        if args.quick { (&[128], &[64], 16) } else { (&[128, 512], &[64, 1024], 32) };
-    for &prompt in prompts {
-        bench.prefill(prompt)?;
-    }
-    for &context in contexts {
-        bench.decode(1, context, tokens)?;
-    }
-    for sequences in BATCHES {
-        bench.decode(sequences, BATCH_PROMPT, tokens)?;
-    }
-    Ok(())
+/// Returns the table of the shaders.
+fn measure_gpu(shape: Shape, name: &str, args: &Args) -> anyhow::Result<String> {
+    let adapter = if name == "gpu" { Adapter::first()? } else { Adapter::named(name)? };
+    let options = GpuOptions::default();
+    let bandwidth = copy_bandwidth(&GpuDevice::open(&adapter, &options)?)?;
+    let plan = if args.quick { &QUICK } else { &ON_GPU };
+    let device = Device::gpu_with(&adapter, &options)?;
+    let mut bench = Bench::new(shape, &device, &adapter.name(), bandwidth, plan)?;
+    bench.run(plan)?;
+    shaders::table(&mut bench.session, &adapter.name(), bandwidth, plan.steps)
 }
 
 impl Bench {
+    fn new(shape: Shape, device: &Device, label: &str, roof: f64, plan: &Plan) -> anyhow::Result<Self> {
+        let (name, synthetic) = match shape {
+            Shape::Bitnet2B => ("2B-4T", SyntheticShape::Bitnet2B),
+            Shape::Bitnet700M => ("0.7B", SyntheticShape::Bitnet700M),
+        };
+        let model = Model::synthetic(synthetic, 1);
+        let config = model.config().clone();
+        let longest = plan.prompts.iter().chain(plan.contexts).max().context("something is measured")?;
+        let options = SessionOptions {
+            context: Some((longest + plan.steps + 32).min(config.context)),
+            sequences: *plan.batches.iter().max().unwrap_or(&1),
+            ..SessionOptions::default()
+        };
+        let session = Session::new(&model, device, &options)?;
+        let trits = config.ternary_weights() as f64;
+        let label = format!("{name} | {label} | {:.1}", roof / 1e9);
+        let head_bytes = (config.vocabulary * config.width * 2) as f64;
+        Ok(Self { session, label, roof, trits, step_bytes: trits / 4.0 + head_bytes })
+    }
+
+    fn run(&mut self, plan: &Plan) -> anyhow::Result<()> {
+        for &prompt in plan.prompts {
+            self.prefill(prompt)?;
+        }
+        for &context in plan.contexts {
+            self.decode(1, context, plan.steps)?;
+        }
+        for &sequences in plan.batches {
+            self.decode(sequences, BATCH_PROMPT, plan.steps)?;
+        }
+        Ok(())
+    }
+
     /// Time until the first token of a prompt, the head included.
     fn prefill(&mut self, tokens: usize) -> anyhow::Result<()> {
         self.session.clear();
