@@ -5,12 +5,16 @@
 //! positions. The base path needs core WebGPU only: no subgroups, no f16 arithmetic, bindings of 128 MiB.
 
 mod adapter;
+mod attention;
 mod bandwidth;
 mod buffers;
 mod context;
+mod head;
 mod layout;
 mod matrix;
+mod memory;
 mod pipeline_cache;
+mod product;
 mod profile;
 mod recorder;
 mod shader;
@@ -31,11 +35,9 @@ use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::format::ternary::padded;
 use crate::gpu::buffers::Buffer;
-use crate::gpu::layout::{Attention, ELEMENTWISE_THREADS, TILE, grid, matvec_shape, norm_matvec_shape};
-use crate::gpu::matrix::Shard;
+use crate::gpu::layout::{Attention, ELEMENTWISE_THREADS};
 use crate::gpu::recorder::{Dispatch, Recorder};
-use crate::gpu::shader::{Cached, Format, Input, Output, Product, Shader};
-use crate::transformer::MOST_CANDIDATES;
+use crate::gpu::shader::{Output, Shader};
 
 /// A GPU that computes one model's steps.
 #[derive(Debug)]
@@ -60,10 +62,6 @@ const MATVEC_ROWS: usize = 32;
 /// Steps that are sent before the first is read: while the host waits for one, the device has the next, and the one after it
 /// is being recorded.
 const STEPS_AHEAD: usize = 2;
-/// Logits that one workgroup looks at for the best.
-const STRETCH: usize = 4096;
-/// Uploads after which the device is waited for, so that staging memory is used again.
-const MOST_UNSENT: usize = 128 << 20;
 
 impl Gpu {
     /// Computes on an opened GPU.
@@ -116,199 +114,12 @@ impl Gpu {
         format!("gpu, {}, {dot}", self.device.adapter().name())
     }
 
-    fn storage(&mut self, label: &str, bytes: u64) -> Result<Buffer> {
-        use wgpu::BufferUsages as Usage;
-        let raw = self.device.0.buffer(label, bytes, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)?;
-        self.next_id += 1;
-        Ok(Buffer { id: self.next_id, raw })
-    }
-
-    fn floats(&mut self, label: &str, rows: usize, cols: usize) -> Result<Buffer> {
-        let bytes = rows.checked_mul(cols).and_then(|n| n.checked_mul(4));
-        let bytes = bytes.ok_or_else(|| Error::Device(format!("{label} [{rows}, {cols}] is too large")))?;
-        self.storage(label, bytes as u64)
-    }
-
-    /// Scratch memory that grows as steps do.
-    fn scratch(&mut self, place: fn(&mut Self) -> &mut Option<Buffer>, label: &str, bytes: u64) -> Buffer {
-        if let Some(buffer) = place(self).as_ref().filter(|buffer| buffer.raw.size() >= bytes) {
-            return buffer.clone();
-        }
-        let made = self.storage(label, bytes.next_power_of_two().max(1 << 12)).or_else(|fault| {
-            self.recorder.fail(fault);
-            self.storage(label, 0)
-        });
-        let buffer = made.expect("a device has room for 16 bytes");
-        *place(self) = Some(buffer.clone());
-        buffer
-    }
-
     fn step(&self) -> Buffer {
         self.step.clone().expect("a step has begun")
     }
 
     fn run(&mut self, shader: Shader, params: &[u32], buffers: &[&Buffer], groups: [usize; 3], bytes: u64) {
         self.recorder.dispatch(&Dispatch { shader, params, buffers, groups, bytes });
-    }
-
-    fn quantize_rows(&mut self, out: &mut Quantized, x: &Tensor, gain: Option<(&Tensor, f32)>) {
-        let rows = self.rows.len();
-        assert_eq!(out.cols, x.cols);
-        assert!(rows <= out.max_rows && rows <= x.max_rows);
-        let (gain, epsilon) = gain.unwrap_or((x, 0.0));
-        assert!(gain.max_rows * gain.cols >= x.cols);
-        let params = [x.cols as u32, (out.words() / 4) as u32, epsilon.to_bits()];
-        let shader = Shader::NormQuantize { norm: !std::ptr::eq(gain, x) };
-        self.run(shader, &params, &[&x.buffer, &gain.buffer, &out.values, &out.facts], [rows, 1, 1], 0);
-    }
-
-    fn product(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized, output: Output) {
-        let rows = self.rows.len();
-        assert_eq!((out.cols, w.cols), (w.rows, x.cols), "the shapes of a product fit");
-        assert!(rows <= out.max_rows && rows <= x.max_rows);
-        let product = self.kind_of_product(w, output);
-        let step = self.step();
-        for shard in &w.shards {
-            let params = product_params(w, shard, out.cols);
-            let bytes = (shard.rows * w.row_bytes) as u64;
-            if rows <= MATVEC_ROWS {
-                let shape = matvec_shape(rows, shard.rows);
-                let [x_groups, y_groups, _] = grid(shard.rows.div_ceil(shape.outputs_of_group()));
-                let groups = [x_groups, y_groups, rows.div_ceil(shape.rows as usize)];
-                let buffers = [&step, &shard.weights, &shard.scales, &out.buffer, &x.values, &x.facts];
-                self.run(Shader::Matvec { product, shape, input: Input::Quantized }, &params, &buffers, groups, bytes);
-            } else {
-                let groups = [shard.rows.div_ceil(TILE), rows.div_ceil(TILE), 1];
-                let buffers = [&step, &shard.weights, &shard.scales, &x.values, &x.facts, &out.buffer];
-                self.run(Shader::Matmul { product }, &params[..6], &buffers, groups, bytes);
-            }
-        }
-    }
-
-    /// The product of a step's one row, normalised and quantised on the way; false where that cannot be done in one.
-    fn norm_product(
-        &mut self,
-        out: &mut Tensor,
-        w: &Matrix,
-        x: &Tensor,
-        norm: Option<Norm<'_, Self>>,
-        output: Output,
-    ) -> bool {
-        let glu = matches!(output, Output::Glu(_));
-        let shape = norm_matvec_shape(w.cols, w.rows, glu).filter(|_| self.fuses && self.rows.len() == 1);
-        let Some(shape) = shape.filter(|_| !glu || w.shards.len() == 1) else { return false };
-        assert_eq!(
-            (if glu { 2 * out.cols } else { out.cols }, x.cols),
-            (w.rows, w.cols),
-            "the shapes of a product fit"
-        );
-        let (gain, epsilon) = norm.as_ref().map_or((x, 0.0), |norm| (norm.gain, norm.epsilon));
-        assert!(gain.max_rows * gain.cols >= x.cols);
-        let product = self.kind_of_product(w, output);
-        let input = Input::Floats { norm: norm.is_some(), vectors: (padded(w.cols) / 16) as u32 };
-        let step = self.step();
-        for shard in &w.shards {
-            let mut params = product_params(w, shard, out.cols);
-            (params[6], params[7]) = (w.cols as u32, epsilon.to_bits());
-            let results = if glu { shard.rows / 2 } else { shard.rows };
-            let of_group = if glu { shape.outputs_of_group() / 2 } else { shape.outputs_of_group() };
-            let buffers = [&step, &shard.weights, &shard.scales, &out.buffer, &x.buffer, &gain.buffer];
-            let bytes = (shard.rows * w.row_bytes) as u64;
-            self.run(
-                Shader::Matvec { product, shape, input },
-                &params,
-                &buffers,
-                grid(results.div_ceil(of_group)),
-                bytes,
-            );
-        }
-        true
-    }
-
-    fn kind_of_product(&self, w: &Matrix, output: Output) -> Product {
-        assert_eq!(w.format, Format::Ternary, "a linear layer is ternary");
-        Product { output, grouped: w.row_scales > 1, dot: self.device.0.dot }
-    }
-
-    /// Attention, after or while the rows are appended to the cache.
-    fn attention(
-        &mut self,
-        out: &mut Tensor,
-        qkv: &Tensor,
-        cache: &Cache,
-        heads: Heads,
-        append: Option<(&Tensor, RopePairs)>,
-    ) {
-        let rows = self.rows.len();
-        self.assert_attention(qkv, cache, heads);
-        assert!(out.cols == heads.query_cols() && rows <= out.max_rows);
-        let longest = self.rows.iter().map(|row| row.position as usize + 1).max().unwrap_or(0);
-        let attention = Attention::new(&cache.shape, heads, rows, longest, self.device.0.largest_binding);
-        let scale = (1.0 / (heads.head_dim as f64).sqrt()) as f32;
-        let chunks = attention.chunks as u32;
-        let params = [
-            heads.heads as u32,
-            heads.kv_heads as u32,
-            cache.shape.positions as u32,
-            attention.splits as u32,
-            chunks,
-            scale.to_bits(),
-            append.map_or(0, |(rotations, _)| rotations.cols as u32 / 2),
-        ];
-        let entry =
-            cache.shape.bytes().expect("counted when it was made") / (cache.shape.slots * cache.shape.positions).max(1);
-        let bytes = self.rows.iter().map(|row| (row.position as u64 + 1) * entry as u64).sum();
-        let groups = [heads.kv_heads * attention.heads.groups as usize, attention.splits, rows];
-        let (step, whole) = (self.step(), attention.splits == 1);
-        let result = match whole {
-            true => out.buffer.clone(),
-            false => self.scratch(|gpu| &mut gpu.attention_parts, "attention", attention.parts_bytes(heads, rows)),
-        };
-        match append {
-            None => {
-                let buffers = [&step, &cache.keys, &qkv.buffer, &result, &cache.values];
-                self.run(Shader::Attend { cut: attention.heads, append: None }, &params, &buffers, groups, bytes);
-            }
-            Some((rotations, pairs)) => {
-                let shader = Shader::Attend { cut: attention.heads, append: Some(pairs) };
-                let buffers = [&step, &rotations.buffer, &qkv.buffer, &result, &cache.keys, &cache.values];
-                self.run(shader, &params, &buffers, groups, bytes);
-            }
-        }
-        if !whole {
-            let merge = Shader::AttendMerge { head_dim: heads.head_dim as u32 };
-            let params = [heads.heads as u32, chunks];
-            self.run(merge, &params, &[&step, &result, &out.buffer], [heads.heads, rows, 1], 0);
-        }
-    }
-}
-
-/// The `Params` of matvec, without those of a norm; matmul has the first six.
-fn product_params(w: &Matrix, shard: &Shard, outputs: usize) -> [u32; 8] {
-    let group = w.group.div_ceil(64);
-    [w.pieces(), shard.rows, shard.first, outputs, group, w.row_scales, 0, 0].map(|n| n as u32)
-}
-
-impl matrix::Uploader for Gpu {
-    fn buffer(&mut self, label: &str, bytes: u64) -> Result<Buffer> {
-        self.storage(label, bytes)
-    }
-
-    fn upload(&mut self, to: &Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.device.0.queue.write_buffer(&to.raw, offset, bytes);
-        self.unsent += bytes.len();
-        if self.unsent > MOST_UNSENT {
-            self.unsent = 0;
-            self.device.0.queue.submit([]);
-            let waited = self.device.0.device.poll(wgpu::PollType::wait_indefinitely());
-            self.device.0.check()?;
-            waited.map_err(|cause| Error::Device(format!("the weights cannot be uploaded: {cause}")))?;
-        }
-        self.device.0.check()
-    }
-
-    fn largest_shard(&self) -> u64 {
-        self.device.0.largest_shard
     }
 }
 
@@ -370,22 +181,7 @@ impl Backend for Gpu {
     }
 
     fn embed(&mut self, out: &mut Tensor, table: &Matrix, tokens: &Tokens) {
-        let rows = self.rows.len();
-        assert_eq!(out.cols, table.cols);
-        assert!(rows <= out.max_rows && rows <= tokens.max_rows);
-        for shard in &table.shards {
-            let params = [
-                table.cols as u32,
-                shard.first as u32,
-                shard.rows as u32,
-                (table.row_bytes / 4) as u32,
-                table.group as u32,
-                table.row_scales as u32,
-            ];
-            let buffers = [&tokens.buffer, &shard.weights, &shard.scales, &out.buffer];
-            let groups = [table.cols.div_ceil(ELEMENTWISE_THREADS), rows, 1];
-            self.run(Shader::Embed { table: table.format }, &params, &buffers, groups, 0);
-        }
+        self.look_up(out, table, tokens);
     }
 
     fn norm_quantize(&mut self, out: &mut Quantized, x: &Tensor, gain: &Tensor, epsilon: f32) {
@@ -420,14 +216,7 @@ impl Backend for Gpu {
     }
 
     fn rope_append(&mut self, qkv: &mut Tensor, cache: &mut Cache, rotations: &Tensor, heads: Heads, pairs: RopePairs) {
-        let rows = self.rows.len();
-        self.assert_attention(qkv, cache, heads);
-        assert!(rotations.cols <= heads.head_dim && rows <= rotations.max_rows);
-        let params = [heads.heads, heads.kv_heads, rotations.cols / 2, cache.shape.positions].map(|n| n as u32);
-        let cached = Cached { precision: cache.shape.precision, head_dim: heads.head_dim as u32 };
-        let shader = Shader::RopeAppend { cache: cached, pairs };
-        let buffers = [&self.step(), &rotations.buffer, &qkv.buffer, &cache.keys, &cache.values];
-        self.run(shader, &params, &buffers, [heads.heads + 2 * heads.kv_heads, rows, 1], 0);
+        self.append(qkv, cache, rotations, heads, pairs);
     }
 
     fn attend(&mut self, out: &mut Tensor, qkv: &Tensor, cache: &Cache, heads: Heads) {
@@ -451,49 +240,15 @@ impl Backend for Gpu {
     }
 
     fn logits(&mut self, out: &mut Tensor, head: &Matrix, x: &Tensor) {
-        assert_eq!((out.cols, head.cols), (head.rows, x.cols));
-        assert!(self.selected <= out.max_rows && self.selected <= x.max_rows);
-        let step = self.step();
-        for shard in &head.shards {
-            let params = [
-                head.pieces() as u32,
-                shard.rows as u32,
-                shard.first as u32,
-                out.cols as u32,
-                head.cols as u32,
-                head.group as u32,
-                head.row_scales as u32,
-            ];
-            let shape = matvec_shape(self.selected, shard.rows);
-            let [x_groups, y_groups, _] = grid(shard.rows.div_ceil(shape.outputs_of_group()));
-            let groups = [x_groups, y_groups, self.selected.div_ceil(shape.rows as usize)];
-            let buffers = [&step, &shard.weights, &shard.scales, &x.buffer, &out.buffer];
-            let bytes = (shard.rows * head.row_bytes) as u64;
-            let shader = Shader::Logits { head: head.format, shape, aligned: head.cols.is_multiple_of(4) };
-            self.run(shader, &params, &buffers, groups, bytes);
-        }
+        self.head_product(out, head, x);
     }
 
     fn argmax(&mut self, tokens: &mut Tokens, logits: &Tensor) {
-        assert!(self.selected <= tokens.max_rows && self.selected <= logits.max_rows);
-        let stretches = logits.cols.div_ceil(STRETCH);
-        let bytes = (self.selected * stretches * 8) as u64;
-        let best = self.scratch(|gpu| &mut gpu.stretches, "stretches", bytes);
-        let params = [logits.cols as u32, STRETCH as u32];
-        self.run(Shader::ArgmaxFirst, &params, &[&logits.buffer, &best], [stretches, self.selected, 1], 0);
-        let params = [stretches as u32, stretches as u32];
-        self.run(Shader::ArgmaxLast, &params, &[&best, &tokens.buffer], [1, self.selected, 1], 0);
-        self.bring(&tokens.buffer, self.selected * 4);
+        self.choose_best(tokens, logits);
     }
 
     fn top(&mut self, tokens: &mut Tokens, values: &mut Tensor, count: usize, logits: &Tensor) {
-        assert!(count <= MOST_CANDIDATES && values.cols == MOST_CANDIDATES);
-        assert!(self.selected * MOST_CANDIDATES <= tokens.max_rows && self.selected <= values.max_rows);
-        let params = [logits.cols as u32, count as u32];
-        let buffers = [&logits.buffer, &tokens.buffer, &values.buffer];
-        self.run(Shader::Top, &params, &buffers, [self.selected, 1, 1], 0);
-        self.bring(&tokens.buffer, self.selected * MOST_CANDIDATES * 4);
-        self.bring(&values.buffer, self.selected * MOST_CANDIDATES * 4);
+        self.choose_top(tokens, values, count, logits);
     }
 
     fn norm_matmul(&mut self, out: &mut Tensor, normed: &mut Quantized, w: &Matrix, x: &Tensor, norm: Norm<'_, Self>) {
@@ -621,23 +376,5 @@ impl Backend for Gpu {
         }
         self.recorder.write(&q.values, bytemuck::cast_slice(&padded));
         self.recorder.write(&q.facts, bytemuck::cast_slice(&facts));
-    }
-}
-
-impl Gpu {
-    /// What the shaders of attention take for granted.
-    fn assert_attention(&self, qkv: &Tensor, cache: &Cache, heads: Heads) {
-        let shape = &cache.shape;
-        assert_eq!((heads.kv_heads, heads.head_dim), (shape.kv_heads, shape.head_dim));
-        assert!(qkv.cols == heads.qkv_cols() && self.rows.len() <= qkv.max_rows);
-        let inside = |row: &Row| (row.sequence as usize) < shape.slots && (row.position as usize) < shape.positions;
-        assert!(self.rows.iter().all(inside), "a row lies outside the cache");
-    }
-
-    /// Makes ready for the host what a step chose, in the same submit. A failure is told by the read that follows.
-    fn bring(&mut self, from: &Buffer, bytes: usize) {
-        if let Err(fault) = self.recorder.stage(from, bytes as u64) {
-            self.recorder.fail(fault);
-        }
     }
 }

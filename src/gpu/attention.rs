@@ -1,0 +1,88 @@
+//! Attention: rows are appended to the cache, and read all that their sequence has there.
+
+use crate::backend::{Heads, RopePairs, Row};
+use crate::gpu::layout::Attention;
+use crate::gpu::shader::{Cached, Shader};
+use crate::gpu::{Cache, Gpu, Tensor};
+
+impl Gpu {
+    /// Rotates queries, and appends rotated keys and plain values.
+    pub(super) fn append(
+        &mut self,
+        qkv: &mut Tensor,
+        cache: &mut Cache,
+        rotations: &Tensor,
+        heads: Heads,
+        pairs: RopePairs,
+    ) {
+        let rows = self.rows.len();
+        self.assert_attention(qkv, cache, heads);
+        assert!(rotations.cols <= heads.head_dim && rows <= rotations.max_rows);
+        let params = [heads.heads, heads.kv_heads, rotations.cols / 2, cache.shape.positions].map(|n| n as u32);
+        let cached = Cached { precision: cache.shape.precision, head_dim: heads.head_dim as u32 };
+        let shader = Shader::RopeAppend { cache: cached, pairs };
+        let buffers = [&self.step(), &rotations.buffer, &qkv.buffer, &cache.keys, &cache.values];
+        self.run(shader, &params, &buffers, [heads.heads + 2 * heads.kv_heads, rows, 1], 0);
+    }
+
+    /// Attention, after or while the rows are appended to the cache.
+    pub(super) fn attention(
+        &mut self,
+        out: &mut Tensor,
+        qkv: &Tensor,
+        cache: &Cache,
+        heads: Heads,
+        append: Option<(&Tensor, RopePairs)>,
+    ) {
+        let rows = self.rows.len();
+        self.assert_attention(qkv, cache, heads);
+        assert!(out.cols == heads.query_cols() && rows <= out.max_rows);
+        let longest = self.rows.iter().map(|row| row.position as usize + 1).max().unwrap_or(0);
+        let attention = Attention::new(&cache.shape, heads, rows, longest, self.device.0.largest_binding);
+        let scale = (1.0 / (heads.head_dim as f64).sqrt()) as f32;
+        let chunks = attention.chunks as u32;
+        let params = [
+            heads.heads as u32,
+            heads.kv_heads as u32,
+            cache.shape.positions as u32,
+            attention.splits as u32,
+            chunks,
+            scale.to_bits(),
+            append.map_or(0, |(rotations, _)| rotations.cols as u32 / 2),
+        ];
+        let entry =
+            cache.shape.bytes().expect("counted when it was made") / (cache.shape.slots * cache.shape.positions).max(1);
+        let bytes = self.rows.iter().map(|row| (row.position as u64 + 1) * entry as u64).sum();
+        let groups = [heads.kv_heads * attention.heads.groups as usize, attention.splits, rows];
+        let (step, whole) = (self.step(), attention.splits == 1);
+        let result = match whole {
+            true => out.buffer.clone(),
+            false => self.scratch(|gpu| &mut gpu.attention_parts, "attention", attention.parts_bytes(heads, rows)),
+        };
+        match append {
+            None => {
+                let buffers = [&step, &cache.keys, &qkv.buffer, &result, &cache.values];
+                self.run(Shader::Attend { cut: attention.heads, append: None }, &params, &buffers, groups, bytes);
+            }
+            Some((rotations, pairs)) => {
+                let shader = Shader::Attend { cut: attention.heads, append: Some(pairs) };
+                let buffers = [&step, &rotations.buffer, &qkv.buffer, &result, &cache.keys, &cache.values];
+                self.run(shader, &params, &buffers, groups, bytes);
+            }
+        }
+        if !whole {
+            let merge = Shader::AttendMerge { head_dim: heads.head_dim as u32 };
+            let params = [heads.heads as u32, chunks];
+            self.run(merge, &params, &[&step, &result, &out.buffer], [heads.heads, rows, 1], 0);
+        }
+    }
+
+    /// What the shaders of attention take for granted.
+    fn assert_attention(&self, qkv: &Tensor, cache: &Cache, heads: Heads) {
+        let shape = &cache.shape;
+        assert_eq!((heads.kv_heads, heads.head_dim), (shape.kv_heads, shape.head_dim));
+        assert!(qkv.cols == heads.qkv_cols() && self.rows.len() <= qkv.max_rows);
+        let inside = |row: &Row| (row.sequence as usize) < shape.slots && (row.position as usize) < shape.positions;
+        assert!(self.rows.iter().all(inside), "a row lies outside the cache");
+    }
+}

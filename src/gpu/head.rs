@@ -1,0 +1,85 @@
+//! Both ends of a model: the rows of the embedding, the products of the head, and the tokens that are chosen from them.
+
+use crate::gpu::buffers::Buffer;
+use crate::gpu::layout::{ELEMENTWISE_THREADS, grid, matvec_shape};
+use crate::gpu::shader::Shader;
+use crate::gpu::{Gpu, Matrix, Tensor, Tokens};
+use crate::transformer::MOST_CANDIDATES;
+
+/// Logits that one workgroup looks at for the best.
+const STRETCH: usize = 4096;
+
+impl Gpu {
+    /// One dispatch for each shard of the table: each writes the rows whose tokens it holds.
+    pub(super) fn look_up(&mut self, out: &mut Tensor, table: &Matrix, tokens: &Tokens) {
+        let rows = self.rows.len();
+        assert_eq!(out.cols, table.cols);
+        assert!(rows <= out.max_rows && rows <= tokens.max_rows);
+        for shard in &table.shards {
+            let params = [
+                table.cols as u32,
+                shard.first as u32,
+                shard.rows as u32,
+                (table.row_bytes / 4) as u32,
+                table.group as u32,
+                table.row_scales as u32,
+            ];
+            let buffers = [&tokens.buffer, &shard.weights, &shard.scales, &out.buffer];
+            let groups = [table.cols.div_ceil(ELEMENTWISE_THREADS), rows, 1];
+            self.run(Shader::Embed { table: table.format }, &params, &buffers, groups, 0);
+        }
+    }
+
+    pub(super) fn head_product(&mut self, out: &mut Tensor, head: &Matrix, x: &Tensor) {
+        assert_eq!((out.cols, head.cols), (head.rows, x.cols));
+        assert!(self.selected <= out.max_rows && self.selected <= x.max_rows);
+        let step = self.step();
+        for shard in &head.shards {
+            let params = [
+                head.pieces() as u32,
+                shard.rows as u32,
+                shard.first as u32,
+                out.cols as u32,
+                head.cols as u32,
+                head.group as u32,
+                head.row_scales as u32,
+            ];
+            let shape = matvec_shape(self.selected, shard.rows);
+            let [x_groups, y_groups, _] = grid(shard.rows.div_ceil(shape.outputs_of_group()));
+            let groups = [x_groups, y_groups, self.selected.div_ceil(shape.rows as usize)];
+            let buffers = [&step, &shard.weights, &shard.scales, &x.buffer, &out.buffer];
+            let bytes = (shard.rows * head.row_bytes) as u64;
+            let shader = Shader::Logits { head: head.format, shape, aligned: head.cols.is_multiple_of(4) };
+            self.run(shader, &params, &buffers, groups, bytes);
+        }
+    }
+
+    pub(super) fn choose_best(&mut self, tokens: &mut Tokens, logits: &Tensor) {
+        assert!(self.selected <= tokens.max_rows && self.selected <= logits.max_rows);
+        let stretches = logits.cols.div_ceil(STRETCH);
+        let bytes = (self.selected * stretches * 8) as u64;
+        let best = self.scratch(|gpu| &mut gpu.stretches, "stretches", bytes);
+        let params = [logits.cols as u32, STRETCH as u32];
+        self.run(Shader::ArgmaxFirst, &params, &[&logits.buffer, &best], [stretches, self.selected, 1], 0);
+        let params = [stretches as u32, stretches as u32];
+        self.run(Shader::ArgmaxLast, &params, &[&best, &tokens.buffer], [1, self.selected, 1], 0);
+        self.bring(&tokens.buffer, self.selected * 4);
+    }
+
+    pub(super) fn choose_top(&mut self, tokens: &mut Tokens, values: &mut Tensor, count: usize, logits: &Tensor) {
+        assert!(count <= MOST_CANDIDATES && values.cols == MOST_CANDIDATES);
+        assert!(self.selected * MOST_CANDIDATES <= tokens.max_rows && self.selected <= values.max_rows);
+        let params = [logits.cols as u32, count as u32];
+        let buffers = [&logits.buffer, &tokens.buffer, &values.buffer];
+        self.run(Shader::Top, &params, &buffers, [self.selected, 1, 1], 0);
+        self.bring(&tokens.buffer, self.selected * MOST_CANDIDATES * 4);
+        self.bring(&values.buffer, self.selected * MOST_CANDIDATES * 4);
+    }
+
+    /// Makes ready for the host what a step chose, in the same submit. A failure is told by the read that follows.
+    fn bring(&mut self, from: &Buffer, bytes: usize) {
+        if let Err(fault) = self.recorder.stage(from, bytes as u64) {
+            self.recorder.fail(fault);
+        }
+    }
+}
