@@ -9,6 +9,7 @@ mod attention;
 mod bandwidth;
 mod buffers;
 mod context;
+mod cooperative;
 mod head;
 mod layout;
 mod matrix;
@@ -111,7 +112,8 @@ impl Gpu {
             Dot::Packed => "packed dot products",
             Dot::Float => "float dot products",
         };
-        format!("gpu, {}, {dot}", self.device.adapter().name())
+        let matrices = if self.device.0.cooperative.is_some() { ", cooperative matrices" } else { "" };
+        format!("gpu, {}, {dot}{matrices}", self.device.adapter().name())
     }
 
     fn step(&self) -> Buffer {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::gpu::adapter::Adapter;
+use crate::gpu::cooperative::Cooperative;
 use crate::gpu::pipeline_cache::PipelineCache;
 use crate::gpu::shader::{Access, Dot, Shader};
 
@@ -18,6 +19,9 @@ pub struct GpuOptions {
     /// Whether shaders check each index, to look for faults. Sizes are checked before anything is dispatched, so that nothing
     /// but a bug can make a difference.
     pub checked: bool,
+    /// Whether steps of many rows are multiplied by cooperative matrices ("tensor cores") where the device has those that are
+    /// exact. The results are the same. `None`: no, as wgpu's are experimental, and were run on software only.
+    pub cooperative: Option<bool>,
 }
 
 /// An opened GPU. Cheap to clone; pipelines are compiled once for all clones.
@@ -29,6 +33,7 @@ pub(crate) struct Context {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     pub(crate) dot: Dot,
+    pub(crate) cooperative: Option<Cooperative>,
     pub(crate) largest_binding: u64,
     pub(crate) largest_shard: u64,
     pub(crate) has_timestamps: bool,
@@ -50,7 +55,16 @@ impl GpuDevice {
     /// [`Error::Device`] if the driver refuses.
     pub fn open(adapter: &Adapter, options: &GpuOptions) -> Result<Self> {
         let offered = adapter.raw.limits();
-        let features = adapter.raw.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE);
+        let mut features = adapter.raw.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE);
+        let cooperative = Cooperative::offered(&adapter.raw).filter(|_| options.cooperative == Some(true));
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if cooperative.is_some() {
+            features |= Cooperative::FEATURES;
+            // SAFETY: one shader of this crate uses the one experimental feature that is asked for, in configurations that the
+            // device lists and within its workgroup memory. What is known to be wrong with it stands in cooperative.rs: that
+            // is why it is on only where somebody asks for it.
+            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         let required_limits = wgpu::Limits {
             max_buffer_size: offered.max_buffer_size,
             max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
@@ -60,6 +74,7 @@ impl GpuDevice {
             label: Some("sterna"),
             required_features: features,
             required_limits,
+            experimental_features,
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
@@ -85,6 +100,7 @@ impl GpuDevice {
             device,
             queue,
             dot,
+            cooperative,
             largest_binding: most,
             largest_shard: options.largest_shard.unwrap_or(most).min(most),
             has_timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
@@ -100,6 +116,11 @@ impl GpuDevice {
     /// The adapter that was opened.
     pub fn adapter(&self) -> &Adapter {
         &self.0.adapter
+    }
+
+    /// Whether steps of many rows are multiplied by cooperative matrices.
+    pub fn is_cooperative(&self) -> bool {
+        self.0.cooperative.is_some()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::backend::Norm;
 use crate::format::ternary::padded;
+use crate::gpu::cooperative::Cooperative;
 use crate::gpu::layout::{TILE, grid, matvec_shape, norm_matvec_shape};
 use crate::gpu::matrix::Shard;
 use crate::gpu::shader::{Format, Input, Output, Product, Shader};
@@ -24,6 +25,11 @@ impl Gpu {
         assert_eq!((out.cols, w.cols), (w.rows, x.cols), "the shapes of a product fit");
         assert!(rows <= out.max_rows && rows <= x.max_rows);
         let product = self.kind_of_product(w, output);
+        let cooperative = self.device.0.cooperative.filter(|_| !product.grouped && Cooperative::is_exact(w.cols));
+        let many_rows = match cooperative {
+            Some(cut) => Shader::MatmulCooperative { output, cut },
+            None => Shader::Matmul { product },
+        };
         let step = self.step();
         for shard in &w.shards {
             let params = product_params(w, shard, out.cols);
@@ -37,7 +43,7 @@ impl Gpu {
             } else {
                 let groups = [shard.rows.div_ceil(TILE), rows.div_ceil(TILE), 1];
                 let buffers = [&step, &shard.weights, &shard.scales, &x.values, &x.facts, &out.buffer];
-                self.run(Shader::Matmul { product }, &params[..6], &buffers, groups, bytes);
+                self.run(many_rows, &params[..many_rows.params().count()], &buffers, groups, bytes);
             }
         }
     }
@@ -88,7 +94,7 @@ impl Gpu {
     }
 }
 
-/// The `Params` of matvec, without those of a norm; matmul has the first six.
+/// The `Params` of matvec, without those of a norm; other products have the first of them.
 fn product_params(w: &Matrix, shard: &Shard, outputs: usize) -> [u32; 8] {
     let group = w.group.div_ceil(64);
     [w.pieces(), shard.rows, shard.first, outputs, group, w.row_scales, 0, 0].map(|n| n as u32)

@@ -4,6 +4,7 @@
 //! source is the constants, then the fragments, then the file.
 
 use crate::backend::{Activation, CachePrecision, RopePairs};
+use crate::gpu::cooperative::{Cooperative, TEAMS};
 use crate::gpu::layout::{CHUNK, ELEMENTWISE_THREADS, TILE};
 use crate::transformer::MOST_CANDIDATES;
 
@@ -14,6 +15,7 @@ pub(crate) enum Shader {
     NormQuantize { norm: bool },
     Matvec { product: Product, shape: Shape, input: Input },
     Matmul { product: Product },
+    MatmulCooperative { output: Output, cut: Cooperative },
     RopeAppend { cache: Cached, pairs: RopePairs },
     Attend { cut: HeadCut, append: Option<RopePairs> },
     AttendMerge { head_dim: u32 },
@@ -170,6 +172,9 @@ impl Shader {
                 file!("matvec", "pieces rows first outputs group row_scales cols epsilon", &[R, R, R, W, R, R])
             }
             Self::Matmul { .. } => file!("matmul", "pieces rows first outputs group row_scales", &[R, R, R, R, R, W]),
+            Self::MatmulCooperative { .. } => {
+                file!("matmul_cooperative", "pieces rows first outputs", &[R, R, R, R, R, W])
+            }
             Self::RopeAppend { .. } => file!("rope_append", "heads kv_heads pairs positions", &[R, R, W, W, W]),
             Self::Attend { append: None, .. } => {
                 file!("attend", "heads kv_heads positions splits chunks scale pairs", &[R, R, R, W, R])
@@ -214,6 +219,7 @@ impl Shader {
                 .truth("GROUPED", product.grouped)
                 .add(fragment!("step"))
                 .add(product.dot.fragment()),
+            Self::MatmulCooperative { output, cut } => text.cooperative(cut).output(output).add(fragment!("step")),
             Self::RopeAppend { cache, pairs } => text.rotation(pairs).cache(cache).add(fragment!("step")),
             Self::Attend { cut, append } => {
                 text.number("GROUP", cut.heads).number("GROUPS", cut.groups).number("TILE", cut.tile);
@@ -303,6 +309,19 @@ impl Text {
         self.truth("ADD", output == Output::Add).truth("GLU", matches!(output, Output::Glu(_)));
         // Without a gate, one that is never called.
         self.activation(if let Output::Glu(activation) = output { activation } else { Activation::SquaredRelu })
+    }
+
+    /// Directives come before all else.
+    fn cooperative(&mut self, cut: Cooperative) -> &mut Self {
+        let side = cut.side;
+        self.add("enable f16;\nenable wgpu_cooperative_matrix;")
+            .number("SIDE", side)
+            .number("THREADS", cut.threads)
+            .number("TEAMS", TEAMS)
+            .number("TILE", TILE as u32)
+            .add(&format!("alias MatrixA = coop_mat{side}x{side}<f16, A>;"))
+            .add(&format!("alias MatrixB = coop_mat{side}x{side}<f16, B>;"))
+            .add(&format!("alias MatrixC = coop_mat{side}x{side}<f32, C>;"))
     }
 
     fn activation(&mut self, activation: Activation) -> &mut Self {

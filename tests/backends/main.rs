@@ -10,6 +10,7 @@ mod golden;
 mod gpu;
 
 mod attention;
+mod cooperative;
 mod floats;
 mod fusion;
 mod head;
@@ -60,8 +61,9 @@ macro_rules! on_every_cpu {
     };
 }
 
-const PACKED: GpuOptions = GpuOptions { dot: Some(Dot::Packed), largest_shard: None, checked: false };
-const BASE: GpuOptions = GpuOptions { dot: Some(Dot::Float), largest_shard: Some(256 << 10), checked: true };
+const PACKED: GpuOptions =
+    GpuOptions { dot: Some(Dot::Packed), largest_shard: None, checked: false, cooperative: Some(false) };
+const BASE: GpuOptions = GpuOptions { dot: Some(Dot::Float), largest_shard: Some(256 << 10), checked: true, ..PACKED };
 
 fn with_every_kernel_set(threads: usize, claim: fn(&mut Cpu)) {
     for kernels in KernelSet::available() {

@@ -40,7 +40,7 @@ fn exact_sums(trits: &[i8], x: &[i8], cols: usize) -> Vec<f32> {
     sums.map(|sum| sum as f32).collect()
 }
 
-fn integer_sums_are_exact<B: Backend>(backend: &mut B) {
+pub fn integer_sums_are_exact<B: Backend>(backend: &mut B) {
     let random = &mut Random(1);
     for (cols, outputs) in
         [(96, 67), (128, 1), (128, 130), (192, 5), (256, 33), (640, 9), (2560, 7), (2560, 130), (6912, 6), (13824, 5)]
@@ -53,7 +53,7 @@ fn integer_sums_are_exact<B: Backend>(backend: &mut B) {
     }
 }
 
-fn integer_sums_are_exact_at_the_extremes<B: Backend>(backend: &mut B) {
+pub fn integer_sums_are_exact_at_the_extremes<B: Backend>(backend: &mut B) {
     for cols in [96, 128, 1280, 1408, 2560, 2688, 6912, 13824, 65536] {
         for (trit, activation) in [(1, 127), (-1, -128), (1, -128), (-1, 127), (0, 127), (0, -128)] {
             for count in [1, 2, 3, 4, 8, 9] {
@@ -66,7 +66,7 @@ fn integer_sums_are_exact_at_the_extremes<B: Backend>(backend: &mut B) {
     }
 }
 
-fn code_three_counts_as_two<B: Backend>(backend: &mut B) {
+pub fn code_three_counts_as_two<B: Backend>(backend: &mut B) {
     for cols in [128, 1280, 2560, 2688, 13824] {
         for activation in [127i8, -128] {
             for count in [1, 4, 8] {
@@ -80,7 +80,7 @@ fn code_three_counts_as_two<B: Backend>(backend: &mut B) {
 }
 
 /// Enough weight rows and activation rows that kernel sets take their way for many, in whole tiles and beside.
-fn many_rows_are_exact_at_the_extremes<B: Backend>(backend: &mut B) {
+pub fn many_rows_are_exact_at_the_extremes<B: Backend>(backend: &mut B) {
     let outputs = 130;
     for cols in [96, 128, 2560, 6912] {
         for (trit, activation) in [(1, 127), (-1, -128), (1, -128), (-1, 127)] {
@@ -94,7 +94,7 @@ fn many_rows_are_exact_at_the_extremes<B: Backend>(backend: &mut B) {
     }
 }
 
-fn many_rows_meet_a_single_code_three<B: Backend>(backend: &mut B) {
+pub fn many_rows_meet_a_single_code_three<B: Backend>(backend: &mut B) {
     let (outputs, cols, count) = (300, 384, 20);
     for (byte, col) in [(0xc0u8, 0), (0x30, 32), (0x0c, 64), (0x03, 96)] {
         // Everything else is -1, code 0; the byte lies in the last block of a row in the middle.
@@ -111,7 +111,7 @@ fn many_rows_meet_a_single_code_three<B: Backend>(backend: &mut B) {
     }
 }
 
-fn long_rows_do_not_overflow<B: Backend>(backend: &mut B) {
+pub fn long_rows_do_not_overflow<B: Backend>(backend: &mut B) {
     let cols = 1 << 20;
     for (code, activation) in [(0xffu8, -128i8), (0xff, 127), (0x00, -128), (0xaa, 127)] {
         let w = Ternary::new(1, cols, vec![code; cols / 4].into(), Scales::Tensor(1.0)).unwrap();
@@ -124,7 +124,7 @@ fn long_rows_do_not_overflow<B: Backend>(backend: &mut B) {
     }
 }
 
-fn products_apply_every_kind_of_scale<B: Backend>(backend: &mut B) {
+pub fn products_apply_every_kind_of_scale<B: Backend>(backend: &mut B) {
     let random = &mut Random(2);
     for (cols, outputs) in [(96, 9), (128, 70), (192, 5), (640, 130), (2560, 9), (13824, 4)] {
         for scales in every_kind_of_scale(random, outputs, cols) {
@@ -138,7 +138,7 @@ fn products_apply_every_kind_of_scale<B: Backend>(backend: &mut B) {
     }
 }
 
-fn stacked_parts_keep_their_own_scales<B: Backend>(backend: &mut B) {
+pub fn stacked_parts_keep_their_own_scales<B: Backend>(backend: &mut B) {
     let random = &mut Random(3);
     for cols in [96, 256, 2560] {
         let mut parts = vec![pack(200, cols, &random.trits(200 * cols), Scales::Tensor(7.0))];
@@ -153,7 +153,7 @@ fn stacked_parts_keep_their_own_scales<B: Backend>(backend: &mut B) {
     }
 }
 
-fn matmul_add_adds<B: Backend>(backend: &mut B) {
+pub fn matmul_add_adds<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, weights: &Weights, x: &[i8], before: &[f32], count: usize) -> Vec<f32> {
         let w = b.matrix(std::slice::from_ref(weights)).unwrap();
         let mut q = b.quantized(count, weights.cols()).unwrap();

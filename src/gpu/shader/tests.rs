@@ -1,4 +1,4 @@
-//! What can be said about shaders without a GPU: they are WGSL of core WebGPU, every graphics interface's language can say
+//! What can be said about shaders without a GPU: they are WGSL of core WebGPU (but one, which is an option), every graphics interface's language can say
 //! them, and their bindings, parameters and buffers are laid out as Rust takes for granted.
 
 mod bindings;
@@ -14,6 +14,10 @@ use super::Shader;
 /// What naga's names for features call core WebGPU has of them: `pack2x16float` and its inverse.
 const CORE: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
 
+/// What cooperative matrices need besides.
+const COOPERATIVE: Capabilities =
+    CORE.union(Capabilities::SHADER_FLOAT16).union(Capabilities::SUBGROUP).union(Capabilities::COOPERATIVE_MATRIX);
+
 /// A shader that was parsed and found valid.
 struct Parsed {
     shader: Shader,
@@ -22,16 +26,22 @@ struct Parsed {
 }
 
 impl Parsed {
-    /// Every shader of the list, valid with nothing but what core WebGPU has.
+    /// Every shader of the list.
     fn all() -> impl Iterator<Item = Self> {
-        specialisations::all().into_iter().map(Self::new)
+        Self::core().chain(specialisations::cooperative().into_iter().map(Self::new))
+    }
+
+    /// Those that are valid with nothing but what core WebGPU has.
+    fn core() -> impl Iterator<Item = Self> {
+        specialisations::core().into_iter().map(Self::new)
     }
 
     fn new(shader: Shader) -> Self {
         let source = shader.source();
         let module = naga::front::wgsl::parse_str(&source)
             .unwrap_or_else(|fault| panic!("{shader:?}: {}", fault.emit_to_string(&source)));
-        let info = Validator::new(ValidationFlags::all(), CORE)
+        let capabilities = if matches!(shader, Shader::MatmulCooperative { .. }) { COOPERATIVE } else { CORE };
+        let info = Validator::new(ValidationFlags::all(), capabilities)
             .validate(&module)
             .unwrap_or_else(|fault| panic!("{shader:?}: {}", fault.emit_to_string(&source)));
         Self { shader, module, info }
@@ -48,7 +58,7 @@ impl Parsed {
 }
 
 #[test]
-fn every_shader_is_wgsl_of_core_webgpu_with_one_entry_point_main() {
+fn every_shader_is_wgsl_with_one_entry_point_main() {
     for Parsed { shader, module, .. } in Parsed::all() {
         let names: Vec<&str> = module.entry_points.iter().map(|entry| &*entry.name).collect();
         assert_eq!(names, ["main"], "{shader:?}");
@@ -58,7 +68,7 @@ fn every_shader_is_wgsl_of_core_webgpu_with_one_entry_point_main() {
 
 #[test]
 fn every_file_of_shaders_is_part_of_a_specialisation() {
-    let sources: Vec<String> = specialisations::all().iter().map(Shader::source).collect();
+    let sources: Vec<String> = Parsed::all().map(|parsed| parsed.shader.source()).collect();
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     for folder in [folder.join("shared"), folder] {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -71,7 +81,7 @@ fn every_file_of_shaders_is_part_of_a_specialisation() {
     }
 }
 
-/// Writes all sources for another compiler to judge: `tests/uniformity` reads them.
+/// Writes all sources in core WebGPU for another compiler to judge: `tests/uniformity` reads them.
 #[test]
 fn sources_are_written_where_they_are_asked_for() {
     let Some(folder) = std::env::var_os("STERNA_SHADERS_OUT").map(std::path::PathBuf::from) else {
@@ -79,7 +89,7 @@ fn sources_are_written_where_they_are_asked_for() {
         return;
     };
     std::fs::create_dir_all(&folder).unwrap();
-    for (number, shader) in specialisations::all().iter().enumerate() {
+    for (number, shader) in specialisations::core().iter().enumerate() {
         let file = folder.join(format!("{number:03}_{}.wgsl", shader.name()));
         std::fs::write(file, format!("// {shader:?}\n{}", shader.source())).unwrap();
     }

@@ -2,6 +2,7 @@
 
 use crate::backend::{Activation, CachePrecision, CacheShape, RopePairs};
 use crate::format::ternary::{BLOCK, padded};
+use crate::gpu::cooperative::Cooperative;
 use crate::gpu::layout::{Attention, matvec_shape, norm_matvec_shape};
 use crate::gpu::shader::{Cached, Dot, Format, Input, Output, Product, Shader, Shape};
 
@@ -16,8 +17,8 @@ const TOGETHER: [usize; 6] = [1, 2, 3, 4, 7, 16];
 /// Weight rows of a short matrix, of one in between, and of a head.
 const WEIGHT_ROWS: [usize; 3] = [1 << 10, 1 << 13, 1 << 17];
 
-/// All of them, each once.
-pub(super) fn all() -> Vec<Shader> {
+/// All that need nothing but core WebGPU, each once.
+pub(super) fn core() -> Vec<Shader> {
     let tables = DENSE.into_iter().chain([Format::Ternary]);
     let mut all: Vec<Shader> = tables.map(|table| Shader::Embed { table }).collect();
     all.extend([false, true].map(|norm| Shader::NormQuantize { norm }));
@@ -34,6 +35,13 @@ pub(super) fn all() -> Vec<Shader> {
     all.extend(ACTIVATIONS.map(|activation| Shader::Glu { activation }));
     all.extend([Shader::NormSelected, Shader::ArgmaxFirst, Shader::ArgmaxLast, Shader::Top]);
     all
+}
+
+/// Those that need cooperative matrices: both sizes, with the smallest and the largest workgroups.
+pub(super) fn cooperative() -> Vec<Shader> {
+    let cuts = [(8, 32), (8, 128), (16, 128), (16, 256)].map(|(side, threads)| Cooperative { side, threads });
+    let of = |output| cuts.map(|cut| Shader::MatmulCooperative { output, cut });
+    [Output::Store, Output::Add].map(of).concat()
 }
 
 fn products(output: Output) -> impl Iterator<Item = Product> + Clone {
