@@ -103,7 +103,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 
-    /// Instruction set of the CPU kernels: portable; avx2, avx-vnni, avx512-vnni; neon, neon-dotprod. The default is the
+    /// Instruction set of the CPU kernels: portable; avx2, avx-vnni, avx512-vnni, amx; neon, neon-dotprod. The default is the
     /// fastest this CPU has.
     #[arg(long, value_name = "SET")]
     pub kernels: Option<KernelSet>,

@@ -14,12 +14,14 @@
 //! each in [`KernelSet`], [`KernelSet::ALL`] and [`KernelSet::table`] (`set.rs`).
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub(crate) mod portable;
 mod set;
-#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX2 alone has tables"))]
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX2 and AMX alone have tables"))]
 pub(crate) mod tables;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod vector;
@@ -140,6 +142,12 @@ pub(crate) trait Kernels: Sync {
     /// The fewest activation rows for which [`Kernels::dot_tables`] is faster than [`Kernels::dot_codes`], if any are.
     fn fewest_table_rows(&self) -> Option<usize> {
         None
+    }
+
+    /// The fewest activation rows beside whole sets of [`tables::TABLE_ROWS`] that are made one with zeros, rather than left
+    /// to [`Kernels::dot_codes`].
+    fn fewest_in_set(&self) -> usize {
+        10
     }
 
     /// `tables.sums[row / TABLE_ROWS][output][row % TABLE_ROWS] = Σ trit·x` over a whole weight row, for at most

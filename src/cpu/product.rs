@@ -17,8 +17,6 @@ use crate::format::{Scales, Ternary, Weights};
 
 /// Fewest rows of a matrix for tables: building them costs about as much as 80 rows save.
 const FEWEST_OUTPUTS: usize = 128;
-/// Fewest rows beside whole sets that are made one with zeros, rather than done in strips.
-const FEWEST_IN_SET: usize = 10;
 /// A span is not cut shorter than this to give every thread work.
 const SHORTEST_SPAN: usize = 320;
 /// Tasks for each thread, so that the last to end does not end late.
@@ -72,7 +70,7 @@ impl Product<'_> {
     pub(crate) fn cut(&self, threads: usize) -> Cut {
         let with_tables = self.w.rows >= FEWEST_OUTPUTS && self.w.parts.iter().all(|part| !grouped(part));
         let sets = match self.kernels.fewest_table_rows().filter(|&fewest| with_tables && self.rows >= fewest) {
-            Some(_) => self.rows / TABLE_ROWS + usize::from(self.rows % TABLE_ROWS >= FEWEST_IN_SET),
+            Some(_) => self.rows / TABLE_ROWS + usize::from(self.rows % TABLE_ROWS >= self.kernels.fewest_in_set()),
             None => 0,
         };
         let tiles = sets.div_ceil(SETS);

@@ -97,13 +97,13 @@ fn kernel_sets_have_names_and_portable_is_everywhere() {
     assert!(matches!("quantum".parse::<KernelSet>(), Err(sterna::Error::Input(_))));
 }
 
-#[test]
-fn impossible_sizes_are_errors() {
-    let mut cpu = cpu(KernelSet::Portable, 1);
+on_every_backend! { impossible_sizes_are_errors }
+
+fn impossible_sizes_are_errors<B: Backend>(backend: &mut B) {
     for positions in [usize::MAX, usize::MAX / 512, 1 << 50] {
         let shape = CacheShape { slots: 2, positions, kv_heads: 1, head_dim: 128, precision: CachePrecision::F16 };
-        assert!(matches!(cpu.cache(shape), Err(sterna::Error::Device(_))), "{positions} positions");
-        assert!(matches!(cpu.tensor(positions, 128), Err(sterna::Error::Device(_))), "{positions} rows");
-        assert!(matches!(cpu.quantized(positions, 128), Err(sterna::Error::Device(_))), "{positions} rows");
+        assert!(matches!(backend.cache(shape), Err(sterna::Error::Device(_))), "{positions} positions");
+        assert!(matches!(backend.tensor(positions, 128), Err(sterna::Error::Device(_))), "{positions} rows");
+        assert!(matches!(backend.quantized(positions, 128), Err(sterna::Error::Device(_))), "{positions} rows");
     }
 }

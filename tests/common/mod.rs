@@ -62,7 +62,7 @@ macro_rules! on_every_backend {
 macro_rules! on_every_kernel_set {
     (|$kernels:ident| $body:expr) => {
         $crate::on_every_kernel_set! { |$kernels| $body;
-            cpu_portable: Portable, cpu_avx2: Avx2, cpu_avx_vnni: AvxVnni, cpu_avx512_vnni: Avx512Vnni,
+            cpu_portable: Portable, cpu_avx2: Avx2, cpu_avx_vnni: AvxVnni, cpu_avx512_vnni: Avx512Vnni, cpu_amx: Amx,
             cpu_neon: Neon, cpu_neon_dotprod: NeonDot,
         }
     };

@@ -129,3 +129,10 @@ pub(super) fn prefetch(address: *const u8) {
     // SAFETY: a prefetch is a hint; no address makes it fail.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
 }
+
+/// As [`prefetch`], but only into the second cache: for what comes later.
+#[inline(always)]
+pub(super) fn prefetch_to_second(address: *const u8) {
+    // SAFETY: a prefetch is a hint; no address makes it fail.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
+}

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::neon;
 use super::{Kernels, portable};
 #[cfg(target_arch = "x86_64")]
-use super::{avx2, vnni};
+use super::{amx, avx2, vnni};
 use crate::error::Error;
 
 /// A family of kernels for one instruction set.
@@ -21,6 +21,8 @@ pub enum KernelSet {
     AvxVnni,
     /// x86 servers of 2019 and later: AVX-512 VNNI beside AVX2.
     Avx512Vnni,
+    /// Intel servers of 2023 and later, on Linux: AMX for many rows beside AVX-512 VNNI.
+    Amx,
     /// ARM of 64 bits: NEON. Tested under emulation, never timed on hardware.
     Neon,
     /// ARM of about 2018 and later: NEON with dot products of int8. Tested under emulation, never timed on hardware.
@@ -29,11 +31,12 @@ pub enum KernelSet {
 
 impl KernelSet {
     /// All sets, slowest first among those of one architecture.
-    pub const ALL: [KernelSet; 6] = [
+    pub const ALL: [KernelSet; 7] = [
         KernelSet::Portable,
         KernelSet::Avx2,
         KernelSet::AvxVnni,
         KernelSet::Avx512Vnni,
+        KernelSet::Amx,
         KernelSet::Neon,
         KernelSet::NeonDot,
     ];
@@ -54,6 +57,7 @@ impl KernelSet {
             KernelSet::Avx2 => "avx2",
             KernelSet::AvxVnni => "avx-vnni",
             KernelSet::Avx512Vnni => "avx512-vnni",
+            KernelSet::Amx => "amx",
             KernelSet::Neon => "neon",
             KernelSet::NeonDot => "neon-dotprod",
         }
@@ -69,8 +73,10 @@ impl KernelSet {
             KernelSet::AvxVnni => vnni::AvxVnni::detect().map(|kernels| kernels as &dyn Kernels),
             #[cfg(target_arch = "x86_64")]
             KernelSet::Avx512Vnni => vnni::Avx512Vnni::detect().map(|kernels| kernels as &dyn Kernels),
+            #[cfg(target_arch = "x86_64")]
+            KernelSet::Amx => amx::Amx::detect().map(|kernels| kernels as &dyn Kernels),
             #[cfg(not(target_arch = "x86_64"))]
-            KernelSet::Avx2 | KernelSet::AvxVnni | KernelSet::Avx512Vnni => None,
+            KernelSet::Avx2 | KernelSet::AvxVnni | KernelSet::Avx512Vnni | KernelSet::Amx => None,
             #[cfg(target_arch = "aarch64")]
             KernelSet::Neon => neon::Neon::detect().map(|kernels| kernels as &dyn Kernels),
             #[cfg(target_arch = "aarch64")]

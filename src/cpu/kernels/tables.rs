@@ -30,6 +30,9 @@ pub(crate) struct Tables {
     pub(crate) near: Box<[[Lanes; SPAN]; SETS]>,
     /// The sums: `[SETS, SPAN]`.
     pub(crate) sums: Box<[[[i32; TABLE_ROWS]; SPAN]; SETS]>,
+    /// What AMX has instead of tables.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) room: super::amx::Room,
 }
 
 impl Tables {
@@ -41,6 +44,8 @@ impl Tables {
             places: boxed([[0; TABLES]; SPAN]),
             near: boxed([zero; SPAN]),
             sums: boxed([[0; TABLE_ROWS]; SPAN]),
+            #[cfg(target_arch = "x86_64")]
+            room: Default::default(),
         }
     }
 }
