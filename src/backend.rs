@@ -9,6 +9,7 @@
 
 use crate::error::Result;
 use crate::format::Weights;
+use crate::measure::Work;
 
 /// One row of a step: one token of one sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,6 +302,19 @@ pub trait Backend: Send {
 
     /// Ends the step: everything recorded is on its way.
     fn end(&mut self);
+
+    // For reports.
+
+    /// What was done since the backend was made. Empty where nothing is counted.
+    fn work(&self) -> Work {
+        Work::default()
+    }
+    /// Bytes of memory that a cache was given.
+    fn cache_bytes(&self, cache: &Self::Cache) -> u64;
+    /// Bytes of memory of its own that the device has given to this backend so far; none where it shares that of the process.
+    fn device_bytes(&self) -> Option<u64> {
+        None
+    }
 
     // Between host and device. Only the `read_…` calls wait.
 

@@ -5,6 +5,7 @@
 //! and what is made of them are the same bits for every kernel set, too; other floats differ by their rounding.
 
 mod attention;
+mod counts;
 mod disjoint;
 mod floats;
 mod head;
@@ -24,6 +25,7 @@ pub use tensor::{Quantized, Tensor};
 
 use crate::backend::{Activation, Backend, CacheShape, Heads, NO_TOKEN, Rope, RopePairs, Row};
 use crate::cpu::attention::Attention;
+use crate::cpu::counts::{Counts, Kernel};
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::head::{Screener, Told};
 use crate::cpu::kernels::Kernels;
@@ -31,6 +33,7 @@ use crate::cpu::kernels::tables::Tables;
 use crate::cpu::pool::{Pool, share, share_rows};
 use crate::error::{Error, Result};
 use crate::format::Weights;
+use crate::measure::Work;
 
 /// The CPU.
 pub struct Cpu {
@@ -42,6 +45,7 @@ pub struct Cpu {
     parts: Vec<f32>,      // of attention
     screening: Screening,
     screener: Screener,
+    counts: Counts,
 }
 
 impl Cpu {
@@ -63,7 +67,17 @@ impl Cpu {
             None => Vec::new(),
         };
         let (rows, selected, parts, screener) = (Vec::new(), Vec::new(), Vec::new(), Screener::new());
-        Ok(Self { kernels, pool, tables, rows, selected, parts, screening: options.screening, screener })
+        Ok(Self {
+            kernels,
+            pool,
+            tables,
+            rows,
+            selected,
+            parts,
+            screening: options.screening,
+            screener,
+            counts: Counts::new(),
+        })
     }
 
     /// Threads that compute, the calling thread among them.
@@ -129,6 +143,7 @@ impl Backend for Cpu {
     }
 
     fn begin(&mut self, rows: &[Row]) {
+        self.counts.step(rows.len());
         self.rows.clear();
         self.rows.extend_from_slice(rows);
         self.selected.clear();
@@ -141,6 +156,7 @@ impl Backend for Cpu {
 
     fn embed(&mut self, out: &mut Tensor, table: &Matrix, tokens: &Vec<u32>) {
         assert_eq!(out.cols, table.cols);
+        self.counts.ran(Kernel::Embed);
         let (cols, tokens) = (out.cols, &tokens[..self.rows.len()]);
         share_rows(&mut self.pool, out.rows_mut(tokens.len()), cols, &|row, out| {
             table.row_to_f32(tokens[row] as usize, out);
@@ -149,6 +165,7 @@ impl Backend for Cpu {
 
     fn norm_quantize(&mut self, out: &mut Quantized, x: &Tensor, gain: &Tensor, epsilon: f32) {
         assert_eq!((out.cols, gain.cols), (x.cols, x.cols));
+        self.counts.ran(Kernel::NormQuantize);
         let (kernels, out) = (self.kernels, out.split());
         share(&mut self.pool, self.rows.len() * x.cols, self.rows.len(), &|row, _| {
             let factor = tensor::norm_factor(kernels, x.row(row), epsilon);
@@ -159,6 +176,7 @@ impl Backend for Cpu {
 
     fn quantize(&mut self, out: &mut Quantized, x: &Tensor) {
         assert_eq!(out.cols, x.cols);
+        self.counts.ran(Kernel::Quantize);
         let (kernels, out) = (self.kernels, out.split());
         share(&mut self.pool, self.rows.len() * x.cols, self.rows.len(), &|row, _| {
             // SAFETY: each row is one task.
@@ -192,6 +210,7 @@ impl Backend for Cpu {
         assert_eq!(qkv.cols, heads.qkv_cols());
         assert!(rotations.cols <= heads.head_dim && rotations.cols.is_multiple_of(2));
         cache.check(heads, rows);
+        self.counts.ran(Kernel::RopeAppend);
         let rotations = &rotations.values[..rows.len() * rotations.cols];
         let (work, qkv, cache) = (rows.len() * qkv.cols, Disjoint::new(qkv.rows_mut(rows.len())), cache.split());
         share(&mut self.pool, work, heads.kv_heads, &|kv_head, _| {
@@ -204,12 +223,15 @@ impl Backend for Cpu {
         let rows = &self.rows[..];
         assert_eq!((qkv.cols, out.cols), (heads.qkv_cols(), heads.query_cols()));
         cache.check(heads, rows);
+        let positions: usize = rows.iter().map(|row| row.position as usize + 1).sum();
+        self.counts.read(Kernel::Attend, positions * cache.position_bytes());
         let attention = Attention { kernels: self.kernels, rows, qkv, cache, heads };
         attention.run(&mut self.pool, &mut self.parts, out.rows_mut(rows.len()));
     }
 
     fn glu(&mut self, out: &mut Tensor, gate_up: &Tensor, activation: Activation) {
         assert_eq!(gate_up.cols, 2 * out.cols);
+        self.counts.ran(Kernel::Glu);
         let (kernels, cols) = (self.kernels, out.cols);
         share_rows(&mut self.pool, out.rows_mut(self.rows.len()), cols, &|row, out| {
             let (gate, up) = gate_up.row(row).split_at(cols);
@@ -222,6 +244,7 @@ impl Backend for Cpu {
 
     fn norm_selected(&mut self, out: &mut Tensor, x: &Tensor, gain: &Tensor, epsilon: f32) {
         assert_eq!((out.cols, gain.cols), (x.cols, x.cols));
+        self.counts.ran(Kernel::NormSelected);
         let (kernels, selected, cols) = (self.kernels, &self.selected, out.cols);
         share_rows(&mut self.pool, out.rows_mut(selected.len()), cols, &|packed, out| {
             let x = x.row(selected[packed]);
@@ -234,18 +257,21 @@ impl Backend for Cpu {
     }
 
     fn argmax(&mut self, tokens: &mut Vec<u32>, logits: &Tensor) {
+        self.counts.ran(Kernel::Choose);
         for (packed, token) in tokens[..self.selected.len()].iter_mut().enumerate() {
             *token = self.kernels.largest(logits.row(packed)).map_or(NO_TOKEN, |place| place as u32);
         }
     }
 
     fn top(&mut self, tokens: &mut Vec<u32>, values: &mut Tensor, count: usize, logits: &Tensor) {
+        self.counts.ran(Kernel::Choose);
         for row in 0..self.selected.len() {
             self.write_top(tokens, values, count, row, Told::All(logits.row(row)));
         }
     }
 
     fn best(&mut self, tokens: &mut Vec<u32>, logits: &mut Tensor, head: &Matrix, x: &Tensor) {
+        self.counts.ran(Kernel::Choose);
         self.enough_logits(logits, head, x, 1, &mut |cpu, row, told| tokens[row] = told.best(cpu.kernels));
     }
 
@@ -258,11 +284,20 @@ impl Backend for Cpu {
         head: &Matrix,
         x: &Tensor,
     ) {
+        self.counts.ran(Kernel::Choose);
         let told = &mut |cpu: &mut Self, row, told: Told<'_>| cpu.write_top(tokens, values, count, row, told);
         self.enough_logits(logits, head, x, count, told);
     }
 
     fn end(&mut self) {}
+
+    fn work(&self) -> Work {
+        self.counts.work()
+    }
+
+    fn cache_bytes(&self, cache: &Cache) -> u64 {
+        cache.bytes()
+    }
 
     fn write_tokens(&mut self, tokens: &mut Vec<u32>, ids: &[u32]) {
         tokens[..ids.len()].copy_from_slice(ids);

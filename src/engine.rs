@@ -7,6 +7,7 @@ use crate::backend::{Backend, NO_TOKEN, Row};
 use crate::error::{Error, Result};
 use crate::generate::SessionOptions;
 use crate::gpu::Gpu;
+use crate::measure::Work;
 use crate::model::Model;
 use crate::transformer::{Capacity, Input, MOST_CANDIDATES, Telling, Transformer};
 
@@ -25,6 +26,15 @@ pub(crate) enum Wanted<'a> {
 pub(crate) trait Engine: Send {
     /// The sizes it was loaded with.
     fn capacity(&self) -> Capacity;
+
+    /// What the device did since it was made.
+    fn work(&self) -> Work;
+
+    /// Bytes that the caches were given.
+    fn cache_bytes(&self) -> u64;
+
+    /// Bytes of memory of its own that the device has given; none where it has none.
+    fn device_bytes(&self) -> Option<u64>;
 
     /// Appends rows to the caches and brings back what is wanted. Ids, slots and positions were checked by the caller.
     fn forward(&mut self, tokens: &[u32], rows: &[Row], wanted: Wanted) -> Result<()>;
@@ -189,6 +199,18 @@ impl<B: Backend> BackendEngine<B> {
 impl<B: Backend + 'static> Engine for BackendEngine<B> {
     fn capacity(&self) -> Capacity {
         self.capacity
+    }
+
+    fn work(&self) -> Work {
+        self.backend.work()
+    }
+
+    fn cache_bytes(&self) -> u64 {
+        self.transformer.cache_bytes(&self.backend)
+    }
+
+    fn device_bytes(&self) -> Option<u64> {
+        self.backend.device_bytes()
     }
 
     fn forward(&mut self, mut tokens: &[u32], mut rows: &[Row], mut wanted: Wanted) -> Result<()> {

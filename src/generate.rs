@@ -18,6 +18,7 @@ use crate::device::Device;
 use crate::engine::{BackendEngine, Engine, Wanted};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuCounters, ShaderTime};
+use crate::measure::Work;
 use crate::model::Model;
 
 /// A model on a device, with room for one or several sequences.
@@ -111,6 +112,22 @@ impl Session {
         self.positions
     }
 
+    /// What the device did since the session was made: the kernels that ran, and the bytes that they had to read.
+    pub fn work(&self) -> Work {
+        self.engine.work()
+    }
+
+    /// Bytes of memory that the caches of keys and values were given, all layers and sequences together.
+    pub fn cache_bytes(&self) -> u64 {
+        self.engine.cache_bytes()
+    }
+
+    /// Bytes of memory of its own that the device holds for this session: weights, caches, activations. None where the device
+    /// shares the memory of the process, as a CPU does.
+    pub fn device_bytes(&self) -> Option<u64> {
+        self.engine.device_bytes()
+    }
+
     /// Sequences that can be held at once.
     pub fn sequences(&self) -> usize {
         self.cached.len()
@@ -184,6 +201,21 @@ impl Session {
             position += 1;
         };
         self.forward(ids, &rows, Wanted::Logits(&mut count))
+    }
+
+    /// The logits after `ids`, `[vocabulary]`, in the first slot. What the slot has cached of them is reused, so that one more
+    /// id than last time costs one row.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`].
+    pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
+        self.check_ids(ids)?;
+        // The last one is always computed: its logits are wanted.
+        let cached = self.reuse_prefix(0, &ids[..ids.len() - 1]);
+        let rows: Vec<Row> = (cached..ids.len()).map(|place| row(0, place, place + 1 == ids.len())).collect();
+        let mut result = Vec::new();
+        self.forward(&ids[cached..], &rows, Wanted::Logits(&mut |logits| result.extend_from_slice(logits)))?;
+        Ok(result)
     }
 
     /// The natural logarithm of the probability of each of `ids[1..]`, given those before it. The perplexity of a text

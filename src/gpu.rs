@@ -39,6 +39,7 @@ use crate::gpu::buffers::Buffer;
 use crate::gpu::layout::{Attention, ELEMENTWISE_THREADS};
 use crate::gpu::recorder::{Dispatch, Recorder};
 use crate::gpu::shader::{Output, Shader};
+use crate::measure::Work;
 
 /// A GPU that computes one model's steps.
 #[derive(Debug)]
@@ -53,6 +54,9 @@ pub struct Gpu {
     words: Vec<u32>,                 // to be written
     floats: Vec<f32>,
     next_id: u64,
+    allocated: u64, // bytes of all buffers made
+    steps: u64,
+    computed_rows: u64,
     unsent: usize, // bytes uploaded since the last submit
     fuses: bool,
 }
@@ -78,6 +82,9 @@ impl Gpu {
             words: Vec::new(),
             floats: Vec::new(),
             next_id: 0,
+            allocated: 0,
+            steps: 0,
+            computed_rows: 0,
             unsent: 0,
             fuses: true,
         }
@@ -170,6 +177,8 @@ impl Backend for Gpu {
     fn begin(&mut self, rows: &[Row]) {
         self.rows.clear();
         self.rows.extend_from_slice(rows);
+        self.steps += 1;
+        self.computed_rows += rows.len() as u64;
         let mut words = std::mem::take(&mut self.words);
         self.selected = step::describe(rows, &mut words);
         let step = self.scratch(|gpu| &mut gpu.step, "step", words.len() as u64 * 4);
@@ -316,6 +325,19 @@ impl Backend for Gpu {
 
     fn end(&mut self) {
         self.recorder.submit();
+    }
+
+    fn work(&self) -> Work {
+        let ran = self.recorder.kernels().iter().filter(|kernel| kernel.calls > 0);
+        Work { steps: self.steps, rows: self.computed_rows, kernels: ran.copied().collect() }
+    }
+
+    fn cache_bytes(&self, cache: &Cache) -> u64 {
+        cache.keys.raw.size() + cache.values.raw.size()
+    }
+
+    fn device_bytes(&self) -> Option<u64> {
+        Some(self.allocated)
     }
 
     fn rows_at_once(&self) -> usize {

@@ -2,10 +2,12 @@
 //! not be measured is absent, never zero.
 
 mod bandwidth;
+mod work;
 
 use std::time::Duration;
 
 pub use bandwidth::{Bandwidth, read_bandwidth};
+pub use work::{KernelCount, Reads, Work};
 
 /// Time and tokens of a generation: computing the prompt (prefill) and making tokens (decode) apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -246,6 +246,10 @@ impl Backend for Reference {
 
     fn end(&mut self) {}
 
+    fn cache_bytes(&self, cache: &Cache) -> u64 {
+        (size_of_val(&cache.keys[..]) + size_of_val(&cache.values[..])) as u64
+    }
+
     fn write_tokens(&mut self, tokens: &mut Vec<u32>, ids: &[u32]) {
         tokens[..ids.len()].copy_from_slice(ids);
     }

@@ -199,6 +199,11 @@ impl<B: Backend> Transformer<B> {
         b.read_tensor(&self.activations.logits, logits)
     }
 
+    /// Bytes of memory that the caches of all layers were given.
+    pub fn cache_bytes(&self, b: &B) -> u64 {
+        self.layers.iter().map(|layer| b.cache_bytes(&layer.cache)).sum()
+    }
+
     /// The residual stream after the last layer of the last step, `[rows, width]`.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use crate::backend::NO_TOKEN;
+use crate::cpu::counts::Kernel;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS};
 use crate::cpu::matrix::Matrix;
@@ -132,6 +133,7 @@ impl Cpu {
     pub(super) fn all_logits(&mut self, out: &mut Tensor, head: &Matrix, x: &Tensor, rows: Range<usize>) {
         assert_eq!((out.cols, head.cols), (head.rows, x.cols));
         let kernels = self.kernels;
+        self.counts.read(Kernel::DotDense, head.bytes);
         let out = Disjoint::new(out.rows_mut(rows.end));
         share(&mut self.pool, rows.len() * head.rows * head.cols, head.strips(), &|strip, _| {
             // SAFETY: each strip is one task, and `out` is borrowed for this run.
@@ -201,6 +203,7 @@ impl Cpu {
     /// The estimates of some rows' logits.
     fn estimate(&mut self, out: &mut Tensor, screen: &Screen, x: &Tensor, rows: Range<usize>) {
         assert_eq!(out.cols, screen.rows());
+        self.counts.read(Kernel::DotBytes, screen.rows() * screen.stride());
         let Screener { integers, probes, .. } = &mut self.screener;
         let integers = &mut integers[..rows.len() * screen.stride()];
         probes.clear();
@@ -222,6 +225,7 @@ impl Cpu {
         let Screener { left, logits, exact_logits, .. } = &mut self.screener;
         let (left, out) = (&left[..], Disjoint::new(logits));
         *exact_logits += left.len() as u64;
+        self.counts.read(Kernel::DotDense, left.len() * (head.bytes / head.rows.max(1)));
         share(&mut self.pool, left.len() * x.len(), left.len().div_ceil(TASK_ROWS), &|task, _| {
             for (place, &token) in left.iter().enumerate().skip(task * TASK_ROWS).take(TASK_ROWS) {
                 // SAFETY: each place belongs to one task.

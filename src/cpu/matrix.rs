@@ -9,7 +9,7 @@ use crate::cpu::screen::Screen;
 use crate::cpu::tensor::{Quantized, Tensor};
 use crate::error::{Error, Result};
 use crate::format::ternary::{BLOCK, BLOCK_BYTES, code};
-use crate::format::{Dense, Ternary, Weights};
+use crate::format::{Dense, Scales, Ternary, Weights};
 
 /// Weights `[out, in]`: one or more parts, stacked by rows.
 #[derive(Debug)]
@@ -18,6 +18,10 @@ pub struct Matrix {
     pub(crate) rows: usize,
     pub(crate) parts: Vec<Part>,
     pub(crate) strips: Vec<Strip>,
+    /// Of the weights, without their scales.
+    pub(crate) bytes: usize,
+    /// Whether scales change within a row of ternary weights.
+    pub(crate) grouped: bool,
     /// Of a head that is screened.
     pub(crate) screen: Option<Screen>,
 }
@@ -57,8 +61,16 @@ impl Matrix {
         if cols > MAX_COLS {
             return Err(Error::Unsupported(format!("rows of {cols} weights; the most is {MAX_COLS}")));
         }
-        let mut matrix =
-            Self { cols, rows: 0, parts: Vec::with_capacity(parts.len()), strips: Vec::new(), screen: None };
+        let grouped = |w: &Weights| matches!(w, Weights::Ternary(w) if matches!(w.scales(), Scales::Groups { .. }));
+        let mut matrix = Self {
+            cols,
+            rows: 0,
+            parts: Vec::with_capacity(parts.len()),
+            strips: Vec::new(),
+            bytes: parts.iter().map(|part| part.rows() * row_bytes(part)).sum(),
+            grouped: parts.iter().any(grouped),
+            screen: None,
+        };
         for (index, weights) in parts.iter().enumerate() {
             assert_eq!(weights.cols(), cols, "stacked parts have the same columns");
             let strip_rows = (STRIP_BYTES / row_bytes(weights)).clamp(1, STRIP_ROWS);

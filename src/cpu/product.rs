@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use crate::cpu::Cpu;
+use crate::cpu::counts::Kernel;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::tables::{SETS, SPAN, TABLE_ROWS, Tables};
 use crate::cpu::kernels::{Kernels, TILE_ROWS};
@@ -30,6 +31,12 @@ impl Cpu {
         let (out, tables) = (Disjoint::new(out.rows_mut(rows)), Disjoint::new(&mut self.tables));
         let product = Product { kernels: self.kernels, w, x, out, rows, add, tables };
         let cut = product.cut(self.pool.threads());
+        if cut.passes_of_tables() > 0 {
+            self.counts.read(Kernel::DotTables, cut.passes_of_tables() * w.bytes);
+        }
+        if cut.has_strips() {
+            self.counts.read(if w.grouped { Kernel::DotCodesGrouped } else { Kernel::DotCodes }, w.bytes);
+        }
         share(&mut self.pool, rows * w.rows * w.cols / 16, cut.tasks(), &|task, thread| {
             // SAFETY: each task is handed out once, a thread runs one at a time, and all is borrowed for this run.
             unsafe { product.run(cut, task, thread) };
@@ -62,6 +69,16 @@ pub(crate) struct Cut {
 impl Cut {
     pub(crate) fn tasks(&self) -> usize {
         self.tiles * self.spans + self.strips
+    }
+
+    /// How often all weights are read by look-ups in tables.
+    pub(crate) fn passes_of_tables(&self) -> usize {
+        self.tiles
+    }
+
+    /// Whether some activation rows are multiplied strip by strip, which reads all weights once.
+    pub(crate) fn has_strips(&self) -> bool {
+        self.strips > 0
     }
 }
 

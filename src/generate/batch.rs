@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::generate::sampler::{Need, Sampler};
 use crate::generate::stop::StopText;
 use crate::generate::{GenerateOptions, Prompt, Session, row};
-use crate::measure::Timings;
+use crate::measure::{Timings, Work};
 
 /// What one step made for one sequence. The last piece of a sequence has `finish`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +106,11 @@ impl<'s> Batch<'s> {
     /// Time and tokens so far, prompts and made tokens apart.
     pub fn timings(&self) -> Timings {
         self.timings
+    }
+
+    /// What the device did since the session was made.
+    pub fn work(&self) -> Work {
+        self.session.work()
     }
 
     /// Computes one step for all sequences that are not finished.

@@ -122,6 +122,11 @@ impl Adapter {
         self.kind() == GpuKind::Software
     }
 
+    /// Its driver, with its version, as it calls itself; empty where it has no name.
+    pub fn driver(&self) -> String {
+        format!("{} {}", self.info.driver, self.info.driver_info).trim().to_owned()
+    }
+
     pub(crate) fn info(&self) -> &wgpu::AdapterInfo {
         &self.info
     }

@@ -13,6 +13,7 @@ impl Gpu {
         use wgpu::BufferUsages as Usage;
         let raw = self.device.0.buffer(label, bytes, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)?;
         self.next_id += 1;
+        self.allocated += raw.size();
         Ok(Buffer { id: self.next_id, raw })
     }
 

@@ -10,6 +10,7 @@ use crate::gpu::buffers::Buffer;
 use crate::gpu::context::{GpuDevice, MOST_GROUPS};
 use crate::gpu::profile::Profiler;
 use crate::gpu::shader::{Access, Shader};
+use crate::measure::KernelCount;
 
 /// Most 32-bit parameters of a shader.
 pub(crate) const MOST_PARAMS: usize = 8;
@@ -64,6 +65,7 @@ pub(crate) struct Recorder {
     staged: Vec<Staged>,
     stages: HashMap<u64, wgpu::Buffer>, // mappable buffers, by the buffer they are for
     counters: GpuCounters,
+    kernels: Vec<KernelCount>, // of the dispatches sent, one for each file in `shaders/`
     profiler: Option<Profiler>,
     fault: Option<Error>, // told by the next read
 }
@@ -80,6 +82,7 @@ struct Bound {
     shader: Shader,
     group: wgpu::BindGroup,
     pipeline: Option<wgpu::ComputePipeline>,
+    kernel: usize, // its place in `kernels`
 }
 
 #[derive(Debug)]
@@ -106,6 +109,7 @@ impl Recorder {
             staged: Vec::new(),
             stages: HashMap::new(),
             counters: GpuCounters::default(),
+            kernels: Vec::new(),
             profiler: None,
             fault: None,
         }
@@ -113,6 +117,11 @@ impl Recorder {
 
     pub(crate) fn counters(&self) -> GpuCounters {
         self.counters
+    }
+
+    /// What each shader did.
+    pub(crate) fn kernels(&self) -> &[KernelCount] {
+        &self.kernels
     }
 
     /// Times every dispatch from now on, if the device can.
@@ -174,7 +183,12 @@ impl Recorder {
             entries: &entries,
         });
         let bound = self.bound.len() as u32;
-        self.bound.push(Bound { shader: key.shader, group, pipeline: None });
+        let name = key.shader.name();
+        let kernel = self.kernels.iter().position(|kernel| kernel.name == name).unwrap_or_else(|| {
+            self.kernels.push(KernelCount { name, calls: 0, reads: key.shader.reads(), bytes: 0 });
+            self.kernels.len() - 1
+        });
+        self.bound.push(Bound { shader: key.shader, group, pipeline: None, kernel });
         self.known.insert(key, bound);
         self.counters.bind_groups += 1;
         bound
@@ -242,12 +256,14 @@ impl Recorder {
             let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: timestamps };
             let mut pass = encoder.begin_compute_pass(&descriptor);
             // One pass for all dispatches in a row; one for each where they are timed.
-            while let Command::Dispatch { bound, groups: [x, y, z], .. } = next {
-                let Bound { group, pipeline, .. } = &self.bound[*bound as usize];
+            while let Command::Dispatch { bound, groups: [x, y, z], bytes } = next {
+                let Bound { group, pipeline, kernel, .. } = &self.bound[*bound as usize];
                 pass.set_pipeline(pipeline.as_ref().expect("found above"));
                 pass.set_bind_group(0, group, &[]);
                 pass.dispatch_workgroups(*x, *y, *z);
                 self.counters.dispatches += 1;
+                self.kernels[*kernel].calls += 1;
+                self.kernels[*kernel].bytes += bytes;
                 match commands.next_if(|next| self.profiler.is_none() && matches!(next, Command::Dispatch { .. })) {
                     Some(following) => next = following,
                     None => break,

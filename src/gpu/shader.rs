@@ -6,6 +6,7 @@
 use crate::backend::{Activation, CachePrecision, RopePairs};
 use crate::gpu::cooperative::{Cooperative, TEAMS};
 use crate::gpu::layout::{CHUNK, ELEMENTWISE_THREADS, TILE};
+use crate::measure::Reads;
 use crate::transformer::MOST_CANDIDATES;
 
 /// One pipeline: a shader and what it is specialised for.
@@ -156,6 +157,16 @@ impl Shader {
     /// The members of the uniform `params`, 32 bits each, in their order.
     pub(crate) fn params(&self) -> impl Iterator<Item = &'static str> {
         self.file().params.split_whitespace()
+    }
+
+    /// What it reads from memory beside activations.
+    pub(crate) fn reads(&self) -> Reads {
+        match self {
+            Self::Matvec { .. } | Self::Matmul { .. } => Reads::Trits,
+            Self::Logits { .. } => Reads::Head,
+            Self::Attend { .. } => Reads::Cache,
+            _ => Reads::Nothing,
+        }
     }
 
     /// How the storage bindings, from 1 on, are used.

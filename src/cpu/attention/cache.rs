@@ -59,6 +59,21 @@ impl Cache {
         }
     }
 
+    /// Bytes of the keys and values, as they were allocated.
+    pub(crate) fn bytes(&self) -> u64 {
+        let of = |store: &Store| match store {
+            Store::F16(entries) => size_of_val(&entries[..]),
+            Store::F32(entries) => size_of_val(&entries[..]),
+        };
+        (of(&self.keys) + of(&self.values)) as u64
+    }
+
+    /// Bytes of the keys and values of one position of one sequence.
+    pub(crate) fn position_bytes(&self) -> usize {
+        let places = (self.shape.slots * self.shape.positions).max(1);
+        self.bytes() as usize / places
+    }
+
     /// Positions of each sequence.
     pub(crate) fn positions(&self) -> usize {
         self.shape.positions
