@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub use config::Config;
 pub use file::OpenOptions;
 pub use roles::{Part, Role};
-pub use synthetic::SyntheticShape;
+pub use synthetic::{SyntheticScales, SyntheticShape};
 
 use crate::decision::Decision;
 use crate::error::{Error, Result};
@@ -56,10 +56,27 @@ impl Model {
     /// A model of a known shape with seeded random trits and no file, for measuring speed: it has the real amount of
     /// work, its output means nothing, and it has no tokenizer.
     pub fn synthetic(shape: SyntheticShape, seed: u64) -> Self {
-        let (config, weights) = synthetic::build(shape, seed);
+        Self::synthetic_with(shape, SyntheticScales::Tensor, seed)
+    }
+
+    /// [`Model::synthetic`] with a choice of what a scale covers.
+    pub fn synthetic_with(shape: SyntheticShape, scales: SyntheticScales, seed: u64) -> Self {
+        let (config, weights) = synthetic::build(shape, scales, seed);
         let why = "made for measuring; the output means nothing";
         let decisions = vec![Decision::new("weights", format!("random trits of seed {seed}"), why)];
         Self { config, tokenizer: None, weights: Arc::new(weights), decisions }
+    }
+
+    /// The network of the first `layers` layers, with the embedding, the last norm and the head of the whole: to compare
+    /// devices on real weights in a part of the time. More layers than there are change nothing.
+    pub fn first_layers(&self, layers: usize) -> Self {
+        let mut model = self.clone();
+        if layers < model.config.layers {
+            let choice = format!("the first {layers} of {}", model.config.layers);
+            model.decisions.push(Decision::new("layers", choice, "asked for; the output means nothing"));
+            model.config.layers = layers;
+        }
+        model
     }
 
     /// The numbers that describe the network.

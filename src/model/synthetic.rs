@@ -18,9 +18,24 @@ pub enum SyntheticShape {
     Bitnet2B,
     /// 1bitLLM/bitnet_b1_58-large: 24 layers of 1536, vocabulary 32002, tied f16 head.
     Bitnet700M,
+    /// The model that ships with the crate: 4 layers of 256, vocabulary 2048, tied f16 head. Small enough for
+    /// [`reference`](mod@crate::reference).
+    Tales4M,
 }
 
-pub(super) fn build(shape: SyntheticShape, seed: u64) -> (Config, SyntheticWeights) {
+/// What one scale of a synthetic matrix covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyntheticScales {
+    /// The whole tensor, as in I2_S files.
+    Tensor,
+    /// 256 columns of a row, as in TQ1_0 and TQ2_0 files; each has a scale of its own.
+    Superblocks,
+}
+
+/// Columns of a superblock.
+const SUPERBLOCK: usize = 256;
+
+pub(super) fn build(shape: SyntheticShape, scales: SyntheticScales, seed: u64) -> (Config, SyntheticWeights) {
     let config = match shape {
         SyntheticShape::Bitnet2B => Config {
             architecture: "bitnet-b1.58".into(),
@@ -48,13 +63,27 @@ pub(super) fn build(shape: SyntheticShape, seed: u64) -> (Config, SyntheticWeigh
             activation: Activation::Silu,
             sub_norms: true,
         },
+        SyntheticShape::Tales4M => Config {
+            architecture: "bitnet-b1.58".into(),
+            layers: 4,
+            width: 256,
+            ffn_width: 768,
+            heads: Heads { heads: 4, kv_heads: 2, head_dim: 64 },
+            vocabulary: 2048,
+            context: 512,
+            norm_epsilon: 1e-5,
+            rope: Rope::new(RopePairs::Half, 500_000.0, 64, 1.0),
+            activation: Activation::SquaredRelu,
+            sub_norms: true,
+        },
     };
-    (config.clone(), SyntheticWeights { config, seed })
+    (config.clone(), SyntheticWeights { config, scales, seed })
 }
 
 /// Generates each role's weights from the seed, the same every time.
 pub(super) struct SyntheticWeights {
     config: Config,
+    scales: SyntheticScales,
     seed: u64,
 }
 
@@ -74,7 +103,17 @@ impl WeightSource for SyntheticWeights {
         Ok(Some(if role.is_linear() {
             // Keeps the outputs near the size of the inputs, as trained layers do: half of the trits are zero.
             let scale = (2.0 / cols as f32).sqrt();
-            Weights::Ternary(Ternary::new(rows, cols, random_codes(&mut random, rows, cols), Scales::Tensor(scale))?)
+            let codes = random_codes(&mut random, rows, cols);
+            let scales = match self.scales {
+                SyntheticScales::Tensor => Scales::Tensor(scale),
+                SyntheticScales::Superblocks => {
+                    // Within a sixteenth of each other: no two alike, as in trained files.
+                    let mut near = || scale * (1.0 + (random.next_u32() >> 8) as f32 / (1u32 << 28) as f32);
+                    let values = (0..rows * cols.div_ceil(SUPERBLOCK)).map(|_| near()).collect();
+                    Scales::Groups { columns: SUPERBLOCK, values }
+                }
+            };
+            Weights::Ternary(Ternary::new(rows, cols, codes, scales)?)
         } else if rows == 1 {
             Weights::Dense(Dense::new(1, cols, Values::F32(bytemuck::cast_slice(&vec![1f32; cols]).to_vec().into()))?)
         } else {
