@@ -1,12 +1,22 @@
-//! What a run took: time, tokens, memory; and the machine's read bandwidth, which is the roof above it. Whatever could
+//! What a run took: time, tokens, memory, kernels; and the machine's read bandwidth, which is the roof above it. Whatever could
 //! not be measured is absent, never zero.
+//!
+//! [`Run::measure`] measures one generation.
 
 mod bandwidth;
+mod latency;
+mod machine;
+mod memory;
+mod run;
 mod work;
 
 use std::time::Duration;
 
 pub use bandwidth::{Bandwidth, read_bandwidth};
+pub use latency::{Latency, Spread};
+pub use machine::Machine;
+pub use memory::{peak_memory_bytes, resident_memory_bytes};
+pub use run::{Measurement, Run, Workload};
 pub use work::{KernelCount, Reads, Work};
 
 /// Time and tokens of a generation: computing the prompt (prefill) and making tokens (decode) apart.
@@ -49,13 +59,7 @@ fn rate(count: usize, time: Duration) -> Option<f64> {
     (count > 0 && !time.is_zero()).then(|| count as f64 / time.as_secs_f64())
 }
 
-/// The most memory that this process has held at once, in bytes: resident pages, those of mapped files included.
-/// `None` where the platform does not tell (everywhere but Linux).
-pub fn peak_memory_bytes() -> Option<u64> {
-    bytes_of("/proc/self/status", "VmHWM:")
-}
-
-/// A line of one of Linux's lists of sizes in kB, such as proc_pid_status(5), in bytes.
+/// A line of one of Linux's lists of sizes in kB, such as proc_pid_status(5), in bytes; none elsewhere.
 fn bytes_of(path: &str, name: &str) -> Option<u64> {
     let list = std::fs::read_to_string(path).ok()?;
     let line = list.lines().find_map(|line| line.strip_prefix(name))?;
@@ -74,14 +78,5 @@ mod tests {
         timings.add_step(true, 10, Duration::from_secs(2));
         timings.add_step(false, 3, Duration::from_secs(1));
         assert_eq!((timings.prefill_per_second(), timings.decode_per_second()), (Some(5.0), Some(3.0)));
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn peak_memory_grows_with_what_is_touched() {
-        let before = peak_memory_bytes().expect("Linux tells");
-        let block = vec![1u8; 64 << 20];
-        assert!(block.iter().map(|&b| u64::from(b)).sum::<u64>() == 64 << 20);
-        assert!(peak_memory_bytes().expect("Linux tells") >= before.max(64 << 20));
     }
 }
