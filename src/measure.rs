@@ -1,13 +1,14 @@
 //! What a run took: time, tokens, memory, kernels; and the machine's read bandwidth, which is the roof above it. Whatever could
 //! not be measured is absent, never zero.
 //!
-//! [`Run::measure`] measures one generation.
+//! [`Run::measure`] measures one generation, [`validate`](mod@validate) holds a model on this machine against its targets.
 
 mod bandwidth;
 mod latency;
 mod machine;
 mod memory;
 mod run;
+pub mod validate;
 mod work;
 
 use std::time::Duration;
