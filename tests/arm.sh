@@ -21,4 +21,6 @@ done
 
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$prefix-gcc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -cpu $cpu -L /usr/$prefix"
+# Speeds of an emulator say nothing.
+export STERNA_EMULATED=1
 exec cargo test --release --target "$target" "$@"
