@@ -7,122 +7,13 @@
 //! Loading may fail and returns [`Result`]. A verb that gets a wrong shape has met a bug of this crate and panics: there
 //! is no `?` in a forward pass. [`crate::reference`] implements the verbs in plain loops and is their definition.
 
+mod shapes;
+
+pub use shapes::{Activation, CachePrecision, CacheShape, HeadNormOrder, Heads, Numerics, Rope, RopePairs, Row};
+
 use crate::error::Result;
 use crate::format::Weights;
 use crate::measure::Work;
-
-/// One row of a step: one token of one sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// The cache slot of the row's sequence.
-    pub sequence: u32,
-    /// The token's place in its sequence, from 0. All earlier places are in the cache or in earlier rows of the step.
-    pub position: u32,
-    /// Whether the logits after this token are wanted.
-    pub wants_logits: bool,
-}
-
-/// How the heads of one attention layer are cut from a row of `qkv`: `[heads | kv_heads | kv_heads] * head_dim`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heads {
-    /// Query heads; a multiple of `kv_heads`. Query head `h` reads key/value head `h / (heads / kv_heads)`.
-    pub heads: usize,
-    /// Key/value heads.
-    pub kv_heads: usize,
-    /// Features in a head; even.
-    pub head_dim: usize,
-}
-
-impl Heads {
-    /// Features of all query heads together.
-    pub fn query_cols(&self) -> usize {
-        self.heads * self.head_dim
-    }
-
-    /// Features of all key heads (or all value heads) together.
-    pub fn kv_cols(&self) -> usize {
-        self.kv_heads * self.head_dim
-    }
-
-    /// Columns of a stacked query, key and value row.
-    pub fn qkv_cols(&self) -> usize {
-        self.query_cols() + 2 * self.kv_cols()
-    }
-}
-
-/// Which two features of a head a rotation turns together (rotary position embedding, arXiv 2104.09864).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RopePairs {
-    /// `(i, i + dims/2)`: NeoX order; Hugging Face checkpoints and the `bitnet` architectures.
-    Half,
-    /// `(2i, 2i+1)`: GGUF files of architecture `llama`, whose query and key rows were permuted for it.
-    Interleaved,
-}
-
-/// Rotary position embedding: the angle of pair `i` at position `p` is `p * frequencies[i]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rope {
-    /// Which features form a pair.
-    pub pairs: RopePairs,
-    /// Radians a position, one for each pair: `theta^(-2i / dims)`, with any scaling already applied. At most
-    /// `head_dim / 2`; features beyond the last pair are not turned.
-    pub frequencies: Vec<f64>,
-}
-
-impl Rope {
-    /// The frequencies `theta^(-2i / dims) / stretch` for the first `dims` features of a head; `dims` is even.
-    pub fn new(pairs: RopePairs, theta: f64, dims: usize, stretch: f64) -> Self {
-        let frequencies = (0..dims / 2).map(|i| theta.powf(-2.0 * i as f64 / dims as f64) / stretch).collect();
-        Self { pairs, frequencies }
-    }
-}
-
-/// The gate of a gated linear unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Activation {
-    /// `max(x, 0)²`: BitNet b1.58 2B-4T.
-    SquaredRelu,
-    /// `x / (1 + e^-x)`: the older BitNet models and the llama family.
-    Silu,
-}
-
-/// The number format of cached keys and values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum CachePrecision {
-    /// IEEE half precision: half the memory and traffic.
-    #[default]
-    F16,
-    /// Single precision: for comparing with a float reference.
-    F32,
-}
-
-/// What one layer's cache must hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CacheShape {
-    /// Sequences that can be held at once.
-    pub slots: usize,
-    /// Positions of each sequence.
-    pub positions: usize,
-    /// Key/value heads.
-    pub kv_heads: usize,
-    /// Features in a head.
-    pub head_dim: usize,
-    /// The number format of the entries.
-    pub precision: CachePrecision,
-}
-
-impl CacheShape {
-    /// Bytes of the keys and values together; `None` where that overflows.
-    pub fn bytes(&self) -> Option<usize> {
-        let entry = match self.precision {
-            CachePrecision::F16 => 2,
-            CachePrecision::F32 => 4,
-        };
-        [self.slots, self.positions, self.kv_heads, self.head_dim, 2, entry]
-            .into_iter()
-            .try_fold(1usize, |product, factor| product.checked_mul(factor))
-    }
-}
 
 /// The norm before a product (RMSNorm, arXiv 1910.07467): `x * rsqrt(mean(x²) + epsilon) * gain`.
 pub struct Norm<'a, B: Backend + ?Sized> {
@@ -140,12 +31,58 @@ impl<B: Backend + ?Sized> Clone for Norm<'_, B> {
 
 impl<B: Backend + ?Sized> Copy for Norm<'_, B> {}
 
+/// How queries and keys are brought to their positions.
+pub struct Rotary<'a, B: Backend + ?Sized> {
+    /// Cosines and sines, from [`Backend::rotations`].
+    pub rotations: &'a B::Tensor,
+    /// Which features form a pair.
+    pub pairs: RopePairs,
+    /// RMSNorm of each head by itself, where the model has it.
+    pub norm: Option<HeadNorm<'a, B>>,
+}
+
+/// RMSNorm of each query and key head by itself (Qwen3, arXiv 2505.09388).
+pub struct HeadNorm<'a, B: Backend + ?Sized> {
+    /// One factor a feature of a query head, `[1, head_dim]`.
+    pub query_gain: &'a B::Tensor,
+    /// One factor a feature of a key head, `[1, head_dim]`.
+    pub key_gain: &'a B::Tensor,
+    /// Added to the mean of the squares.
+    pub epsilon: f32,
+    /// Whether heads are normed before or after they are turned.
+    pub order: HeadNormOrder,
+}
+
+impl<'a, B: Backend + ?Sized> Rotary<'a, B> {
+    /// Rotation alone.
+    pub fn plain(rotations: &'a B::Tensor, pairs: RopePairs) -> Self {
+        Self { rotations, pairs, norm: None }
+    }
+}
+
+impl<B: Backend + ?Sized> Clone for Rotary<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend + ?Sized> Copy for Rotary<'_, B> {}
+
+impl<B: Backend + ?Sized> Clone for HeadNorm<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend + ?Sized> Copy for HeadNorm<'_, B> {}
+
 /// A machine that can run the forward pass. `rows` below is the number of rows of the current step, `selected` the
 /// number of those that want logits.
 pub trait Backend: Send {
     /// f32 `[max_rows, cols]`.
     type Tensor: Send;
-    /// int8 `[max_rows, cols]`, with the multiplier 127 / max|x| of each row.
+    /// The input of linear layers `[max_rows, cols]`, as its [`Numerics`] say: int8 with the multiplier 127 / max|x| of each
+    /// row or group, or f32.
     type Quantized: Send;
     /// Weights `[out, in]` in this device's own layout.
     type Matrix: Send;
@@ -160,15 +97,14 @@ pub trait Backend: Send {
     fn tensor(&mut self, max_rows: usize, cols: usize) -> Result<Self::Tensor>;
     /// A constant vector as a tensor `[1, values.len()]`: the gain of a norm.
     fn parameter(&mut self, values: &[f32]) -> Result<Self::Tensor>;
-    /// An int8 tensor `[max_rows, cols]`, its contents unspecified.
-    fn quantized(&mut self, max_rows: usize, cols: usize) -> Result<Self::Quantized>;
+    /// An input of linear layers `[max_rows, cols]`, its contents unspecified.
+    fn quantized(&mut self, max_rows: usize, cols: usize, numerics: Numerics) -> Result<Self::Quantized>;
     /// One matrix from parts stacked by rows (query, key and value; gate and up). All parts have the same columns.
     /// Parts that lie in the map of a file may be used in place.
     fn matrix(&mut self, parts: &[Weights]) -> Result<Self::Matrix>;
-    /// Makes a matrix ready to be the head. Nothing need be done; a device may add what lets it choose tokens sooner.
-    fn prepare_head(&mut self, _head: &mut Self::Matrix) -> Result<()> {
-        Ok(())
-    }
+    /// Makes a matrix ready to be the head for at most `selected` rows: a ternary one takes its inputs as `numerics` says. A
+    /// device may add what lets it choose tokens sooner.
+    fn prepare_head(&mut self, head: &mut Self::Matrix, selected: usize, numerics: Numerics) -> Result<()>;
     /// An empty cache.
     fn cache(&mut self, shape: CacheShape) -> Result<Self::Cache>;
     /// Room for token ids.
@@ -182,36 +118,36 @@ pub trait Backend: Send {
     fn copy_tokens(&mut self, tokens: &mut Self::Tokens, chosen: &Self::Tokens, count: usize);
     /// `out[row] = table[tokens[row]]`, as f32. `out: [rows, width]`, `table: [vocabulary, width]`.
     fn embed(&mut self, out: &mut Self::Tensor, table: &Self::Matrix, tokens: &Self::Tokens);
-    /// RMSNorm, then int8: `x * rsqrt(mean(x²) + epsilon) * gain`, quantised as [`Backend::quantize`] does.
+    /// RMSNorm in f32 of every row: `out = x * rsqrt(mean(x²) + epsilon) * gain`.
+    fn norm(&mut self, out: &mut Self::Tensor, x: &Self::Tensor, norm: Norm<'_, Self>);
+    /// `out +=` [`Backend::norm`] of `x`.
+    fn norm_add(&mut self, out: &mut Self::Tensor, x: &Self::Tensor, norm: Norm<'_, Self>);
+    /// Copies `x: [rows, cols]` to the columns of `out` from `first_col` on.
+    fn place(&mut self, out: &mut Self::Tensor, first_col: usize, x: &Self::Tensor);
+    /// [`Backend::norm`], quantised as [`Backend::quantize`] does.
     fn norm_quantize(&mut self, out: &mut Self::Quantized, x: &Self::Tensor, gain: &Self::Tensor, epsilon: f32);
-    /// int8 a row: `scale = 127 / max(max|x|, 1e-5)`, `out = clamp(round_half_even(x * scale), -128, 127)`
-    /// (BitNet b1.58, arXiv 2402.17764).
+    /// int8 for each row, or for each 128 columns of it, as `out` was made: `scale = 127 / max(max|x|, 1e-5)`,
+    /// `out = clamp(round_half_even(x * scale), -128, 127)` (BitNet b1.58, arXiv 2402.17764). Or f32, which is a copy.
     fn quantize(&mut self, out: &mut Self::Quantized, x: &Self::Tensor);
-    /// `out = x wᵀ`: exact integer sums of trits and int8, times `weight scale / activation scale`. `w: [out, in]`
-    /// ternary, `x: [rows, in]`, `out: [rows, out]`.
+    /// `out = x wᵀ`: exact integer sums of trits and int8 over the columns that share their scales, times
+    /// `weight scale / activation scale`. `w: [out, in]` ternary, `x: [rows, in]`, `out: [rows, out]`.
     fn matmul(&mut self, out: &mut Self::Tensor, w: &Self::Matrix, x: &Self::Quantized);
     /// `out += x wᵀ`, as [`Backend::matmul`].
     fn matmul_add(&mut self, out: &mut Self::Tensor, w: &Self::Matrix, x: &Self::Quantized);
-    /// Cosines and sines of this step's positions: `out: [rows, 2 * pairs]`, the cosines first.
+    /// Cosines and sines of this step's positions, times the magnitude: `out: [rows, 2 * pairs]`, the cosines first.
     fn rotations(&mut self, out: &mut Self::Tensor, rope: &Rope);
-    /// Rotates the queries of `qkv` in place, and writes rotated keys and plain values to the cache at the rows'
-    /// places. `qkv: [rows, heads.qkv_cols()]`, `rotations` from [`Backend::rotations`].
-    fn rope_append(
-        &mut self,
-        qkv: &mut Self::Tensor,
-        cache: &mut Self::Cache,
-        rotations: &Self::Tensor,
-        heads: Heads,
-        pairs: RopePairs,
-    );
-    /// Causal attention of each row over its sequence's cache up to its own position:
-    /// `softmax(q · k / √head_dim) · v`. `out: [rows, heads.query_cols()]`.
+    /// Norms and rotates the queries of `qkv` in place, and writes normed and rotated keys and plain values to the cache at
+    /// the rows' places. `qkv: [rows, heads.qkv_cols()]`.
+    fn rope_append(&mut self, qkv: &mut Self::Tensor, cache: &mut Self::Cache, rotary: Rotary<'_, Self>, heads: Heads);
+    /// Causal attention of each row over its sequence's cache up to its own position, and no further back than the cache's
+    /// window: `softmax(q · k / √head_dim) · v`. `out: [rows, heads.query_cols()]`.
     fn attend(&mut self, out: &mut Self::Tensor, qkv: &Self::Tensor, cache: &Self::Cache, heads: Heads);
     /// `out = activation(gate) * up`. `gate_up: [rows, 2 * cols]`, the gate first; `out: [rows, cols]`.
     fn glu(&mut self, out: &mut Self::Tensor, gate_up: &Self::Tensor, activation: Activation);
     /// RMSNorm in f32 of the rows that want logits, packed together: `out: [selected, width]`.
     fn norm_selected(&mut self, out: &mut Self::Tensor, x: &Self::Tensor, gain: &Self::Tensor, epsilon: f32);
-    /// `out = x headᵀ` in f32. `x: [selected, width]`, `head: [vocabulary, width]`, `out: [selected, vocabulary]`.
+    /// `out = x headᵀ`: in f32 with a dense head, as [`Backend::quantize`] and [`Backend::matmul`] with a ternary one.
+    /// `x: [selected, width]`, `head: [vocabulary, width]`, `out: [selected, vocabulary]`.
     fn logits(&mut self, out: &mut Self::Tensor, head: &Self::Matrix, x: &Self::Tensor);
     /// The place of the largest logit of each row, the first of equals. NaN is passed over; where no logit is above −∞, the
     /// token is [`NO_TOKEN`]. `tokens: [selected]`.
@@ -292,11 +228,10 @@ pub trait Backend: Send {
         out: &mut Self::Tensor,
         qkv: &mut Self::Tensor,
         cache: &mut Self::Cache,
-        rotations: &Self::Tensor,
+        rotary: Rotary<'_, Self>,
         heads: Heads,
-        pairs: RopePairs,
     ) {
-        self.rope_append(qkv, cache, rotations, heads, pairs);
+        self.rope_append(qkv, cache, rotary, heads);
         self.attend(out, qkv, cache, heads);
     }
 
@@ -347,7 +282,8 @@ pub trait Backend: Send {
     fn read_tensor(&mut self, tensor: &Self::Tensor, values: &mut [f32]) -> Result<()>;
     /// Overwrites the first values of a tensor.
     fn write_tensor(&mut self, tensor: &mut Self::Tensor, values: &[f32]);
-    /// The first rows of a quantised tensor: `values: [n, cols]`, `scales: [n]` (the multipliers).
+    /// The first rows of a quantised tensor: `values: [n, cols]` and the multipliers, `scales: [n]`, or
+    /// `[n, cols.div_ceil(128)]` where groups have their own. Meaningless where it holds f32.
     ///
     /// # Errors
     /// [`crate::Error::Device`] if the device was lost.

@@ -23,8 +23,8 @@ pub use matrix::Matrix;
 pub use options::{CpuOptions, Screening};
 pub use tensor::{Quantized, Tensor};
 
-use crate::backend::{Activation, Backend, CacheShape, Heads, NO_TOKEN, Rope, RopePairs, Row};
-use crate::cpu::attention::Attention;
+use crate::backend::{Activation, Backend, CacheShape, Heads, NO_TOKEN, Norm, Numerics, Rope, Rotary, Row};
+use crate::cpu::attention::{Attention, Norming, Turning};
 use crate::cpu::counts::{Counts, Kernel};
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::head::{Screener, Told};
@@ -39,10 +39,11 @@ use crate::measure::Work;
 pub struct Cpu {
     kernels: &'static dyn Kernels,
     pool: Pool,
-    tables: Vec<Tables>,  // [threads], if the kernels have tables
-    rows: Vec<Row>,       // of this step
-    selected: Vec<usize>, // those that want logits
-    parts: Vec<f32>,      // of attention
+    tables: Vec<Tables>,           // [threads], if the kernels have tables
+    rows: Vec<Row>,                // of this step
+    selected: Vec<usize>,          // those that want logits
+    parts: Vec<f32>,               // of attention
+    head_input: Option<Quantized>, // of a ternary head, [most selected, width]
     screening: Screening,
     screener: Screener,
     counts: Counts,
@@ -74,6 +75,7 @@ impl Cpu {
             rows,
             selected,
             parts,
+            head_input: None,
             screening: options.screening,
             screener,
             counts: Counts::new(),
@@ -122,16 +124,22 @@ impl Backend for Cpu {
         Ok(Tensor { cols: values.len(), values: values.to_vec() })
     }
 
-    fn quantized(&mut self, max_rows: usize, cols: usize) -> Result<Quantized> {
-        Quantized::new(max_rows, cols)
+    fn quantized(&mut self, max_rows: usize, cols: usize, numerics: Numerics) -> Result<Quantized> {
+        Quantized::new(max_rows, cols, numerics)
     }
 
     fn matrix(&mut self, parts: &[Weights]) -> Result<Matrix> {
         Matrix::new(parts)
     }
 
-    fn prepare_head(&mut self, head: &mut Matrix) -> Result<()> {
-        self.add_screen(head)
+    fn prepare_head(&mut self, head: &mut Matrix, selected: usize, numerics: Numerics) -> Result<()> {
+        match head.dense() {
+            Some(_) => self.add_screen(head),
+            None => {
+                self.head_input = Some(Quantized::new(selected, head.cols, numerics)?);
+                Ok(())
+            }
+        }
     }
 
     fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
@@ -161,6 +169,33 @@ impl Backend for Cpu {
         share_rows(&mut self.pool, out.rows_mut(tokens.len()), cols, &|row, out| {
             table.row_to_f32(tokens[row] as usize, out);
         });
+    }
+
+    fn norm(&mut self, out: &mut Tensor, x: &Tensor, norm: Norm<'_, Self>) {
+        assert_eq!((out.cols, norm.gain.cols), (x.cols, x.cols));
+        self.counts.ran(Kernel::Norm);
+        let (kernels, cols) = (self.kernels, out.cols);
+        share_rows(&mut self.pool, out.rows_mut(self.rows.len()), cols, &|row, out| {
+            let x = x.row(row);
+            kernels.norm(out, x, tensor::norm_factor(kernels, x, norm.epsilon), norm.gain.row(0));
+        });
+    }
+
+    fn norm_add(&mut self, out: &mut Tensor, x: &Tensor, norm: Norm<'_, Self>) {
+        assert_eq!((out.cols, norm.gain.cols), (x.cols, x.cols));
+        self.counts.ran(Kernel::Norm);
+        let (kernels, cols) = (self.kernels, out.cols);
+        share_rows(&mut self.pool, out.rows_mut(self.rows.len()), cols, &|row, out| {
+            let (x, gain) = (x.row(row), norm.gain.row(0));
+            let factor = tensor::norm_factor(kernels, x, norm.epsilon);
+            out.iter_mut().zip(x).zip(gain).for_each(|((o, v), g)| *o += v * factor * g);
+        });
+    }
+
+    fn place(&mut self, out: &mut Tensor, first_col: usize, x: &Tensor) {
+        for row in 0..self.rows.len() {
+            out.row_mut(row)[first_col..first_col + x.cols].copy_from_slice(x.row(row));
+        }
     }
 
     fn norm_quantize(&mut self, out: &mut Quantized, x: &Tensor, gain: &Tensor, epsilon: f32) {
@@ -200,22 +235,30 @@ impl Backend for Cpu {
             let (cosines, sines) = out.split_at_mut(pairs);
             for ((cos, sin), frequency) in cosines.iter_mut().zip(sines).zip(&rope.frequencies) {
                 let (s, c) = (f64::from(rows[row].position) * frequency).sin_cos();
-                (*sin, *cos) = (s as f32, c as f32);
+                (*sin, *cos) = ((s * rope.magnitude) as f32, (c * rope.magnitude) as f32);
             }
         });
     }
 
-    fn rope_append(&mut self, qkv: &mut Tensor, cache: &mut Cache, rotations: &Tensor, heads: Heads, pairs: RopePairs) {
+    fn rope_append(&mut self, qkv: &mut Tensor, cache: &mut Cache, rotary: Rotary<'_, Self>, heads: Heads) {
+        let Rotary { rotations, pairs, norm } = rotary;
         let rows = &self.rows[..];
         assert_eq!(qkv.cols, heads.qkv_cols());
         assert!(rotations.cols <= heads.head_dim && rotations.cols.is_multiple_of(2));
         cache.check(heads, rows);
         self.counts.ran(Kernel::RopeAppend);
-        let rotations = &rotations.values[..rows.len() * rotations.cols];
+        let norm = norm.map(|norm| Norming {
+            kernels: self.kernels,
+            query_gain: norm.query_gain.row(0),
+            key_gain: norm.key_gain.row(0),
+            epsilon: norm.epsilon,
+            order: norm.order,
+        });
+        let turning = Turning { rotations: &rotations.values[..rows.len() * rotations.cols], pairs, norm };
         let (work, qkv, cache) = (rows.len() * qkv.cols, Disjoint::new(qkv.rows_mut(rows.len())), cache.split());
         share(&mut self.pool, work, heads.kv_heads, &|kv_head, _| {
             // SAFETY: each key/value head is one task; `qkv` and the cache are borrowed for this run.
-            unsafe { attention::rope_append_head(&qkv, &cache, rows, rotations, heads, pairs, kv_head) };
+            unsafe { attention::rope_append_head(&qkv, &cache, rows, turning, heads, kv_head) };
         });
     }
 
@@ -223,7 +266,7 @@ impl Backend for Cpu {
         let rows = &self.rows[..];
         assert_eq!((qkv.cols, out.cols), (heads.qkv_cols(), heads.query_cols()));
         cache.check(heads, rows);
-        let positions: usize = rows.iter().map(|row| row.position as usize + 1).sum();
+        let positions: usize = rows.iter().map(|row| cache.seen(row.position as usize)).sum();
         self.counts.read(Kernel::Attend, positions * cache.position_bytes());
         let attention = Attention { kernels: self.kernels, rows, qkv, cache, heads };
         attention.run(&mut self.pool, &mut self.parts, out.rows_mut(rows.len()));
@@ -238,6 +281,7 @@ impl Backend for Cpu {
             match activation {
                 Activation::SquaredRelu => kernels.squared_relu(out, gate, up),
                 Activation::Silu => kernels.silu(out, gate, up),
+                Activation::Gelu => kernels.gelu(out, gate, up),
             }
         });
     }
@@ -253,7 +297,11 @@ impl Backend for Cpu {
     }
 
     fn logits(&mut self, out: &mut Tensor, head: &Matrix, x: &Tensor) {
-        self.all_logits(out, head, x, 0..self.selected.len());
+        let selected = self.selected.len();
+        match head.dense() {
+            Some(_) => self.all_logits(out, head, x, 0..selected),
+            None => self.ternary_logits(out, head, x, selected),
+        }
     }
 
     fn argmax(&mut self, tokens: &mut Vec<u32>, logits: &Tensor) {
@@ -326,14 +374,14 @@ impl Backend for Cpu {
     }
 
     fn write_quantized(&mut self, q: &mut Quantized, values: &[i8], scales: &[f32]) {
-        assert_eq!(values.len(), scales.len() * q.cols);
-        let kernels = self.kernels;
-        let (cols, rows) = (q.cols, q.split());
-        for (row, (values, &scale)) in values.chunks_exact(cols).zip(scales).enumerate() {
+        let (kernels, cols, scales_a_row) = (self.kernels, q.cols, q.scales_a_row());
+        assert_eq!(values.len() * scales_a_row, scales.len() * cols);
+        let rows = q.split();
+        for (row, (values, scales)) in values.chunks_exact(cols).zip(scales.chunks_exact(scales_a_row)).enumerate() {
             // SAFETY: one row after the other.
             let mut row = unsafe { rows.row(row) };
             row.values().copy_from_slice(values);
-            row.finish(kernels, scale);
+            row.finish(kernels, scales);
         }
     }
 }

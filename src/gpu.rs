@@ -31,7 +31,7 @@ pub use profile::ShaderTime;
 pub use recorder::GpuCounters;
 pub use shader::Dot;
 
-use crate::backend::{Activation, Backend, CacheShape, Heads, Norm, Rope, RopePairs, Row};
+use crate::backend::{Activation, Backend, CacheShape, Heads, Norm, Numerics, Rope, Rotary, Row};
 use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::format::ternary::padded;
@@ -149,7 +149,10 @@ impl Backend for Gpu {
         Ok(tensor)
     }
 
-    fn quantized(&mut self, max_rows: usize, cols: usize) -> Result<Quantized> {
+    fn quantized(&mut self, max_rows: usize, cols: usize, numerics: Numerics) -> Result<Quantized> {
+        if numerics != Numerics::Int8Rows {
+            return Err(Error::Unsupported(format!("{numerics} on a GPU")));
+        }
         let words = padded(cols) / 4;
         let (values, facts) = (self.floats("activations", max_rows, words)?, self.floats("scales", max_rows, 2)?);
         Ok(Quantized { max_rows, cols, values, facts })
@@ -157,6 +160,13 @@ impl Backend for Gpu {
 
     fn matrix(&mut self, parts: &[Weights]) -> Result<Matrix> {
         Matrix::upload(parts, self)
+    }
+
+    fn prepare_head(&mut self, head: &mut Matrix, _selected: usize, _numerics: Numerics) -> Result<()> {
+        match head.format == shader::Format::Ternary {
+            true => Err(Error::Unsupported("a ternary head on a GPU".into())),
+            false => Ok(()),
+        }
     }
 
     fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
@@ -195,6 +205,18 @@ impl Backend for Gpu {
         self.look_up(out, table, tokens);
     }
 
+    fn norm(&mut self, _out: &mut Tensor, _x: &Tensor, _norm: Norm<'_, Self>) {
+        unreachable!("models with such norms are refused");
+    }
+
+    fn norm_add(&mut self, _out: &mut Tensor, _x: &Tensor, _norm: Norm<'_, Self>) {
+        unreachable!("models with such norms are refused");
+    }
+
+    fn place(&mut self, _out: &mut Tensor, _first_col: usize, _x: &Tensor) {
+        unreachable!("models with such norms are refused");
+    }
+
     fn norm_quantize(&mut self, out: &mut Quantized, x: &Tensor, gain: &Tensor, epsilon: f32) {
         self.quantize_rows(out, x, Some((gain, epsilon)));
     }
@@ -219,15 +241,15 @@ impl Backend for Gpu {
         floats.clear();
         for row in &self.rows {
             let turns = || rope.frequencies.iter().map(|frequency| f64::from(row.position) * frequency);
-            floats.extend(turns().map(|angle| angle.cos() as f32));
-            floats.extend(turns().map(|angle| angle.sin() as f32));
+            floats.extend(turns().map(|angle| (angle.cos() * rope.magnitude) as f32));
+            floats.extend(turns().map(|angle| (angle.sin() * rope.magnitude) as f32));
         }
         self.recorder.write(&out.buffer, bytemuck::cast_slice(&floats));
         self.floats = floats;
     }
 
-    fn rope_append(&mut self, qkv: &mut Tensor, cache: &mut Cache, rotations: &Tensor, heads: Heads, pairs: RopePairs) {
-        self.append(qkv, cache, rotations, heads, pairs);
+    fn rope_append(&mut self, qkv: &mut Tensor, cache: &mut Cache, rotary: Rotary<'_, Self>, heads: Heads) {
+        self.append(qkv, cache, rotary.rotations, heads, rotary.pairs);
     }
 
     fn attend(&mut self, out: &mut Tensor, qkv: &Tensor, cache: &Cache, heads: Heads) {
@@ -304,9 +326,8 @@ impl Backend for Gpu {
         out: &mut Tensor,
         qkv: &mut Tensor,
         cache: &mut Cache,
-        rotations: &Tensor,
+        rotary: Rotary<'_, Self>,
         heads: Heads,
-        pairs: RopePairs,
     ) {
         // A row must not need what another row of the step appends.
         let apart = self
@@ -315,10 +336,11 @@ impl Backend for Gpu {
             .enumerate()
             .all(|(i, row)| i < MATVEC_ROWS && self.rows[..i].iter().all(|other| other.sequence != row.sequence));
         if self.fuses && apart {
+            let Rotary { rotations, pairs, .. } = rotary;
             assert!(rotations.cols <= heads.head_dim && self.rows.len() <= rotations.max_rows);
             self.attention(out, qkv, cache, heads, Some((rotations, pairs)));
         } else {
-            self.rope_append(qkv, cache, rotations, heads, pairs);
+            self.rope_append(qkv, cache, rotary, heads);
             self.attend(out, qkv, cache, heads);
         }
     }

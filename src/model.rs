@@ -9,7 +9,7 @@ mod synthetic;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use config::Config;
+pub use config::{Config, Factors, LongRope, Pooling, Windows};
 pub use file::OpenOptions;
 pub use roles::{Part, Role};
 pub use synthetic::{SyntheticScales, SyntheticShape};

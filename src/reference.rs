@@ -8,11 +8,15 @@ mod rows;
 
 pub use data::{Cache, Matrix, Quantized, Tensor};
 
-use crate::backend::{Activation, Backend, CacheShape, Heads, NO_TOKEN, Rope, RopePairs, Row};
+use std::f64::consts::PI;
+
+use crate::backend::{
+    Activation, Backend, CacheShape, HeadNormOrder, Heads, NO_TOKEN, Norm, Numerics, Rope, RopePairs, Rotary, Row,
+};
 use crate::error::Result;
 use crate::format::Weights;
 use crate::reference::data::MatrixRow;
-use crate::reference::rows::{quantize_row, rms_norm, ternary_product};
+use crate::reference::rows::rms_norm;
 
 /// The oracle.
 #[derive(Debug, Default)]
@@ -28,12 +32,11 @@ impl Reference {
     fn product(&self, w: &Matrix, x: &Quantized, mut store: impl FnMut(usize, usize, f32)) {
         assert_eq!(w.cols, x.cols);
         for row in 0..self.rows.len() {
-            let activations = &x.values[row * x.cols..][..x.cols];
             for (out, weights) in w.rows.iter().enumerate() {
                 let MatrixRow::Ternary { trits, scales } = weights else {
                     panic!("a linear layer is ternary");
                 };
-                store(row, out, ternary_product(trits, scales, activations, x.scales[row]));
+                store(row, out, x.product(row, trits, scales));
             }
         }
     }
@@ -54,12 +57,17 @@ impl Backend for Reference {
         Ok(Tensor { cols: values.len(), values: values.to_vec() })
     }
 
-    fn quantized(&mut self, max_rows: usize, cols: usize) -> Result<Quantized> {
-        Ok(Quantized { cols, values: vec![0; max_rows * cols], scales: vec![f32::NAN; max_rows] })
+    fn quantized(&mut self, max_rows: usize, cols: usize, numerics: Numerics) -> Result<Quantized> {
+        Ok(Quantized::new(max_rows, cols, numerics))
     }
 
     fn matrix(&mut self, parts: &[Weights]) -> Result<Matrix> {
         Ok(Matrix::new(parts))
+    }
+
+    fn prepare_head(&mut self, head: &mut Matrix, _selected: usize, numerics: Numerics) -> Result<()> {
+        head.numerics = numerics;
+        Ok(())
     }
 
     fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
@@ -91,17 +99,34 @@ impl Backend for Reference {
         }
     }
 
+    fn norm(&mut self, out: &mut Tensor, x: &Tensor, norm: Norm<'_, Self>) {
+        for row in 0..self.rows.len() {
+            out.row_mut(row).copy_from_slice(&rms_norm(x.row(row), norm.gain.row(0), norm.epsilon));
+        }
+    }
+
+    fn norm_add(&mut self, out: &mut Tensor, x: &Tensor, norm: Norm<'_, Self>) {
+        for row in 0..self.rows.len() {
+            let normed = rms_norm(x.row(row), norm.gain.row(0), norm.epsilon);
+            out.row_mut(row).iter_mut().zip(normed).for_each(|(o, v)| *o += v);
+        }
+    }
+
+    fn place(&mut self, out: &mut Tensor, first_col: usize, x: &Tensor) {
+        for row in 0..self.rows.len() {
+            out.row_mut(row)[first_col..first_col + x.cols].copy_from_slice(x.row(row));
+        }
+    }
+
     fn norm_quantize(&mut self, out: &mut Quantized, x: &Tensor, gain: &Tensor, epsilon: f32) {
         for row in 0..self.rows.len() {
-            let normed = rms_norm(x.row(row), gain.row(0), epsilon);
-            out.scales[row] = quantize_row(&mut out.values[row * x.cols..][..x.cols], &normed);
+            out.set_row(row, &rms_norm(x.row(row), gain.row(0), epsilon));
         }
     }
 
     fn quantize(&mut self, out: &mut Quantized, x: &Tensor) {
-        assert_eq!(out.cols, x.cols);
         for row in 0..self.rows.len() {
-            out.scales[row] = quantize_row(&mut out.values[row * x.cols..][..x.cols], x.row(row));
+            out.set_row(row, x.row(row));
         }
     }
 
@@ -121,18 +146,26 @@ impl Backend for Reference {
         for (row, at) in self.rows.iter().enumerate() {
             for (pair, frequency) in rope.frequencies.iter().enumerate() {
                 let (sin, cos) = (f64::from(at.position) * frequency).sin_cos();
-                out.row_mut(row)[pair] = cos as f32;
-                out.row_mut(row)[pairs + pair] = sin as f32;
+                out.row_mut(row)[pair] = (cos * rope.magnitude) as f32;
+                out.row_mut(row)[pairs + pair] = (sin * rope.magnitude) as f32;
             }
         }
     }
 
-    fn rope_append(&mut self, qkv: &mut Tensor, cache: &mut Cache, rotations: &Tensor, heads: Heads, pairs: RopePairs) {
+    fn rope_append(&mut self, qkv: &mut Tensor, cache: &mut Cache, rotary: Rotary<'_, Self>, heads: Heads) {
+        let Rotary { rotations, pairs, norm } = rotary;
         let head_dim = heads.head_dim;
+        let normed = |place: usize, head: &mut [f32], order: HeadNormOrder| {
+            if let Some(norm) = norm.filter(|norm| norm.order == order) {
+                let gain = if place < heads.heads { norm.query_gain } else { norm.key_gain };
+                head.copy_from_slice(&rms_norm(head, gain.row(0), norm.epsilon));
+            }
+        };
         for (row, at) in self.rows.iter().enumerate() {
             let (cosines, sines) = rotations.row(row).split_at(rotations.cols / 2);
             let vectors = qkv.row_mut(row);
-            for head in vectors.chunks_exact_mut(head_dim).take(heads.heads + heads.kv_heads) {
+            for (place, head) in vectors.chunks_exact_mut(head_dim).take(heads.heads + heads.kv_heads).enumerate() {
+                normed(place, head, HeadNormOrder::BeforeRope);
                 for (pair, (cos, sin)) in cosines.iter().zip(sines).enumerate() {
                     let (a, b) = match pairs {
                         RopePairs::Half => (pair, pair + cosines.len()),
@@ -142,6 +175,7 @@ impl Backend for Reference {
                     head[a] = x * cos - y * sin;
                     head[b] = x * sin + y * cos;
                 }
+                normed(place, head, HeadNormOrder::AfterRope);
             }
             let (keys, values) = vectors[heads.query_cols()..].split_at(heads.kv_cols());
             for head in 0..heads.kv_heads {
@@ -163,7 +197,8 @@ impl Backend for Reference {
                 let entry = |store: &'_ [f32], position: usize, i: usize| {
                     f64::from(store[cache.place(at.sequence, position, kv_head) + i])
                 };
-                let scores: Vec<f64> = (0..=at.position as usize)
+                let first = cache.shape.first_seen(at.position as usize);
+                let scores: Vec<f64> = (first..=at.position as usize)
                     .map(|position| {
                         let dot: f64 =
                             (0..head_dim).map(|i| f64::from(query[i]) * entry(&cache.keys, position, i)).sum();
@@ -175,7 +210,7 @@ impl Backend for Reference {
                 let total: f64 = weights.iter().sum();
                 for (i, o) in out.row_mut(row)[head * head_dim..][..head_dim].iter_mut().enumerate() {
                     let sum: f64 =
-                        weights.iter().enumerate().map(|(p, weight)| weight * entry(&cache.values, p, i)).sum();
+                        weights.iter().zip(first..).map(|(weight, p)| weight * entry(&cache.values, p, i)).sum();
                     *o = (sum / total) as f32;
                 }
             }
@@ -191,6 +226,11 @@ impl Backend for Reference {
                     * match activation {
                         Activation::SquaredRelu => gate.max(0.0) * gate.max(0.0),
                         Activation::Silu => gate / (1.0 + (-gate).exp()),
+                        Activation::Gelu => {
+                            let x = f64::from(gate);
+                            let inner = (2.0 / PI).sqrt() * (x + 0.044715 * x * x * x);
+                            (x / 2.0 * (1.0 + inner.tanh())) as f32
+                        }
                     };
             }
         }
@@ -205,14 +245,16 @@ impl Backend for Reference {
     fn logits(&mut self, out: &mut Tensor, head: &Matrix, x: &Tensor) {
         assert_eq!((out.cols, head.cols), (head.rows.len(), x.cols));
         for packed in 0..self.selected().count() {
+            let mut input = Quantized::new(1, x.cols, head.numerics);
+            input.set_row(0, x.row(packed));
             for (place, weights) in head.rows.iter().enumerate() {
-                let dot: f64 = match weights {
-                    MatrixRow::Dense(w) => {
-                        w.iter().zip(x.row(packed)).map(|(&w, &v)| f64::from(w) * f64::from(v)).sum()
-                    }
-                    MatrixRow::Ternary { .. } => panic!("the head is dense"),
+                let dot = |w: &[f32]| -> f64 {
+                    w.iter().zip(x.row(packed)).map(|(&w, &v)| f64::from(w) * f64::from(v)).sum()
                 };
-                out.row_mut(packed)[place] = dot as f32;
+                out.row_mut(packed)[place] = match weights {
+                    MatrixRow::Dense(w) => dot(w) as f32,
+                    MatrixRow::Ternary { trits, scales } => input.product(0, trits, scales),
+                };
             }
         }
     }

@@ -2,15 +2,22 @@
 //!
 //! A layer reads as its definition (BitNet b1.58 2B4T, arXiv 2504.12285): norm, attention, projection, norm, gated
 //! feed-forward, projection. Differences between architectures are data in the config and `Option`s in a layer.
+//!
+//! Factors around the layers cost nothing here. The residual stream is held divided by the factor of the embeddings: norms do
+//! not see it, except by their epsilon, and what layers add is scaled with the weights, at load.
 
-use crate::backend::{Backend, CachePrecision, CacheShape, Norm, Row};
+mod layer;
+
+use crate::backend::{Backend, CachePrecision, Rope, Row};
 use crate::error::{Error, Result};
-use crate::format::Weights;
-use crate::model::{Config, Model, Part, Role};
+use crate::model::{Config, Model, Role};
+use crate::transformer::layer::{Apart, Layer};
 
 /// A model on a device: weights, activations and caches.
 pub struct Transformer<B: Backend> {
     config: Config,
+    stream_epsilon: f32,     // of norms of the residual stream
+    rope: Rope,              // of layers that see all positions
     embedding: B::Matrix,    // [vocabulary, width]
     layers: Vec<Layer<B>>,   // [layers]
     output_norm: B::Tensor,  // [width]
@@ -19,36 +26,26 @@ pub struct Transformer<B: Backend> {
     told: usize, // the place in `activations.best` of the step that told last
 }
 
-/// The weights and the cache of one layer.
-struct Layer<B: Backend> {
-    attention_norm: B::Tensor,             // [width]
-    qkv: B::Matrix,                        // [heads.qkv_cols(), width]
-    attention_sub_norm: Option<B::Tensor>, // [heads.query_cols()]
-    attention_output: B::Matrix,           // [width, heads.query_cols()]
-    ffn_norm: B::Tensor,                   // [width]
-    gate_up: B::Matrix,                    // [2 * ffn_width, width]
-    ffn_sub_norm: Option<B::Tensor>,       // [ffn_width]
-    down: B::Matrix,                       // [width, ffn_width]
-    cache: B::Cache,
-}
-
 /// Every intermediate value of a step, allocated once. `rows` and `selected` are the largest of any step.
 struct Activations<B: Backend> {
-    tokens: B::Tokens,        // [rows]
-    rotations: B::Tensor,     // [rows, 2 * rope pairs]
-    hidden: B::Tensor,        // [rows, width], the residual stream
-    normed: B::Quantized,     // [rows, width]
-    qkv: B::Tensor,           // [rows, heads.qkv_cols()]
-    attended: B::Tensor,      // [rows, heads.query_cols()]
-    attended_q: B::Quantized, // [rows, heads.query_cols()]
-    gate_up: B::Tensor,       // [rows, 2 * ffn_width]
-    product: B::Tensor,       // [rows, ffn_width]
-    product_q: B::Quantized,  // [rows, ffn_width]
-    selected: B::Tensor,      // [selected, width]
-    logits: B::Tensor,        // [selected, vocabulary]
-    best: Vec<B::Tokens>,     // [selected] each, of the latest steps by turns
-    top: B::Tokens,           // [selected * MOST_CANDIDATES]
-    top_logits: B::Tensor,    // [selected, MOST_CANDIDATES]
+    tokens: B::Tokens,                   // [rows]
+    rotations: B::Tensor,                // [rows, 2 * rope pairs]
+    window_rotations: Option<B::Tensor>, // the same, of layers that see only the latest positions
+    hidden: B::Tensor,                   // [rows, width], the residual stream
+    normed: B::Quantized,                // [rows, width]
+    qkv: B::Tensor,                      // [rows, heads.qkv_cols()]
+    attended: B::Tensor,                 // [rows, heads.query_cols()]
+    attended_q: B::Quantized,            // [rows, heads.query_cols()]
+    gate_up: B::Tensor,                  // [rows, 2 * ffn_width]
+    product: B::Tensor,                  // [rows, ffn_width]
+    product_q: B::Quantized,             // [rows, ffn_width]
+    apart: Option<Apart<B>>,             // of projections with norms of their own
+    branch: Option<B::Tensor>,           // [rows, width], where it is normed before it is added
+    selected: B::Tensor,                 // [selected, width]
+    logits: B::Tensor,                   // [selected, vocabulary]
+    best: Vec<B::Tokens>,                // [selected] each, of the latest steps by turns
+    top: B::Tokens,                      // [selected * MOST_CANDIDATES]
+    top_logits: B::Tensor,               // [selected, MOST_CANDIDATES]
 }
 
 /// The token ids of a step's rows.
@@ -70,6 +67,8 @@ pub enum Telling {
     Candidates(usize),
     /// All logits.
     Logits,
+    /// No logits, but the features that the head would be given, after the last norm.
+    Features,
 }
 
 /// The most candidates a step can tell of a row: enough for the usual samplers, 2 KiB to bring back from a device.
@@ -102,57 +101,45 @@ impl<B: Backend> Transformer<B> {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
         let config = model.config().clone();
-        let mut embedding = backend.matrix(&[dense(model, Role::Embedding)?])?;
+        let mut embedding = backend.matrix(&[model.required(Role::Embedding)?])?;
         let mut head = match model.weights(Role::Head)? {
-            Some(_) => Some(backend.matrix(&[dense(model, Role::Head)?])?),
+            Some(weights) => Some(backend.matrix(&[weights])?),
             None => None,
         };
-        backend.prepare_head(head.as_mut().unwrap_or(&mut embedding))?;
-        let output_norm = gain(backend, model, Role::OutputNorm)?;
+        backend.prepare_head(head.as_mut().unwrap_or(&mut embedding), capacity.selected, config.numerics)?;
+        let output_norm = gain(backend, model, Role::OutputNorm, 1.0 / config.factors.logits)?;
         let mut layers = Vec::new();
         for layer in 0..config.layers {
             progress(layer, config.layers);
             layers.push(Layer::load(backend, model, layer, capacity)?);
         }
         progress(config.layers, config.layers);
-        let activations = Activations::new(backend, &config, capacity)?;
-        Ok(Self { config, embedding, layers, output_norm, head, activations, told: 0 })
+        let rope = config.rope_for(capacity.positions);
+        let activations = Activations::new(backend, &config, &rope, capacity)?;
+        let stream_epsilon = config.norm_epsilon / config.factors.embedding.powi(2);
+        Ok(Self { config, stream_epsilon, rope, embedding, layers, output_norm, head, activations, told: 0 })
     }
 
     /// Runs one step: afterwards the caches hold the rows, and what the head was to tell of the rows that want logits is
     /// ready.
     pub fn forward(&mut self, b: &mut B, input: Input, rows: &[Row], telling: Telling) {
-        let Config { heads, norm_epsilon: epsilon, ref rope, activation, .. } = self.config;
         let a = &mut self.activations;
         b.begin(rows);
-        b.rotations(&mut a.rotations, rope);
+        b.rotations(&mut a.rotations, &self.rope);
+        if let Some((rotations, windows)) = a.window_rotations.as_mut().zip(self.config.windows.as_ref()) {
+            b.rotations(rotations, &windows.rope);
+        }
         match input {
             Input::Ids(ids) => b.write_tokens(&mut a.tokens, ids),
             Input::Chosen => b.copy_tokens(&mut a.tokens, &a.best[self.told], rows.len()),
         }
         b.embed(&mut a.hidden, &self.embedding, &a.tokens);
         for layer in &mut self.layers {
-            let norm = |gain| Norm { gain, epsilon };
-            b.norm_matmul(&mut a.qkv, &mut a.normed, &layer.qkv, &a.hidden, norm(&layer.attention_norm));
-            b.rope_attend(&mut a.attended, &mut a.qkv, &mut layer.cache, &a.rotations, heads, rope.pairs);
-            let sub_norm = layer.attention_sub_norm.as_ref().map(norm);
-            b.norm_matmul_add(&mut a.hidden, &mut a.attended_q, &layer.attention_output, &a.attended, sub_norm);
-
-            let ffn_norm = norm(&layer.ffn_norm);
-            b.norm_matmul_glu(
-                &mut a.product,
-                &mut a.gate_up,
-                &mut a.normed,
-                &layer.gate_up,
-                &a.hidden,
-                ffn_norm,
-                activation,
-            );
-            let sub_norm = layer.ffn_sub_norm.as_ref().map(norm);
-            b.norm_matmul_add(&mut a.hidden, &mut a.product_q, &layer.down, &a.product, sub_norm);
+            layer.attention(b, a, &self.config, self.stream_epsilon);
+            layer.feed_forward(b, a, &self.config, self.stream_epsilon);
         }
         if rows.iter().any(|row| row.wants_logits) {
-            b.norm_selected(&mut a.selected, &a.hidden, &self.output_norm, epsilon);
+            b.norm_selected(&mut a.selected, &a.hidden, &self.output_norm, self.stream_epsilon);
             let head = self.head.as_ref().unwrap_or(&self.embedding);
             match telling {
                 Telling::Best => {
@@ -164,6 +151,7 @@ impl<B: Backend> Transformer<B> {
                     b.candidates(&mut a.top, &mut a.top_logits, count, &mut a.logits, head, &a.selected);
                 }
                 Telling::Logits => b.logits(&mut a.logits, head, &a.selected),
+                Telling::Features => {}
             }
         }
         b.end();
@@ -201,7 +189,15 @@ impl<B: Backend> Transformer<B> {
 
     /// Bytes of memory that the caches of all layers were given.
     pub fn cache_bytes(&self, b: &B) -> u64 {
-        self.layers.iter().map(|layer| b.cache_bytes(&layer.cache)).sum()
+        self.layers.iter().map(|layer| layer.cache_bytes(b)).sum()
+    }
+
+    /// The features of the rows that wanted logits in the last step, after the last norm: `features: [selected, width]`.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device was lost.
+    pub fn read_features(&self, b: &mut B, features: &mut [f32]) -> Result<()> {
+        b.read_tensor(&self.activations.selected, features)
     }
 
     /// The residual stream after the last layer of the last step, `[rows, width]`.
@@ -209,57 +205,33 @@ impl<B: Backend> Transformer<B> {
     /// # Errors
     /// [`Error::Device`] if the device was lost.
     pub fn read_hidden(&self, b: &mut B, hidden: &mut [f32]) -> Result<()> {
-        b.read_tensor(&self.activations.hidden, hidden)
-    }
-}
-
-impl<B: Backend> Layer<B> {
-    fn load(backend: &mut B, model: &Model, layer: usize, capacity: Capacity) -> Result<Self> {
-        let heads = model.config().heads;
-        let role = |part| Role::Layer(layer, part);
-        let stacked = |backend: &mut B, parts: &[Part]| {
-            let weights: Vec<Weights> = parts.iter().map(|&part| model.required(role(part))).collect::<Result<_>>()?;
-            backend.matrix(&weights)
-        };
-        let sub_norm = |backend: &mut B, part| match model.config().sub_norms {
-            true => gain(backend, model, role(part)).map(Some),
-            false => Ok(None),
-        };
-        Ok(Self {
-            attention_norm: gain(backend, model, role(Part::AttentionNorm))?,
-            qkv: stacked(backend, &[Part::Query, Part::Key, Part::Value])?,
-            attention_sub_norm: sub_norm(backend, Part::AttentionSubNorm)?,
-            attention_output: stacked(backend, &[Part::AttentionOutput])?,
-            ffn_norm: gain(backend, model, role(Part::FfnNorm))?,
-            gate_up: stacked(backend, &[Part::Gate, Part::Up])?,
-            ffn_sub_norm: sub_norm(backend, Part::FfnSubNorm)?,
-            down: stacked(backend, &[Part::Down])?,
-            cache: backend.cache(CacheShape {
-                slots: capacity.sequences,
-                positions: capacity.positions,
-                kv_heads: heads.kv_heads,
-                head_dim: heads.head_dim,
-                precision: capacity.cache,
-            })?,
-        })
+        b.read_tensor(&self.activations.hidden, hidden)?;
+        hidden.iter_mut().for_each(|value| *value *= self.config.factors.embedding);
+        Ok(())
     }
 }
 
 impl<B: Backend> Activations<B> {
-    fn new(backend: &mut B, config: &Config, capacity: Capacity) -> Result<Self> {
-        let Config { width, ffn_width, heads, .. } = *config;
+    fn new(backend: &mut B, config: &Config, rope: &Rope, capacity: Capacity) -> Result<Self> {
+        let Config { width, ffn_width, heads, numerics, .. } = *config;
         let Capacity { rows, selected, .. } = capacity;
         Ok(Self {
             tokens: backend.tokens(rows)?,
-            rotations: backend.tensor(rows, 2 * config.rope.frequencies.len())?,
+            rotations: backend.tensor(rows, 2 * rope.frequencies.len())?,
+            window_rotations: match &config.windows {
+                Some(windows) => Some(backend.tensor(rows, 2 * windows.rope.frequencies.len())?),
+                None => None,
+            },
             hidden: backend.tensor(rows, width)?,
-            normed: backend.quantized(rows, width)?,
+            normed: backend.quantized(rows, width, numerics)?,
             qkv: backend.tensor(rows, heads.qkv_cols())?,
             attended: backend.tensor(rows, heads.query_cols())?,
-            attended_q: backend.quantized(rows, heads.query_cols())?,
+            attended_q: backend.quantized(rows, heads.query_cols(), numerics)?,
             gate_up: backend.tensor(rows, 2 * ffn_width)?,
             product: backend.tensor(rows, ffn_width)?,
-            product_q: backend.quantized(rows, ffn_width)?,
+            product_q: backend.quantized(rows, ffn_width, numerics)?,
+            apart: if config.input_norms { Some(Apart::new(backend, config, rows)?) } else { None },
+            branch: if config.post_norms { Some(backend.tensor(rows, width)?) } else { None },
             selected: backend.tensor(selected, width)?,
             logits: backend.tensor(selected, config.vocabulary)?,
             best: (0..=backend.steps_ahead()).map(|_| backend.tokens(selected)).collect::<Result<_>>()?,
@@ -269,15 +241,10 @@ impl<B: Backend> Activations<B> {
     }
 }
 
-fn gain<B: Backend>(backend: &mut B, model: &Model, role: Role) -> Result<B::Tensor> {
+/// The gain of a norm, times a factor.
+fn gain<B: Backend>(backend: &mut B, model: &Model, role: Role, factor: f32) -> Result<B::Tensor> {
     let missing = || Error::Model(format!("the tensor \"{}\" is missing", role.gguf_name()));
-    backend.parameter(&model.gain(role)?.ok_or_else(missing)?)
-}
-
-/// The embedding or the head.
-fn dense(model: &Model, role: Role) -> Result<Weights> {
-    match model.required(role)? {
-        weights @ Weights::Dense(_) => Ok(weights),
-        Weights::Ternary(_) => Err(Error::Unsupported(format!("a ternary \"{}\"", role.gguf_name()))),
-    }
+    let mut gain = model.gain(role)?.ok_or_else(missing)?;
+    gain.iter_mut().for_each(|value| *value *= factor);
+    backend.parameter(&gain)
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
-use sterna::backend::{Backend, CachePrecision, CacheShape, Heads, RopePairs, Row};
+use sterna::backend::{Backend, CachePrecision, CacheShape, Heads, Numerics, RopePairs, Rotary, Row};
 use sterna::cpu::{Cpu, CpuOptions, KernelSet, Matrix};
 use sterna::format::{Dense, Scales, Ternary, Values, Weights};
 use sterna::measure::Bandwidth;
@@ -103,7 +103,7 @@ fn step(rows: usize, last: usize) -> Vec<Row> {
 
 /// What `rows` rows of `cols` look like after quantising.
 fn quantized(cpu: &mut Cpu, rows: usize, cols: usize) -> <Cpu as Backend>::Quantized {
-    let mut q = cpu.quantized(rows, cols).expect("memory");
+    let mut q = cpu.quantized(rows, cols, Numerics::Int8Rows).expect("memory");
     let values: Vec<i8> = (0..rows * cols).map(|i| (i * 37 % 255) as u8 as i8).collect();
     cpu.write_quantized(&mut q, &values, &vec![1.0; rows]);
     q
@@ -168,7 +168,10 @@ fn heads(group: &mut Group, cpu: &mut Cpu, weights: &Material) {
 
 fn norms(group: &mut Group, cpu: &mut Cpu) {
     for cols in [WIDTH, FFN_WIDTH] {
-        let (mut out, x) = (cpu.quantized(1, cols).expect("memory"), cpu.parameter(&vec![0.5; cols]).expect("memory"));
+        let (mut out, x) = (
+            cpu.quantized(1, cols, Numerics::Int8Rows).expect("memory"),
+            cpu.parameter(&vec![0.5; cols]).expect("memory"),
+        );
         cpu.begin(&step(1, 0));
         group.throughput(Throughput::Elements(cols as u64));
         group.bench_function(BenchmarkId::new("norm_quantize", cols), |b| {
@@ -181,7 +184,8 @@ fn norms(group: &mut Group, cpu: &mut Cpu) {
 fn attention(group: &mut Group, cpu: &mut Cpu, random: &mut Xoshiro256PlusPlus) {
     let Heads { kv_heads, head_dim, .. } = HEADS;
     for positions in POSITIONS {
-        let shape = CacheShape { slots: 1, positions, kv_heads, head_dim, precision: CachePrecision::F16 };
+        let shape =
+            CacheShape { slots: 1, positions, kv_heads, head_dim, precision: CachePrecision::F16, window: None };
         let cache_bytes = shape.bytes().expect("small");
         let count = COLD_BYTES / 2 / cache_bytes;
         let mut qkv = cpu.tensor(positions, HEADS.qkv_cols()).expect("memory");
@@ -193,7 +197,7 @@ fn attention(group: &mut Group, cpu: &mut Cpu, random: &mut Xoshiro256PlusPlus) 
         cpu.begin(&step(positions, positions - 1));
         let filled = |_| {
             let mut cache = cpu.cache(shape).expect("memory");
-            cpu.rope_append(&mut qkv, &mut cache, &rotations, HEADS, RopePairs::Half);
+            cpu.rope_append(&mut qkv, &mut cache, Rotary::plain(&rotations, RopePairs::Half), HEADS);
             cache
         };
         let caches: Vec<_> = (0..count).map(filled).collect();

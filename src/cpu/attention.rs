@@ -10,7 +10,7 @@ mod cache;
 use std::ops::Range;
 
 pub use cache::Cache;
-pub(crate) use cache::rope_append_head;
+pub(crate) use cache::{Norming, Turning, rope_append_head};
 
 use crate::backend::{Heads, Row};
 use crate::cpu::disjoint::Disjoint;
@@ -49,7 +49,7 @@ impl Attention<'_> {
     /// `out: [rows, heads.query_cols()]`. `room` is kept from call to call.
     pub(crate) fn run(&self, pool: &mut Pool, room: &mut Vec<f32>, out: &mut [f32]) {
         let (threads, groups) = (pool.threads(), self.rows.len() * self.heads.kv_heads);
-        let positions: usize = self.rows.iter().map(|row| row.position as usize + 1).sum();
+        let positions: usize = self.rows.iter().map(|row| self.cache.seen(row.position as usize)).sum();
         let work = positions * self.heads.query_cols() / 4;
         let most_blocks = (0..self.rows.len()).map(|row| self.blocks(row)).max().unwrap_or(0);
         // Room for the longest sequences at once, so that no later step allocates.
@@ -111,9 +111,15 @@ impl Attention<'_> {
         self.heads.heads / self.heads.kv_heads
     }
 
-    /// Blocks that a row sees.
+    /// Blocks that a row sees, counted from the first that it sees.
     fn blocks(&self, row: usize) -> usize {
-        self.rows[row].position as usize / BLOCK + 1
+        let position = self.rows[row].position as usize;
+        position / BLOCK + 1 - self.first_block(row)
+    }
+
+    /// The block of the first position that a row sees.
+    fn first_block(&self, row: usize) -> usize {
+        self.cache.first_seen(self.rows[row].position as usize) / BLOCK
     }
 
     /// Floats of a part, `[group * head_dim | group | group]`: sums of values, not yet divided; the largest score; the
@@ -132,13 +138,14 @@ impl Attention<'_> {
         group.kv_head * cols..(group.kv_head + 1) * cols
     }
 
-    /// The part of one block of the positions that the row sees.
+    /// The part of one block of the positions that the row sees, the first of them block 0.
     fn attend(&self, part: &mut [f32], group: Group, block: usize) {
         let Row { sequence, position, .. } = self.rows[group.row];
         let (heads, head_dim) = (self.group_heads(), self.heads.head_dim);
         let factor = 1.0 / (head_dim as f32).sqrt();
         let q = &self.qkv.row(group.row)[self.columns(group)];
-        let block = block * BLOCK..(position as usize + 1).min((block + 1) * BLOCK);
+        let (block, position) = (self.first_block(group.row) + block, position as usize);
+        let block = self.cache.first_seen(position).max(block * BLOCK)..(position + 1).min((block + 1) * BLOCK);
         let (out, rest) = part.split_at_mut(heads * head_dim);
         let (largest, totals) = rest.split_at_mut(heads);
         out.fill(0.0);

@@ -8,9 +8,11 @@ pub(super) enum Kernel {
     Embed,
     Quantize,
     NormQuantize,
+    Norm,
     DotCodes,
     DotCodesGrouped,
     DotTables,
+    DotFloats,
     RopeAppend,
     Attend,
     Glu,
@@ -20,7 +22,7 @@ pub(super) enum Kernel {
     Choose,
 }
 
-const KERNELS: [KernelCount; 13] = {
+const KERNELS: [KernelCount; 15] = {
     const fn none(name: &'static str, reads: Reads) -> KernelCount {
         KernelCount { name, calls: 0, reads, bytes: 0 }
     }
@@ -28,9 +30,11 @@ const KERNELS: [KernelCount; 13] = {
         none("embed", Reads::Nothing),
         none("quantize", Reads::Nothing),
         none("norm_quantize", Reads::Nothing),
+        none("norm", Reads::Nothing),
         none("dot_codes", Reads::Trits),
         none("dot_codes, grouped", Reads::Trits),
         none("dot_tables", Reads::Trits),
+        none("dot_floats", Reads::Trits),
         none("rope_append", Reads::Nothing),
         none("attend", Reads::Cache),
         none("glu", Reads::Nothing),

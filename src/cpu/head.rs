@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::backend::NO_TOKEN;
+use crate::backend::{Backend, NO_TOKEN};
 use crate::cpu::counts::Kernel;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS};
@@ -141,6 +141,19 @@ impl Cpu {
         });
     }
 
+    /// The logits of some rows by a ternary head: a product like those of linear layers.
+    pub(super) fn ternary_logits(&mut self, out: &mut Tensor, head: &Matrix, x: &Tensor, rows: usize) {
+        let mut input = self.head_input.take().expect("the head was prepared");
+        assert!(rows <= x.values.len() / x.cols && x.cols == input.cols);
+        let (kernels, split) = (self.kernels, input.split());
+        share(&mut self.pool, rows * x.cols, rows, &|row, _| {
+            // SAFETY: each row is one task.
+            unsafe { split.row(row) }.quantize(kernels, x.row(row));
+        });
+        self.product_of(rows, out, head, &input, false);
+        self.head_input = Some(input);
+    }
+
     /// Hands over, row by row, exact logits among which are the `count` largest. `scratch` is like `logits`' `out`.
     pub(super) fn enough_logits(
         &mut self,
@@ -152,7 +165,7 @@ impl Cpu {
     ) {
         let selected = self.selected.len();
         let Some(screen) = &head.screen else {
-            self.all_logits(scratch, head, x, 0..selected);
+            self.logits(scratch, head, x);
             return (0..selected).for_each(|row| told(self, row, Told::All(scratch.row(row))));
         };
         for first in (0..selected).step_by(TILE_ROWS) {

@@ -214,6 +214,16 @@ pub(crate) trait Kernels: Sync {
         self.older().silu(out, gate, up);
     }
 
+    /// [`crate::cpu::floats::gelu`]
+    fn gelu(&self, out: &mut [f32], gate: &[f32], up: &[f32]) {
+        self.older().gelu(out, gate, up);
+    }
+
+    /// [`crate::cpu::floats::unpack`]
+    fn unpack(&self, out: &mut [f32], codes: &[u8]) {
+        self.older().unpack(out, codes);
+    }
+
     /// [`crate::cpu::floats::exp_sum`]
     fn exp_sum(&self, scores: &mut [f32], largest: f32) -> f32 {
         self.older().exp_sum(scores, largest)

@@ -4,12 +4,12 @@
 use std::ops::Range;
 
 use crate::cpu::disjoint::Disjoint;
-use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS, Tile};
+use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS};
 use crate::cpu::screen::Screen;
-use crate::cpu::tensor::{Quantized, Tensor};
+use crate::cpu::tensor::Tensor;
 use crate::error::{Error, Result};
-use crate::format::ternary::{BLOCK, BLOCK_BYTES, code};
-use crate::format::{Dense, Scales, Ternary, Weights};
+use crate::format::ternary::{BLOCK, code};
+use crate::format::{Dense, Scales, Weights};
 
 /// Weights `[out, in]`: one or more parts, stacked by rows.
 #[derive(Debug)]
@@ -159,89 +159,5 @@ fn row_bytes(weights: &Weights) -> usize {
             DenseRow::F32(bytes) | DenseRow::F16(bytes) | DenseRow::Bf16(bytes) => bytes.len(),
             DenseRow::Int8 { codes, .. } => codes.len(),
         },
-    }
-}
-
-/// `values[(row, output)]`, where one scale covers a whole weight row: the integer sum, then one multiplication.
-pub(crate) fn products(
-    kernels: &dyn Kernels,
-    values: &mut [f32],
-    w: &Ternary,
-    x: &Quantized,
-    outputs: Range<usize>,
-    rows: Range<usize>,
-) {
-    let mut sums = [0i32; SUMS];
-    let sums = &mut sums[..values.len()];
-    let blocks = x.blocks();
-    kernels.dot_codes(sums, &tile(w, x, &outputs, &rows, 0..blocks, blocks));
-    let per_output = sums.chunks_exact(rows.len());
-    for (place, (output, sums)) in outputs.clone().zip(per_output).enumerate() {
-        let scale = w.scale(output, 0);
-        for ((i, row), sum) in rows.clone().enumerate().zip(sums) {
-            // Codes are trits + 1, so the sum of the activations is too much.
-            values[i * outputs.len() + place] = (sum - x.sums[row]) as f32 * (scale / x.scales[row]);
-        }
-    }
-}
-
-/// `values[(row, output)]`, where each group of columns has its own scale: floats are added in the order of the groups.
-#[expect(clippy::too_many_arguments, reason = "the scales of `w`, taken apart, and what `products` takes")]
-pub(crate) fn group_products(
-    kernels: &dyn Kernels,
-    values: &mut [f32],
-    w: &Ternary,
-    columns: usize,
-    scales: &[f32],
-    x: &Quantized,
-    outputs: Range<usize>,
-    rows: Range<usize>,
-) {
-    /// Most groups of a tile: half the buffer for a weight row and the most activation rows.
-    const GROUPS: usize = SUMS / TILE_ROWS;
-    let mut sums = [0i32; SUMS];
-    let (blocks, group) = (x.blocks(), columns / BLOCK);
-    let all_groups = blocks.div_ceil(group);
-    values.fill(0.0);
-    for (place, output) in outputs.clone().enumerate() {
-        let scales = &scales[output * all_groups..][..all_groups];
-        for first in (0..all_groups).step_by(GROUPS) {
-            let groups = first..all_groups.min(first + GROUPS);
-            let span = groups.start * group..blocks.min(groups.end * group);
-            let sums = &mut sums[..rows.len() * groups.len()];
-            kernels.dot_codes(sums, &tile(w, x, &(output..output + 1), &rows, span, group));
-            for ((i, row), sums) in rows.clone().enumerate().zip(sums.chunks_exact(groups.len())) {
-                let block_sums = &x.block_sums[row * blocks..][..blocks];
-                let value = &mut values[i * outputs.len() + place];
-                for (g, sum) in groups.clone().zip(sums) {
-                    let x_sum: i32 = block_sums[g * group..blocks.min((g + 1) * group)].iter().sum();
-                    *value += (*sum - x_sum) as f32 * scales[g];
-                }
-            }
-        }
-    }
-    for (row, values) in rows.zip(values.chunks_exact_mut(outputs.len())) {
-        values.iter_mut().for_each(|v| *v /= x.scales[row]);
-    }
-}
-
-/// The tile of some weight rows, activation rows and blocks.
-pub(crate) fn tile<'a>(
-    w: &'a Ternary,
-    x: &'a Quantized,
-    outputs: &Range<usize>,
-    rows: &Range<usize>,
-    blocks: Range<usize>,
-    group: usize,
-) -> Tile<'a> {
-    Tile {
-        codes: &w.codes()[outputs.start * w.row_bytes() + blocks.start * BLOCK_BYTES..],
-        codes_stride: w.row_bytes(),
-        outputs: outputs.len(),
-        x: &x.values[rows.start * x.stride + blocks.start * BLOCK..],
-        x_stride: x.stride,
-        rows: rows.len(),
-        blocks: blocks.len(),
-        group,
     }
 }

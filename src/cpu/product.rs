@@ -6,13 +6,17 @@
 
 use std::ops::Range;
 
+mod values;
+
+use crate::backend::Numerics;
 use crate::cpu::Cpu;
 use crate::cpu::counts::Kernel;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::tables::{SETS, SPAN, TABLE_ROWS, Tables};
 use crate::cpu::kernels::{Kernels, TILE_ROWS};
-use crate::cpu::matrix::{Matrix, OUTPUTS, Part, SUMS, Strip, group_products, products, tile};
+use crate::cpu::matrix::{Matrix, OUTPUTS, Part, SUMS, Strip};
 use crate::cpu::pool::share;
+use crate::cpu::product::values::{block_products, float_products, group_products, products, tile};
 use crate::cpu::tensor::{Quantized, Tensor};
 use crate::format::{Scales, Ternary, Weights};
 
@@ -26,8 +30,12 @@ const TASKS_PER_THREAD: usize = 6;
 impl Cpu {
     /// `out = x wᵀ`, or `out += x wᵀ` if `add`, for the rows of this step.
     pub(super) fn product(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized, add: bool) {
+        self.product_of(self.rows.len(), out, w, x, add);
+    }
+
+    /// The same for the first `rows` rows.
+    pub(super) fn product_of(&mut self, rows: usize, out: &mut Tensor, w: &Matrix, x: &Quantized, add: bool) {
         assert_eq!((out.cols, w.cols), (w.rows, x.cols), "the shapes of a product fit");
-        let rows = self.rows.len();
         let (out, tables) = (Disjoint::new(out.rows_mut(rows)), Disjoint::new(&mut self.tables));
         let product = Product { kernels: self.kernels, w, x, out, rows, add, tables };
         let cut = product.cut(self.pool.threads());
@@ -35,7 +43,13 @@ impl Cpu {
             self.counts.read(Kernel::DotTables, cut.passes_of_tables() * w.bytes);
         }
         if cut.has_strips() {
-            self.counts.read(if w.grouped { Kernel::DotCodesGrouped } else { Kernel::DotCodes }, w.bytes);
+            let kernel = match x.numerics {
+                Numerics::Int8Rows if w.grouped => Kernel::DotCodesGrouped,
+                Numerics::Int8Rows => Kernel::DotCodes,
+                Numerics::Int8Groups => Kernel::DotCodesGrouped,
+                Numerics::Float => Kernel::DotFloats,
+            };
+            self.counts.read(kernel, w.bytes);
         }
         share(&mut self.pool, rows * w.rows * w.cols / 16, cut.tasks(), &|task, thread| {
             // SAFETY: each task is handed out once, a thread runs one at a time, and all is borrowed for this run.
@@ -85,7 +99,8 @@ impl Cut {
 impl Product<'_> {
     /// Decides how to cut.
     pub(crate) fn cut(&self, threads: usize) -> Cut {
-        let with_tables = self.w.rows >= FEWEST_OUTPUTS && self.w.parts.iter().all(|part| !grouped(part));
+        let whole_rows = self.x.numerics == Numerics::Int8Rows;
+        let with_tables = whole_rows && self.w.rows >= FEWEST_OUTPUTS && self.w.parts.iter().all(|part| !grouped(part));
         let sets = match self.kernels.fewest_table_rows().filter(|&fewest| with_tables && self.rows >= fewest) {
             Some(_) => self.rows / TABLE_ROWS + usize::from(self.rows % TABLE_ROWS >= self.kernels.fewest_in_set()),
             None => 0,
@@ -137,11 +152,16 @@ impl Product<'_> {
             for first in rows.clone().step_by(TILE_ROWS) {
                 let rows = first..rows.end.min(first + TILE_ROWS);
                 let values = &mut values[..outputs.len() * rows.len()];
-                match w.scales() {
-                    Scales::Groups { columns, values: scales } => {
-                        group_products(self.kernels, values, w, *columns, scales, x, outputs.clone(), rows.clone());
+                let (outputs, tile_rows) = (outputs.clone(), rows.clone());
+                match (x.numerics, w.scales()) {
+                    (Numerics::Int8Rows, Scales::Groups { columns, values: scales }) => {
+                        group_products(self.kernels, values, w, *columns, scales, x, outputs.clone(), tile_rows);
                     }
-                    _ => products(self.kernels, values, w, x, outputs.clone(), rows.clone()),
+                    (Numerics::Int8Rows, _) => products(self.kernels, values, w, x, outputs.clone(), tile_rows),
+                    (Numerics::Int8Groups, _) => {
+                        block_products(self.kernels, values, w, x, outputs.clone(), tile_rows);
+                    }
+                    (Numerics::Float, _) => float_products(self.kernels, values, w, x, outputs.clone(), tile_rows),
                 }
                 for (row, values) in rows.zip(values.chunks_exact(outputs.len())) {
                     // SAFETY: these columns are the caller's.

@@ -1,7 +1,12 @@
-//! The activations: floats, and int8 with what a product needs to know of them.
+//! The activations: floats, and what products take, with all that they need to know of it.
+
+mod rows;
 
 use std::ops::{Deref, DerefMut};
 
+pub(crate) use rows::Rows;
+
+use crate::backend::Numerics;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::Kernels;
 use crate::error::{Error, Result};
@@ -14,16 +19,20 @@ pub struct Tensor {
     pub(crate) values: Vec<f32>,
 }
 
-/// int8 `[max_rows, cols]` with the multiplier of each row, and the sums that take the place of the trits' offset.
+/// The input of linear layers, `[max_rows, cols]`: int8 with the multiplier of each row or block of 128 columns, and the sums
+/// that take the place of the trits' offset; or f32.
 #[derive(Debug)]
 pub struct Quantized {
+    pub(crate) numerics: Numerics,
     pub(crate) cols: usize,
     /// `cols` in whole blocks; the columns beyond `cols` hold zeros, so that loops need no tails.
     pub(crate) stride: usize,
-    pub(crate) values: Aligned,      // [max_rows, stride]
-    pub(crate) scales: Vec<f32>,     // [max_rows]
+    pub(crate) values: Aligned,      // [max_rows, stride]; nothing where they are f32
+    pub(crate) scales: Vec<f32>,     // [max_rows, scales_a_row]
+    pub(crate) steps: Vec<f32>,      // [max_rows, scales_a_row], what one step of the int8 stands for: 1 / scale
     pub(crate) block_sums: Vec<i32>, // [max_rows, stride / 128]
     pub(crate) sums: Vec<i32>,       // [max_rows]
+    pub(crate) floats: Vec<f32>,     // [max_rows, stride], where they are f32
 }
 
 /// Zeros at first, and they begin with a cache line: a row is whole blocks, so no vector of activations lies across two
@@ -91,6 +100,10 @@ impl Tensor {
         &self.values[row * self.cols..][..self.cols]
     }
 
+    pub(crate) fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        &mut self.values[row * self.cols..][..self.cols]
+    }
+
     /// The first rows.
     pub(crate) fn rows_mut(&mut self, rows: usize) -> &mut [f32] {
         &mut self.values[..rows * self.cols]
@@ -98,15 +111,20 @@ impl Tensor {
 }
 
 impl Quantized {
-    pub(crate) fn new(max_rows: usize, cols: usize) -> Result<Self> {
+    pub(crate) fn new(max_rows: usize, cols: usize, numerics: Numerics) -> Result<Self> {
         let stride = padded(cols);
+        let (scales_a_row, area) = (scales_a_row(numerics, stride), area(max_rows, stride)?);
+        let (integers, floats) = if numerics == Numerics::Float { (0, area) } else { (area, 0) };
         Ok(Self {
+            numerics,
             cols,
             stride,
-            values: Aligned::zeros(area(max_rows, stride)?)?,
-            scales: filled(max_rows, f32::NAN)?,
-            block_sums: filled(max_rows * (stride / BLOCK), 0)?,
+            values: Aligned::zeros(integers)?,
+            scales: filled(max_rows * scales_a_row, f32::NAN)?,
+            steps: filled(max_rows * scales_a_row, f32::NAN)?,
+            block_sums: filled(integers / BLOCK, 0)?,
             sums: filled(max_rows, 0)?,
+            floats: filled(floats, 0.0)?,
         })
     }
 
@@ -114,93 +132,33 @@ impl Quantized {
         self.stride / BLOCK
     }
 
+    /// Multipliers of each row.
+    pub(crate) fn scales_a_row(&self) -> usize {
+        scales_a_row(self.numerics, self.stride)
+    }
+
     /// All rows, each to be written by one thread.
     pub(crate) fn split(&mut self) -> Rows<'_> {
-        let (cols, stride, blocks) = (self.cols, self.stride, self.blocks());
-        let (values, block_sums) = (Disjoint::new(&mut self.values), Disjoint::new(&mut self.block_sums));
-        let (scales, sums) = (Disjoint::new(&mut self.scales), Disjoint::new(&mut self.sums));
-        Rows { cols, stride, blocks, values, block_sums, scales, sums }
-    }
-}
-
-/// The rows of a [`Quantized`], for several threads.
-pub(crate) struct Rows<'a> {
-    cols: usize,
-    stride: usize,
-    blocks: usize,
-    values: Disjoint<'a, i8>,
-    block_sums: Disjoint<'a, i32>,
-    scales: Disjoint<'a, f32>,
-    sums: Disjoint<'a, i32>,
-}
-
-impl Rows<'_> {
-    /// One row.
-    ///
-    /// # Safety
-    /// No row may be used twice at a time.
-    pub(crate) unsafe fn row(&self, row: usize) -> QuantizedRow<'_> {
-        // SAFETY: different rows have different places in each of the four, and the caller uses each row once at a time.
-        unsafe {
-            QuantizedRow {
-                cols: self.cols,
-                values: self.values.cut(row * self.stride..(row + 1) * self.stride),
-                block_sums: self.block_sums.cut(row * self.blocks..(row + 1) * self.blocks),
-                scale: &mut self.scales.cut(row..row + 1)[0],
-                sum: &mut self.sums.cut(row..row + 1)[0],
-            }
+        Rows {
+            numerics: self.numerics,
+            cols: self.cols,
+            stride: self.stride,
+            scales_a_row: self.scales_a_row(),
+            values: Disjoint::new(&mut self.values),
+            block_sums: Disjoint::new(&mut self.block_sums),
+            scales: Disjoint::new(&mut self.scales),
+            steps: Disjoint::new(&mut self.steps),
+            sums: Disjoint::new(&mut self.sums),
+            floats: Disjoint::new(&mut self.floats),
         }
     }
 }
 
-/// One row of a [`Quantized`].
-pub(crate) struct QuantizedRow<'a> {
-    cols: usize,
-    values: &'a mut [i8], // with the padding
-    block_sums: &'a mut [i32],
-    scale: &'a mut f32,
-    sum: &'a mut i32,
-}
-
-/// Values that are computed, used and computed again rather than stored: a piece that stays in the nearest cache.
-const PIECE: usize = 512;
-
-impl QuantizedRow<'_> {
-    /// The int8 to write.
-    pub(crate) fn values(&mut self) -> &mut [i8] {
-        &mut self.values[..self.cols]
-    }
-
-    /// Closes a row whose values were written.
-    pub(crate) fn finish(self, kernels: &dyn Kernels, scale: f32) {
-        kernels.block_sums(self.block_sums, self.values);
-        *self.sum = self.block_sums.iter().sum();
-        *self.scale = scale;
-    }
-
-    /// Quantises `x`.
-    pub(crate) fn quantize(mut self, kernels: &dyn Kernels, x: &[f32]) {
-        let scale = 127.0 / kernels.absmax(x);
-        kernels.round(self.values(), x, scale);
-        self.finish(kernels, scale);
-    }
-
-    /// Quantises `x * factor * gain`.
-    pub(crate) fn norm_quantize(mut self, kernels: &dyn Kernels, x: &[f32], factor: f32, gain: &[f32]) {
-        let mut piece = [0.0f32; PIECE];
-        let mut absmax = 0.0f32;
-        for (x, gain) in x.chunks(PIECE).zip(gain.chunks(PIECE)) {
-            let piece = &mut piece[..x.len()];
-            kernels.norm(piece, x, factor, gain);
-            absmax = absmax.max(kernels.absmax(piece));
-        }
-        let scale = 127.0 / absmax;
-        for ((out, x), gain) in self.values().chunks_mut(PIECE).zip(x.chunks(PIECE)).zip(gain.chunks(PIECE)) {
-            let piece = &mut piece[..x.len()];
-            kernels.norm(piece, x, factor, gain);
-            kernels.round(out, piece, scale);
-        }
-        self.finish(kernels, scale);
+fn scales_a_row(numerics: Numerics, stride: usize) -> usize {
+    match numerics {
+        Numerics::Int8Rows => 1,
+        Numerics::Int8Groups => stride / BLOCK,
+        Numerics::Float => 0,
     }
 }
 

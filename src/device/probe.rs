@@ -8,7 +8,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use super::{Device, Kind};
-use crate::backend::{Backend, Row};
+use crate::backend::{Backend, Numerics, Row};
 use crate::cpu::Cpu;
 use crate::error::Result;
 use crate::format::{Scales, Ternary, Weights};
@@ -80,7 +80,7 @@ impl Probe {
     fn read_on<B: Backend>(&self, mut backend: B) -> Result<Reading> {
         let load = |weights| backend.matrix(std::slice::from_ref(weights));
         let matrices: Vec<B::Matrix> = self.weights.iter().map(load).collect::<Result<_>>()?;
-        let mut x = backend.quantized(1, SIDE)?;
+        let mut x = backend.quantized(1, SIDE, Numerics::Int8Rows)?;
         let mut out = backend.tensor(1, SIDE)?;
         backend.write_quantized(&mut x, &self.activations, &[1.0]);
         let mut products = vec![0.0; SIDE];

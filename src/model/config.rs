@@ -1,14 +1,26 @@
 //! The numbers that tell one ternary transformer from another. Architectures differ by this data, not by code.
 
-use crate::backend::{Activation, Heads, Rope, RopePairs};
+mod family;
+mod keys;
+mod rope;
+
+use std::fmt;
+
+pub(super) use family::Family;
+pub(super) use rope::divide;
+pub use rope::{LongRope, Windows};
+
+use crate::backend::{Activation, HeadNormOrder, Heads, Numerics, Rope};
 use crate::decision::Decision;
 use crate::error::{Error, Result};
-use crate::format::gguf::{Metadata, Value, quoted};
+use crate::format::gguf::{Gguf, Metadata};
+use crate::model::config::keys::Keys;
+use crate::model::{Part, Role};
 
 /// Everything the forward pass must know about a model besides its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// `general.architecture`, for example `bitnet-b1.58`.
+    /// `general.architecture` of a GGUF file, for example `bitnet-b1.58`.
     pub architecture: String,
     /// Transformer layers.
     pub layers: usize,
@@ -26,98 +38,147 @@ pub struct Config {
     pub norm_epsilon: f32,
     /// Rotary position embedding.
     pub rope: Rope,
+    /// Frequencies that take the place of [`Config::rope`]'s in sessions of long sequences.
+    pub long_rope: Option<LongRope>,
+    /// Layers that see only the latest positions.
+    pub windows: Option<Windows>,
     /// The gate of the feed-forward network.
     pub activation: Activation,
+    /// How the inputs of linear layers are held.
+    pub numerics: Numerics,
     /// Whether attention outputs and gated products are normed before their projections (BitNet b1.58).
     pub sub_norms: bool,
+    /// Whether each query and key head is normed by itself, and when.
+    pub head_norms: Option<HeadNormOrder>,
+    /// Whether every linear layer has a norm of its own before it (BitNet embedding models).
+    pub input_norms: bool,
+    /// Whether the outputs of attention and of the feed-forward network are normed before they are added (Gemma).
+    pub post_norms: bool,
+    /// Factors around the layers.
+    pub factors: Factors,
+    /// How the model makes one vector of a text; none for models that generate text.
+    pub pooling: Option<Pooling>,
+}
+
+/// Factors of the maximal update parametrisation (arXiv 2404.06395, MiniCPM); all 1 in most models.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Factors {
+    /// Embeddings are multiplied with it.
+    pub embedding: f32,
+    /// What attention and the feed-forward network add is multiplied with it.
+    pub residual: f32,
+    /// Logits are divided by it.
+    pub logits: f32,
+}
+
+impl Default for Factors {
+    fn default() -> Self {
+        Self { embedding: 1.0, residual: 1.0, logits: 1.0 }
+    }
+}
+
+/// How an embedding model makes one vector of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// The normed features of the last token.
+    LastToken,
+}
+
+impl fmt::Display for Numerics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Numerics::Int8Rows => "int8 activations, one scale for each token, exact integer sums",
+            Numerics::Int8Groups => "int8 activations, one scale for each 128 columns, exact integer sums within them",
+            Numerics::Float => "f32 activations",
+        })
+    }
 }
 
 /// Larger than any size of a model.
-const LARGEST_SIZE: u64 = 1 << 24;
+pub(super) const LARGEST_SIZE: u64 = 1 << 24;
 /// More layers than any model has. With sizes of at most [`LARGEST_SIZE`], a layer has up to 7 · 2^48 weights, and so
 /// many layers less than 2^63.
-const MOST_LAYERS: u64 = 1 << 12;
+pub(super) const MOST_LAYERS: u64 = 1 << 12;
 /// A larger head than any model has: the table of its frequencies is made before a tensor is looked at, so it must not
 /// be large because a key says so.
 const LARGEST_HEAD: u64 = 1 << 14;
-/// What rotary frequencies may be divided by. Beyond this, position times frequency would leave the range of numbers.
-const STRETCHES: std::ops::RangeInclusive<f64> = 1e-6..=1e6;
-
 impl Config {
     /// Reads the keys of a GGUF file (`<architecture>.block_count` and so on). `vocabulary` is the number of rows of
-    /// the embedding tensor. The choices that the file does not state are returned as decisions.
+    /// the embedding tensor; which tensors there are decides what no key says. The choices that the file does not state
+    /// are returned as decisions.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for an architecture or scaling this version cannot run, [`Error::Model`] for missing or
     /// impossible values; both name the key.
-    pub fn from_gguf(metadata: &Metadata, vocabulary: usize) -> Result<(Self, Vec<Decision>)> {
+    pub fn from_gguf(gguf: &Gguf, vocabulary: usize) -> Result<(Self, Vec<Decision>)> {
+        let metadata = gguf.metadata();
         let (architecture, family) = Family::of(metadata)?;
         let keys = Keys { metadata, architecture };
         if !(1..=LARGEST_SIZE).contains(&(vocabulary as u64)) {
             return Err(Error::Model(format!("a vocabulary of {vocabulary}; it must be 1 to {LARGEST_SIZE}")));
         }
-
-        let width = keys.size("embedding_length")?;
-        let heads = keys.size("attention.head_count")?;
-        let kv_heads = keys.size_or("attention.head_count_kv", heads)?;
-        if heads % kv_heads != 0 {
-            return Err(Error::Model(format!(
-                "{heads} query heads (\"{}\") cannot share {kv_heads} key heads (\"{}\")",
-                keys.name("attention.head_count"),
-                keys.name("attention.head_count_kv")
-            )));
-        }
-        let head_dim = keys.size_or("attention.key_length", width / heads)?;
-        let value_dim = keys.size_or("attention.value_length", head_dim)?;
-        if head_dim == 0 || head_dim % 2 != 0 || head_dim as u64 > LARGEST_HEAD || value_dim != head_dim {
+        let has = |part| gguf.tensor(&Role::Layer(0, part).gguf_name()).is_some();
+        let input_norms = has(Part::QueryInputNorm);
+        if family == Family::Gemma3 && !input_norms {
             return Err(Error::Unsupported(format!(
-                "heads of {head_dim} key and {value_dim} value features; they must be equal, even and at most \
-                 {LARGEST_HEAD} (\"{}\" and \"{}\", or \"{}\" {width} / \"{}\" {heads})",
-                keys.name("attention.key_length"),
-                keys.name("attention.value_length"),
-                keys.name("embedding_length"),
-                keys.name("attention.head_count")
+                "a gemma3 model without \"{}\"; this version runs BitNet embedding models of that architecture",
+                Role::Layer(0, Part::QueryInputNorm).gguf_name()
             )));
         }
-        if heads as u64 * head_dim as u64 > LARGEST_SIZE {
-            return Err(Error::Model(format!(
-                "{heads} heads (\"{}\") of {head_dim} features are larger than any model",
-                keys.name("attention.head_count")
-            )));
-        }
+
+        let (layers, width, heads) = (keys.layers()?, keys.size("embedding_length")?, keys.heads()?);
         let (activation, why) = family.activation(vocabulary, width);
+        let (numerics, numerics_why) = family.numerics(vocabulary, input_norms);
         let config = Self {
             architecture: architecture.into(),
-            layers: keys.layers()?,
+            layers,
             width,
             ffn_width: keys.size("feed_forward_length")?,
-            heads: Heads { heads, kv_heads, head_dim },
+            heads,
             vocabulary,
             context: keys.size("context_length")?,
             norm_epsilon: keys.epsilon()?,
-            rope: keys.rope(head_dim, family.rope_pairs())?,
+            rope: keys.rope(heads.head_dim, family.rope_pairs())?,
+            long_rope: None, // its factors are tensors
+            windows: if family == Family::Gemma3 { keys.windows(heads.head_dim)? } else { None },
             activation,
-            sub_norms: family == Family::BitNet || family == Family::OldBitNet,
+            numerics,
+            sub_norms: matches!(family, Family::BitNet | Family::OldBitNet),
+            head_norms: family.head_norms(),
+            input_norms,
+            post_norms: family == Family::Gemma3,
+            factors: keys.factors(family, layers, width)?,
+            pooling: keys.pooling(input_norms)?,
         };
-        let decisions = vec![
+        let mut decisions = vec![
             Decision::new("activation", format!("{activation:?}"), why),
             Decision::new(
                 "rotary pairs",
                 format!("{:?}", config.rope.pairs),
                 format!("files of architecture \"{architecture}\" order their query and key rows so"),
             ),
-            Decision::new(
-                "numerics",
-                "int8 activations for each token, exact integer sums",
-                format!("models of architecture \"{architecture}\" with ternary linear layers were trained with them"),
-            ),
+            Decision::new("numerics", numerics.to_string(), numerics_why),
         ];
+        if config.pooling.is_some() {
+            let why = "a norm before every linear layer is what BitNet embedding models have";
+            decisions.push(Decision::new("output", "a vector for each text, of its last token", why));
+        }
         Ok((config, decisions))
     }
 
     /// Refuses an architecture that this version cannot run.
     pub(super) fn check_architecture(metadata: &Metadata) -> Result<()> {
         Family::of(metadata).map(|_| ())
+    }
+
+    /// The rotations of a session with room for so many positions in a sequence.
+    pub fn rope_for(&self, positions: usize) -> Rope {
+        match &self.long_rope {
+            Some(long) if positions > long.beyond => {
+                Rope { frequencies: long.frequencies.clone(), ..self.rope.clone() }
+            }
+            _ => self.rope.clone(),
+        }
     }
 
     /// Trits in all linear layers.
@@ -128,164 +189,8 @@ impl Config {
     }
 }
 
-/// Architectures that share a forward pass to the letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
-    /// `bitnet-b1.58`, `bitnet-25`: Microsoft's 2B-4T and its fine-tunes.
-    BitNet,
-    /// `bitnet`: 1bitLLM's models, and some conversions of 2B-4T.
-    OldBitNet,
-    /// `llama` with BitLinear layers: Llama3-8B-1.58, Falcon3-1.58, Falcon-E.
-    Llama,
-}
-
-impl Family {
-    /// The file's architecture and its family.
-    fn of(metadata: &Metadata) -> Result<(&str, Self)> {
-        const KEY: &str = "general.architecture";
-        let missing = || Error::Model(format!("the key \"{KEY}\" is missing"));
-        let architecture = metadata.string(KEY)?.ok_or_else(missing)?;
-        let family = match architecture {
-            "bitnet-b1.58" | "bitnet-25" => Family::BitNet,
-            "bitnet" => Family::OldBitNet,
-            "llama" => Family::Llama,
-            other => {
-                return Err(Error::Unsupported(format!(
-                    "the architecture {}; this version runs bitnet-b1.58, bitnet-25, bitnet and llama",
-                    quoted(other)
-                )));
-            }
-        };
-        Ok((architecture, family))
-    }
-
-    fn rope_pairs(self) -> RopePairs {
-        match self {
-            Family::BitNet | Family::OldBitNet => RopePairs::Half,
-            Family::Llama => RopePairs::Interleaved,
-        }
-    }
-
-    /// GGUF has no key for it: the architecture decides, and the reason is told.
-    fn activation(self, vocabulary: usize, width: usize) -> (Activation, &'static str) {
-        match self {
-            Family::BitNet => (Activation::SquaredRelu, "BitNet b1.58 2B-4T and its fine-tunes use squared ReLU"),
-            Family::OldBitNet if vocabulary == 128_256 && width == 2560 => {
-                (Activation::SquaredRelu, "the sizes are those of BitNet b1.58 2B-4T, which uses squared ReLU")
-            }
-            Family::OldBitNet => (Activation::Silu, "models of architecture \"bitnet\" other than 2B-4T use SiLU"),
-            Family::Llama => (Activation::Silu, "llama models use SiLU"),
-        }
-    }
-}
-
-/// Reads keys that start with the architecture's name.
-struct Keys<'a> {
-    metadata: &'a Metadata,
-    architecture: &'a str,
-}
-
-impl Keys<'_> {
-    fn name(&self, key: &str) -> String {
-        format!("{}.{key}", self.architecture)
-    }
-
-    /// A size of at least 1. Arrays (one value a layer) are accepted if all values are the same.
-    fn optional_size(&self, key: &str) -> Result<Option<usize>> {
-        let name = self.name(key);
-        let value = match self.metadata.get(&name) {
-            Some(Value::Array(array)) => {
-                let integers = array.integers().map(|values| values.map(|v| u64::try_from(v).ok()));
-                let Some(Some(first)) = integers.and_then(|mut values| values.next()) else {
-                    return Err(Error::Model(format!("the key \"{name}\" must hold sizes, but holds {array}")));
-                };
-                if array.integers().into_iter().flatten().any(|v| u64::try_from(v) != Ok(first)) {
-                    return Err(Error::Unsupported(format!("the key \"{name}\" differs from layer to layer")));
-                }
-                Some(first)
-            }
-            _ => self.metadata.unsigned(&name)?,
-        };
-        match value {
-            None => Ok(None),
-            Some(size @ 1..=LARGEST_SIZE) => Ok(Some(size as usize)),
-            Some(size) => Err(Error::Model(format!("the key \"{name}\" is {size}; it must be 1 to {LARGEST_SIZE}"))),
-        }
-    }
-
-    fn size(&self, key: &str) -> Result<usize> {
-        self.optional_size(key)?.ok_or_else(|| Error::Model(format!("the key \"{}\" is missing", self.name(key))))
-    }
-
-    fn size_or(&self, key: &str, default: usize) -> Result<usize> {
-        Ok(self.optional_size(key)?.unwrap_or(default))
-    }
-
-    fn layers(&self) -> Result<usize> {
-        match self.size("block_count")? {
-            layers if layers as u64 <= MOST_LAYERS => Ok(layers),
-            layers => Err(Error::Model(format!(
-                "the key \"{}\" is {layers}; it must be 1 to {MOST_LAYERS}",
-                self.name("block_count")
-            ))),
-        }
-    }
-
-    fn epsilon(&self) -> Result<f32> {
-        let name = self.name("attention.layer_norm_rms_epsilon");
-        match self.metadata.float(&name)? {
-            // Of the f32, because the smallest f64 become 0 there, and a norm would divide by it.
-            Some(epsilon) if epsilon as f32 > 0.0 && epsilon < 1.0 => Ok(epsilon as f32),
-            Some(epsilon) => Err(Error::Model(format!("the key \"{name}\" is {epsilon}; it must be between 0 and 1"))),
-            None => Err(Error::Model(format!("the key \"{name}\" is missing"))),
-        }
-    }
-
-    fn rope(&self, head_dim: usize, pairs: RopePairs) -> Result<Rope> {
-        let dims = self.size_or("rope.dimension_count", head_dim)?;
-        if dims % 2 != 0 || dims > head_dim {
-            return Err(Error::Model(format!(
-                "the key \"{}\" is {dims}; it must be even and at most the head's {head_dim} features",
-                self.name("rope.dimension_count")
-            )));
-        }
-        let theta = self.metadata.float(&self.name("rope.freq_base"))?.unwrap_or(10_000.0);
-        if !(theta.is_finite() && theta > 1.0) {
-            return Err(Error::Model(format!(
-                "the key \"{}\" is {theta}; it must be larger than 1 and finite",
-                self.name("rope.freq_base")
-            )));
-        }
-        let stretch = self.linear_scaling()?;
-        Ok(Rope::new(pairs, theta, dims, stretch))
-    }
-
-    /// The factor by which positions are stretched; 1 without scaling. A factor without a type is linear, as in
-    /// llama.cpp.
-    fn linear_scaling(&self) -> Result<f64> {
-        let kind_name = self.name("rope.scaling.type");
-        let mut name = self.name("rope.scaling.factor");
-        let mut factor = self.metadata.float(&name)?;
-        if factor.is_none() {
-            name = self.name("rope.scale_linear"); // as files of 2023 have it
-            factor = self.metadata.float(&name)?;
-        }
-        match (self.metadata.string(&kind_name)?.unwrap_or("linear"), factor) {
-            ("none", _) | ("linear", None) => Ok(1.0),
-            ("linear", Some(factor)) => check_stretch(factor, &format!("the key \"{name}\"")),
-            (other, _) => {
-                let other = quoted(other);
-                Err(Error::Unsupported(format!("the key \"{kind_name}\" is {other}; known are none and linear")))
-            }
-        }
-    }
-}
-
-/// A factor that rotary frequencies are divided by; `place` says where it stands in the file.
-pub(super) fn check_stretch(factor: f64, place: &str) -> Result<f64> {
-    if STRETCHES.contains(&factor) {
-        return Ok(factor);
-    }
-    let (least, most) = (STRETCHES.start(), STRETCHES.end());
-    Err(Error::Model(format!("{place} divides rotary frequencies by {factor}; it must be {least} to {most}")))
+/// Positions up to which a model of two sets of rotary factors uses those of short sequences.
+pub(super) fn original_context(metadata: &Metadata, config: &Config) -> Result<usize> {
+    let keys = Keys { metadata, architecture: &config.architecture };
+    keys.size_or("rope.scaling.original_context_length", config.context)
 }

@@ -23,10 +23,11 @@ pub(super) fn embedding_rows(gguf: &Gguf) -> Result<usize> {
 pub(super) fn check(gguf: &Gguf, config: &Config) -> Result<()> {
     let directory = Directory { gguf, config };
     directory.check_roles([Role::Embedding, Role::OutputNorm].into_iter(), true)?;
-    directory.check_roles([Role::Head, Role::RopeFactors].into_iter(), false)?;
+    let optional = [Role::Head, Role::RopeFactors, Role::ShortRopeFactors, Role::LongRopeFactors];
+    directory.check_roles(optional.into_iter(), false)?;
     for layer in 0..config.layers {
         // The count of layers is the file's claim; a missing layer ends this loop at once.
-        let parts = Part::ALL.iter().filter(|(part, _)| config.sub_norms || !part.is_sub_norm());
+        let parts = Part::ALL.iter().filter(|(part, _)| part.belongs_to(config));
         directory.check_roles(parts.map(|&(part, _)| Role::Layer(layer, part)), true)?;
     }
     gguf.tensors().iter().try_for_each(|info| directory.check_known(info))
@@ -65,7 +66,7 @@ impl Directory<'_> {
                 shape_text(&info.shape)
             )));
         }
-        self.check_encoding(info, rows, cols, role.is_linear())
+        self.check_encoding(info, rows, cols, role.may_be_ternary())
     }
 
     /// The type is known, its bytes are there, and it is not ternary where the network needs numbers of many values.
@@ -73,8 +74,7 @@ impl Directory<'_> {
         let in_tensor = |error| named(&info.name, error);
         let encoding = Encoding::from_ggml(info.type_id).map_err(in_tensor)?;
         if encoding.is_ternary() && !may_be_ternary {
-            let text = format!("it is ternary ({encoding}); this version takes only linear layers so");
-            return Err(in_tensor(Error::Unsupported(text)));
+            return Err(in_tensor(Error::Model(format!("it is ternary ({encoding}), and no matrix"))));
         }
         let size = encoding.size(rows, cols).map_err(in_tensor)?;
         if size > info.span {
@@ -101,9 +101,7 @@ impl Directory<'_> {
         let role = name.strip_suffix(".weight").and_then(Role::from_gguf_stem);
         let scale_of = name.strip_suffix(".scale").and_then(Role::from_gguf_stem);
         let known = match (role, scale_of) {
-            (Some(Role::Layer(layer, part)), _) => {
-                layer < self.config.layers && (self.config.sub_norms || !part.is_sub_norm())
-            }
+            (Some(Role::Layer(layer, part)), _) => layer < self.config.layers && part.belongs_to(self.config),
             (Some(_), _) => true,
             (None, Some(role @ Role::Layer(layer, _)))
                 if role.is_linear() && layer < self.config.layers && info.elements() == 1 =>

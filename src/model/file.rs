@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::backend::Numerics;
 use crate::decision::Decision;
 use crate::error::{Error, Result};
+use crate::format::Weights;
 use crate::format::encodings::{Encoding, I2sLayout, hidden::hidden_ternary};
 use crate::format::gguf::Gguf;
-use crate::format::{Dense, Weights};
-use crate::model::config::check_stretch;
+use crate::model::config::{LongRope, divide, original_context};
 use crate::model::directory::{self, named};
 use crate::model::{Config, Model, Role, WeightSource};
 use crate::tokenizer::Tokenizer;
@@ -20,21 +21,21 @@ use crate::tokenizer::Tokenizer;
 pub struct OpenOptions {
     /// The arrangement of I2_S codes. Files made by bitnet.cpp on ARM since November 2025 need `Block64`.
     pub i2s_layout: I2sLayout,
+    /// How the inputs of linear layers are held; none to let the model decide. [`Numerics::Float`] is the precise way for
+    /// models that were trained with float activations; for a model trained with int8 activations, it is another network.
+    pub numerics: Option<Numerics>,
 }
-
-/// Vocabulary sizes of TriLM (SpectraSuite), whose files call themselves `llama` but want float activations.
-const TRILM_VOCABULARIES: [usize; 3] = [50_304, 50_432, 50_688];
 
 pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Model> {
     let gguf = Gguf::open(path)?;
     // First of all, because other architectures name their tensors otherwise.
     Config::check_architecture(gguf.metadata())?;
     let vocabulary = directory::embedding_rows(&gguf)?;
-    let (config, mut decisions) = Config::from_gguf(gguf.metadata(), vocabulary)?;
-    if config.architecture == "llama" && TRILM_VOCABULARIES.contains(&vocabulary) {
-        return Err(Error::Unsupported(format!(
-            "a llama of vocabulary {vocabulary} is a TriLM, trained with float activations; this version quantises them"
-        )));
+    let (mut config, mut decisions) = Config::from_gguf(&gguf, vocabulary)?;
+    if let Some(numerics) = options.numerics {
+        config.numerics = numerics;
+        decisions.retain(|decision| decision.subject != "numerics");
+        decisions.push(Decision::new("numerics", numerics.to_string(), "asked for by the caller"));
     }
     directory::check(&gguf, &config)?;
     decisions.extend(encoding_decisions(&gguf, options));
@@ -48,10 +49,7 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Model> {
         )));
     }
     let mut weights = FileWeights { gguf, config: config.clone(), layout: options.i2s_layout };
-    if let Some(factors) = weights.weights(Role::RopeFactors)? {
-        apply_rope_factors(&mut weights.config, &factors)?;
-        decisions.push(Decision::new("rotary frequencies", "divided by rope_freqs.weight", "the file has that tensor"));
-    }
+    decisions.extend(apply_rope_factors(&mut weights)?);
     let config = weights.config.clone();
     Ok(Model { config, tokenizer: Some(Arc::new(tokenizer)), weights: Arc::new(weights), decisions })
 }
@@ -72,7 +70,7 @@ impl WeightSource for FileWeights {
         let encoding = Encoding::from_ggml(info.type_id).map_err(in_tensor)?;
         let weights = encoding.decode(&self.gguf.data(info), rows, cols, self.layout).map_err(in_tensor)?;
         if !role.is_linear() {
-            return Ok(Some(weights));
+            return Ok(Some(weights)); // embeddings and heads are what the file says
         }
         let Weights::Ternary(ternary) = weights.into_ternary(&name, encoding)? else { unreachable!("just converted") };
         let factor = self.output_scale(role)?;
@@ -139,12 +137,33 @@ fn encoding_decisions(gguf: &Gguf, options: &OpenOptions) -> Vec<Decision> {
     decisions
 }
 
-fn apply_rope_factors(config: &mut Config, factors: &Weights) -> Result<()> {
-    let Weights::Dense(factors) = factors else {
-        return Err(Error::Model("the tensor \"rope_freqs.weight\" is ternary".into()));
+/// Divides the rotary frequencies by the factors that the file has: of all sessions, or of short and of long ones.
+fn apply_rope_factors(weights: &mut FileWeights) -> Result<Option<Decision>> {
+    let read = |weights: &FileWeights, role: Role| match weights.weights(role)? {
+        Some(Weights::Dense(factors)) => Ok(Some(factors.to_f32())),
+        Some(Weights::Ternary(_)) => Err(Error::Model(format!("the tensor \"{}\" is ternary", role.gguf_name()))),
+        None => Ok(None),
     };
-    for (frequency, factor) in config.rope.frequencies.iter_mut().zip(Dense::to_f32(factors)) {
-        *frequency /= check_stretch(f64::from(factor), "the tensor \"rope_freqs.weight\"")?;
+    let place = |role: Role| format!("the tensor \"{}\"", role.gguf_name());
+    if let Some(factors) = read(weights, Role::RopeFactors)? {
+        divide(&mut weights.config.rope.frequencies, &factors, &place(Role::RopeFactors))?;
+        let choice = "divided by rope_freqs.weight";
+        return Ok(Some(Decision::new("rotary frequencies", choice, "the file has that tensor")));
     }
-    Ok(())
+    let (short, long) = (read(weights, Role::ShortRopeFactors)?, read(weights, Role::LongRopeFactors)?);
+    let (Some(short), Some(long)) = (&short, &long) else {
+        return match short.or(long) {
+            Some(_) => {
+                Err(Error::Model("the file has rotary factors for short sequences or long ones, not both".into()))
+            }
+            None => Ok(None),
+        };
+    };
+    let beyond = original_context(weights.gguf.metadata(), &weights.config)?;
+    let mut frequencies = weights.config.rope.frequencies.clone();
+    divide(&mut frequencies, long, &place(Role::LongRopeFactors))?;
+    divide(&mut weights.config.rope.frequencies, short, &place(Role::ShortRopeFactors))?;
+    weights.config.long_rope = Some(LongRope { beyond, frequencies });
+    let choice = format!("LongRoPE, the long ones in sessions of more than {beyond} positions");
+    Ok(Some(Decision::new("rotary frequencies", choice, "the file has factors for both")))
 }

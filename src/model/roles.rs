@@ -14,6 +14,10 @@ pub enum Role {
     Head,
     /// Divisors of the rotary frequencies, `[rope pairs]`; optional.
     RopeFactors,
+    /// Divisors of the rotary frequencies of sessions of short sequences, `[rope pairs]`; optional (LongRoPE).
+    ShortRopeFactors,
+    /// Divisors of the rotary frequencies of sessions of long sequences, `[rope pairs]`; optional (LongRoPE).
+    LongRopeFactors,
     /// A tensor of one layer.
     Layer(usize, Part),
 }
@@ -23,60 +27,111 @@ pub enum Role {
 pub enum Part {
     /// Gain of the norm before attention, `[width]`.
     AttentionNorm,
+    /// Gain of the norm before the query projection alone, `[width]`; BitNet embedding models, as all `…InputNorm`.
+    QueryInputNorm,
     /// Query projection, `[heads * head_dim, width]`.
     Query,
+    /// Gain of the norm before the key projection alone, `[width]`.
+    KeyInputNorm,
     /// Key projection, `[kv_heads * head_dim, width]`.
     Key,
+    /// Gain of the norm before the value projection alone, `[width]`.
+    ValueInputNorm,
     /// Value projection, `[kv_heads * head_dim, width]`.
     Value,
+    /// Gain of the norm of each query head, `[head_dim]`; Qwen3, Gemma 3, Hunyuan.
+    QueryHeadNorm,
+    /// Gain of the norm of each key head, `[head_dim]`.
+    KeyHeadNorm,
     /// Gain of the norm over all heads' outputs, `[heads * head_dim]`; BitNet b1.58.
     AttentionSubNorm,
+    /// The same in BitNet embedding models.
+    AttentionOutputInputNorm,
     /// Output projection of attention, `[width, heads * head_dim]`.
     AttentionOutput,
+    /// Gain of the norm of what attention adds, `[width]`; Gemma 3.
+    AttentionPostNorm,
     /// Gain of the norm before the feed-forward network, `[width]`.
     FfnNorm,
+    /// Gain of the norm before the gate projection alone, `[width]`.
+    GateInputNorm,
     /// Gate projection, `[ffn_width, width]`.
     Gate,
+    /// Gain of the norm before the up projection alone, `[width]`.
+    UpInputNorm,
     /// Up projection, `[ffn_width, width]`.
     Up,
     /// Gain of the norm over the gated product, `[ffn_width]`; BitNet b1.58.
     FfnSubNorm,
+    /// The same in BitNet embedding models.
+    DownInputNorm,
     /// Down projection, `[width, ffn_width]`.
     Down,
+    /// Gain of the norm of what the feed-forward network adds, `[width]`; Gemma 3.
+    FfnPostNorm,
 }
 
 impl Part {
     /// Every part with its GGUF name, in the order of the forward pass.
-    pub const ALL: [(Part, &'static str); 11] = [
+    pub const ALL: [(Part, &'static str); 22] = [
         (Part::AttentionNorm, "attn_norm"),
+        (Part::QueryInputNorm, "attn_q_norm_in"),
         (Part::Query, "attn_q"),
+        (Part::KeyInputNorm, "attn_k_norm_in"),
         (Part::Key, "attn_k"),
+        (Part::ValueInputNorm, "attn_v_norm_in"),
         (Part::Value, "attn_v"),
+        (Part::QueryHeadNorm, "attn_q_norm"),
+        (Part::KeyHeadNorm, "attn_k_norm"),
         (Part::AttentionSubNorm, "attn_sub_norm"),
+        (Part::AttentionOutputInputNorm, "attn_output_norm_in"),
         (Part::AttentionOutput, "attn_output"),
+        (Part::AttentionPostNorm, "post_attention_norm"),
         (Part::FfnNorm, "ffn_norm"),
+        (Part::GateInputNorm, "ffn_gate_norm_in"),
         (Part::Gate, "ffn_gate"),
+        (Part::UpInputNorm, "ffn_up_norm_in"),
         (Part::Up, "ffn_up"),
         (Part::FfnSubNorm, "ffn_sub_norm"),
+        (Part::DownInputNorm, "ffn_down_norm_in"),
         (Part::Down, "ffn_down"),
+        (Part::FfnPostNorm, "post_ffw_norm"),
     ];
 
-    /// Whether it is the gain of a norm.
-    pub fn is_norm(self) -> bool {
+    /// Whether it is the weights of a linear layer, and so ternary; every other part is the gain of a norm.
+    pub fn is_linear(self) -> bool {
         use Part::*;
-        matches!(self, AttentionNorm | AttentionSubNorm | FfnNorm | FfnSubNorm)
+        matches!(self, Query | Key | Value | AttentionOutput | Gate | Up | Down)
     }
 
-    /// Whether it is a sub-norm, which only the BitNet b1.58 family has.
-    pub fn is_sub_norm(self) -> bool {
-        matches!(self, Part::AttentionSubNorm | Part::FfnSubNorm)
+    /// Whether a network of this kind has the part.
+    pub fn belongs_to(self, config: &Config) -> bool {
+        use Part::*;
+        match self {
+            AttentionSubNorm | FfnSubNorm => config.sub_norms,
+            QueryHeadNorm | KeyHeadNorm => config.head_norms.is_some(),
+            QueryInputNorm
+            | KeyInputNorm
+            | ValueInputNorm
+            | AttentionOutputInputNorm
+            | GateInputNorm
+            | UpInputNorm
+            | DownInputNorm => config.input_norms,
+            AttentionPostNorm | FfnPostNorm => config.post_norms,
+            AttentionNorm | Query | Key | Value | AttentionOutput | FfnNorm | Gate | Up | Down => true,
+        }
     }
 }
 
 impl Role {
     /// Whether it is a linear layer, and so ternary.
     pub fn is_linear(self) -> bool {
-        matches!(self, Role::Layer(_, part) if !part.is_norm())
+        matches!(self, Role::Layer(_, part) if part.is_linear())
+    }
+
+    /// Whether its weights can be trits: a linear layer's, and where a model is ternary throughout, embeddings and head.
+    pub fn may_be_ternary(self) -> bool {
+        self.is_linear() || matches!(self, Role::Embedding | Role::Head)
     }
 
     /// The tensor's name in a GGUF file, without the ending (`.weight`).
@@ -86,6 +141,8 @@ impl Role {
             Role::OutputNorm => "output_norm".into(),
             Role::Head => "output".into(),
             Role::RopeFactors => "rope_freqs".into(),
+            Role::ShortRopeFactors => "rope_factors_short".into(),
+            Role::LongRopeFactors => "rope_factors_long".into(),
             Role::Layer(layer, part) => {
                 let name = Part::ALL.iter().find(|(p, _)| *p == part).expect("ALL lists every part").1;
                 format!("blk.{layer}.{name}")
@@ -106,6 +163,8 @@ impl Role {
             "output_norm" => return Some(Role::OutputNorm),
             "output" => return Some(Role::Head),
             "rope_freqs" => return Some(Role::RopeFactors),
+            "rope_factors_short" => return Some(Role::ShortRopeFactors),
+            "rope_factors_long" => return Some(Role::LongRopeFactors),
             _ => {}
         }
         let (layer, name) = stem.strip_prefix("blk.")?.split_once('.')?;
@@ -121,15 +180,24 @@ impl Role {
         match self {
             Role::Embedding | Role::Head => (vocabulary, width),
             Role::OutputNorm => (1, width),
-            Role::RopeFactors => (1, config.rope.frequencies.len()),
+            Role::RopeFactors | Role::ShortRopeFactors | Role::LongRopeFactors => (1, config.rope.frequencies.len()),
             Role::Layer(_, part) => match part {
-                Part::AttentionNorm | Part::FfnNorm => (1, width),
+                Part::AttentionNorm
+                | Part::QueryInputNorm
+                | Part::KeyInputNorm
+                | Part::ValueInputNorm
+                | Part::AttentionPostNorm
+                | Part::FfnNorm
+                | Part::GateInputNorm
+                | Part::UpInputNorm
+                | Part::FfnPostNorm => (1, width),
+                Part::QueryHeadNorm | Part::KeyHeadNorm => (1, config.heads.head_dim),
                 Part::Query => (query, width),
                 Part::Key | Part::Value => (kv, width),
-                Part::AttentionSubNorm => (1, query),
+                Part::AttentionSubNorm | Part::AttentionOutputInputNorm => (1, query),
                 Part::AttentionOutput => (width, query),
                 Part::Gate | Part::Up => (ffn_width, width),
-                Part::FfnSubNorm => (1, ffn_width),
+                Part::FfnSubNorm | Part::DownInputNorm => (1, ffn_width),
                 Part::Down => (width, ffn_width),
             },
         }

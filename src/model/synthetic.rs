@@ -5,11 +5,11 @@ use half::f16;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-use crate::backend::{Activation, Heads, Rope, RopePairs};
+use crate::backend::{Activation, Heads, Numerics, Rope, RopePairs};
 use crate::error::Result;
 use crate::format::ternary::{BLOCK, padded};
 use crate::format::{Dense, Scales, Ternary, Values, Weights};
-use crate::model::{Config, Part, Role, WeightSource};
+use crate::model::{Config, Factors, Part, Role, WeightSource};
 
 /// A published shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,7 @@ pub enum SyntheticScales {
 const SUPERBLOCK: usize = 256;
 
 pub(super) fn build(shape: SyntheticShape, scales: SyntheticScales, seed: u64) -> (Config, SyntheticWeights) {
+    let bitnet = bitnet();
     let config = match shape {
         SyntheticShape::Bitnet2B => Config {
             architecture: "bitnet-b1.58".into(),
@@ -45,10 +46,8 @@ pub(super) fn build(shape: SyntheticShape, scales: SyntheticScales, seed: u64) -
             heads: Heads { heads: 20, kv_heads: 5, head_dim: 128 },
             vocabulary: 128_256,
             context: 4096,
-            norm_epsilon: 1e-5,
             rope: Rope::new(RopePairs::Half, 500_000.0, 128, 1.0),
-            activation: Activation::SquaredRelu,
-            sub_norms: true,
+            ..bitnet
         },
         SyntheticShape::Bitnet700M => Config {
             architecture: "bitnet".into(),
@@ -58,26 +57,38 @@ pub(super) fn build(shape: SyntheticShape, scales: SyntheticScales, seed: u64) -
             heads: Heads { heads: 16, kv_heads: 16, head_dim: 96 },
             vocabulary: 32_002,
             context: 2048,
-            norm_epsilon: 1e-5,
             rope: Rope::new(RopePairs::Half, 10_000.0, 96, 1.0),
             activation: Activation::Silu,
-            sub_norms: true,
+            ..bitnet
         },
-        SyntheticShape::Tales4M => Config {
-            architecture: "bitnet-b1.58".into(),
-            layers: 4,
-            width: 256,
-            ffn_width: 768,
-            heads: Heads { heads: 4, kv_heads: 2, head_dim: 64 },
-            vocabulary: 2048,
-            context: 512,
-            norm_epsilon: 1e-5,
-            rope: Rope::new(RopePairs::Half, 500_000.0, 64, 1.0),
-            activation: Activation::SquaredRelu,
-            sub_norms: true,
-        },
+        SyntheticShape::Tales4M => bitnet,
     };
     (config.clone(), SyntheticWeights { config, scales, seed })
+}
+
+/// What the BitNet models share; sizes are those of the smallest.
+fn bitnet() -> Config {
+    Config {
+        architecture: "bitnet-b1.58".into(),
+        layers: 4,
+        width: 256,
+        ffn_width: 768,
+        heads: Heads { heads: 4, kv_heads: 2, head_dim: 64 },
+        vocabulary: 2048,
+        context: 512,
+        norm_epsilon: 1e-5,
+        rope: Rope::new(RopePairs::Half, 500_000.0, 64, 1.0),
+        long_rope: None,
+        windows: None,
+        activation: Activation::SquaredRelu,
+        numerics: Numerics::Int8Rows,
+        sub_norms: true,
+        head_norms: None,
+        input_norms: false,
+        post_norms: false,
+        factors: Factors::default(),
+        pooling: None,
+    }
 }
 
 /// Generates each role's weights from the seed, the same every time.
@@ -93,7 +104,7 @@ impl WeightSource for SyntheticWeights {
         let stream = match role {
             Role::Embedding => 0,
             Role::OutputNorm => 1,
-            Role::Head | Role::RopeFactors => return Ok(None),
+            Role::Head | Role::RopeFactors | Role::ShortRopeFactors | Role::LongRopeFactors => return Ok(None),
             Role::Layer(layer, part) => {
                 let place = Part::ALL.iter().position(|(p, _)| *p == part).expect("ALL lists every part");
                 2 + (layer * Part::ALL.len() + place) as u64

@@ -2,8 +2,10 @@
 
 use half::f16;
 
-use crate::backend::{CachePrecision, CacheShape};
+use crate::backend::{CachePrecision, CacheShape, Numerics};
+use crate::format::ternary::BLOCK;
 use crate::format::{Dense, Ternary, Weights};
+use crate::reference::rows::{quantize_row, ternary_product};
 
 /// f32 `[rows, cols]`.
 #[derive(Clone, Debug)]
@@ -12,18 +14,22 @@ pub struct Tensor {
     pub(super) values: Vec<f32>,
 }
 
-/// int8 `[rows, cols]` and the multiplier of each row.
+/// int8 `[rows, cols]` and the multipliers of each row, or f32 `[rows, cols]`.
 #[derive(Clone, Debug)]
 pub struct Quantized {
     pub(super) cols: usize,
+    /// Columns that have one multiplier; none where the values are f32.
+    pub(super) group: Option<usize>,
     pub(super) values: Vec<i8>,
-    pub(super) scales: Vec<f32>,
+    pub(super) scales: Vec<f32>, // [rows, cols.div_ceil(group)]
+    pub(super) floats: Vec<f32>, // [rows, cols]
 }
 
 /// Weights, row by row.
 #[derive(Debug)]
 pub struct Matrix {
     pub(super) cols: usize,
+    pub(super) numerics: Numerics, // of its inputs, where it is a ternary head
     pub(super) rows: Vec<MatrixRow>,
 }
 
@@ -36,7 +42,7 @@ pub(super) enum MatrixRow {
 /// Keys and values, `[slots, positions, kv_heads, head_dim]` each.
 #[derive(Debug)]
 pub struct Cache {
-    shape: CacheShape,
+    pub(super) shape: CacheShape,
     pub(super) keys: Vec<f32>,
     pub(super) values: Vec<f32>,
 }
@@ -51,6 +57,45 @@ impl Tensor {
     }
 }
 
+impl Quantized {
+    pub(super) fn new(rows: usize, cols: usize, numerics: Numerics) -> Self {
+        let group = match numerics {
+            Numerics::Int8Rows => Some(cols),
+            Numerics::Int8Groups => Some(BLOCK),
+            Numerics::Float => None,
+        };
+        let scales = group.map_or(0, |group| rows * cols.div_ceil(group));
+        let (values, floats) = (vec![0; rows * cols], vec![f32::NAN; rows * cols]);
+        Self { cols, group, values, scales: vec![f32::NAN; scales], floats }
+    }
+
+    /// Takes one row of floats.
+    pub(super) fn set_row(&mut self, row: usize, x: &[f32]) {
+        assert_eq!(x.len(), self.cols);
+        let places = row * self.cols..(row + 1) * self.cols;
+        let Some(group) = self.group else { return self.floats[places].copy_from_slice(x) };
+        let groups = self.cols.div_ceil(group);
+        let scales = &mut self.scales[row * groups..(row + 1) * groups];
+        for ((values, x), scale) in self.values[places].chunks_mut(group).zip(x.chunks(group)).zip(scales) {
+            *scale = quantize_row(values, x);
+        }
+    }
+
+    /// The product of one row with one weight row.
+    pub(super) fn product(&self, row: usize, trits: &[i8], scales: &[f32]) -> f32 {
+        let places = row * self.cols..(row + 1) * self.cols;
+        let Some(group) = self.group else {
+            let terms = trits.iter().zip(scales).zip(&self.floats[places]);
+            return terms.map(|((&t, &s), &x)| f64::from(t) * f64::from(s) * f64::from(x)).sum::<f64>() as f32;
+        };
+        let groups = self.cols.div_ceil(group);
+        let parts = trits.chunks(group).zip(scales.chunks(group)).zip(self.values[places].chunks(group));
+        let multipliers = &self.scales[row * groups..(row + 1) * groups];
+        let parts = parts.zip(multipliers).map(|(((t, s), x), &multiplier)| ternary_product(t, s, x, multiplier));
+        parts.sum::<f64>() as f32
+    }
+}
+
 impl Matrix {
     pub(super) fn new(parts: &[Weights]) -> Self {
         let cols = parts[0].cols();
@@ -62,7 +107,7 @@ impl Matrix {
                 Weights::Dense(dense) => rows.extend((0..dense.rows()).map(|row| dense_row(dense, row))),
             }
         }
-        Self { cols, rows }
+        Self { cols, numerics: Numerics::Int8Rows, rows }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::backend::SMALLEST_ABSMAX;
 
 /// Exact integer sums over each run of equal scale, then floats.
-pub(super) fn ternary_product(trits: &[i8], scales: &[f32], activations: &[i8], activation_scale: f32) -> f32 {
+pub(super) fn ternary_product(trits: &[i8], scales: &[f32], activations: &[i8], activation_scale: f32) -> f64 {
     let mut result = 0.0f64;
     let mut place = 0;
     while place < trits.len() {
@@ -15,7 +15,7 @@ pub(super) fn ternary_product(trits: &[i8], scales: &[f32], activations: &[i8], 
         result += sum as f64 * f64::from(scale);
         place = run.end;
     }
-    (result / f64::from(activation_scale)) as f32
+    result / f64::from(activation_scale)
 }
 
 /// `x / sqrt(mean(x²) + epsilon) * gain`.

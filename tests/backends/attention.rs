@@ -1,6 +1,6 @@
 //! Attention over a cache that several sequences fill, in both number formats.
 
-use sterna::backend::{Backend, CachePrecision, CacheShape, Heads, Rope, RopePairs, Row};
+use sterna::backend::{Backend, CachePrecision, CacheShape, Heads, Rope, RopePairs, Rotary, Row};
 use sterna::reference::Reference;
 
 use crate::FLOAT_SUM;
@@ -32,7 +32,7 @@ impl Attention {
             b.begin(step);
             b.rotations(&mut rotations, &self.rope);
             let mut qkv = tensor(b, self.heads.qkv_cols(), qkv);
-            b.rope_append(&mut qkv, &mut cache, &rotations, self.heads, self.rope.pairs);
+            b.rope_append(&mut qkv, &mut cache, Rotary::plain(&rotations, self.rope.pairs), self.heads);
             let out = poisoned(b, count, self.heads.query_cols(), |b, out| b.attend(out, &qkv, &cache, self.heads));
             outputs.push(out);
             let mut queries = read(b, &qkv, count * self.heads.qkv_cols());
@@ -57,7 +57,14 @@ fn ragged(random: &mut Random, heads: Heads, rope: Rope, precision: CachePrecisi
         run(1, 0, 5).chain(run(2, 100, 150)).collect(),
     ];
     let qkv = steps.iter().map(|step| random.floats(step.len() * heads.qkv_cols())).collect();
-    let shape = CacheShape { slots: 3, positions: 150, kv_heads: heads.kv_heads, head_dim: heads.head_dim, precision };
+    let shape = CacheShape {
+        slots: 3,
+        positions: 150,
+        kv_heads: heads.kv_heads,
+        head_dim: heads.head_dim,
+        precision,
+        window: None,
+    };
     Attention { heads, rope, shape, steps, qkv }
 }
 
@@ -92,7 +99,14 @@ fn long_contexts_keep_their_precision<B: Backend>(backend: &mut B) {
         row[heads.query_cols()..][..heads.head_dim].iter_mut().for_each(|k| *k *= 1.0 + position as f32 / 100.0);
     }
     let last = qkv.split_off(1500 * heads.qkv_cols());
-    let shape = CacheShape { slots: 1, positions: 2048, kv_heads: 1, head_dim: 64, precision: CachePrecision::F32 };
+    let shape = CacheShape {
+        slots: 1,
+        positions: 2048,
+        kv_heads: 1,
+        head_dim: 64,
+        precision: CachePrecision::F32,
+        window: None,
+    };
     let rope = rope(RopePairs::Half, 32, 64);
     let steps = vec![prompt, vec![Row { sequence: 0, position: 1500, wants_logits: true }]];
     let case = Attention { heads, rope, shape, steps, qkv: vec![qkv, last] };
@@ -107,7 +121,8 @@ fn long_contexts_keep_their_bits<B: Backend>(backend: &mut B) {
     for (heads, kv_heads, head_dim) in [(10, 1, 36), (4, 2, 64)] {
         let heads = Heads { heads, kv_heads, head_dim };
         let qkv = Random(17).floats(TOTAL * heads.qkv_cols());
-        let shape = CacheShape { slots: 1, positions: TOTAL, kv_heads, head_dim, precision: CachePrecision::F16 };
+        let shape =
+            CacheShape { slots: 1, positions: TOTAL, kv_heads, head_dim, precision: CachePrecision::F16, window: None };
         let in_steps = |backend: &mut B, lens: &[usize]| {
             let mut rows = (0..TOTAL as u32).map(|position| Row { sequence: 0, position, wants_logits: false });
             let steps: Vec<Vec<Row>> = lens.iter().map(|&len| rows.by_ref().take(len).collect()).collect();

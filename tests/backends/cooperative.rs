@@ -1,7 +1,7 @@
 //! Products by cooperative matrices, on each GPU that has them: all that is claimed of products, and the same bits as
 //! without, whatever is cut off of tiles.
 
-use sterna::backend::Backend;
+use sterna::backend::{Backend, Numerics};
 use sterna::format::Weights;
 use sterna::format::ternary::{Scales, Ternary};
 use sterna::gpu::{Gpu, GpuDevice, GpuOptions};
@@ -70,7 +70,7 @@ fn tiles_of_any_part_are_the_same_bits_as_without() {
 fn added(gpu: &mut Gpu, weights: &[Weights], x: &[i8], factors: &[f32], before: &[f32]) -> Vec<f32> {
     let (count, cols, outputs) = (factors.len(), weights[0].cols(), weights[0].rows());
     let w = gpu.matrix(weights).unwrap();
-    let mut q = gpu.quantized(count, cols).unwrap();
+    let mut q = gpu.quantized(count, cols, Numerics::Int8Rows).unwrap();
     gpu.write_quantized(&mut q, x, factors);
     gpu.begin(&rows(count));
     poisoned(gpu, count, outputs, |gpu, out| {

@@ -85,7 +85,7 @@ fn norm_selected_packs_the_rows_that_want_logits<B: Backend>(backend: &mut B) {
 
 pub fn rope(pairs: RopePairs, count: usize, head_dim: usize) -> Rope {
     let frequencies = (0..count).map(|i| 500_000f64.powf(-2.0 * i as f64 / head_dim as f64)).collect();
-    Rope { pairs, frequencies }
+    Rope { pairs, frequencies, magnitude: 1.0 }
 }
 
 fn rotations_are_exact<B: Backend>(backend: &mut B) {

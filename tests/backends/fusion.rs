@@ -1,7 +1,7 @@
 //! The bigger verbs against their definitions in smaller ones, on the same backend: a GPU that fuses against one that does
 //! not, and every backend against its own smaller verbs.
 
-use sterna::backend::{Activation, Backend, CachePrecision, CacheShape, Heads, Norm, RopePairs, Row};
+use sterna::backend::{Activation, Backend, CachePrecision, CacheShape, Heads, Norm, Numerics, RopePairs, Rotary, Row};
 use sterna::format::Weights;
 use sterna::format::ternary::Scales;
 use sterna::gpu::Gpu;
@@ -40,7 +40,7 @@ impl Case {
         let Self { cols, outputs, count, .. } = *self;
         let (w, x) = (b.matrix(&self.weights).unwrap(), tensor(b, cols, &self.x));
         let gain = b.parameter(&self.gain).unwrap();
-        let mut normed = b.quantized(count, cols).unwrap();
+        let mut normed = b.quantized(count, cols, Numerics::Int8Rows).unwrap();
         let mut gate_up = b.tensor(count, outputs).unwrap();
         let norm = Norm { gain: &gain, epsilon: EPSILON };
         b.begin(&rows(count));
@@ -112,7 +112,7 @@ fn rotation_and_attention_are_one_after_the_other<B: Backend>(backend: &mut B) {
                 steps.push(run(0, 131, 132).collect());
                 let qkv: Vec<_> = steps.iter().map(|step| random.floats(step.len() * heads.qkv_cols())).collect();
                 let attend = |b: &mut B, plainly: bool| -> Vec<f32> {
-                    let shape = CacheShape { slots: 2, positions: 300, kv_heads, head_dim, precision };
+                    let shape = CacheShape { slots: 2, positions: 300, kv_heads, head_dim, precision, window: None };
                     let mut cache = b.cache(shape).unwrap();
                     let mut outputs = Vec::new();
                     for (step, qkv) in steps.iter().zip(&qkv) {
@@ -122,10 +122,10 @@ fn rotation_and_attention_are_one_after_the_other<B: Backend>(backend: &mut B) {
                         b.rotations(&mut rotations, &rope);
                         outputs.extend(poisoned(b, step.len(), heads.query_cols(), |b, out| match plainly {
                             true => {
-                                b.rope_append(&mut qkv, &mut cache, &rotations, heads, pairs);
+                                b.rope_append(&mut qkv, &mut cache, Rotary::plain(&rotations, pairs), heads);
                                 b.attend(out, &qkv, &cache, heads);
                             }
-                            false => b.rope_attend(out, &mut qkv, &mut cache, &rotations, heads, pairs),
+                            false => b.rope_attend(out, &mut qkv, &mut cache, Rotary::plain(&rotations, pairs), heads),
                         }));
                     }
                     outputs

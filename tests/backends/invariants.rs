@@ -1,7 +1,7 @@
 //! What holds between runs: the bits do not depend on the step a row is computed in, nor on the number of threads; and
 //! the numbers are those of another implementation.
 
-use sterna::backend::{Activation, Backend, CachePrecision, CacheShape, Heads, RopePairs};
+use sterna::backend::{Activation, Backend, CachePrecision, CacheShape, Heads, Numerics, RopePairs, Rotary};
 use sterna::cpu::Cpu;
 use sterna::format::Weights;
 use sterna::format::ternary::Scales;
@@ -38,7 +38,14 @@ fn all_float_verbs<B: Backend>(backend: &mut B, chunks: &[usize], groups: bool) 
     let w = backend.matrix(&[pack(heads.qkv_cols(), cols, &random.trits(heads.qkv_cols() * cols), scales)]).unwrap();
     let head = backend.matrix(&[Weights::Dense(every_kind_of_dense(random, 97, cols).swap_remove(1))]).unwrap();
     let gain = backend.parameter(&gain).unwrap();
-    let shape = CacheShape { slots: 1, positions: total, kv_heads: 2, head_dim: 100, precision: CachePrecision::F16 };
+    let shape = CacheShape {
+        slots: 1,
+        positions: total,
+        kv_heads: 2,
+        head_dim: 100,
+        precision: CachePrecision::F16,
+        window: None,
+    };
     let (mut cache, rope) = (backend.cache(shape).unwrap(), rope(RopePairs::Half, 50, 100));
     let mut collected = vec![Vec::new(); 5];
     let mut begin = 0;
@@ -47,14 +54,14 @@ fn all_float_verbs<B: Backend>(backend: &mut B, chunks: &[usize], groups: bool) 
         let x = tensor(backend, cols, &x[begin * cols..(begin + count) * cols]);
         begin += count;
         backend.begin(step);
-        let mut q = backend.quantized(count, cols).unwrap();
+        let mut q = backend.quantized(count, cols, Numerics::Int8Rows).unwrap();
         backend.norm_quantize(&mut q, &x, &gain, 1e-5);
         let mut qkv = backend.tensor(count, heads.qkv_cols()).unwrap();
         backend.matmul(&mut qkv, &w, &q);
         collected[0].extend(read(backend, &qkv, count * heads.qkv_cols()));
         let mut rotations = backend.tensor(count, 100).unwrap();
         backend.rotations(&mut rotations, &rope);
-        backend.rope_append(&mut qkv, &mut cache, &rotations, heads, RopePairs::Half);
+        backend.rope_append(&mut qkv, &mut cache, Rotary::plain(&rotations, RopePairs::Half), heads);
         collected[1].extend(poisoned(backend, count, cols, |backend, out| backend.attend(out, &qkv, &cache, heads)));
         collected[2].extend(poisoned(backend, count, cols, |backend, out| backend.norm_selected(out, &x, &gain, 1e-5)));
         collected[3].extend(poisoned(backend, count, 97, |backend, out| backend.logits(out, &head, &x)));

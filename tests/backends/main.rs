@@ -18,7 +18,7 @@ mod invariants;
 mod material;
 mod products;
 
-use sterna::backend::{Backend, CachePrecision, CacheShape};
+use sterna::backend::{Backend, CachePrecision, CacheShape, Numerics};
 use sterna::cpu::{Cpu, CpuOptions, KernelSet};
 use sterna::gpu::{Dot, Gpu, GpuOptions};
 
@@ -101,9 +101,19 @@ on_every_backend! { impossible_sizes_are_errors }
 
 fn impossible_sizes_are_errors<B: Backend>(backend: &mut B) {
     for positions in [usize::MAX, usize::MAX / 512, 1 << 50] {
-        let shape = CacheShape { slots: 2, positions, kv_heads: 1, head_dim: 128, precision: CachePrecision::F16 };
+        let shape = CacheShape {
+            slots: 2,
+            positions,
+            kv_heads: 1,
+            head_dim: 128,
+            precision: CachePrecision::F16,
+            window: None,
+        };
         assert!(matches!(backend.cache(shape), Err(sterna::Error::Device(_))), "{positions} positions");
         assert!(matches!(backend.tensor(positions, 128), Err(sterna::Error::Device(_))), "{positions} rows");
-        assert!(matches!(backend.quantized(positions, 128), Err(sterna::Error::Device(_))), "{positions} rows");
+        assert!(
+            matches!(backend.quantized(positions, 128, Numerics::Int8Rows), Err(sterna::Error::Device(_))),
+            "{positions} rows"
+        );
     }
 }

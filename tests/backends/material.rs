@@ -1,6 +1,6 @@
 //! What the tests are made of: random numbers, tensors whose unwritten places show, weights of every kind, comparisons.
 
-use sterna::backend::{Backend, Row};
+use sterna::backend::{Backend, Numerics, Row};
 use sterna::format::Weights;
 use sterna::format::dense::{Dense, Values};
 use sterna::format::ternary::{Scales, Ternary};
@@ -75,7 +75,7 @@ pub fn poisoned_int8<B: Backend>(
     cols: usize,
     verb: impl FnOnce(&mut B, &mut B::Quantized),
 ) -> (Vec<i8>, Vec<f32>) {
-    let mut out = backend.quantized(rows + 1, cols).unwrap();
+    let mut out = backend.quantized(rows + 1, cols, Numerics::Int8Rows).unwrap();
     backend.write_quantized(&mut out, &vec![-77; (rows + 1) * cols], &vec![f32::NAN; rows + 1]);
     verb(backend, &mut out);
     let (mut values, mut scales) = (vec![0; (rows + 1) * cols], vec![0.0; rows + 1]);

@@ -1,6 +1,6 @@
 //! Products of trits and int8: exact integer sums, at the extremes too, and every kind of scale.
 
-use sterna::backend::Backend;
+use sterna::backend::{Backend, Numerics};
 use sterna::cpu::KernelSet;
 use sterna::format::Weights;
 use sterna::format::ternary::{Scales, Ternary};
@@ -27,7 +27,7 @@ pub fn product<B: Backend>(b: &mut B, parts: &[Weights], x: &[i8], scales: &[f32
     let (count, cols) = (scales.len(), parts[0].cols());
     let outputs = parts.iter().map(Weights::rows).sum();
     let w = b.matrix(parts).unwrap();
-    let mut q = b.quantized(count, cols).unwrap();
+    let mut q = b.quantized(count, cols, Numerics::Int8Rows).unwrap();
     b.write_quantized(&mut q, x, scales);
     b.begin(&rows(count));
     poisoned(b, count, outputs, |b, out| b.matmul(out, &w, &q))
@@ -156,7 +156,7 @@ pub fn stacked_parts_keep_their_own_scales<B: Backend>(backend: &mut B) {
 pub fn matmul_add_adds<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, weights: &Weights, x: &[i8], before: &[f32], count: usize) -> Vec<f32> {
         let w = b.matrix(std::slice::from_ref(weights)).unwrap();
-        let mut q = b.quantized(count, weights.cols()).unwrap();
+        let mut q = b.quantized(count, weights.cols(), Numerics::Int8Rows).unwrap();
         b.write_quantized(&mut q, x, &vec![2.0; count]);
         b.begin(&rows(count));
         poisoned(b, count, weights.rows(), |b, out| {

@@ -1,7 +1,7 @@
 //! Every intermediate value of the first layer, verb by verb: int8 activations and integer sums exactly, floats within
 //! a tolerance.
 
-use sterna::backend::{Backend, CachePrecision, CacheShape, Row};
+use sterna::backend::{Backend, CachePrecision, CacheShape, Numerics, Rotary, Row};
 use sterna::format::{Scales, Ternary, Weights};
 use sterna::model::{Model, Part, Role};
 
@@ -62,9 +62,10 @@ impl<B: Backend> Walk<B> {
             kv_heads: heads.kv_heads,
             head_dim: heads.head_dim,
             precision: CachePrecision::F32,
+            window: None,
         });
         let cache = cache.as_mut().unwrap();
-        self.backend.rope_append(&mut qkv, cache, &rotations, heads, config.rope.pairs);
+        self.backend.rope_append(&mut qkv, cache, Rotary::plain(&rotations, config.rope.pairs), heads);
         let mut attended = self.tensor(heads.query_cols());
         self.backend.attend(&mut attended, &qkv, cache, heads);
         self.check(&attended, &[("l0.attn_out", heads.query_cols())]);
@@ -96,7 +97,7 @@ impl<B: Backend> Walk<B> {
     /// Norms (where the model has that norm) and quantises; the int8 values and multipliers are exactly the reference's.
     fn normed(&mut self, x: &B::Tensor, part: Part, cols: usize, name: &str) -> B::Quantized {
         let epsilon = self.model.config().norm_epsilon;
-        let mut out = self.backend.quantized(self.rows, cols).unwrap();
+        let mut out = self.backend.quantized(self.rows, cols, Numerics::Int8Rows).unwrap();
         match self.model.weights(Role::Layer(0, part)).unwrap() {
             Some(Weights::Dense(gain)) => {
                 let gain = self.backend.parameter(&gain.to_f32()).unwrap();
@@ -125,7 +126,7 @@ impl<B: Backend> Walk<B> {
         let inner = Role::Layer(0, which[0]).shape(self.model.config()).1;
         let (mut values, mut scales) = (vec![0; self.rows * inner], vec![0.0; self.rows]);
         self.backend.read_quantized(x, &mut values, &mut scales).unwrap();
-        let mut unscaled = self.backend.quantized(self.rows, inner).unwrap();
+        let mut unscaled = self.backend.quantized(self.rows, inner, Numerics::Int8Rows).unwrap();
         self.backend.write_quantized(&mut unscaled, &values, &vec![1.0; self.rows]);
         let mut sums = self.tensor(cols);
         self.backend.matmul(&mut sums, &unit, &unscaled);

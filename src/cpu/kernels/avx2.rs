@@ -100,6 +100,8 @@ impl Kernels for Avx2 {
         fn norm(out: &mut [f32], x: &[f32], factor: f32, gain: &[f32]);
         fn squared_relu(out: &mut [f32], gate: &[f32], up: &[f32]);
         fn silu(out: &mut [f32], gate: &[f32], up: &[f32]);
+        fn gelu(out: &mut [f32], gate: &[f32], up: &[f32]);
+        fn unpack(out: &mut [f32], codes: &[u8]);
         fn exp_sum(scores: &mut [f32], largest: f32) -> f32;
         fn largest(x: &[f32]) -> Option<usize>;
     }

@@ -64,6 +64,14 @@ impl Kernels for Portable {
         floats::silu(out, gate, up);
     }
 
+    fn gelu(&self, out: &mut [f32], gate: &[f32], up: &[f32]) {
+        floats::gelu(out, gate, up);
+    }
+
+    fn unpack(&self, out: &mut [f32], codes: &[u8]) {
+        floats::unpack(out, codes);
+    }
+
     fn exp_sum(&self, scores: &mut [f32], largest: f32) -> f32 {
         floats::exp_sum(scores, largest)
     }

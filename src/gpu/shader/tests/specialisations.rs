@@ -82,7 +82,7 @@ fn attention(head_dim: usize) -> Vec<Shader> {
     for precision in PRECISIONS {
         let cache = Cached { precision, head_dim: head_dim as u32 };
         shaders.extend(PAIRS.map(|pairs| Shader::RopeAppend { cache, pairs }));
-        let shape = CacheShape { slots: 1, positions: 4096, kv_heads: 2, head_dim, precision };
+        let shape = CacheShape { slots: 1, positions: 4096, kv_heads: 2, head_dim, precision, window: None };
         for together in TOGETHER {
             let cut = Attention::fitting(&shape, 2 * together).expect("no head is too large").heads;
             let appends = [None].into_iter().chain(PAIRS.map(Some));

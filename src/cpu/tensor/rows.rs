@@ -1,0 +1,138 @@
+//! The rows of an input of linear layers, each written by one thread.
+
+use crate::backend::Numerics;
+use crate::cpu::disjoint::Disjoint;
+use crate::cpu::kernels::Kernels;
+use crate::format::ternary::BLOCK;
+
+/// The rows of a [`Quantized`](super::Quantized), for several threads.
+pub(crate) struct Rows<'a> {
+    pub(super) numerics: Numerics,
+    pub(super) cols: usize,
+    pub(super) stride: usize,
+    pub(super) scales_a_row: usize,
+    pub(super) values: Disjoint<'a, i8>,
+    pub(super) block_sums: Disjoint<'a, i32>,
+    pub(super) scales: Disjoint<'a, f32>,
+    pub(super) steps: Disjoint<'a, f32>,
+    pub(super) sums: Disjoint<'a, i32>,
+    pub(super) floats: Disjoint<'a, f32>,
+}
+
+impl Rows<'_> {
+    /// One row.
+    ///
+    /// # Safety
+    /// No row may be used twice at a time.
+    pub(crate) unsafe fn row(&self, row: usize) -> QuantizedRow<'_> {
+        let is_float = self.numerics == Numerics::Float;
+        let (integers, floats) = if is_float { (0, self.stride) } else { (self.stride, 0) };
+        let places = |count: usize| row * count..(row + 1) * count;
+        // SAFETY: different rows have different places in each of them, and the caller uses each row once at a time.
+        unsafe {
+            QuantizedRow {
+                numerics: self.numerics,
+                cols: self.cols,
+                values: self.values.cut(places(integers)),
+                block_sums: self.block_sums.cut(places(integers / BLOCK)),
+                scales: self.scales.cut(places(self.scales_a_row)),
+                steps: self.steps.cut(places(self.scales_a_row)),
+                sum: &mut self.sums.cut(row..row + 1)[0],
+                floats: self.floats.cut(places(floats)),
+            }
+        }
+    }
+}
+
+/// One row of a [`Quantized`](super::Quantized).
+pub(crate) struct QuantizedRow<'a> {
+    numerics: Numerics,
+    cols: usize,
+    values: &'a mut [i8], // with the padding
+    block_sums: &'a mut [i32],
+    scales: &'a mut [f32],
+    steps: &'a mut [f32],
+    sum: &'a mut i32,
+    floats: &'a mut [f32], // with the padding
+}
+
+/// Values that are computed, used and computed again rather than stored: a piece that stays in the nearest cache. Whole
+/// blocks.
+const PIECE: usize = 512;
+
+impl QuantizedRow<'_> {
+    /// The int8 to write.
+    pub(crate) fn values(&mut self) -> &mut [i8] {
+        &mut self.values[..self.cols]
+    }
+
+    /// Closes a row whose values were written, with its multipliers.
+    pub(crate) fn finish(self, kernels: &dyn Kernels, scales: &[f32]) {
+        kernels.block_sums(self.block_sums, self.values);
+        *self.sum = self.block_sums.iter().sum();
+        self.scales.copy_from_slice(scales);
+        self.steps.iter_mut().zip(scales).for_each(|(step, scale)| *step = scale.recip());
+    }
+
+    /// Takes `x`.
+    pub(crate) fn quantize(mut self, kernels: &dyn Kernels, x: &[f32]) {
+        match self.numerics {
+            Numerics::Int8Rows => {
+                let scale = 127.0 / kernels.absmax(x);
+                kernels.round(self.values(), x, scale);
+                self.finish(kernels, &[scale]);
+            }
+            Numerics::Int8Groups => {
+                self.quantize_groups(kernels, 0, x);
+                self.finish_groups(kernels);
+            }
+            Numerics::Float => self.floats[..x.len()].copy_from_slice(x),
+        }
+    }
+
+    /// Takes `x * factor * gain`.
+    pub(crate) fn norm_quantize(mut self, kernels: &dyn Kernels, x: &[f32], factor: f32, gain: &[f32]) {
+        let mut piece = [0.0f32; PIECE];
+        let pieces = || x.chunks(PIECE).zip(gain.chunks(PIECE));
+        match self.numerics {
+            Numerics::Int8Rows => {
+                let mut absmax = 0.0f32;
+                for (x, gain) in pieces() {
+                    let piece = &mut piece[..x.len()];
+                    kernels.norm(piece, x, factor, gain);
+                    absmax = absmax.max(kernels.absmax(piece));
+                }
+                let scale = 127.0 / absmax;
+                for (out, (x, gain)) in self.values().chunks_mut(PIECE).zip(pieces()) {
+                    let piece = &mut piece[..x.len()];
+                    kernels.norm(piece, x, factor, gain);
+                    kernels.round(out, piece, scale);
+                }
+                self.finish(kernels, &[scale]);
+            }
+            Numerics::Int8Groups => {
+                for (index, (x, gain)) in pieces().enumerate() {
+                    let piece = &mut piece[..x.len()];
+                    kernels.norm(piece, x, factor, gain);
+                    self.quantize_groups(kernels, index * PIECE / BLOCK, piece);
+                }
+                self.finish_groups(kernels);
+            }
+            Numerics::Float => kernels.norm(&mut self.floats[..x.len()], x, factor, gain),
+        }
+    }
+
+    /// Quantises some groups, the first of them `first`.
+    fn quantize_groups(&mut self, kernels: &dyn Kernels, first: usize, x: &[f32]) {
+        let values = self.values[first * BLOCK..].chunks_mut(BLOCK);
+        for ((x, values), scale) in x.chunks(BLOCK).zip(values).zip(&mut self.scales[first..]) {
+            *scale = 127.0 / kernels.absmax(x);
+            kernels.round(&mut values[..x.len()], x, *scale);
+        }
+    }
+
+    fn finish_groups(self, kernels: &dyn Kernels) {
+        kernels.block_sums(self.block_sums, self.values);
+        self.steps.iter_mut().zip(&*self.scales).for_each(|(step, scale)| *step = scale.recip());
+    }
+}
