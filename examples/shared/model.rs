@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use sterna::backend::Numerics;
 use sterna::format::encodings::I2sLayout;
 use sterna::model::{Model, OpenOptions};
 
@@ -20,12 +21,23 @@ pub struct ModelArgs {
     /// row4 (made by bitnet.cpp on x86 without ACT_PARALLEL). The file itself does not say; a wrong one gives garbage.
     #[arg(long, value_name = "LAYOUT", default_value = "128")]
     pub i2s_layout: I2sLayout,
+
+    /// Keeps activations in f32, as models that call themselves weight-only were trained (Ternary Bonsai, TriLM, BitCPM4,
+    /// Hy-MT): slower. Otherwise such models take int8, with one scale for each 128 columns.
+    #[arg(long, conflicts_with = "activations")]
+    pub precise: bool,
+
+    /// How the inputs of ternary layers are held: rows (int8, one scale for each token: what BitNet models were trained
+    /// with), groups (int8, one scale for each 128 columns) or f32. The default is what suits the model.
+    #[arg(long, value_name = "FORM")]
+    pub activations: Option<Numerics>,
 }
 
 impl ModelArgs {
     /// Opens the file.
     pub fn open(&self) -> anyhow::Result<Model> {
-        let options = OpenOptions { i2s_layout: self.i2s_layout };
+        let numerics = if self.precise { Some(Numerics::Float) } else { self.activations };
+        let options = OpenOptions { i2s_layout: self.i2s_layout, numerics };
         Model::open_with(&self.model, &options)
             .with_context(|| format!("cannot open the model {}", self.model.display()))
     }

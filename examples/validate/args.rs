@@ -69,7 +69,9 @@ impl Args {
     /// Opens or makes the model.
     pub fn open(&self) -> sterna::Result<Model> {
         match &self.model {
-            Some(path) => Model::open_with(path, &OpenOptions { i2s_layout: self.i2s_layout }),
+            Some(path) => {
+                Model::open_with(path, &OpenOptions { i2s_layout: self.i2s_layout, ..OpenOptions::default() })
+            }
             None => Ok(Model::synthetic(SyntheticShape::Bitnet2B, SEED)),
         }
     }

@@ -1,6 +1,11 @@
 //! What verbs are told besides tensors: which rows a step has, how heads are cut, turned and cached, and in which number
 //! formats.
 
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
 /// One row of a step: one token of one sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -79,6 +84,29 @@ pub enum Numerics {
     Int8Groups,
     /// f32: slower, and as those models were trained.
     Float,
+}
+
+impl fmt::Display for Numerics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Numerics::Int8Rows => "int8 activations, one scale for each token, exact integer sums",
+            Numerics::Int8Groups => "int8 activations, one scale for each 128 columns, exact integer sums within them",
+            Numerics::Float => "f32 activations",
+        })
+    }
+}
+
+impl FromStr for Numerics {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "rows" => Ok(Numerics::Int8Rows),
+            "groups" => Ok(Numerics::Int8Groups),
+            "f32" => Ok(Numerics::Float),
+            _ => Err(Error::Input(format!("{text:?} is no form of activations; there are rows, groups and f32"))),
+        }
+    }
 }
 
 /// The gate of a gated linear unit.

@@ -4,8 +4,6 @@ mod family;
 mod keys;
 mod rope;
 
-use std::fmt;
-
 pub(super) use family::Family;
 pub(super) use rope::divide;
 pub use rope::{LongRope, Windows};
@@ -82,16 +80,6 @@ impl Default for Factors {
 pub enum Pooling {
     /// The normed features of the last token.
     LastToken,
-}
-
-impl fmt::Display for Numerics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Numerics::Int8Rows => "int8 activations, one scale for each token, exact integer sums",
-            Numerics::Int8Groups => "int8 activations, one scale for each 128 columns, exact integer sums within them",
-            Numerics::Float => "f32 activations",
-        })
-    }
 }
 
 /// Larger than any size of a model.
