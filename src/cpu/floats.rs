@@ -86,7 +86,7 @@ pub(crate) fn silu(out: &mut [f32], gate: &[f32], up: &[f32]) {
 #[inline(always)]
 pub(crate) fn gelu(out: &mut [f32], gate: &[f32], up: &[f32]) {
     /// 2 √(2/π): half of `1 + tanh(u)` is the logistic function of `2u`.
-    const TWICE: f32 = 1.595_769_1;
+    const TWICE: f32 = 1.595_769;
     for ((o, &g), &u) in out.iter_mut().zip(gate).zip(up) {
         *o = g / (1.0 + exp(-TWICE * (g + 0.044_715 * g * g * g))) * u;
     }
