@@ -4,6 +4,7 @@
 //! [`Ternary`](super::Ternary); the rest becomes [`Dense`](super::Dense). Decoding loses nothing. What already lies in
 //! the file as it is needed (floats, and I2_S with whole blocks a row) is not copied.
 
+pub mod absmean;
 pub mod float;
 pub mod hidden;
 pub mod i2_s;

@@ -1,5 +1,6 @@
 //! The tensor encodings against bytes that other programs wrote, against themselves, and against damaged bytes.
 
+mod absmean;
 mod dense;
 mod errors;
 mod golden;
