@@ -13,6 +13,7 @@ mod foreign;
 mod metadata;
 mod pairs;
 mod reader;
+mod resolve;
 
 use std::fmt;
 use std::fs::File;
@@ -25,6 +26,7 @@ use crate::error::{Error, Result};
 
 pub use directory::TensorInfo;
 pub use metadata::{Array, Metadata, Value};
+pub use resolve::{Encodings, resolve};
 
 /// Where the data section and each tensor start, in bytes, unless `general.alignment` says otherwise.
 const DEFAULT_ALIGNMENT: usize = 32;

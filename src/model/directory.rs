@@ -2,8 +2,7 @@
 //! there, with the right shape, type and bytes, and none is there that would be ignored.
 
 use crate::error::{Error, Result};
-use crate::format::encodings::Encoding;
-use crate::format::gguf::{Gguf, TensorInfo, quoted};
+use crate::format::gguf::{Encodings, Gguf, TensorInfo, quoted};
 use crate::model::{Config, Part, Role};
 
 /// Tensors that older converters wrote and no forward pass needs.
@@ -20,8 +19,8 @@ pub(super) fn embedding_rows(gguf: &Gguf) -> Result<usize> {
 }
 
 /// Holds the whole directory against the config.
-pub(super) fn check(gguf: &Gguf, config: &Config) -> Result<()> {
-    let directory = Directory { gguf, config };
+pub(super) fn check(gguf: &Gguf, encodings: &Encodings, config: &Config) -> Result<()> {
+    let directory = Directory { gguf, encodings, config };
     directory.check_roles([Role::Embedding, Role::OutputNorm].into_iter(), true)?;
     let optional = [Role::Head, Role::RopeFactors, Role::ShortRopeFactors, Role::LongRopeFactors];
     directory.check_roles(optional.into_iter(), false)?;
@@ -35,6 +34,7 @@ pub(super) fn check(gguf: &Gguf, config: &Config) -> Result<()> {
 
 struct Directory<'a> {
     gguf: &'a Gguf,
+    encodings: &'a Encodings,
     config: &'a Config,
 }
 
@@ -72,9 +72,13 @@ impl Directory<'_> {
     /// The type is known, its bytes are there, and it is not ternary where the network needs numbers of many values.
     fn check_encoding(&self, info: &TensorInfo, rows: usize, cols: usize, may_be_ternary: bool) -> Result<()> {
         let in_tensor = |error| named(&info.name, error);
-        let encoding = Encoding::from_ggml(info.type_id).map_err(in_tensor)?;
+        let encoding = self.encodings.of(info.type_id).map_err(in_tensor)?;
         if encoding.is_ternary() && !may_be_ternary {
             return Err(in_tensor(Error::Model(format!("it is ternary ({encoding}), and no matrix"))));
+        }
+        if !encoding.holds_scale() && self.gguf.scale_beside(&info.name).is_none() {
+            let text = format!("it is {encoding}, which holds no scale, and none is beside it (\"….scale\")");
+            return Err(in_tensor(Error::Model(text)));
         }
         let size = encoding.size(rows, cols).map_err(in_tensor)?;
         if size > info.span {
@@ -95,11 +99,23 @@ impl Directory<'_> {
         Ok(())
     }
 
+    /// Whether the weight tensor is multiplied with this scale. Of two scales only one is; and where the tensor holds its
+    /// own, nobody knows what a `weight_scale` beside it means.
+    fn uses_scale(&self, weight: &str, scale: &str) -> bool {
+        let weight_type = self.gguf.tensor(weight).map(|info| self.encodings.of(info.type_id));
+        let holds_scale = weight_type.is_none_or(|encoding| encoding.is_ok_and(|encoding| encoding.holds_scale()));
+        let is_found = self.gguf.scale_beside(weight).is_some_and(|found| found.name == scale);
+        is_found && !(holds_scale && scale.ends_with(".weight_scale"))
+    }
+
     /// A tensor that no role claims would silently change the output if it were ignored.
     fn check_known(&self, info: &TensorInfo) -> Result<()> {
         let name = &info.name;
         let role = name.strip_suffix(".weight").and_then(Role::from_gguf_stem);
-        let scale_of = name.strip_suffix(".scale").and_then(Role::from_gguf_stem);
+        let scale_of = [".scale", ".weight_scale"].iter().find_map(|ending| name.strip_suffix(ending));
+        let weight = scale_of.map(|stem| format!("{stem}.weight"));
+        let is_used = weight.is_some_and(|weight| self.uses_scale(&weight, name));
+        let scale_of = scale_of.filter(|_| is_used).and_then(Role::from_gguf_stem);
         let known = match (role, scale_of) {
             (Some(Role::Layer(layer, part)), _) => layer < self.config.layers && part.belongs_to(self.config),
             (Some(_), _) => true,
@@ -127,6 +143,7 @@ pub(super) fn named(name: &str, error: Error) -> Error {
     match error {
         Error::Malformed(what) => Error::Malformed(format!("tensor \"{name}\": {what}")),
         Error::Unsupported(what) => Error::Unsupported(format!("tensor \"{name}\": {what}")),
+        Error::Model(what) => Error::Model(format!("tensor \"{name}\": {what}")),
         other => other,
     }
 }

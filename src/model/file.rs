@@ -10,7 +10,7 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::format::encodings::{Encoding, I2sLayout, hidden::hidden_ternary};
-use crate::format::gguf::Gguf;
+use crate::format::gguf::{Encodings, Gguf, resolve};
 use crate::model::config::{LongRope, divide, original_context};
 use crate::model::directory::{self, named};
 use crate::model::{Config, Model, Role, WeightSource};
@@ -37,8 +37,9 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Model> {
         decisions.retain(|decision| decision.subject != "numerics");
         decisions.push(Decision::new("numerics", numerics.to_string(), "asked for by the caller"));
     }
-    directory::check(&gguf, &config)?;
-    decisions.extend(encoding_decisions(&gguf, options));
+    let encodings = resolve(&gguf)?;
+    directory::check(&gguf, &encodings, &config)?;
+    decisions.extend(encoding_decisions(&gguf, &encodings, options));
     let (tokenizer, tokenizer_decisions) = Tokenizer::from_gguf(gguf.metadata())?;
     decisions.extend(tokenizer_decisions);
     if tokenizer.vocabulary_size() > config.vocabulary {
@@ -48,7 +49,8 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Model> {
             config.vocabulary
         )));
     }
-    let mut weights = FileWeights { gguf, config: config.clone(), layout: options.i2s_layout };
+    let mut weights = FileWeights { gguf, encodings, config: config.clone(), layout: options.i2s_layout };
+    decisions.extend(weights.hidden_decisions());
     decisions.extend(apply_rope_factors(&mut weights)?);
     let config = weights.config.clone();
     Ok(Model { config, tokenizer: Some(Arc::new(tokenizer)), weights: Arc::new(weights), decisions })
@@ -57,6 +59,7 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Model> {
 /// A GGUF file whose tensors fit its config.
 struct FileWeights {
     gguf: Gguf,
+    encodings: Encodings,
     config: Config,
     layout: I2sLayout,
 }
@@ -67,7 +70,7 @@ impl WeightSource for FileWeights {
         let Some(info) = self.gguf.tensor(&name) else { return Ok(None) };
         let in_tensor = |error| named(&name, error);
         let (rows, cols) = role.shape(&self.config);
-        let encoding = Encoding::from_ggml(info.type_id).map_err(in_tensor)?;
+        let encoding = self.encodings.of(info.type_id).map_err(in_tensor)?;
         let weights = encoding.decode(&self.gguf.data(info), rows, cols, self.layout).map_err(in_tensor)?;
         if !role.is_linear() {
             return Ok(Some(weights)); // embeddings and heads are what the file says
@@ -84,10 +87,10 @@ impl WeightSource for FileWeights {
 impl FileWeights {
     /// Some converters store a layer's scale beside it: `blk.N.attn_q.scale`, one float that multiplies the output.
     fn output_scale(&self, role: Role) -> Result<f32> {
-        let name = role.gguf_stem() + ".scale";
-        let Some(info) = self.gguf.tensor(&name) else { return Ok(1.0) };
-        let encoding = Encoding::from_ggml(info.type_id).map_err(|error| named(&name, error))?;
-        match encoding.decode(&self.gguf.data(info), 1, 1, self.layout).map_err(|error| named(&name, error))? {
+        let Some(info) = self.gguf.scale_beside(&role.gguf_name()) else { return Ok(1.0) };
+        let name = &info.name;
+        let encoding = self.encodings.of(info.type_id).map_err(|error| named(name, error))?;
+        match encoding.decode(&self.gguf.data(info), 1, 1, self.layout).map_err(|error| named(name, error))? {
             Weights::Dense(dense) => match dense.to_f32()[0] {
                 factor if factor.is_finite() => Ok(factor),
                 factor => Err(Error::Malformed(format!("tensor \"{name}\": the scale is {factor}"))),
@@ -95,17 +98,43 @@ impl FileWeights {
             Weights::Ternary(_) => Err(Error::Model(format!("the scale \"{name}\" is ternary"))),
         }
     }
+
+    /// What linear layers in dense encodings hide, told by the smallest layer of each encoding: to look into all of them
+    /// would read the file twice. Whether the others are ternary too shows when they are loaded.
+    fn hidden_decisions(&self) -> Vec<Decision> {
+        let mut smallest = BTreeMap::<u32, (usize, Role)>::new();
+        for info in self.gguf.tensors() {
+            let role = info.name.strip_suffix(".weight").and_then(Role::from_gguf_stem).filter(|role| role.is_linear());
+            let is_dense = self.encodings.of(info.type_id).is_ok_and(|encoding| !encoding.is_ternary());
+            if let Some(role) = role.filter(|_| is_dense) {
+                let best = smallest.entry(info.type_id).or_insert((usize::MAX, role));
+                if info.elements() < best.0 {
+                    *best = (info.elements(), role);
+                }
+            }
+        }
+        let decide = |(type_id, (_, role)): (u32, (usize, Role))| {
+            let (name, encoding) = (role.gguf_name(), self.encodings.of(type_id).ok()?);
+            let (rows, cols) = role.shape(&self.config);
+            let bytes = self.gguf.data(self.gguf.tensor(&name)?);
+            let Weights::Dense(dense) = encoding.decode(&bytes, rows, cols, self.layout).ok()? else { return None };
+            let choice = format!("hidden in {encoding}: {}", hidden_ternary(&dense)?);
+            Some(Decision::new("ternary weights", choice, format!("found in \"{name}\", the smallest such layer")))
+        };
+        smallest.into_iter().filter_map(decide).collect()
+    }
 }
 
 impl Weights {
-    /// Linear layers are ternary; a dense tensor is accepted if every value is 0 or ± one scale.
+    /// Linear layers are ternary; a dense tensor is accepted if ternary weights are hidden in it.
     fn into_ternary(self, name: &str, encoding: Encoding) -> Result<Weights> {
         match self {
             Weights::Ternary(_) => Ok(self),
             Weights::Dense(dense) => match hidden_ternary(&dense) {
-                Some(ternary) => Ok(Weights::Ternary(ternary)),
+                Some(hidden) => Ok(Weights::Ternary(hidden.ternary)),
                 None => Err(Error::Unsupported(format!(
-                    "the linear layer \"{name}\" holds {} values that are not ternary (0 or ± one scale a tensor or row)",
+                    "the linear layer \"{name}\" holds {} values that are not ternary (0 or ± one scale for a tensor, a \
+                     row or 128 columns)",
                     encoding.name()
                 ))),
             },
@@ -113,14 +142,15 @@ impl Weights {
     }
 }
 
-fn encoding_decisions(gguf: &Gguf, options: &OpenOptions) -> Vec<Decision> {
+fn encoding_decisions(gguf: &Gguf, encodings: &Encodings, options: &OpenOptions) -> Vec<Decision> {
     let mut counts = BTreeMap::<&str, usize>::new();
-    for encoding in gguf.tensors().iter().filter_map(|info| Encoding::from_ggml(info.type_id).ok()) {
+    for encoding in gguf.tensors().iter().filter_map(|info| encodings.of(info.type_id).ok()) {
         *counts.entry(encoding.name()).or_default() += 1;
     }
     let text: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
     let mut decisions =
-        vec![Decision::new("encodings", text.join(", "), "the tensors' type ids and spans agree on them")];
+        vec![Decision::new("encodings", text.join(", "), "the tensors' type numbers and their bytes agree on them")];
+    decisions.extend(encodings.decisions().iter().cloned());
     if counts.contains_key(Encoding::I2S.name()) {
         let why = if options.i2s_layout == I2sLayout::default() {
             "every published file has it; the file itself does not say"

@@ -7,11 +7,11 @@ use sterna::format::{Scales, Ternary};
 use crate::{ternary, trits};
 
 /// The pattern of the hand-checked blocks.
-fn pattern(count: usize) -> Vec<i8> {
+pub fn pattern(count: usize) -> Vec<i8> {
     (0..count).map(|i| ((7 * i + i / 5 + i / 64) % 3) as i8 - 1).collect()
 }
 
-fn hex(text: &str) -> Vec<u8> {
+pub fn hex(text: &str) -> Vec<u8> {
     text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 

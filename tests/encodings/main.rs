@@ -3,9 +3,17 @@
 mod absmean;
 mod dense;
 mod errors;
+mod forks;
 mod golden;
+mod hidden;
+mod quantised;
 mod scales;
 mod ternary;
+mod type_numbers;
+
+#[expect(dead_code, reason = "no key here is an array")]
+#[path = "../common/gguf_writer.rs"]
+mod gguf_writer;
 
 use bytes::Bytes;
 use sterna::format::encodings::{Encoding, I2sLayout};

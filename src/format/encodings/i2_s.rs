@@ -20,10 +20,13 @@
 //! begin inside a block. All three layouts have the same size and the same type number, and no field tells them apart
 //! (`ggml-bitnet-mad.cpp` chooses when it is compiled); published files have "128", which is the canonical packing.
 
+use std::fmt;
+use std::str::FromStr;
+
 use bytes::Bytes;
 
-use super::repack::{code_3, each_row, has_code_3, room};
-use super::{Encoding, I2sLayout, too_large};
+use super::repack::{code_3, each_row, has_code_3, room, row_codes};
+use super::{Encoding, too_large};
 use crate::error::{Error, Result};
 use crate::format::ternary::{self, BLOCK, BLOCK_BYTES, Scales, Ternary};
 
@@ -32,6 +35,18 @@ const TAIL: usize = 32;
 /// Blocks that are searched for a code 3 where the codes are not copied. Reading all of them would pull the whole file
 /// into memory; a file of another type shows a 3 in the first few.
 const SAMPLE: usize = 64;
+
+/// The order of the codes in an I2_S tensor, drawn at the head of this file. Nothing in a file says which one it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum I2sLayout {
+    /// 128 weights in 32 bytes: all published files, and what bitnet.cpp writes on x86 by default.
+    #[default]
+    Block128,
+    /// 64 weights in 16 bytes: written by ARM builds of bitnet.cpp since November 2025.
+    Block64,
+    /// Four rows of one column in a byte: written by x86 builds of bitnet.cpp without `ACT_PARALLEL` since then.
+    Row4,
+}
 
 /// Bytes of a tensor `[rows, cols]`, neither of them 0.
 pub(super) fn size(rows: usize, cols: usize) -> Result<usize> {
@@ -70,13 +85,11 @@ pub(super) fn decode(bytes: &Bytes, rows: usize, cols: usize, layout: I2sLayout)
 pub fn encode(weights: &Ternary, layout: I2sLayout) -> Result<Vec<u8>> {
     let (rows, cols) = (weights.rows(), weights.cols());
     check_rows(rows, layout).map_err(Error::Input)?;
-    let &Scales::Tensor(scale) = weights.scales() else {
-        return Err(Error::Input("I2_S has one scale for a tensor, but these weights have several".into()));
-    };
-    let mut bytes = Vec::with_capacity(size(rows, cols).map_err(|e| Error::Input(e.to_string()))?);
+    let scale = Encoding::I2S.tensor_scale(weights)?;
+    let mut bytes = Vec::with_capacity(Encoding::I2S.encoded_size(rows, cols)?);
     let mut codes = vec![0; rows * cols]; // [rows, cols]
     for (row, codes) in codes.chunks_exact_mut(cols).enumerate() {
-        ternary::unpack_codes(&weights.codes()[row * weights.row_bytes()..][..weights.row_bytes()], codes);
+        row_codes(weights, row, codes);
     }
     match layout {
         I2sLayout::Block128 => pack_flat::<32>(&codes, &mut bytes),
@@ -154,5 +167,28 @@ fn unpack_flat<const Q: usize>(packed: &[u8], start: usize, codes: &mut [u8]) {
 fn pack_flat<const Q: usize>(codes: &[u8], bytes: &mut Vec<u8>) {
     for [a, b, c, d] in codes.as_chunks::<Q>().0.as_chunks::<4>().0 {
         bytes.extend((0..Q).map(|i| a[i] << 6 | b[i] << 4 | c[i] << 2 | d[i]));
+    }
+}
+
+impl fmt::Display for I2sLayout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            I2sLayout::Block128 => "128",
+            I2sLayout::Block64 => "64",
+            I2sLayout::Row4 => "row4",
+        })
+    }
+}
+
+impl FromStr for I2sLayout {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "128" => Ok(I2sLayout::Block128),
+            "64" => Ok(I2sLayout::Block64),
+            "row4" => Ok(I2sLayout::Row4),
+            _ => Err(Error::Input(format!("{text:?} is no I2_S layout; there are 128 (the default), 64 and row4"))),
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! What the decoders share: room for decoded rows, a loop over rows on all cores, the form of the scales, and the frame
-//! of ggml's two ternary block formats.
+//! of ggml's two ternary block formats. Frames for other blocks are in [`blocks`](super::blocks).
 
 use std::thread;
 
@@ -71,6 +71,38 @@ pub(super) fn collapse(rows: usize, columns: usize, values: Vec<f32>, matters: i
     }
 }
 
+/// Refuses a scale that is not finite, `per_row` of them a row. Asked before [`collapse`], which drops scales that do not
+/// matter: not a number times zero is not zero.
+pub(super) fn check_finite(encoding: Encoding, scales: &[f32], per_row: usize) -> Result<()> {
+    match scales.iter().position(|s| !s.is_finite()) {
+        Some(place) => Err(Error::Malformed(format!("{encoding}: a scale in row {} is not finite", place / per_row))),
+        None => Ok(()),
+    }
+}
+
+/// The packed codes of a tensor whose `decode_row` writes the codes of one row, one a byte and each at most 3.
+pub(super) fn decode_rows(
+    encoding: Encoding,
+    rows: usize,
+    cols: usize,
+    decode_row: impl Fn(usize, &mut [u8]) -> Result<()> + Sync,
+) -> Result<Vec<u8>> {
+    let row_bytes = ternary::padded(cols) / 4;
+    let mut packed = room(encoding.name(), rows, row_bytes)?;
+    each_row(&mut packed, row_bytes, |row, out| {
+        let mut codes = vec![0; cols];
+        decode_row(row, &mut codes)?;
+        ternary::pack_codes(&codes, out);
+        if has_code_3(out) { Err(code_3(encoding, row)) } else { Ok(()) }
+    })?;
+    Ok(packed)
+}
+
+/// Writes the codes of one row of `weights`, one a byte.
+pub(super) fn row_codes(weights: &Ternary, row: usize, codes: &mut [u8]) {
+    ternary::unpack_codes(&weights.codes()[row * weights.row_bytes()..][..weights.row_bytes()], codes);
+}
+
 /// Whether one of the 2-bit fields in `bytes` is 3, which is no trit.
 pub(super) fn has_code_3(bytes: &[u8]) -> bool {
     bytes.iter().fold(0, |seen, b| seen | b & b >> 1) & 0b01_01_01_01 != 0
@@ -106,47 +138,8 @@ pub(super) fn decode_tq<const BYTES: usize>(
         if has_code_3(out) { Err(code_3(encoding, row)) } else { Ok(()) }
     })?;
     let scales: Vec<f32> = blocks.iter().map(|b| f16::from_le_bytes([b[BYTES - 2], b[BYTES - 1]]).to_f32()).collect();
-    // Checked here, because a scale that does not matter is dropped: not a number times zero is not zero.
-    if let Some(block) = scales.iter().position(|s| !s.is_finite()) {
-        return Err(Error::Malformed(format!("{encoding}: a scale in row {} is not finite", block / per_row)));
-    }
+    check_finite(encoding, &scales, per_row)?;
     let (packed, _) = codes.as_chunks::<TQ_PACKED>();
     let scales = collapse(rows, TQ_COLUMNS, scales, |block| packed[block] != [ZERO_BYTE; TQ_PACKED]);
     Ternary::new(rows, cols, codes.into(), scales)
-}
-
-/// The inverse of [`decode_tq`]. `encode_block` gets 256 codes, one a byte, and writes all but the scale.
-pub(super) fn encode_tq<const BYTES: usize>(
-    encoding: Encoding,
-    weights: &Ternary,
-    encode_block: impl Fn(&[u8; TQ_COLUMNS], &mut [u8; BYTES]),
-) -> Result<Vec<u8>> {
-    let (rows, cols) = (weights.rows(), weights.cols());
-    let mut bytes = Vec::with_capacity(encoding.size(rows, cols).map_err(|e| Error::Input(e.to_string()))?);
-    let mut codes = vec![0; cols];
-    for row in 0..rows {
-        ternary::unpack_codes(&weights.codes()[row * weights.row_bytes()..][..weights.row_bytes()], &mut codes);
-        for (block, codes) in codes.as_chunks().0.iter().enumerate() {
-            let mut out = [0; BYTES];
-            encode_block(codes, &mut out);
-            let scale = tq_scale(encoding, weights, row, block * TQ_COLUMNS)?;
-            out[BYTES - 2..].copy_from_slice(&scale.to_le_bytes());
-            bytes.extend_from_slice(&out);
-        }
-    }
-    Ok(bytes)
-}
-
-/// The scale of the 256 columns from `col`, rounded to f16.
-fn tq_scale(encoding: Encoding, weights: &Ternary, row: usize, col: usize) -> Result<f16> {
-    let scale = weights.scale(row, col);
-    // Groups are multiples of 128 columns, so a block meets two at most.
-    if weights.scale(row, col + TQ_COLUMNS / 2).to_bits() != scale.to_bits() {
-        return Err(Error::Input(format!("{encoding} has one scale for 256 columns, but row {row} has one for 128")));
-    }
-    let rounded = f16::from_f32(scale);
-    if !rounded.is_finite() || (rounded.to_f32() == 0.0 && scale != 0.0) {
-        return Err(Error::Input(format!("the scale {scale} of row {row} is out of the f16 range of {encoding}")));
-    }
-    Ok(rounded)
 }

@@ -17,32 +17,26 @@
 //! so nothing in the codes can be malformed.
 
 use super::Encoding;
-use super::repack::{TQ_COLUMNS, decode_tq, encode_tq};
+use super::base_3::{self, Part};
+use super::blocks::encode_blocks;
+use super::repack::{TQ_COLUMNS, decode_tq};
 use crate::error::Result;
 use crate::format::ternary::{self, Ternary};
 
 /// Bytes of one block.
 pub(super) const BYTES: usize = 54;
 
-/// The three parts of a block: (first byte, bytes, first column, digits in a byte).
-const PARTS: [(usize, usize, usize, usize); 3] = [(0, 32, 0, 5), (32, 16, 160, 5), (48, 4, 240, 4)];
+const PARTS: [Part; 3] = [
+    Part { byte: 0, bytes: 32, column: 0, digits: 5 },
+    Part { byte: 32, bytes: 16, column: 160, digits: 5 },
+    Part { byte: 48, bytes: 4, column: 240, digits: 4 },
+];
 
 /// Decodes the bytes of a tensor (exactly its size).
 pub(super) fn decode(bytes: &[u8], rows: usize, cols: usize) -> Result<Ternary> {
     decode_tq::<BYTES>(Encoding::Tq1_0, bytes, rows, cols, |block, out| {
         let mut codes = [0; TQ_COLUMNS];
-        for (byte, bytes, column, digits) in PARTS {
-            let mut fractions = [0; 32];
-            let fractions = &mut fractions[..bytes];
-            fractions.copy_from_slice(&block[byte..byte + bytes]);
-            // The next digit is the integer part of the fraction times 3; what is left holds the digits after it.
-            for codes in codes[column..column + digits * bytes].chunks_exact_mut(bytes) {
-                for (code, fraction) in codes.iter_mut().zip(&mut *fractions) {
-                    *code = ((u16::from(*fraction) * 3) >> 8) as u8;
-                    *fraction = fraction.wrapping_mul(3);
-                }
-            }
-        }
+        base_3::decode(&PARTS, block, &mut codes);
         ternary::pack_codes(&codes, out);
     })
 }
@@ -53,13 +47,8 @@ pub(super) fn decode(bytes: &[u8], rows: usize, cols: usize) -> Result<Ternary> 
 /// [`Error::Input`](crate::Error::Input) if `cols` is no multiple of 256, a block of 256 columns has two scales, or a
 /// scale is out of the range of f16.
 pub fn encode(weights: &Ternary) -> Result<Vec<u8>> {
-    encode_tq::<BYTES>(Encoding::Tq1_0, weights, |codes, out| {
-        for (byte, bytes, column, digits) in PARTS {
-            for m in 0..bytes {
-                let digit = |n: usize| if n < digits { u32::from(codes[column + n * bytes + m]) } else { 0 };
-                let number = (0..5).fold(0, |number, n| number * 3 + digit(n));
-                out[byte + m] = (number * 256).div_ceil(243) as u8;
-            }
-        }
+    encode_blocks::<TQ_COLUMNS, BYTES>(Encoding::Tq1_0, weights, BYTES - 2, |codes, out| {
+        base_3::encode(&PARTS, codes, out);
+        Ok(())
     })
 }

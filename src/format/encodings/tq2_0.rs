@@ -17,7 +17,8 @@
 //! packing with the four fields of each byte in reverse.
 
 use super::Encoding;
-use super::repack::{TQ_COLUMNS, TQ_PACKED, decode_tq, encode_tq};
+use super::blocks::encode_blocks;
+use super::repack::{TQ_COLUMNS, TQ_PACKED, decode_tq};
 use crate::error::Result;
 use crate::format::ternary::{self, Ternary};
 
@@ -39,10 +40,11 @@ pub(super) fn decode(bytes: &[u8], rows: usize, cols: usize) -> Result<Ternary> 
 /// [`Error::Input`](crate::Error::Input) if `cols` is no multiple of 256, a block of 256 columns has two scales, or a
 /// scale is out of the range of f16.
 pub fn encode(weights: &Ternary) -> Result<Vec<u8>> {
-    encode_tq::<BYTES>(Encoding::Tq2_0, weights, |codes: &[u8; TQ_COLUMNS], out| {
+    encode_blocks::<TQ_COLUMNS, BYTES>(Encoding::Tq2_0, weights, BYTES - 2, |codes, out| {
         let packed = &mut out[..TQ_PACKED];
         ternary::pack_codes(codes, packed);
         packed.iter_mut().for_each(|byte| *byte = reverse_fields(*byte));
+        Ok(())
     })
 }
 
