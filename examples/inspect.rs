@@ -14,7 +14,7 @@ use anyhow::Context;
 use clap::Parser;
 use indicatif::HumanBytes;
 use sterna::format::encodings::Encoding;
-use sterna::format::gguf::{Gguf, TensorInfo};
+use sterna::format::gguf::{Encodings, Gguf, TensorInfo, resolve};
 use sterna::model::{Config, Role};
 
 /// Shows what is in a GGUF file: keys, tensors, their types, and every decision that the loader takes, with its reason.
@@ -45,16 +45,26 @@ fn main() -> anyhow::Result<()> {
         writeln!(out, "  {key} = {value}")?;
     }
     writeln!(out, "\nTensors ({}; shapes have the input features first)", gguf.tensors().len())?;
+    let encodings = resolve(&gguf); // its error is the loader's, too
+    let name = |type_id| name(encodings.as_ref().ok(), type_id);
     if args.all {
         for tensor in gguf.tensors() {
-            writeln!(out, "  {:32} {}", tensor.name, tensor_line(tensor))?;
+            writeln!(out, "  {:32} {}", tensor.name, tensor_line(tensor, &name(tensor.type_id)))?;
         }
     } else {
-        write_kinds(&mut out, gguf.tensors())?;
+        write_kinds(&mut out, gguf.tensors(), name)?;
     }
 
     // The library's own loader, so that what is printed is what happens.
-    let model = args.model.open()?;
+    let model = match args.model.open() {
+        Ok(model) => model,
+        Err(error) => {
+            for decision in encodings.iter().flat_map(Encodings::decisions) {
+                writeln!(out, "  {decision}")?;
+            }
+            return Err(error);
+        }
+    };
     writeln!(out, "\nModel")?;
     write_config(&mut out, model.config())?;
     writeln!(out, "\nDecisions")?;
@@ -64,9 +74,14 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a type number means in this file, if that was found out.
+fn name(encodings: Option<&Encodings>, type_id: u32) -> String {
+    let encoding = encodings.map_or_else(|| Encoding::from_ggml(type_id), |encodings| encodings.of(type_id));
+    encoding.map_or_else(|_| "unknown to this version".into(), |encoding| encoding.to_string())
+}
+
 /// Shape, type and size of one tensor.
-fn tensor_line(tensor: &TensorInfo) -> String {
-    let encoding = Encoding::from_ggml(tensor.type_id).map_or_else(|error| error.to_string(), |e| e.name().into());
+fn tensor_line(tensor: &TensorInfo, encoding: &str) -> String {
     format!(
         "{:16} {encoding:6} (type {}), {} bytes at {}",
         format!("{:?}", tensor.shape),
@@ -77,7 +92,7 @@ fn tensor_line(tensor: &TensorInfo) -> String {
 }
 
 /// One line for tensors that differ only in their layer.
-fn write_kinds(out: &mut impl Write, tensors: &[TensorInfo]) -> std::io::Result<()> {
+fn write_kinds(out: &mut impl Write, tensors: &[TensorInfo], name: impl Fn(u32) -> String) -> std::io::Result<()> {
     let mut kinds = BTreeMap::<(String, &[usize], u32), Vec<&TensorInfo>>::new();
     for tensor in tensors {
         let kind = match tensor.name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
@@ -87,7 +102,7 @@ fn write_kinds(out: &mut impl Write, tensors: &[TensorInfo]) -> std::io::Result<
         kinds.entry((kind, &tensor.shape, tensor.type_id)).or_default().push(tensor);
     }
     for ((kind, shape, type_id), members) in kinds {
-        let encoding = Encoding::from_ggml(type_id).map_or_else(|_| "unknown to this version", Encoding::name);
+        let encoding = name(type_id);
         let bytes: usize = members.iter().map(|tensor| tensor.span).sum();
         writeln!(
             out,

@@ -1,5 +1,6 @@
 //! Tensors that are missing, misnamed, of another shape or type, or that hold values which are no weights.
 
+use sterna::Error;
 use sterna::format::Weights;
 use sterna::format::encodings::Encoding;
 use sterna::model::{Model, Role};
@@ -95,6 +96,12 @@ fn every_type_number_at_every_tensor_is_named_or_decodes() {
                 let is_named = |text: &String| text.contains(&name) || text.contains("logits");
                 assert!(text.as_ref().is_none_or(is_named), "{name} of type {number}: {text:?}");
                 match Encoding::from_ggml(number) {
+                    // Behind the last tensor there is room for some meanings of such a number, and then for none of its
+                    // neighbours: it is read or refused.
+                    Err(Error::Unsupported(text)) if text.contains("means several things") => {
+                        let wanted = format!("type {number} (");
+                        assert!(fate.text().is_none_or(|text| text.contains(&wanted) || is_named(&text)));
+                    }
                     Err(_) => fate.refused(&[&format!("type {number} (")]),
                     Ok(encoding) if encoding.is_ternary() && !name.contains(".attn_") && !name.contains(".ffn_") => {
                         fate.refused(&["is ternary", encoding.name()]);

@@ -15,6 +15,7 @@ mod gguf_writer;
 #[path = "../common/golden.rs"]
 mod reference_values;
 
+mod encodings;
 mod golden;
 mod layer_zero;
 mod rewritten;
