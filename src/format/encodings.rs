@@ -1,10 +1,10 @@
-//! Tensor encodings: one file each, with the bit layout drawn at its head, a decoder and, for those that are written, an
-//! encoder.
+//! Tensor encodings: one file each, with the bit layout drawn at its head, a decoder and, for those that are written,
+//! an encoder.
 //!
 //! Every ternary encoding holds the same information, trits and scales, so all of them are decoded once, at load, to
 //! [`Ternary`](super::Ternary); the rest becomes [`Dense`](super::Dense). Decoding loses nothing, except that dense
-//! encodings with offsets (Q4_1, Q5_1, Q2_K, Q4_K, Q5_K) are rounded to f16. What already lies in the file as it is needed
-//! (floats, and I2_S with whole blocks a row) is not copied.
+//! encodings with offsets (Q4_1, Q5_1, Q2_K, Q4_K, Q5_K) are rounded to f16. What already lies in the file as it is
+//! needed (floats, and I2_S with whole blocks a row) is not copied.
 //!
 //! Which encoding a tensor of a GGUF file has is told by its type number, or, where several programs use one number, by
 //! [`resolve`](super::gguf::resolve).
@@ -101,7 +101,8 @@ pub enum Encoding {
     Stq1_0,
     /// Pairs of trits as indices of a table, in tiles, and one f32 scale for the tensor (bitnet.cpp on ARM).
     Tl1(TlScale),
-    /// Triples of trits as signs and indices of a table, in tiles, and one f32 scale for the tensor (bitnet.cpp on x86).
+    /// Triples of trits as signs and indices of a table, in tiles, and one f32 scale for the tensor (bitnet.cpp on
+    /// x86).
     Tl2(TlScale),
     /// Trits, four in a byte, column by column; the scale is another tensor (vlut.cpp).
     I2V,
@@ -234,9 +235,9 @@ impl Encoding {
     /// else is repacked, on all cores if it is large. `layout` matters to I2_S alone.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if [`size`](Self::size) fails or there are fewer bytes, if codes are no trits, or if a scale
-    /// is not finite. In I2_S that is not copied, only a sample of the codes is looked at. [`Error::Unsupported`] for
-    /// Q2_0 with two scales in one block of 128 columns.
+    /// [`Error::Malformed`] if [`size`](Self::size) fails or there are fewer bytes, if codes are no trits, or if a
+    /// scale is not finite. In I2_S that is not copied, only a sample of the codes is looked at. [`Error::Unsupported`]
+    /// for Q2_0 with two scales in one block of 128 columns.
     pub fn decode(self, bytes: &Bytes, rows: usize, cols: usize, layout: I2sLayout) -> Result<Weights> {
         let size = self.size(rows, cols)?;
         if bytes.len() < size {

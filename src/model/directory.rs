@@ -99,8 +99,8 @@ impl Directory<'_> {
         Ok(())
     }
 
-    /// Whether the weight tensor is multiplied with this scale. Of two scales only one is; and where the tensor holds its
-    /// own, nobody knows what a `weight_scale` beside it means.
+    /// Whether the weight tensor is multiplied with this scale. Of two scales only one is; and where the tensor holds
+    /// its own, nobody knows what a `weight_scale` beside it means.
     fn uses_scale(&self, weight: &str, scale: &str) -> bool {
         let weight_type = self.gguf.tensor(weight).map(|info| self.encodings.of(info.type_id));
         let holds_scale = weight_type.is_none_or(|encoding| encoding.is_ok_and(|encoding| encoding.holds_scale()));

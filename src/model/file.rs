@@ -21,8 +21,9 @@ use crate::tokenizer::Tokenizer;
 pub struct OpenOptions {
     /// The arrangement of I2_S codes. Files made by bitnet.cpp on ARM since November 2025 need `Block64`.
     pub i2s_layout: I2sLayout,
-    /// How the inputs of linear layers are held; none to let the model decide. [`Numerics::Float`] is the precise way for
-    /// models that were trained with float activations; for a model trained with int8 activations, it is another network.
+    /// How the inputs of linear layers are held; none to let the model decide. [`Numerics::Float`] is the precise way
+    /// for models that were trained with float activations; for a model trained with int8 activations, it is another
+    /// network.
     pub numerics: Option<Numerics>,
 }
 
@@ -99,8 +100,8 @@ impl FileWeights {
         }
     }
 
-    /// What linear layers in dense encodings hide, told by the smallest layer of each encoding: to look into all of them
-    /// would read the file twice. Whether the others are ternary too shows when they are loaded.
+    /// What linear layers in dense encodings hide, told by the smallest layer of each encoding: to look into all of
+    /// them would read the file twice. Whether the others are ternary too shows when they are loaded.
     fn hidden_decisions(&self) -> Vec<Decision> {
         let mut smallest = BTreeMap::<u32, (usize, Role)>::new();
         for info in self.gguf.tensors() {

@@ -1,5 +1,5 @@
-//! The ternary encodings of ggml's forks: the hand-checked blocks of the format notes, bytes of an independent packer, and
-//! encoding and decoding as inverses.
+//! The ternary encodings of ggml's forks: the hand-checked blocks of the format notes, bytes of an independent packer,
+//! and encoding and decoding as inverses.
 
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};

@@ -1,5 +1,5 @@
-//! Type numbers that several programs use: the bytes of the tensors tell them apart, then keys, then the content; and where
-//! nothing does, the file is refused with a list of what it could be.
+//! Type numbers that several programs use: the bytes of the tensors tell them apart, then keys, then the content; and
+//! where nothing does, the file is refused with a list of what it could be.
 
 use half::f16;
 use sterna::Error;

@@ -1,5 +1,5 @@
-//! A golden model whose linear layers are written again in each ternary encoding, and hidden in dense ones: opened, it has
-//! the same weights, and says how it knew.
+//! A golden model whose linear layers are written again in each ternary encoding, and hidden in dense ones: opened, it
+//! has the same weights, and says how it knew.
 
 use sterna::format::encodings::Encoding;
 use sterna::format::{Scales, Ternary, Weights};
@@ -13,7 +13,7 @@ const FILE: &str = "bitnet-256/i2_s.gguf";
 const HALF: f32 = 1e-3;
 
 fn linear_roles(model: &Model) -> Vec<Role> {
-    let parts = Part::ALL.iter().filter(|(part, _)| !part.is_norm());
+    let parts = Part::ALL.iter().filter(|(part, _)| part.is_linear());
     (0..model.config().layers).flat_map(|layer| parts.clone().map(move |&(part, _)| Role::Layer(layer, part))).collect()
 }
 

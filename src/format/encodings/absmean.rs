@@ -1,7 +1,7 @@
 //! Latent weights: floats that a BitNet checkpoint was trained with, and that become trits only when it is run.
 //!
-//! The rule is that of `AutoBitLinear` in transformers: s = 1 / max(mean |W|, 10⁻⁵) over the whole tensor, trit =
-//! W · s, rounded to the nearest, ties to even, and held in −1 … 1; each trit then stands for 1/s. It throws most of each
+//! The rule is that of `AutoBitLinear` in transformers: s = 1 / max(mean |W|, 10⁻⁵) over the whole tensor, trit = W ·
+//! s, rounded to the nearest, ties to even, and held in −1 … 1; each trit then stands for 1/s. It throws most of each
 //! weight away, so it is never tried on a file that does not ask for it.
 
 use std::convert::Infallible;

@@ -1,6 +1,6 @@
-//! The frames of dense block formats. Where a weight is scale · q it stays so, as int8. Where it is scale · q + offset it
-//! becomes f16: off by at most 2⁻¹¹ of itself, or by 2⁻²⁵ where it is below 2⁻¹⁴. A tensor with a weight beyond f16's range
-//! becomes f32, with nothing lost.
+//! The frames of dense block formats. Where a weight is scale · q it stays so, as int8. Where it is scale · q + offset
+//! it becomes f16: off by at most 2⁻¹¹ of itself, or by 2⁻²⁵ where it is below 2⁻¹⁴. A tensor with a weight beyond
+//! f16's range becomes f32, with nothing lost.
 
 use std::convert::Infallible;
 

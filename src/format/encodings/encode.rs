@@ -12,13 +12,13 @@ impl Encoding {
     /// The bytes of `weights` in this encoding; the inverse of [`decode`](Self::decode).
     ///
     /// Trits are kept, or refused. A scale is kept too, except that encodings with f16 scales round it to the nearest.
-    /// F16, BF16, Q8_0 and Q6_K round weights to the nearest they have; what was decoded from Q8_0 becomes the same Q8_0
-    /// again. I2_S is written in the layout of published files.
+    /// F16, BF16, Q8_0 and Q6_K round weights to the nearest they have; what was decoded from Q8_0 becomes the same
+    /// Q8_0 again. I2_S is written in the layout of published files.
     ///
     /// # Errors
     /// [`Error::Input`], saying why, if the encoding cannot hold these weights: a shape that is no whole blocks, more
-    /// scales than it has places for, floats in a ternary encoding, a value out of its range; or if this version does not
-    /// write it.
+    /// scales than it has places for, floats in a ternary encoding, a value out of its range; or if this version does
+    /// not write it.
     pub fn encode(self, weights: &Weights) -> Result<Vec<u8>> {
         match (self, weights) {
             (Encoding::F32 | Encoding::F16 | Encoding::Bf16 | Encoding::Q8_0 | Encoding::Q6K, _) => {

@@ -1,13 +1,13 @@
 //! Ternary weights hidden in a dense tensor: "unpacked" checkpoints store {−s, 0, +s} as floats, and such floats were
 //! quantised again to all kinds of formats. Found, they are packed to two bits and run on the integer kernels.
 //!
-//! A tensor is ternary if in each 128 columns of a row all values other than zero have one magnitude. These magnitudes are
-//! then grouped: one for the tensor, one a row, one for each of a few runs of rows (models trained on several devices), one
-//! for a run of columns. First all must be equal, bit for bit. If they are not, 1 % will do, because conversions round: the
-//! scale is then the mean magnitude of its group.
+//! A tensor is ternary if in each 128 columns of a row all values other than zero have one magnitude. These magnitudes
+//! are then grouped: one for the tensor, one a row, one for each of a few runs of rows (models trained on several
+//! devices), one for a run of columns. First all must be equal, bit for bit. If they are not, 1 % will do, because
+//! conversions round: the scale is then the mean magnitude of its group.
 //!
-//! Q4_0 and Q5_0 take the first largest weight for −8 d (−16 d) and cut the same weight of the other sign to +7 d (+15 d).
-//! Only ternary weights give no other codes than these and 0, so they are read as ±8 d (±16 d).
+//! Q4_0 and Q5_0 take the first largest weight for −8 d (−16 d) and cut the same weight of the other sign to +7 d (+15
+//! d). Only ternary weights give no other codes than these and 0, so they are read as ±8 d (±16 d).
 
 use super::repack::{each_row, room};
 use crate::format::dense::{Dense, Values};
@@ -91,9 +91,9 @@ struct Contradiction;
 
 /// The ternary form of `dense`, if it has one.
 ///
-/// Groups of zeros, whose scale is unknown, agree with all others; alone they have the scale 0. Gains of norms and other
-/// tensors of one column may pass by chance: ask this of linear layers only. The search ends at the first contradiction,
-/// for common floats in the first few values.
+/// Groups of zeros, whose scale is unknown, agree with all others; alone they have the scale 0. Gains of norms and
+/// other tensors of one column may pass by chance: ask this of linear layers only. The search ends at the first
+/// contradiction, for common floats in the first few values.
 pub fn hidden_ternary(dense: &Dense) -> Option<Hidden> {
     let (rows, cols) = (dense.rows(), dense.cols());
     let reader = Reader::new(dense);

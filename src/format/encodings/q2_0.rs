@@ -1,5 +1,5 @@
-//! Q2_0 (ggml type 42) and PQ2_0 (type 142 of PrismML; before that number existed, 42 as well): trits of 2 bits each, with
-//! an f16 scale for 64 or 128 columns of a row.
+//! Q2_0 (ggml type 42) and PQ2_0 (type 142 of PrismML; before that number existed, 42 as well): trits of 2 bits each,
+//! with an f16 scale for 64 or 128 columns of a row.
 //!
 //! ```text
 //! A block of Q2_0 is 18 bytes for 64 columns, one of PQ2_0 is 34 bytes for 128; code = trit + 1. The code 3 would mean
@@ -12,8 +12,8 @@
 //!   col   4b + 3 | 4b + 2 | 4b + 1 |  4b       (byte 2 + b)
 //! ```
 //!
-//! Source: `block_q2_0` in ggml-common.h and its older form in PrismML's fork. Files in groups of 64 come from models whose
-//! scales cover 128 columns: two blocks that make one of the canonical packing must agree.
+//! Source: `block_q2_0` in ggml-common.h and its older form in PrismML's fork. Files in groups of 64 come from models
+//! whose scales cover 128 columns: two blocks that make one of the canonical packing must agree.
 
 use super::Encoding;
 use super::blocks::{decode_blocks, encode_blocks, pack_consecutive, unpack_consecutive};

@@ -1,5 +1,5 @@
-//! Q2_K (ggml type 10): 2-bit integers with a 4-bit scale and a 4-bit offset for 16 columns, under two f16 for 256. Some
-//! ternary models were published so.
+//! Q2_K (ggml type 10): 2-bit integers with a 4-bit scale and a 4-bit offset for 16 columns, under two f16 for 256.
+//! Some ternary models were published so.
 //!
 //! ```text
 //! A block is 84 bytes for 256 columns:

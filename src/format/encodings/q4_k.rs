@@ -1,5 +1,5 @@
-//! Q4_K and Q5_K (ggml types 12 and 13): 4- or 5-bit integers with a 6-bit scale and a 6-bit offset for 32 columns, under
-//! two f16 for 256.
+//! Q4_K and Q5_K (ggml types 12 and 13): 4- or 5-bit integers with a 6-bit scale and a 6-bit offset for 32 columns,
+//! under two f16 for 256.
 //!
 //! ```text
 //! A block of Q4_K is 144 bytes, one of Q5_K is 176, for 256 columns:

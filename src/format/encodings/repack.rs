@@ -71,8 +71,8 @@ pub(super) fn collapse(rows: usize, columns: usize, values: Vec<f32>, matters: i
     }
 }
 
-/// Refuses a scale that is not finite, `per_row` of them a row. Asked before [`collapse`], which drops scales that do not
-/// matter: not a number times zero is not zero.
+/// Refuses a scale that is not finite, `per_row` of them a row. Asked before [`collapse`], which drops scales that do
+/// not matter: not a number times zero is not zero.
 pub(super) fn check_finite(encoding: Encoding, scales: &[f32], per_row: usize) -> Result<()> {
     match scales.iter().position(|s| !s.is_finite()) {
         Some(place) => Err(Error::Malformed(format!("{encoding}: a scale in row {} is not finite", place / per_row))),

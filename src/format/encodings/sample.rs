@@ -1,5 +1,6 @@
-//! A look at a few places of a tensor: would they be sound if it had this encoding? Wrong readings of a block put other bits
-//! where the scale is, and sooner or later a code that is no trit, so some tens of blocks tell with near certainty.
+//! A look at a few places of a tensor: would they be sound if it had this encoding? Wrong readings of a block put other
+//! bits where the scale is, and sooner or later a code that is no trit, so some tens of blocks tell with near
+//! certainty.
 
 use bytes::Bytes;
 

@@ -1,5 +1,5 @@
-//! STQ1_0 ("Sherry", type 42 or 43 of Tencent's AngelSlim): of four trits exactly one is zero, so that four take five bits;
-//! an f16 scale for 256 columns of a row; 1.31 bits a weight.
+//! STQ1_0 ("Sherry", type 42 or 43 of Tencent's AngelSlim): of four trits exactly one is zero, so that four take five
+//! bits; an f16 scale for 256 columns of a row; 1.31 bits a weight.
 //!
 //! ```text
 //! A block is 42 bytes for 256 columns:

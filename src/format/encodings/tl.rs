@@ -1,6 +1,6 @@
-//! What TL1 and TL2 of bitnet.cpp share: weights in tiles whose sizes are compiled into the program that wrote the file, and
-//! nowhere in the file. The program has one set of sizes for each model it was built for, and a set for each shape of that
-//! model's layers; no two models have a shape in common, so the shape tells the tile.
+//! What TL1 and TL2 of bitnet.cpp share: weights in tiles whose sizes are compiled into the program that wrote the
+//! file, and nowhere in the file. The program has one set of sizes for each model it was built for, and a set for each
+//! shape of that model's layers; no two models have a shape in common, so the shape tells the tile.
 //!
 //! ```text
 //! Order of the bytes, from outer to inner:

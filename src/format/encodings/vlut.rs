@@ -1,5 +1,5 @@
-//! I2_V, I2_V_4, I2_V_8, I1_V and I1_V_2 (types 40, 42, 43, 45 and 46 of vlut.cpp): trits four or five in a byte, column by
-//! column, without a scale: that is a tensor of one float beside it.
+//! I2_V, I2_V_4, I2_V_8, I1_V and I1_V_2 (types 40, 42, 43, 45 and 46 of vlut.cpp): trits four or five in a byte,
+//! column by column, without a scale: that is a tensor of one float beside it.
 //!
 //! ```text
 //! A byte holds consecutive columns of one row as a number in base 3, the first column its least significant digit

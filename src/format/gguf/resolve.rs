@@ -1,6 +1,6 @@
-//! Which encodings a file's type numbers mean. Several programs took the same number for different encodings, and no field
-//! of the file says whose it is. But they differ in size, and the file tells how many bytes each tensor has. So the
-//! meanings of a number are ruled out one after the other, by
+//! Which encodings a file's type numbers mean. Several programs took the same number for different encodings, and no
+//! field of the file says whose it is. But they differ in size, and the file tells how many bytes each tensor has. So
+//! the meanings of a number are ruled out one after the other, by
 //!
 //! 1. the bytes of every tensor of that number, and whether its scale is beside it where the encoding holds none;
 //! 2. keys that begin with `prism.`, then `general.file_type`, then `general.architecture`;
@@ -45,8 +45,8 @@ impl Encodings {
 /// Finds what each type number of the file means. Numbers that this version does not know are no error here.
 ///
 /// # Errors
-/// [`Error::Unsupported`] if a number with several meanings can mean none of them here, or more than one, or one that this
-/// version does not read. The text lists all meanings and what ruled them out.
+/// [`Error::Unsupported`] if a number with several meanings can mean none of them here, or more than one, or one that
+/// this version does not read. The text lists all meanings and what ruled them out.
 pub fn resolve(gguf: &Gguf) -> Result<Encodings> {
     let mut by_number = BTreeMap::<u32, Vec<&TensorInfo>>::new();
     for info in gguf.tensors() {
@@ -187,7 +187,8 @@ fn misfit(gguf: &Gguf, meaning: &Meaning, info: &TensorInfo) -> Option<String> {
 
 impl Gguf {
     /// The tensor with the scale of a weight tensor, if it is stored beside it: for `blk.0.attn_q.weight` that is
-    /// `blk.0.attn_q.scale` (vlut.cpp, and llama.cpp for BitNet) or `blk.0.attn_q.weight_scale` (bitnet.cpp's TL1, TL2).
+    /// `blk.0.attn_q.scale` (vlut.cpp, and llama.cpp for BitNet) or `blk.0.attn_q.weight_scale` (bitnet.cpp's TL1,
+    /// TL2).
     pub fn scale_beside(&self, weight: &str) -> Option<&TensorInfo> {
         let stem = weight.strip_suffix(".weight")?;
         [".scale", ".weight_scale"].iter().find_map(|ending| self.tensor(&format!("{stem}{ending}")))
