@@ -134,21 +134,30 @@ pub fn hidden_ternary(dense: &Dense) -> Option<Hidden> {
 }
 
 /// The magnitudes of up to 128 values. What is at most 1 % of the largest is zero: offsets do not always cancel.
+///
+/// The bits of floats without their sign are in the order of their magnitudes, with NaN above infinity, and loops over
+/// integers vectorise.
 fn magnitudes(values: &[f32]) -> Result<Magnitudes, Contradiction> {
-    let largest = values.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
-    let zero = largest * TOLERANCE;
-    let (mut smallest, mut sum, mut count, mut near_zeros, mut numbers) = (f32::INFINITY, 0.0, 0_u64, false, true);
-    for value in values.iter().map(|value| value.abs()) {
-        let counts = value > zero;
-        smallest = if counts { smallest.min(value) } else { smallest };
-        sum += if counts { value } else { 0.0 };
-        count += u64::from(counts);
-        near_zeros |= !counts & (value != 0.0);
-        numbers &= !value.is_nan();
+    let bits = |value: &f32| value.abs().to_bits();
+    let largest = f32::from_bits(values.iter().map(bits).fold(0, u32::max));
+    if !largest.is_finite() {
+        return Err(Contradiction);
     }
-    let found = Magnitudes { smallest, largest, sum: f64::from(sum), count, has_near_zeros: near_zeros };
-    // `max` passes over NaN; an infinity is no weight.
-    if numbers && largest.is_finite() && found.agree(TOLERANCE) { Ok(found) } else { Err(Contradiction) }
+    let zero = (largest * TOLERANCE).to_bits();
+    let (mut smallest, mut count, mut has_near_zeros) = (f32::INFINITY.to_bits(), 0_u32, false);
+    for value in values.iter().map(bits) {
+        let counts = value > zero;
+        smallest = smallest.min(if counts { value } else { u32::MAX });
+        count += u32::from(counts);
+        has_near_zeros |= !counts & (value != 0);
+    }
+    let smallest = f32::from_bits(smallest);
+    let sum = match smallest == largest {
+        true => f64::from(largest) * f64::from(count),
+        false => values.iter().filter(|value| bits(value) > zero).map(|value| f64::from(value.abs())).sum(),
+    };
+    let found = Magnitudes { smallest, largest, sum, count: count.into(), has_near_zeros };
+    if found.agree(TOLERANCE) { Ok(found) } else { Err(Contradiction) }
 }
 
 /// The coarsest grouping in which all magnitudes agree.
