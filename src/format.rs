@@ -1,4 +1,4 @@
-//! What a model file holds, independent of any device: containers ([`gguf`]), tensor [`encodings`], and the two forms
+//! What a model file holds, independent of any device: containers ([`gguf`], [`safetensors`]), tensor [`encodings`], and the two forms
 //! that every encoding is decoded to, [`Ternary`] and [`Dense`].
 //!
 //! Everything in a file is untrusted: sizes, counts, offsets and strings are checked against the file before use.
@@ -6,6 +6,8 @@
 pub mod dense;
 pub mod encodings;
 pub mod gguf;
+pub(crate) mod map;
+pub mod safetensors;
 pub mod ternary;
 
 pub use dense::{Dense, Values};

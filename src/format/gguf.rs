@@ -16,13 +16,12 @@ mod reader;
 mod resolve;
 
 use std::fmt;
-use std::fs::File;
 use std::path::Path;
 
 use bytes::Bytes;
-use memmap2::Mmap;
 
 use crate::error::{Error, Result};
+use crate::format::map::map;
 
 pub use directory::TensorInfo;
 pub use metadata::{Array, Metadata, Value};
@@ -57,7 +56,7 @@ impl Gguf {
     /// # Errors
     /// [`Error::Io`] if there is no such file or it is a directory or a device, otherwise as [`Gguf::parse`].
     pub fn open(path: &Path) -> Result<Gguf> {
-        let bytes = map(path).map_err(|cause| Error::Io { path: path.to_owned(), cause })?;
+        let bytes = map(path)?;
         Gguf::parse(bytes).map_err(|error| within(path.display(), error))
     }
 
@@ -139,25 +138,6 @@ impl fmt::Debug for Gguf {
     }
 }
 
-/// Maps a regular file. Asks what the path is before opening it, because opening a pipe would wait for its writer.
-fn map(path: &Path) -> std::io::Result<Bytes> {
-    let kind = std::fs::metadata(path)?;
-    if kind.is_dir() {
-        return Err(std::io::ErrorKind::IsADirectory.into());
-    }
-    if !kind.is_file() {
-        return Err(std::io::Error::other("not a regular file"));
-    }
-    let file = File::open(path)?;
-    if file.metadata()?.len() == 0 {
-        return Ok(Bytes::new()); // an empty range cannot be mapped everywhere
-    }
-    // SAFETY: the map is read-only, and it is unmapped only when the last `Bytes` that borrows from it is dropped. That
-    // nobody changes the file meanwhile cannot be checked here; the documentation of `open` demands it of the caller.
-    let map = unsafe { Mmap::map(&file)? };
-    Ok(Bytes::from_owner(map))
-}
-
 fn checked_version(version: u32) -> Result<u32> {
     match version {
         2 | 3 => Ok(version),
@@ -198,7 +178,7 @@ fn alignment(metadata: &Metadata) -> Result<usize> {
 }
 
 /// Puts the place in front of an error's text: the file, the key, the tensor.
-fn within(place: impl fmt::Display, error: Error) -> Error {
+pub(crate) fn within(place: impl fmt::Display, error: Error) -> Error {
     match error {
         Error::Malformed(text) => Error::Malformed(format!("{place}: {text}")),
         Error::Unsupported(text) => Error::Unsupported(format!("{place}: {text}")),

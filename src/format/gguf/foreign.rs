@@ -23,7 +23,10 @@ pub(super) fn recognise(file: &[u8]) -> Option<Error> {
              file itself",
         ),
         _ if is_html(file) => malformed("this is an HTML page, not a model: the download gave an error or login page"),
-        _ if is_safetensors(file) => unsupported("this is a safetensors file, not GGUF: open it as one"),
+        _ if is_safetensors(file) => unsupported(
+            "this is a safetensors file, not GGUF: give it the ending .safetensors, with its config.json beside it, or open \
+             the directory that holds both",
+        ),
         _ => Some(Error::Malformed(first_bytes(file))),
     }
 }
