@@ -1,12 +1,17 @@
-//! Text to token ids and back, from the tokenizer that a GGUF file carries. Two kinds of vocabulary are known:
-//! byte-level BPE, which all recent families use, and SentencePiece's. Ids stand for bytes rather than text, because a
+//! Text to token ids and back, from the tokenizer that a GGUF file carries or that lies beside safetensors weights
+//! (`tokenizer.json`). Two kinds of vocabulary are known: byte-level BPE, which all recent families use, and
+//! SentencePiece's, with scores or with merges. Ids stand for bytes rather than text, because a
 //! character may span several tokens; [`TextStream`] puts characters together as tokens arrive.
+
+use std::path::Path;
 
 use crate::decision::Decision;
 use crate::error::{Error, Result};
-use crate::format::gguf::{Metadata, quoted};
+use crate::format::gguf::{Metadata, quoted, within};
 
 mod byte_level;
+mod json;
+mod pieces;
 mod rules;
 mod sentencepiece;
 mod special;
@@ -16,6 +21,9 @@ mod tests;
 mod vocabulary;
 
 use byte_level::ByteLevel;
+use json::Exact;
+pub(crate) use json::chat_template;
+use pieces::Pieces;
 use sentencepiece::SentencePiece;
 use special::{Fragment, SpecialTokens};
 pub use stream::TextStream;
@@ -38,6 +46,7 @@ pub struct Tokenizer {
 enum Algorithm {
     ByteLevel(Box<ByteLevel>),
     SentencePiece(SentencePiece),
+    Pieces(Box<Pieces>),
 }
 
 impl Tokenizer {
@@ -48,6 +57,23 @@ impl Tokenizer {
     /// [`Error::Unsupported`] if the kind of vocabulary or the pre-tokenizer is unknown; [`Error::Model`] if keys are
     /// missing or do not fit together.
     pub fn from_gguf(metadata: &Metadata) -> Result<(Self, Vec<Decision>)> {
+        Self::build(metadata, None)
+    }
+
+    /// Builds the tokenizer from the files of a directory in Hugging Face form: `tokenizer.json`, which must be there, and
+    /// what `tokenizer_config.json`, `special_tokens_map.json`, `generation_config.json` and `config.json` say of the
+    /// tokens that begin and end a text. Its ids are those of the `tokenizers` library with the same file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if `tokenizer.json` is not there, [`Error::Malformed`] if a file is no JSON of the known form, otherwise
+    /// as [`Tokenizer::from_gguf`].
+    pub fn from_directory(directory: &Path) -> Result<(Self, Vec<Decision>)> {
+        let (metadata, exact) = json::read(directory)?;
+        Self::build(&metadata, Some(exact)).map_err(|error| within(directory.join(json::FILE).display(), error))
+    }
+
+    /// `exact` is what a tokenizer.json says and GGUF has no keys for.
+    fn build(metadata: &Metadata, exact: Option<Exact>) -> Result<(Self, Vec<Decision>)> {
         const MODEL: &str = "tokenizer.ggml.model";
         let missing = || Error::Model(format!("the file has no tokenizer ({MODEL})"));
         let mut decisions = Vec::new();
@@ -60,24 +86,40 @@ impl Tokenizer {
             }
         };
         let mut vocabulary = Vocabulary::read(metadata, &mut decisions)?;
-        let ends = vocabulary.ends(metadata, &mut decisions)?;
+        let more_ends = exact.as_ref().map_or(&[][..], |exact| &exact.ends);
+        let ends = vocabulary.ends(metadata, more_ends, &mut decisions)?;
         let mut bos = vocabulary.id(metadata, "tokenizer.ggml.bos_token_id")?;
         let mut eos = vocabulary.id(metadata, "tokenizer.ggml.eos_token_id")?;
-        let (algorithm, adds_bos_by_default) = if is_byte_level {
-            let (rule, decision) = rules::choose(metadata, vocabulary.len())?;
-            decisions.push(decision);
-            let byte_level = ByteLevel::new(metadata, &vocabulary, rule, &mut decisions)?;
-            (Algorithm::ByteLevel(Box::new(byte_level)), rule.adds_bos)
-        } else {
-            // Where the keys are missing, SentencePiece's own places for these tokens hold.
-            bos = bos.or_else(|| (vocabulary.text(1) == Some("<s>")).then_some(1));
-            eos = eos.or_else(|| (vocabulary.text(2) == Some("</s>")).then_some(2));
-            (Algorithm::SentencePiece(SentencePiece::new(metadata, &vocabulary, &mut decisions)?), true)
-        };
-        let adds_bos = decide_bos(metadata, bos, adds_bos_by_default, &mut decisions)?;
-        let spell = |text: &str| if is_byte_level { text.to_owned() } else { sentencepiece::spell(text) };
-        let bytes = vocabulary.iter().map(|(_, text, kind)| token_bytes(text, kind, is_byte_level)).collect();
+        // A tokenizer.json spells special tokens as they appear in text.
+        let spell =
+            |text: &str| if is_byte_level || exact.is_some() { text.to_owned() } else { sentencepiece::spell(text) };
         let special = SpecialTokens::new(&vocabulary, spell);
+        let bos_reason = exact.as_ref().map(|exact| exact.bos_reason.clone());
+        let (algorithm, adds_bos_by_default) = match exact {
+            Some(Exact { way: json::Way::Words(rule), model_reason, .. }) => {
+                let byte_level = ByteLevel::new(metadata, &vocabulary, &rule, &model_reason, &mut decisions)?;
+                (Algorithm::ByteLevel(Box::new(byte_level)), false)
+            }
+            Some(Exact { way: json::Way::Pieces(merges), model_reason, .. }) => {
+                let pieces = Pieces::new(merges, &vocabulary, &model_reason, &mut decisions)?;
+                (Algorithm::Pieces(Box::new(pieces)), false)
+            }
+            None if is_byte_level => {
+                let (rule, decision) = rules::choose(metadata, vocabulary.len())?;
+                decisions.push(decision);
+                let reason = "tokenizer.ggml.model is \"gpt2\"";
+                let byte_level = ByteLevel::new(metadata, &vocabulary, rule, reason, &mut decisions)?;
+                (Algorithm::ByteLevel(Box::new(byte_level)), rule.adds_bos)
+            }
+            None => {
+                // Where the keys are missing, SentencePiece's own places for these tokens hold.
+                bos = bos.or_else(|| (vocabulary.text(1) == Some("<s>")).then_some(1));
+                eos = eos.or_else(|| (vocabulary.text(2) == Some("</s>")).then_some(2));
+                (Algorithm::SentencePiece(SentencePiece::new(metadata, &vocabulary, &mut decisions)?), true)
+            }
+        };
+        let adds_bos = decide_bos(metadata, bos, adds_bos_by_default, bos_reason, &mut decisions)?;
+        let bytes = vocabulary.iter().map(|(_, text, kind)| token_bytes(text, kind, is_byte_level)).collect();
         Ok((Self { vocabulary, bytes, special, algorithm, bos, eos, adds_bos, ends }, decisions))
     }
 
@@ -118,7 +160,11 @@ impl Tokenizer {
     /// that continues another, feed [`token_bytes`](Self::token_bytes) to a [`TextStream`].
     pub fn decode(&self, ids: &[u32]) -> String {
         let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.token_bytes(id)).copied().collect();
-        let added_space = matches!(&self.algorithm, Algorithm::SentencePiece(pieces) if pieces.adds_space());
+        let added_space = match &self.algorithm {
+            Algorithm::ByteLevel(_) => false,
+            Algorithm::SentencePiece(pieces) => pieces.adds_space(),
+            Algorithm::Pieces(pieces) => pieces.adds_space(),
+        };
         let text = bytes.strip_prefix(b" ").filter(|_| added_space).unwrap_or(&bytes);
         String::from_utf8_lossy(text).into_owned()
     }
@@ -167,27 +213,26 @@ impl Tokenizer {
 
     fn encode_fragments(&self, text: &str, with_control: bool) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
-        let mut at_start = true;
+        let (mut is_first, mut at_start) = (true, true);
         for fragment in self.special.split(text, with_control) {
             match fragment {
-                Fragment::Text(text) => self.encode_text(text, at_start, &mut ids)?,
-                // User-defined tokens are words of the text, so a space put before the text stands before them too.
+                Fragment::Text(stretch) => match &self.algorithm {
+                    Algorithm::ByteLevel(words) => words.encode(stretch, &mut ids, |id| self.token_bytes(id).len())?,
+                    Algorithm::SentencePiece(pieces) => pieces.encode(stretch, at_start, &mut ids)?,
+                    Algorithm::Pieces(pieces) => pieces.encode(stretch, is_first, &mut ids)?,
+                },
                 Fragment::UserDefined(id) => {
-                    self.encode_text("", at_start, &mut ids)?;
+                    // They are words of the text, so the space that SentencePiece puts before a text stands before them too.
+                    if let Algorithm::SentencePiece(pieces) = &self.algorithm {
+                        pieces.encode("", at_start, &mut ids)?;
+                    }
                     ids.push(id);
                 }
                 Fragment::Control(id) => ids.push(id),
             }
-            at_start = matches!(fragment, Fragment::Control(_));
+            (is_first, at_start) = (false, matches!(fragment, Fragment::Control(_)));
         }
         Ok(ids)
-    }
-
-    fn encode_text(&self, text: &str, at_start: bool, ids: &mut Vec<u32>) -> Result<()> {
-        match &self.algorithm {
-            Algorithm::ByteLevel(words) => words.encode(text, ids, |id| self.token_bytes(id).len()),
-            Algorithm::SentencePiece(pieces) => pieces.encode(text, at_start, ids),
-        }
     }
 }
 
@@ -203,11 +248,21 @@ fn token_bytes(text: &str, kind: Kind, is_byte_level: bool) -> Box<[u8]> {
     bytes.into_boxed_slice()
 }
 
-fn decide_bos(metadata: &Metadata, bos: Option<u32>, default: bool, decisions: &mut Vec<Decision>) -> Result<bool> {
+fn decide_bos(
+    metadata: &Metadata,
+    bos: Option<u32>,
+    default: bool,
+    reason: Option<String>,
+    decisions: &mut Vec<Decision>,
+) -> Result<bool> {
     const KEY: &str = "tokenizer.ggml.add_bos_token";
     let declared = metadata.boolean(KEY)?;
     let wanted = declared.unwrap_or(default);
-    let source = if declared.is_some() { format!("{KEY} says so") } else { "usual for this tokenizer".to_owned() };
+    let source = match (reason, declared) {
+        (Some(reason), _) => reason,
+        (None, Some(_)) => format!("{KEY} says so"),
+        (None, None) => "usual for this tokenizer".to_owned(),
+    };
     let decision = match (wanted, bos) {
         (true, Some(id)) => Decision::new("BOS", format!("token {id} begins a prompt"), source),
         (true, None) => Decision::new("BOS", "not added", "the file names no BOS token").warned(),

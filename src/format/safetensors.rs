@@ -79,14 +79,19 @@ impl Checkpoint {
     pub fn parse(file: &Bytes) -> Result<Self> {
         let malformed = |text: String| Err(Error::Malformed(text));
         let Some((length, rest)) = file.split_first_chunk::<8>() else {
-            return malformed(format!("a safetensors file of {} bytes; the length of its header alone has 8", file.len()));
+            return malformed(format!(
+                "a safetensors file of {} bytes; the length of its header alone has 8",
+                file.len()
+            ));
         };
         let length = u64::from_le_bytes(*length);
         if length > rest.len() as u64 {
             return malformed(format!("the header claims {length} bytes, but only {} follow", rest.len()));
         }
         if length > MAX_HEADER_BYTES {
-            return Err(Error::Unsupported(format!("a header of {length} bytes; at most {MAX_HEADER_BYTES} are accepted")));
+            return Err(Error::Unsupported(format!(
+                "a header of {length} bytes; at most {MAX_HEADER_BYTES} are accepted"
+            )));
         }
         let data_start = 8 + length as usize;
         let header: Metadata = match serde_json::from_slice(&file[8..data_start]) {

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::format::gguf::{Metadata, quoted};
 
 /// Ten times the longest published list.
-const MOST_MERGES: usize = 1 << 22;
+pub(super) const MOST_MERGES: usize = 1 << 22;
 
 /// GPT-2's spelling of bytes: printable Latin-1 stands for itself, the rest moves to U+0100 and after, in order.
 const SPELLING: [char; 256] = {
@@ -62,6 +62,7 @@ impl ByteLevel {
         metadata: &Metadata,
         vocabulary: &Vocabulary,
         rule: &Rule,
+        reason: &str,
         decisions: &mut Vec<Decision>,
     ) -> Result<Self> {
         let mut ids = Vocab::with_capacity(vocabulary.len());
@@ -74,7 +75,7 @@ impl ByteLevel {
         }
         let merges = read_merges(metadata, vocabulary, &ids, decisions)?;
         let choice = format!("byte-level BPE with {} tokens and {} merges", vocabulary.len(), merges.len());
-        decisions.push(Decision::new("tokenizer", choice, "tokenizer.ggml.model is \"gpt2\""));
+        decisions.push(Decision::new("tokenizer", choice, reason));
         let merger = BPE::builder()
             .vocab_and_merges(ids, merges)
             .ignore_merges(rule.ignores_merges)

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::format::gguf::{Metadata, quoted};
 
 /// One way to cut text into words, as the models' authors published it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Rule {
     names: &'static [&'static str], // values of `tokenizer.ggml.pre`
     /// Each match is a word. Every character is part of some match: the last alternatives take any white space.
@@ -79,6 +79,32 @@ pub(super) fn choose(metadata: &Metadata, vocabulary_size: usize) -> Result<(&'s
                 known()
             ))),
         },
+    }
+}
+
+/// The rule with this regular expression, as a tokenizer.json spells it; `None` stands for GPT-2's, which the library of
+/// that file has built in. The other properties are those of the file, also where no published family combines them so.
+///
+/// # Errors
+/// [`Error::Unsupported`] if no rule has the expression.
+pub(super) fn with_pattern(pattern: Option<&str>, ignores_merges: bool, composes: bool) -> Result<Rule> {
+    let words = pattern.unwrap_or(GPT2);
+    let fits = |rule: &&Rule| rule.words == words;
+    let same = |rule: &&Rule| rule.ignores_merges == ignores_merges && rule.composes == composes;
+    match RULES.iter().filter(fits).find(same).or_else(|| RULES.iter().find(fits)) {
+        Some(rule) => Ok(Rule { ignores_merges, composes, ..*rule }),
+        None => Err(Error::Unsupported(format!(
+            "the pre-tokenizer's pattern {}; known are those of {}",
+            quoted(words),
+            known()
+        ))),
+    }
+}
+
+impl Rule {
+    /// The first name that GGUF files give the rule.
+    pub(super) fn name(&self) -> &'static str {
+        self.names[0]
     }
 }
 

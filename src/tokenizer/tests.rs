@@ -11,6 +11,7 @@ use crate::format::gguf::{Array, Value};
 
 mod damaged;
 mod families;
+mod json;
 mod speed;
 
 const LLAMA_BPE: &str = "llama-bpe";

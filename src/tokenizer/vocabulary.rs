@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::gguf::{Array, Metadata};
 
 /// Four times the largest published vocabulary.
-const MOST_TOKENS: usize = 1 << 20;
+pub(super) const MOST_TOKENS: usize = 1 << 20;
 /// The longest published tokens are runs of some hundred spaces or dashes.
 const LONGEST_TOKEN_BYTES: usize = 1 << 14;
 /// Tokens that end a turn or a text in some family, whether or not a key of the file points at them.
@@ -96,8 +96,14 @@ impl Vocabulary {
 
     /// The tokens that end a generation: those that keys name, and those that are spelled like an end. The latter are
     /// made control tokens where the file calls them text, or chat turns would be typed out instead of ended.
-    pub(super) fn ends(&mut self, metadata: &Metadata, decisions: &mut Vec<Decision>) -> Result<Vec<u32>> {
-        let mut ends = Vec::new();
+    /// `named` are ids of the vocabulary that other files call ends.
+    pub(super) fn ends(
+        &mut self,
+        metadata: &Metadata,
+        named: &[u32],
+        decisions: &mut Vec<Decision>,
+    ) -> Result<Vec<u32>> {
+        let mut ends = named.to_vec();
         let mut retyped = BTreeMap::<(&str, Kind), usize>::new(); // a line for each spelling, not for each token
         for key in ["eos", "eot", "eom"] {
             ends.extend(self.id(metadata, &format!("tokenizer.ggml.{key}_token_id"))?);

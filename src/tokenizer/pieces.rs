@@ -1,0 +1,149 @@
+//! SentencePiece's vocabulary with merges, as a tokenizer.json has it: a stretch of text is one long word of characters,
+//! spaces spelled as U+2581, and merges put them together in the order of the list. Characters that are no token become
+//! their bytes (`<0xE6>`). The merging is the `tokenizers` crate's, so that the ids are those of the models' authors, ties
+//! included.
+
+use std::collections::HashSet;
+
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::tokenizer::Model;
+
+use super::vocabulary::{Kind, Vocabulary};
+use crate::decision::Decision;
+use crate::error::{Error, Result};
+use crate::format::gguf::quoted;
+
+/// U+2581, which stands for a space in the vocabulary.
+pub(super) const SPACE: char = '▁';
+
+/// What a tokenizer.json says of such a vocabulary.
+#[derive(Debug)]
+pub(super) struct Merges {
+    pub(super) merges: Vec<(String, String)>,
+    pub(super) unknown: Option<String>,
+    pub(super) fuses_unknown: bool,
+    pub(super) falls_back_to_bytes: bool,
+    pub(super) ignores_merges: bool,
+    pub(super) space: Space,
+    /// Words begin at spaces and are merged each for itself.
+    pub(super) splits: bool,
+}
+
+/// Where a space is put before text, so that a word is the same token at the beginning and within a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Space {
+    /// Nowhere.
+    Never,
+    /// Before each stretch between special tokens, also where it begins with a space.
+    Always,
+    /// Before each stretch that does not begin with a space.
+    WhereMissing,
+    /// Before a text that begins neither with a space nor with a special token.
+    First,
+}
+
+/// A vocabulary with merges.
+#[derive(Debug)]
+pub(super) struct Pieces {
+    merger: BPE,
+    has_unknown: bool,
+    space: Space,
+    splits: bool,
+}
+
+impl Pieces {
+    pub(super) fn new(
+        merges: Merges,
+        vocabulary: &Vocabulary,
+        reason: &str,
+        decisions: &mut Vec<Decision>,
+    ) -> Result<Self> {
+        let mut ids = Vocab::with_capacity(vocabulary.len());
+        for (id, text, kind) in vocabulary.iter() {
+            // As the byte-level vocabulary: special tokens are cut out of the text before, but the unknown one comes out.
+            let is_special = matches!(kind, Kind::Control | Kind::UserDefined);
+            if !text.is_empty() && (!is_special || merges.unknown.as_deref() == Some(text)) {
+                ids.entry(text.to_owned()).or_insert(id);
+            }
+        }
+        let all = merges.merges.len();
+        let special: HashSet<&str> =
+            vocabulary.iter().map(|(_, text, _)| text).filter(|&text| !ids.contains_key(text)).collect();
+        let mut usable = Vec::with_capacity(all);
+        for (index, (left, right)) in merges.merges.into_iter().enumerate() {
+            let whole = format!("{left}{right}");
+            let missing = [&left, &right, &whole].into_iter().find(|part| !ids.contains_key(part.as_str()));
+            if missing.is_none() {
+                usable.push((left, right));
+            } else if let Some(part) = missing.filter(|part| !special.contains(part.as_str())) {
+                let part = quoted(part);
+                return Err(Error::Model(format!("merge {index} needs the token {part}, which is missing")));
+            }
+        }
+        if usable.len() < all {
+            let reason = "they make or use special tokens, which are recognised before merging";
+            decisions.push(Decision::new("merges", format!("{} ignored", all - usable.len()), reason).warned());
+        }
+        let has_unknown = match &merges.unknown {
+            Some(text) if !ids.contains_key(text.as_str()) => {
+                return Err(Error::Model(format!("the unknown token {} is not in the vocabulary", quoted(text))));
+            }
+            unknown => unknown.is_some(),
+        };
+        let choice = format!("SentencePiece BPE with {} tokens and {} merges", vocabulary.len(), usable.len());
+        decisions.push(Decision::new("tokenizer", choice, reason));
+        let mut builder = BPE::builder()
+            .vocab_and_merges(ids, usable)
+            .fuse_unk(merges.fuses_unknown)
+            .byte_fallback(merges.falls_back_to_bytes)
+            .ignore_merges(merges.ignores_merges)
+            // The cache is per thread and would outlive the tokenizer.
+            .cache_capacity(0);
+        if let Some(unknown) = merges.unknown {
+            builder = builder.unk_token(unknown);
+        }
+        let merger =
+            builder.build().map_err(|error| Error::Model(format!("the merges do not fit the vocabulary: {error}")))?;
+        Ok(Self { merger, has_unknown, space: merges.space, splits: merges.splits })
+    }
+
+    pub(super) fn adds_space(&self) -> bool {
+        self.space != Space::Never
+    }
+
+    /// Appends the ids of a stretch of text without special tokens; `is_first` if the text begins with it.
+    pub(super) fn encode(&self, stretch: &str, is_first: bool, ids: &mut Vec<u32>) -> Result<()> {
+        let mut text = String::with_capacity(stretch.len() + SPACE.len_utf8());
+        let has_space = stretch.starts_with([' ', SPACE]);
+        let adds = match self.space {
+            Space::Never => false,
+            Space::Always => true,
+            Space::WhereMissing => !has_space,
+            Space::First => is_first && !has_space,
+        };
+        text.extend(adds.then_some(SPACE));
+        text.extend(stretch.chars().map(|c| if c == ' ' { SPACE } else { c }));
+        if !self.splits {
+            return self.encode_word(&text, ids);
+        }
+        let mut start = 0;
+        for (at, _) in text.match_indices(SPACE).filter(|&(at, _)| at > 0) {
+            self.encode_word(&text[start..at], ids)?;
+            start = at;
+        }
+        self.encode_word(&text[start..], ids)
+    }
+
+    fn encode_word(&self, word: &str, ids: &mut Vec<u32>) -> Result<()> {
+        let tokens =
+            self.merger.tokenize(word).map_err(|error| Error::Model(format!("merging {}: {error}", quoted(word))))?;
+        // Characters that are not in the vocabulary are left out by the merger without a word, if there is no token for
+        // them; what comes out must cover the text.
+        let covered: usize = tokens.iter().map(|token| token.offsets.1 - token.offsets.0).sum();
+        if covered != word.len() && !self.has_unknown {
+            return Err(Error::Model(format!("the vocabulary has no token for some character of {}", quoted(word))));
+        }
+        ids.extend(tokens.iter().map(|token| token.id));
+        Ok(())
+    }
+}
