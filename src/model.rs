@@ -3,6 +3,7 @@
 mod config;
 mod directory;
 mod file;
+mod huggingface;
 mod roles;
 mod synthetic;
 
@@ -24,6 +25,7 @@ use crate::tokenizer::Tokenizer;
 pub struct Model {
     config: Config,
     tokenizer: Option<Arc<Tokenizer>>,
+    chat_template: Option<Arc<str>>,
     weights: Arc<dyn WeightSource>,
     decisions: Vec<Decision>,
 }
@@ -32,11 +34,20 @@ pub struct Model {
 trait WeightSource: Send + Sync {
     /// The weights of a role with the shape that the config demands; `None` if the model has none there.
     fn weights(&self, role: Role) -> Result<Option<Weights>>;
+
+    /// What the source calls the tensor of a role.
+    fn name(&self, role: Role) -> String {
+        role.gguf_name()
+    }
 }
 
 impl Model {
-    /// Opens a GGUF file: maps it, checks every key and tensor, and builds the tokenizer. Weights are read when a
-    /// session is made.
+    /// Opens a GGUF file, or a directory in Hugging Face form: `config.json` with `model.safetensors` or its shards, and
+    /// `tokenizer.json`. The path of a `.safetensors` file stands for its directory. All files are mapped, every key and
+    /// tensor is checked, and the tokenizer is built; weights are read when a session is made. A directory without a
+    /// tokenizer opens too, for callers that have token ids.
+    ///
+    /// The files must not be changed or truncated while the model is in use, also not by another process.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be opened, [`Error::Malformed`] if it is damaged, [`Error::Unsupported`] or
@@ -50,7 +61,10 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
-        file::open(path.as_ref(), options)
+        match huggingface::directory(path.as_ref()) {
+            Some(directory) => huggingface::open(directory, options),
+            None => file::open(path.as_ref(), options),
+        }
     }
 
     /// A model of a known shape with seeded random trits and no file, for measuring speed: it has the real amount of
@@ -64,7 +78,7 @@ impl Model {
         let (config, weights) = synthetic::build(shape, scales, seed);
         let why = "made for measuring; the output means nothing";
         let decisions = vec![Decision::new("weights", format!("random trits of seed {seed}"), why)];
-        Self { config, tokenizer: None, weights: Arc::new(weights), decisions }
+        Self { config, tokenizer: None, chat_template: None, weights: Arc::new(weights), decisions }
     }
 
     /// The network of the first `layers` layers, with the embedding, the last norm and the head of the whole: to compare
@@ -84,14 +98,19 @@ impl Model {
         &self.config
     }
 
-    /// The tokenizer of the file.
+    /// The tokenizer of the file or directory.
     ///
     /// # Errors
-    /// [`Error::Input`] if the model is synthetic.
+    /// [`Error::Input`] if there is none: the model is synthetic, or its directory has no `tokenizer.json`.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         self.tokenizer
             .as_deref()
-            .ok_or_else(|| Error::Input("a synthetic model has no tokenizer; give it token ids instead of text".into()))
+            .ok_or_else(|| Error::Input("this model has no tokenizer; give it token ids instead of text".into()))
+    }
+
+    /// How turns of a conversation become text, as a Jinja template, if the model brings one. It is not applied to prompts.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.chat_template.as_deref()
     }
 
     /// Every choice that loading took, and why.
@@ -109,7 +128,8 @@ impl Model {
 
     /// [`Model::weights`] of a role that must be there.
     pub(crate) fn required(&self, role: Role) -> Result<Weights> {
-        self.weights(role)?.ok_or_else(|| Error::Model(format!("the tensor \"{}\" is missing", role.gguf_name())))
+        self.weights(role)?
+            .ok_or_else(|| Error::Model(format!("the tensor \"{}\" is missing", self.weights.name(role))))
     }
 
     /// The gain of a norm as f32, if it is there.
@@ -123,12 +143,14 @@ impl Model {
                     None => Ok(Some(gain)),
                     Some(place) => Err(Error::Malformed(format!(
                         "tensor \"{}\": the gain {place} is {}",
-                        role.gguf_name(),
+                        self.weights.name(role),
                         gain[place]
                     ))),
                 }
             }
-            Some(Weights::Ternary(_)) => Err(Error::Model(format!("the norm \"{}\" is ternary", role.gguf_name()))),
+            Some(Weights::Ternary(_)) => {
+                Err(Error::Model(format!("the norm \"{}\" is ternary", self.weights.name(role))))
+            }
         }
     }
 }

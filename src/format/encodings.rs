@@ -19,6 +19,8 @@ pub mod hidden;
 pub mod i2_s;
 mod iq1_bn;
 mod iq2_bn;
+pub mod mlx;
+pub mod packed_rows;
 mod ptq1_0;
 mod q2_0;
 mod q2_k;

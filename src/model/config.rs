@@ -5,8 +5,9 @@ mod keys;
 mod rope;
 
 pub(super) use family::Family;
-pub(super) use rope::divide;
+pub(super) use keys::check_factor;
 pub use rope::{LongRope, Windows};
+pub(super) use rope::{Yarn, check_theta, divide};
 
 use crate::backend::{Activation, HeadNormOrder, Heads, Numerics, Rope};
 use crate::decision::Decision;
@@ -89,7 +90,7 @@ pub(super) const LARGEST_SIZE: u64 = 1 << 24;
 pub(super) const MOST_LAYERS: u64 = 1 << 12;
 /// A larger head than any model has: the table of its frequencies is made before a tensor is looked at, so it must not
 /// be large because a key says so.
-const LARGEST_HEAD: u64 = 1 << 14;
+pub(super) const LARGEST_HEAD: u64 = 1 << 14;
 impl Config {
     /// Reads the keys of a GGUF file (`<architecture>.block_count` and so on). `vocabulary` is the number of rows of
     /// the embedding tensor; which tensors there are decides what no key says. The choices that the file does not state

@@ -54,7 +54,8 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Model> {
     decisions.extend(weights.hidden_decisions());
     decisions.extend(apply_rope_factors(&mut weights)?);
     let config = weights.config.clone();
-    Ok(Model { config, tokenizer: Some(Arc::new(tokenizer)), weights: Arc::new(weights), decisions })
+    let chat_template = weights.gguf.metadata().string("tokenizer.chat_template")?.map(Arc::from);
+    Ok(Model { config, tokenizer: Some(Arc::new(tokenizer)), chat_template, weights: Arc::new(weights), decisions })
 }
 
 /// A GGUF file whose tensors fit its config.

@@ -1,0 +1,126 @@
+//! MLX's affine integers: 2, 4 or 8 bits in words of 32, with a scale and a bias for each group of columns.
+//!
+//! ```text
+//! U32 [rows, cols · bits / 32]; the integer q of column c stands in the bits from (c · bits) mod 32 of its word,
+//! the first column lowest; weight = scale · q + bias
+//! ```
+//!
+//! Ternary models have 2 bits, bias = −scale and no q of 3, so that weight = scale · (q − 1). Source: `mx.quantize` of MLX,
+//! mode "affine".
+
+use std::convert::Infallible;
+
+use half::{bf16, f16};
+
+use super::repack::{collapse, each_row, room};
+use crate::error::{Error, Result};
+use crate::format::dense::{Dense, Values};
+use crate::format::ternary::{self, BLOCK, Ternary};
+
+/// A quantised matrix as it is stored.
+pub struct Integers<'a> {
+    /// 2, 4 or 8.
+    pub bits: usize,
+    /// Columns that a scale covers.
+    pub columns: usize,
+    /// Little-endian words, `[rows, cols * bits / 32]`.
+    pub words: &'a [u8],
+    /// `[rows, cols / columns]`.
+    pub scales: Dense,
+    /// `[rows, cols / columns]`.
+    pub biases: Dense,
+}
+
+/// An integer is 3, which is no trit.
+struct Contradiction;
+
+impl Integers<'_> {
+    /// The ternary form, if the matrix is ternary and its groups are of a multiple of 128 columns.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if sizes do not fit, a scale is not finite, or there is no memory.
+    pub fn ternary(&self, rows: usize, cols: usize) -> Result<Option<Ternary>> {
+        self.check(rows, cols)?;
+        let (scales, biases) = (self.scales.to_f32(), self.biases.to_f32());
+        let opposite = scales.iter().zip(&biases).all(|(scale, bias)| *bias == -scale);
+        if self.bits != 2 || !self.columns.is_multiple_of(BLOCK) || !opposite {
+            return Ok(None);
+        }
+        let row_bytes = ternary::padded(cols) / 4;
+        let mut packed = room("MLX integers", rows, row_bytes)?;
+        let used = each_row(&mut packed, row_bytes, |row, out| {
+            let mut codes = vec![0; cols];
+            self.row(row, &mut codes);
+            if codes.contains(&3) {
+                return Err(Contradiction);
+            }
+            ternary::pack_codes(&codes, out);
+            Ok(codes.chunks(self.columns).map(|group| group.iter().any(|&code| code != 1)).collect::<Vec<_>>())
+        });
+        match used {
+            Ok(used) => {
+                let used = used.concat(); // [rows, cols / columns]: whether a scale multiplies anything
+                let scales = collapse(rows, self.columns, scales, |group| used[group]);
+                Ternary::new(rows, cols, packed.into(), scales).map(Some)
+            }
+            Err(Contradiction) => Ok(None),
+        }
+    }
+
+    /// The matrix as floats of the scales' format, rounded as MLX rounds them.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if sizes do not fit, or there is no memory.
+    pub fn dense(&self, rows: usize, cols: usize) -> Result<Dense> {
+        self.check(rows, cols)?;
+        let (scales, biases) = (self.scales.to_f32(), self.biases.to_f32());
+        let width = if matches!(self.scales.values(), Values::F32(_)) { 4 } else { 2 };
+        let mut bytes = room("MLX integers", rows, cols * width)?;
+        let Ok(_) = each_row(&mut bytes, cols * width, |row, out| -> Result<(), Infallible> {
+            let mut codes = vec![0; cols];
+            self.row(row, &mut codes);
+            let groups = cols / self.columns;
+            for (col, (&code, out)) in codes.iter().zip(out.chunks_exact_mut(width)).enumerate() {
+                let group = row * groups + col / self.columns;
+                let value = scales[group] * f32::from(code) + biases[group];
+                match self.scales.values() {
+                    Values::F16(_) => out.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
+                    Values::Bf16(_) => out.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
+                    _ => out.copy_from_slice(&value.to_le_bytes()),
+                }
+            }
+            Ok(())
+        });
+        let values = match self.scales.values() {
+            Values::F16(_) => Values::F16(bytes.into()),
+            Values::Bf16(_) => Values::Bf16(bytes.into()),
+            _ => Values::F32(bytes.into()),
+        };
+        Dense::new(rows, cols, values)
+    }
+
+    fn check(&self, rows: usize, cols: usize) -> Result<()> {
+        let fits = matches!(self.bits, 2 | 4 | 8)
+            && self.columns > 0
+            && cols.is_multiple_of(self.columns)
+            && (cols * self.bits).is_multiple_of(32)
+            && self.words.len() == rows * cols * self.bits / 8
+            && [&self.scales, &self.biases].iter().all(|d| d.rows() == rows && d.cols() == cols / self.columns);
+        match fits {
+            true => Ok(()),
+            false => Err(Error::Malformed(format!("MLX integers [{rows}, {cols}] of {} bits do not fit", self.bits))),
+        }
+    }
+
+    /// The integers of a row. Words are little-endian, so the bits of a row are one sequence, lowest first.
+    fn row(&self, row: usize, codes: &mut [u8]) {
+        let per_byte = 8 / self.bits;
+        let bytes = &self.words[row * codes.len() / per_byte..];
+        let mask = (1_u16 << self.bits) - 1;
+        for (codes, byte) in codes.chunks_mut(per_byte).zip(bytes) {
+            for (place, code) in codes.iter_mut().enumerate() {
+                *code = byte >> (place * self.bits) & mask as u8;
+            }
+        }
+    }
+}

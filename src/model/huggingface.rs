@@ -1,0 +1,64 @@
+//! A model in Hugging Face form: a directory with `config.json`, weights in safetensors files, and a tokenizer. As with
+//! GGUF, everything is held against the config before a weight is read, and tensors are brought to trits by role when
+//! they are asked for.
+
+mod config;
+mod fields;
+mod names;
+mod tensors;
+mod weights;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::decision::Decision;
+use crate::error::{Error, Result};
+use crate::format::gguf::within;
+use crate::format::safetensors::Checkpoint;
+use crate::model::{Model, OpenOptions};
+use crate::tokenizer::{Tokenizer, chat_template};
+use config::Description;
+use tensors::Tensors;
+use weights::DirectoryWeights;
+
+/// Whether a path is opened as such a directory: it is one, or it is a file of its weights.
+pub(super) fn directory(path: &Path) -> Option<&Path> {
+    if path.is_dir() {
+        return Some(path);
+    }
+    let is_weights = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("safetensors"));
+    // The parent of a plain file name is empty, and stands for the current directory.
+    let parent = path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    parent.filter(|_| is_weights)
+}
+
+pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Model> {
+    let fields = fields::read(directory)?;
+    let checkpoint = Checkpoint::open(directory)?;
+    let in_directory = |error| within(directory.display(), error);
+    let Description { config, rule, ties_head, mut decisions } =
+        Description::read(&fields, &checkpoint, options).map_err(in_directory)?;
+    let tensors = Tensors::find(&checkpoint, &config, ties_head).map_err(in_directory)?;
+    decisions.extend(tensors.decisions(&checkpoint, rule));
+    let tokenizer = match directory.join("tokenizer.json").exists() {
+        true => {
+            let (tokenizer, told) = Tokenizer::from_directory(directory)?;
+            decisions.extend(told);
+            Some(Arc::new(tokenizer))
+        }
+        false => {
+            let why = "the directory has no tokenizer.json; the model takes and gives token ids";
+            decisions.push(Decision::new("tokenizer", "none", why).warned());
+            None
+        }
+    };
+    if let Some(tokens) = tokenizer.as_deref().map(Tokenizer::vocabulary_size).filter(|&n| n > config.vocabulary) {
+        let rows = config.vocabulary;
+        return Err(in_directory(Error::Model(format!(
+            "the tokenizer has {tokens} tokens, but the embedding has {rows} rows"
+        ))));
+    }
+    let chat_template = chat_template(directory)?.map(Arc::from);
+    let weights = DirectoryWeights::new(checkpoint, config.clone(), tensors, rule);
+    Ok(Model { config, tokenizer, chat_template, weights: Arc::new(weights), decisions })
+}

@@ -1,0 +1,118 @@
+//! How a checkpoint says that its weights become trits: `quantization_config`, or nothing at all where they are trits
+//! already.
+
+use super::Fields;
+use crate::backend::Numerics;
+use crate::decision::Decision;
+use crate::error::{Error, Result};
+use crate::format::gguf::quoted;
+use crate::model::huggingface::tensors::Form;
+
+/// How the linear layers' weights become trits and scales.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::model::huggingface) struct WeightRule {
+    /// Whether `weight_scale` divides the trits; it multiplies them otherwise.
+    scale_divides: bool,
+    /// Whether floats are latent weights, to be rounded by the mean of their magnitudes; they must be trits already
+    /// otherwise.
+    pub(in crate::model::huggingface) rounds_floats: bool,
+    /// Whether the config, or the class that it names, says that activations are int8.
+    is_bitnet: bool,
+    why: &'static str,
+}
+
+impl WeightRule {
+    pub(super) fn read(fields: Fields, is_1bitllm: bool) -> Result<Self> {
+        let none =
+            Self { scale_divides: true, rounds_floats: false, is_bitnet: false, why: "config.json says nothing" };
+        let of_1bitllm =
+            Self { rounds_floats: true, is_bitnet: true, why: "the code of BitnetForCausalLM rounds them so", ..none };
+        let Some(quantization) = fields.object("quantization_config", "quantization_config.")? else {
+            return Ok(if is_1bitllm { of_1bitllm } else { none });
+        };
+        match quantization.text("quant_method")? {
+            Some("bitnet") => Self::bitnet(quantization),
+            // MLX writes its own fields under this name too.
+            None if quantization.get("bits").is_some() => match quantization.text("mode")? {
+                None | Some("affine") => Ok(Self { why: "config.json has the fields of MLX", ..none }),
+                Some(mode) => {
+                    let (name, mode) = (quantization.name("mode"), quoted(mode));
+                    Err(Error::Unsupported(format!("{name} is {mode}; known is affine")))
+                }
+            },
+            None => Err(quantization.missing("quant_method")),
+            Some(other) => {
+                let (name, other) = (quantization.name("quant_method"), quoted(other));
+                Err(Error::Unsupported(format!("{name} is {other}; known is bitnet")))
+            }
+        }
+    }
+
+    fn bitnet(fields: Fields) -> Result<Self> {
+        let unknown = |name: &str, value: &str, known: &str| {
+            Err(Error::Unsupported(format!("{} is {}; known are {known}", fields.name(name), quoted(value))))
+        };
+        if fields.boolean("use_rms_norm")? == Some(true) {
+            let name = fields.name("use_rms_norm");
+            return Err(Error::Unsupported(format!(
+                "{name} is true: each linear layer would have a norm of its own, which no published model of this form has"
+            )));
+        }
+        for module in fields.list("modules_to_not_convert")?.into_iter().flatten() {
+            let module = module.as_str().unwrap_or_default();
+            if !module.ends_with("lm_head") && !module.ends_with("embed_tokens") {
+                let name = fields.name("modules_to_not_convert");
+                return Err(Error::Unsupported(format!("{name} names {}, not only lm_head", quoted(module))));
+            }
+        }
+        let is_auto = match fields.text("linear_class")? {
+            None | Some("bitlinear") => false,
+            Some("autobitlinear") => true,
+            Some(other) => return unknown("linear_class", other, "bitlinear and autobitlinear"),
+        };
+        let is_online = match fields.text("quantization_mode")? {
+            None | Some("offline") => false,
+            Some("online") => true,
+            Some(other) => return unknown("quantization_mode", other, "offline and online"),
+        };
+        let why = match (is_auto, is_online) {
+            (false, _) => "the linear class is bitlinear",
+            (true, false) => "the linear class is autobitlinear",
+            (true, true) => "the linear class is autobitlinear, its mode online",
+        };
+        Ok(Self { scale_divides: !is_auto, rounds_floats: is_auto && is_online, is_bitnet: true, why })
+    }
+
+    /// What the activations are held in, and why.
+    pub(super) fn numerics(&self) -> (Numerics, &'static str) {
+        match self.is_bitnet {
+            true => (Numerics::Int8Rows, "BitNet models were trained with them"),
+            false => (
+                Numerics::Int8Groups,
+                "config.json asks for no int8 activations, so the model was trained with floats, which these come close to",
+            ),
+        }
+    }
+
+    /// Whether the model is of the BitNet kind, which keeps embeddings and head in floats.
+    pub(in crate::model::huggingface) fn is_bitnet(&self) -> bool {
+        self.is_bitnet
+    }
+
+    /// The factor of trits, from the stored scale.
+    pub(in crate::model::huggingface) fn factor(&self, stored: f32) -> f32 {
+        if self.scale_divides { 1.0 / stored } else { stored }
+    }
+
+    /// What is done with linear layers of a form.
+    pub(in crate::model::huggingface) fn decision(&self, form: Form) -> Decision {
+        let choice = match form {
+            Form::Packed if self.scale_divides => "packed trits, divided by weight_scale",
+            Form::Packed => "packed trits, multiplied by weight_scale",
+            Form::Floats if self.rounds_floats => "latent floats, rounded by the mean of their magnitudes",
+            Form::Floats => "floats that are ternary already; each is checked",
+            Form::Words { .. } => "MLX integers of 2 bits with a scale a group, each checked to be trits",
+        };
+        Decision::new("linear layers", choice, self.why)
+    }
+}

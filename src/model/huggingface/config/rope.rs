@@ -1,0 +1,136 @@
+//! Rotary position embedding as `config.json` describes it: `rope_theta` and `rope_scaling`, or both within
+//! `rope_parameters`, as newer versions of transformers write them. Rows of queries and keys are never permuted here.
+
+use std::f64::consts::TAU;
+
+use super::Fields;
+use crate::backend::{Rope, RopePairs};
+use crate::error::{Error, Result};
+use crate::format::gguf::quoted;
+use crate::model::config::{LongRope, Yarn, check_factor, check_theta, divide};
+
+/// The rotations, and those of long sequences where they differ.
+pub(super) fn read(
+    fields: Fields,
+    head_dim: usize,
+    context: usize,
+    default_theta: f64,
+) -> Result<(Rope, Option<LongRope>)> {
+    let parameters = match fields.object("rope_parameters", "rope_parameters.")? {
+        Some(parameters) => Some(parameters),
+        None => fields.object("rope_scaling", "rope_scaling.")?,
+    };
+    let inner = parameters.map(|parameters| parameters.float("rope_theta")).transpose()?.flatten();
+    let theta = fields.float("rope_theta")?.or(inner).unwrap_or(default_theta);
+    let theta = check_theta(theta, &fields.name("rope_theta"))?;
+    let mut rope = Rope::new(RopePairs::Half, theta, head_dim, 1.0);
+    let Some(scaling) = parameters.map(|parameters| Scaling { fields: parameters, context }) else {
+        return Ok((rope, None));
+    };
+    let kind = scaling.fields.text("rope_type")?.or(scaling.fields.text("type")?).unwrap_or("default");
+    match kind {
+        "default" | "none" => {}
+        "linear" => rope = Rope::new(RopePairs::Half, theta, head_dim, scaling.factor("factor")?),
+        "llama3" => scaling.llama3(&mut rope)?,
+        "yarn" => scaling.yarn()?.apply(&mut rope, theta),
+        "longrope" | "su" => return scaling.long(rope).map(|(rope, long)| (rope, Some(long))),
+        // Hunyuan's: a larger base, the same at every length.
+        "dynamic" if scaling.fields.get("alpha").is_some() && head_dim > 2 => {
+            let dims = head_dim as f64;
+            let theta = theta * scaling.factor("alpha")?.powf(dims / (dims - 2.0));
+            rope = Rope::new(RopePairs::Half, check_theta(theta, &scaling.fields.name("alpha"))?, head_dim, 1.0);
+        }
+        other => {
+            let name = scaling.fields.name("rope_type");
+            return Err(Error::Unsupported(format!(
+                "{name} is {}; known are default, linear, llama3, yarn and longrope",
+                quoted(other)
+            )));
+        }
+    }
+    Ok((rope, None))
+}
+
+struct Scaling<'a> {
+    fields: Fields<'a>,
+    context: usize,
+}
+
+impl Scaling<'_> {
+    fn optional(&self, name: &str) -> Result<Option<f64>> {
+        self.fields.float(name)?.map(|factor| check_factor(factor, &self.fields.name(name))).transpose()
+    }
+
+    fn factor(&self, name: &str) -> Result<f64> {
+        self.optional(name)?.ok_or_else(|| self.fields.missing(name))
+    }
+
+    fn original_context(&self) -> Result<usize> {
+        Ok(self.fields.size("original_max_position_embeddings")?.unwrap_or(self.context))
+    }
+
+    /// Llama 3.1: slow rotations are stretched, fast ones are left, and those between lie between.
+    fn llama3(&self, rope: &mut Rope) -> Result<()> {
+        let (factor, low, high) =
+            (self.factor("factor")?, self.factor("low_freq_factor")?, self.factor("high_freq_factor")?);
+        let original = self.original_context()? as f64;
+        if low >= high {
+            let name = self.fields.name("low_freq_factor");
+            return Err(Error::Model(format!("{name} is {low}; it must be below high_freq_factor, {high}")));
+        }
+        for frequency in &mut rope.frequencies {
+            let turns = original * *frequency / TAU; // in the original context
+            let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+            *frequency *= kept + (1.0 - kept) / factor;
+        }
+        Ok(())
+    }
+
+    fn yarn(&self) -> Result<Yarn> {
+        for name in ["mscale", "mscale_all_dim"] {
+            if self.fields.get(name).is_some() {
+                return Err(Error::Unsupported(format!("{}, a variant of YaRN", self.fields.name(name))));
+            }
+        }
+        if self.fields.boolean("truncate")? == Some(false) {
+            return Err(Error::Unsupported(format!("{} is false", self.fields.name("truncate"))));
+        }
+        let factor = self.factor("factor")?;
+        Ok(Yarn {
+            factor,
+            original_context: self.original_context()?,
+            beta_fast: self.optional("beta_fast")?.unwrap_or(Yarn::BETAS.0),
+            beta_slow: self.optional("beta_slow")?.unwrap_or(Yarn::BETAS.1),
+            magnitude: self.optional("attention_factor")?.unwrap_or(Yarn::usual_magnitude(factor)),
+        })
+    }
+
+    /// LongRoPE (arXiv 2402.13753): factors of each pair, for short sequences and for long ones. Cosines and sines grow with
+    /// the context that the model gained.
+    fn long(&self, mut rope: Rope) -> Result<(Rope, LongRope)> {
+        let beyond = self.original_context()?;
+        let gained = self.context as f64 / beyond as f64;
+        let magnitude = match self.optional("attention_factor")? {
+            Some(magnitude) => magnitude,
+            None if gained > 1.0 && beyond > 1 => (1.0 + gained.ln() / (beyond as f64).ln()).sqrt(),
+            None => 1.0,
+        };
+        rope.magnitude = magnitude;
+        let mut frequencies = rope.frequencies.clone();
+        self.divide("long_factor", &mut frequencies)?;
+        self.divide("short_factor", &mut rope.frequencies)?;
+        Ok((rope, LongRope { beyond, frequencies }))
+    }
+
+    fn divide(&self, name: &str, frequencies: &mut [f64]) -> Result<()> {
+        let list = self.fields.list(name)?.ok_or_else(|| self.fields.missing(name))?;
+        let factors: Option<Vec<f32>> = list.iter().map(|value| value.as_f64().map(|value| value as f32)).collect();
+        match factors.filter(|factors| factors.len() == frequencies.len()) {
+            Some(factors) => divide(frequencies, &factors, &self.fields.name(name)),
+            None => {
+                let (name, pairs) = (self.fields.name(name), frequencies.len());
+                Err(Error::Model(format!("{name} must hold {pairs} numbers, one for each rotary pair")))
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The tensors of a checkpoint, held against the config before a weight is read: each role has its tensor, in a form
+//! that can be brought to trits or floats, with the right shape, and no tensor is there that would be ignored.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::config::WeightRule;
+use super::names::{self, IGNORED_ENDINGS};
+use crate::decision::Decision;
+use crate::error::{Error, Result};
+use crate::format::gguf::quoted;
+use crate::format::safetensors::{Checkpoint, Dtype, StoredTensor};
+use crate::model::{Config, Part, Role};
+
+/// How a role's weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Form {
+    /// Floats of the tensor's number format.
+    Floats,
+    /// Four trits of four rows in a byte, one scale for the tensor.
+    Packed,
+    /// Integers of so many bits in 32-bit words, with a scale and a bias for each so many columns (MLX).
+    Words { bits: usize, columns: usize },
+}
+
+/// Where the weights of each role are.
+pub(super) struct Tensors {
+    places: HashMap<Role, (String, Form)>, // the name without its ending
+}
+
+impl Tensors {
+    /// Finds and checks all of them.
+    pub(super) fn find(checkpoint: &Checkpoint, config: &Config, ties_head: bool) -> Result<Self> {
+        let mut search = Search {
+            checkpoint,
+            config,
+            prefix: names::prefix(checkpoint),
+            used: HashSet::new(),
+            found: Tensors { places: HashMap::new() },
+        };
+        search.take(Role::Embedding)?;
+        search.take(Role::OutputNorm)?;
+        if !ties_head {
+            search.take(Role::Head)?;
+        }
+        for layer in 0..config.layers {
+            // The count of layers is the file's claim; a missing layer ends this loop at once.
+            for (part, _) in Part::ALL.iter().filter(|(part, _)| part.belongs_to(config)) {
+                search.take(Role::Layer(layer, *part))?;
+            }
+        }
+        search.refuse_others(ties_head)?;
+        Ok(search.found)
+    }
+
+    /// The name of a role's tensor without its ending, and its form.
+    pub(super) fn place(&self, role: Role) -> Option<&(String, Form)> {
+        self.places.get(&role)
+    }
+
+    /// What was found, and what follows from it.
+    pub(super) fn decisions(&self, checkpoint: &Checkpoint, rule: WeightRule) -> Vec<Decision> {
+        let mut counts = BTreeMap::<String, usize>::new();
+        for (_, tensor) in checkpoint.tensors() {
+            *counts.entry(tensor.dtype.to_string()).or_default() += 1;
+        }
+        let counts: Vec<String> = counts.iter().map(|(dtype, count)| format!("{count} {dtype}")).collect();
+        let why =
+            format!("what the headers of {} say", if checkpoint.files() == 1 { "the file" } else { "the shards" });
+        let mut decisions = vec![Decision::new("encodings", counts.join(", "), why)];
+        let linear: HashSet<Form> =
+            self.places.iter().filter(|(role, _)| role.is_linear()).map(|(_, (_, form))| *form).collect();
+        let mut forms: Vec<Form> = linear.into_iter().collect();
+        forms.sort();
+        decisions.extend(forms.into_iter().map(|form| rule.decision(form)));
+        decisions
+    }
+}
+
+struct Search<'a> {
+    checkpoint: &'a Checkpoint,
+    config: &'a Config,
+    prefix: &'static str,
+    used: HashSet<String>,
+    found: Tensors,
+}
+
+impl<'a> Search<'a> {
+    /// Finds the tensor of a role that must be there, with all that belongs to it.
+    fn take(&mut self, role: Role) -> Result<()> {
+        let stems = names::stems(role, self.prefix);
+        let has_weight = |stem: &&String| self.checkpoint.tensor(&format!("{stem}.weight")).is_some();
+        let Some(stem) = stems.iter().find(has_weight).or(stems.first()) else {
+            return Err(Error::Unsupported(format!("a {role:?}, which this version finds in GGUF files only")));
+        };
+        let form = self.form(role, stem)?;
+        self.found.places.insert(role, (stem.clone(), form));
+        Ok(())
+    }
+
+    fn form(&mut self, role: Role, stem: &str) -> Result<Form> {
+        let (rows, cols) = role.shape(self.config);
+        let weight = self.tensor(stem, ".weight")?;
+        let wrong = |tensor: &StoredTensor, ending: &str, wanted: &str| {
+            Error::Model(format!("tensor \"{stem}{ending}\" is {tensor:?}, but the config implies {wanted}"))
+        };
+        match weight.dtype {
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 => {
+                let fits = if rows == 1 { weight.elements() == cols } else { weight.shape == [rows, cols] };
+                let wanted = if rows == 1 { format!("[{cols}]") } else { format!("[{rows}, {cols}]") };
+                if fits { Ok(Form::Floats) } else { Err(wrong(weight, ".weight", &wanted)) }
+            }
+            Dtype::U8 if role.is_linear() => {
+                let packed = rows.div_ceil(4);
+                if weight.shape != [packed, cols] {
+                    return Err(wrong(weight, ".weight", &format!("[{packed}, {cols}], four of {rows} rows in one")));
+                }
+                let scale = self.tensor(stem, ".weight_scale")?;
+                if scale.elements() != 1 || !is_float(scale) {
+                    return Err(wrong(scale, ".weight_scale", "one float"));
+                }
+                Ok(Form::Packed)
+            }
+            Dtype::U32 if rows > 1 => {
+                let (scales, biases) = (self.tensor(stem, ".scales")?, self.tensor(stem, ".biases")?);
+                let words = weight.shape.get(1).copied().unwrap_or(0);
+                let groups = scales.shape.get(1).copied().unwrap_or(0);
+                let bits = (words * 32).checked_div(cols).unwrap_or(0);
+                let columns = cols.checked_div(groups).unwrap_or(0);
+                let divides = bits * cols == words * 32 && columns * groups == cols && matches!(bits, 2 | 4 | 8);
+                if !divides || weight.shape != [rows, words] {
+                    let wanted = format!("[{rows}, {cols}] integers of 2, 4 or 8 bits in words of 32");
+                    return Err(wrong(weight, ".weight", &wanted));
+                }
+                for (tensor, ending) in [(scales, ".scales"), (biases, ".biases")] {
+                    if tensor.shape != [rows, groups] || !is_float(tensor) || tensor.dtype != scales.dtype {
+                        return Err(wrong(tensor, ending, &format!("[{rows}, {groups}] floats of one format")));
+                    }
+                }
+                Ok(Form::Words { bits, columns })
+            }
+            other => Err(Error::Unsupported(format!(
+                "tensor \"{stem}.weight\" holds {other}; this version reads floats, linear layers of packed trits (U8), and \
+                 matrices as MLX quantises them (U32)"
+            ))),
+        }
+    }
+
+    /// A tensor that must be there; afterwards it counts as used.
+    fn tensor(&mut self, stem: &str, ending: &str) -> Result<&'a StoredTensor> {
+        let name = format!("{stem}{ending}");
+        match self.checkpoint.tensor(&name) {
+            Some(tensor) => {
+                self.used.insert(name);
+                Ok(tensor)
+            }
+            None => Err(Error::Model(format!("the tensor \"{name}\" is missing"))),
+        }
+    }
+
+    /// A tensor that no role claims would silently change the output if it were ignored.
+    fn refuse_others(&self, ties_head: bool) -> Result<()> {
+        let head = names::stems(Role::Head, self.prefix).remove(0);
+        for (name, _) in self.checkpoint.tensors() {
+            let is_ignored = IGNORED_ENDINGS.iter().any(|ending| name.ends_with(ending));
+            // Where the head is tied, the embedding takes its place, as in the models' own code.
+            let is_tied_head = ties_head && name.strip_prefix(&head).is_some_and(|rest| rest.starts_with('.'));
+            if !self.used.contains(name) && !is_ignored && !is_tied_head {
+                return Err(Error::Unsupported(format!(
+                    "the tensor {} has no place in a {} model of {} layers as this version knows it",
+                    quoted(name),
+                    self.config.architecture,
+                    self.config.layers
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_float(tensor: &StoredTensor) -> bool {
+    matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
+}

@@ -1,0 +1,225 @@
+//! Every golden checkpoint, opened as a directory, gives the logits and the greedy ids of the reference.
+
+use half::{bf16, f16};
+use sterna::backend::{CachePrecision, Numerics};
+use sterna::cpu::KernelSet;
+use sterna::format::{Scales, Weights};
+use sterna::generate::{GenerateOptions, Session, SessionOptions};
+use sterna::model::{Model, OpenOptions, Part, Role};
+
+use crate::cpu::cpu;
+use crate::data;
+use crate::directory::Directory;
+use crate::reference_values::Golden;
+
+/// Logits against the largest: f32 arithmetic in another order (tests/data/golden/README.md).
+const LOGITS: f32 = 1e-4;
+
+/// A directory, and the one with its reference values.
+const MODELS: [(&str, &str); 7] = [
+    ("bitnet-256", "bitnet-256"),
+    ("bitnet-384", "bitnet-384"),
+    ("bitnet-128-online", "bitnet-128-online"),
+    ("bitnet-128-silu", "bitnet-128-silu"),
+    ("llama-256", "llama-256"),
+    ("qwen3-256-mlx", "qwen3-256"),
+    ("qwen3-yarn", "qwen3-yarn"),
+];
+
+pub fn session(model: &Model) -> Session {
+    let options = SessionOptions { cache: CachePrecision::F32, ..SessionOptions::default() };
+    Session::with_backend(model, cpu(KernelSet::best(), 2), &options).unwrap()
+}
+
+/// Activations in floats where the model was trained so, as the reference computes.
+pub fn open(path: &std::path::Path) -> Model {
+    let model = Model::open(path).unwrap();
+    match model.config().numerics {
+        Numerics::Int8Rows => model,
+        _ => {
+            let options = OpenOptions { numerics: Some(Numerics::Float), ..OpenOptions::default() };
+            Model::open_with(path, &options).unwrap()
+        }
+    }
+}
+
+/// The largest difference of the logits, relative to the largest; greedy ids are equal.
+pub fn check(model: &Model, reference: &str) {
+    let golden = Golden::read(&format!("golden/{reference}/golden.safetensors"));
+    let input = golden.values::<u32>("input_ids");
+    let mut found = Vec::new();
+    session(model).evaluate(&input, &mut |_, row| found.extend_from_slice(row)).unwrap();
+    let wanted = golden.values::<f32>("logits");
+    let largest = wanted.iter().fold(0f32, |m, v| m.max(v.abs()));
+    assert!(found.len() == wanted.len() && found.iter().all(|v| v.is_finite()));
+    let error = found.iter().zip(&wanted).fold(0f32, |m, (f, w)| m.max((f - w).abs())) / largest;
+    assert!(error <= LOGITS, "{reference}: logits differ by {error:e}");
+
+    let options = GenerateOptions { max_tokens: 32, ignore_end: true, ..GenerateOptions::greedy() };
+    let ids: Result<Vec<u32>, _> = session(model).generate_ids(&input, &options).unwrap().collect();
+    assert_eq!(ids.unwrap(), golden.values::<u32>("greedy"), "{reference}");
+}
+
+fn decision(model: &Model, subject: &str) -> String {
+    model.decisions().iter().find(|decision| decision.subject == subject).unwrap().to_string()
+}
+
+#[test]
+fn logits_and_greedy_ids_equal_the_reference() {
+    for (directory, reference) in MODELS {
+        check(&open(&data(directory)), reference);
+    }
+}
+
+#[test]
+fn weights_equal_those_of_the_gguf_file() {
+    for (name, file) in [("bitnet-256", "i2_s"), ("bitnet-384", "i2_s"), ("bitnet-128-online", "i2_s")] {
+        let ours = Model::open(data(name)).unwrap();
+        let gguf = Model::open(data(name).join(format!("{file}.gguf"))).unwrap();
+        for layer in 0..2 {
+            for (part, _) in Part::ALL.iter().filter(|(part, _)| part.is_linear()) {
+                let role = Role::Layer(layer, *part);
+                let (Some(Weights::Ternary(a)), Some(Weights::Ternary(b))) =
+                    (ours.weights(role).unwrap(), gguf.weights(role).unwrap())
+                else {
+                    panic!("{name}: {role:?} is not ternary")
+                };
+                assert_eq!(a.codes(), b.codes(), "{name}: {role:?}");
+                assert!(matches!((a.scales(), b.scales()), (Scales::Tensor(a), Scales::Tensor(b)) if a == b));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_weight_file_stands_for_its_directory() {
+    check(&open(&data("llama-256/model.safetensors")), "llama-256");
+}
+
+#[test]
+fn what_was_decided_is_told() {
+    let packed = Model::open(data("bitnet-256")).unwrap();
+    assert!(decision(&packed, "linear layers").contains("multiplied by weight_scale"));
+    assert!(decision(&packed, "linear layers").contains("autobitlinear"));
+    assert!(decision(&packed, "head").contains("tied to the embedding (config.json"));
+    assert!(decision(&packed, "numerics").contains("one scale for each token"));
+    assert!(decision(&packed, "tokenizer").contains("no tokenizer.json"));
+    assert!(packed.tokenizer().unwrap_err().to_string().contains("token ids"));
+    let divided = Model::open(data("llama-256")).unwrap();
+    assert!(decision(&divided, "linear layers").contains("divided by weight_scale (the linear class is bitlinear)"));
+    assert!(decision(&divided, "head").contains("its own matrix"));
+    let latent = Model::open(data("bitnet-128-online")).unwrap();
+    assert!(decision(&latent, "linear layers").contains("mean of their magnitudes"));
+    let words = Model::open(data("qwen3-256-mlx")).unwrap();
+    assert!(decision(&words, "linear layers").contains("MLX"));
+    assert!(decision(&words, "numerics").contains("no int8 activations"));
+}
+
+#[test]
+fn the_tokenizer_and_the_chat_template_come_with_the_directory() {
+    let directory = Directory::golden("bitnet-128-silu");
+    directory.write("tokenizer_config.json", br#"{"chat_template": "{{ messages }}"}"#);
+    let model = Model::open(&directory.path).unwrap();
+    let tokenizer = model.tokenizer().unwrap();
+    assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.adds_bos()), (Some(509), Some(510), true));
+    assert_eq!(model.chat_template(), Some("{{ messages }}"));
+    assert_eq!(Model::open(data("bitnet-128-silu")).unwrap().chat_template(), None);
+    let text: String = session(&model)
+        .generate("Once upon a time", &GenerateOptions { max_tokens: 4, ..GenerateOptions::greedy() })
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert!(!text.is_empty());
+}
+
+/// 1bitLLM's own code names its norms otherwise, calls itself llama, and always rounds latent weights.
+#[test]
+fn a_1bitllm_checkpoint_is_a_bitnet_model() {
+    let directory = Directory::golden("bitnet-128-online");
+    directory.config(|config| {
+        config["architectures"] = serde_json::json!(["BitnetForCausalLM"]);
+        config["model_type"] = "llama".into();
+        config.as_object_mut().unwrap().remove("quantization_config");
+    });
+    directory.tensors(|tensors| {
+        for layer in 0..2 {
+            for (new, old) in
+                [("self_attn.attn_sub_norm", "self_attn.inner_attn_ln"), ("mlp.ffn_sub_norm", "mlp.ffn_layernorm")]
+            {
+                let name = |name: &str| format!("model.layers.{layer}.{name}.weight");
+                let tensor = tensors.remove(&name(new)).unwrap();
+                tensors.insert(name(old), tensor);
+            }
+        }
+    });
+    check(&Model::open(&directory.path).unwrap(), "bitnet-128-online");
+}
+
+/// Falcon-E's `bfloat16` revision and TriLM hold trits times their scale as floats.
+#[test]
+fn floats_that_are_ternary_are_found_and_others_are_refused_by_name() {
+    let golden = Model::open(data("llama-256")).unwrap();
+    let directory = Directory::golden("llama-256");
+    directory.config(|config| {
+        config.as_object_mut().unwrap().remove("quantization_config");
+    });
+    directory.tensors(|tensors| {
+        for (role, name) in linear_layers() {
+            let Some(Weights::Ternary(weights)) = golden.weights(role).unwrap() else { panic!("not ternary") };
+            let values = (0..weights.rows())
+                .flat_map(|row| weights.row_trits(row).map(move |trit| (row, trit)).collect::<Vec<_>>())
+                .flat_map(|(row, trit)| (f32::from(trit) * weights.scale(row, 0)).to_le_bytes())
+                .collect();
+            tensors.remove(&format!("{name}.weight_scale")).unwrap();
+            let tensor = tensors.get_mut(&format!("{name}.weight")).unwrap();
+            tensor.dtype = safetensors::Dtype::F32;
+            tensor.shape = vec![weights.rows(), weights.cols()];
+            tensor.bytes = values;
+        }
+    });
+    let options = OpenOptions { numerics: Some(Numerics::Int8Rows), ..OpenOptions::default() };
+    check(&Model::open_with(&directory.path, &options).unwrap(), "llama-256");
+
+    directory.tensors(|tensors| {
+        let tensor = tensors.get_mut("model.layers.1.mlp.up_proj.weight").unwrap();
+        tensor.bytes[..4].copy_from_slice(&0.123f32.to_le_bytes());
+    });
+    let error = Model::open(&directory.path).unwrap().weights(Role::Layer(1, Part::Up)).unwrap_err().to_string();
+    assert!(error.contains("model.layers.1.mlp.up_proj.weight") && error.contains("not ternary"), "{error}");
+}
+
+fn linear_layers() -> Vec<(Role, String)> {
+    const NAMES: [(Part, &str); 7] = [
+        (Part::Query, "self_attn.q_proj"),
+        (Part::Key, "self_attn.k_proj"),
+        (Part::Value, "self_attn.v_proj"),
+        (Part::AttentionOutput, "self_attn.o_proj"),
+        (Part::Gate, "mlp.gate_proj"),
+        (Part::Up, "mlp.up_proj"),
+        (Part::Down, "mlp.down_proj"),
+    ];
+    let layer =
+        |layer| NAMES.map(|(part, name)| (Role::Layer(layer, part), format!("model.layers.{layer}.{name}"))).to_vec();
+    (0..2).flat_map(layer).collect()
+}
+
+/// A scale that is stored in another format, or as a scalar, is the same scale.
+#[test]
+fn scales_may_be_of_any_float_format() {
+    let directory = Directory::golden("bitnet-256");
+    directory.tensors(|tensors| {
+        for (which, (_, name)) in linear_layers().into_iter().enumerate() {
+            let tensor = tensors.get_mut(&format!("{name}.weight_scale")).unwrap();
+            let value = bf16::from_le_bytes([tensor.bytes[0], tensor.bytes[1]]).to_f32();
+            if which % 2 == 0 && f16::from_f32(value).to_f32() == value {
+                tensor.dtype = safetensors::Dtype::F16;
+                tensor.bytes = f16::from_f32(value).to_le_bytes().to_vec();
+            } else {
+                tensor.dtype = safetensors::Dtype::F32;
+                tensor.bytes = value.to_le_bytes().to_vec();
+                tensor.shape = Vec::new();
+            }
+        }
+    });
+    check(&Model::open(&directory.path).unwrap(), "bitnet-256");
+}

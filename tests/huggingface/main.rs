@@ -1,0 +1,18 @@
+//! Models in Hugging Face form: golden directories give the logits of the reference, and hostile ones give errors.
+
+#[path = "../common/cpu.rs"]
+mod cpu;
+#[path = "../common/golden.rs"]
+mod reference_values;
+
+mod directory;
+mod golden;
+mod hostile;
+mod shards;
+
+use std::path::PathBuf;
+
+/// A file or directory of the golden data.
+fn data(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden").join(path)
+}
