@@ -40,6 +40,8 @@ pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Model> {
         Description::read(&fields, &checkpoint, options).map_err(in_directory)?;
     let tensors = Tensors::find(&checkpoint, &config, ties_head).map_err(in_directory)?;
     decisions.extend(tensors.decisions(&checkpoint, rule));
+    let weights = DirectoryWeights::new(checkpoint, config.clone(), tensors, rule);
+    decisions.extend(weights.probe().map_err(in_directory)?);
     let tokenizer = match directory.join("tokenizer.json").exists() {
         true => {
             let (tokenizer, told) = Tokenizer::from_directory(directory)?;
@@ -59,6 +61,5 @@ pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Model> {
         ))));
     }
     let chat_template = chat_template(directory)?.map(Arc::from);
-    let weights = DirectoryWeights::new(checkpoint, config.clone(), tensors, rule);
     Ok(Model { config, tokenizer, chat_template, weights: Arc::new(weights), decisions })
 }

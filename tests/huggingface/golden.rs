@@ -16,14 +16,16 @@ use crate::reference_values::Golden;
 const LOGITS: f32 = 1e-4;
 
 /// A directory, and the one with its reference values.
-const MODELS: [(&str, &str); 7] = [
+const MODELS: [(&str, &str); 9] = [
     ("bitnet-256", "bitnet-256"),
     ("bitnet-384", "bitnet-384"),
     ("bitnet-128-online", "bitnet-128-online"),
     ("bitnet-128-silu", "bitnet-128-silu"),
     ("llama-256", "llama-256"),
+    ("qwen3-256", "qwen3-256"),
     ("qwen3-256-mlx", "qwen3-256"),
     ("qwen3-yarn", "qwen3-yarn"),
+    ("trilm-128", "trilm-128"),
 ];
 
 pub fn session(model: &Model) -> Session {
@@ -110,6 +112,10 @@ fn what_was_decided_is_told() {
     assert!(decision(&divided, "head").contains("its own matrix"));
     let latent = Model::open(data("bitnet-128-online")).unwrap();
     assert!(decision(&latent, "linear layers").contains("mean of their magnitudes"));
+    let hidden = Model::open(data("qwen3-256")).unwrap();
+    assert!(decision(&hidden, "linear layers").contains("ternary already"));
+    assert!(decision(&hidden, "ternary weights").contains("one scale for 128 columns, exact"));
+    assert!(matches!(hidden.weights(Role::Embedding).unwrap(), Some(Weights::Ternary(_))));
     let words = Model::open(data("qwen3-256-mlx")).unwrap();
     assert!(decision(&words, "linear layers").contains("MLX"));
     assert!(decision(&words, "numerics").contains("no int8 activations"));

@@ -1,15 +1,16 @@
 //! Weights of a checkpoint by role: whatever holds them, linear layers become trits and scales, the rest floats.
 
+use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::encodings::absmean::absmean;
-use crate::format::encodings::hidden::hidden_ternary;
+use crate::format::encodings::hidden::{Hidden, hidden_ternary};
 use crate::format::encodings::{mlx, packed_rows};
 use crate::format::safetensors::{Checkpoint, Dtype, StoredTensor};
 use crate::format::{Dense, Scales, Values, Weights};
 use crate::model::directory::named;
 use crate::model::huggingface::config::WeightRule;
 use crate::model::huggingface::tensors::{Form, Tensors};
-use crate::model::{Config, Role, WeightSource};
+use crate::model::{Config, Part, Role, WeightSource};
 
 /// A checkpoint whose tensors fit its config.
 pub(super) struct DirectoryWeights {
@@ -68,18 +69,40 @@ impl DirectoryWeights {
             if self.rule.rounds_floats {
                 return absmean(&floats).map(Weights::Ternary);
             }
-            return hidden_ternary(&floats).map(Weights::Ternary).ok_or_else(|| {
-                Error::Unsupported(format!(
-                    "a linear layer of {} values that are not ternary (0 or ± one scale a tensor, row or group), and \
-                     config.json does not say how to round them (quantization_config with the mode online)",
-                    tensor.dtype
-                ))
-            });
+            return self.hidden(tensor, &floats).map(|hidden| Weights::Ternary(hidden.ternary));
         }
-        match hidden_ternary(&floats).filter(|_| role.may_be_ternary() && self.is_ternary_throughout()) {
-            Some(ternary) => Ok(Weights::Ternary(ternary)),
+        let may_be_ternary = role.may_be_ternary() && self.is_ternary_throughout();
+        match may_be_ternary.then(|| hidden_ternary(&floats)).flatten() {
+            Some(hidden) => Ok(Weights::Ternary(hidden.ternary)),
             None => Ok(Weights::Dense(floats)),
         }
+    }
+
+    /// Floats that must be trits already.
+    fn hidden(&self, tensor: &StoredTensor, floats: &Dense) -> Result<Hidden> {
+        hidden_ternary(floats).ok_or_else(|| {
+            Error::Unsupported(format!(
+                "a linear layer of {} values that are not ternary (0 or ± one scale for a tensor, a row or 128 columns), and \
+                 config.json does not say how to round them (a quantization_config of quant_method bitnet, its mode online)",
+                tensor.dtype
+            ))
+        })
+    }
+
+    /// What is found in a linear layer of floats that must be trits already; none where there are no such layers. A
+    /// model of other floats is refused here, before anything is made for it.
+    pub(super) fn probe(&self) -> Result<Option<Decision>> {
+        let role = Role::Layer(0, Part::Key); // the smallest
+        let Some((stem, Form::Floats)) = self.tensors.place(role).filter(|_| !self.rule.rounds_floats) else {
+            return Ok(None);
+        };
+        let (rows, cols) = role.shape(&self.config);
+        let tensor = self.stored(stem, ".weight");
+        let name = format!("{stem}.weight");
+        let hidden = dense(tensor, rows, cols).and_then(|floats| self.hidden(tensor, &floats));
+        let hidden = hidden.map_err(|error| named(&name, error))?;
+        let choice = format!("hidden in {}: {hidden}", tensor.dtype);
+        Ok(Some(Decision::new("ternary weights", choice, format!("found in \"{name}\", the smallest such layer"))))
     }
 
     /// BitNet models keep embeddings and heads in floats; in others they may be trits.
