@@ -1,7 +1,7 @@
-//! Shows what is in a model file, and every decision that loading it takes:
+//! Shows what is in a model file or directory, and every decision that loading it takes:
 //!
 //! ```text
-//! cargo run --release --example inspect -- --model FILE
+//! cargo run --release --example inspect -- --model PATH
 //! ```
 
 #[path = "shared/model.rs"]
@@ -9,17 +9,20 @@ mod model;
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::Context;
 use clap::Parser;
 use indicatif::HumanBytes;
 use sterna::format::encodings::Encoding;
 use sterna::format::gguf::{Encodings, Gguf, TensorInfo, resolve};
+use sterna::format::safetensors::Checkpoint;
 use sterna::model::{Config, Role};
 
-/// Shows what is in a GGUF file: keys, tensors, their types, and every decision that the loader takes, with its reason.
+/// Shows what is in a GGUF file or a directory in Hugging Face form: keys, tensors, their types, and every decision that
+/// the loader takes, with its reason.
 ///
-/// Works on any GGUF file, also on one that this version cannot run: then the reason stands at the end, and the exit
+/// Works on any such file, also on one that this version cannot run: then the reason stands at the end, and the exit
 /// status is 1.
 #[derive(Parser)]
 #[command(version)]
@@ -36,23 +39,10 @@ fn main() -> anyhow::Result<()> {
     model::start_logging();
     let args = Args::parse();
     let path = &args.model.model;
-    let gguf = Gguf::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut out = std::io::stdout().lock();
-
-    writeln!(out, "{}: GGUF version {}, {}", path.display(), gguf.version(), HumanBytes(gguf.file_bytes() as u64))?;
-    writeln!(out, "\nKeys")?;
-    for (key, value) in gguf.metadata().iter() {
-        writeln!(out, "  {key} = {value}")?;
-    }
-    writeln!(out, "\nTensors ({}; shapes have the input features first)", gguf.tensors().len())?;
-    let encodings = resolve(&gguf); // its error is the loader's, too
-    let name = |type_id| name(encodings.as_ref().ok(), type_id);
-    if args.all {
-        for tensor in gguf.tensors() {
-            writeln!(out, "  {:32} {}", tensor.name, tensor_line(tensor, &name(tensor.type_id)))?;
-        }
-    } else {
-        write_kinds(&mut out, gguf.tensors(), name)?;
+    match Checkpoint::directory(path) {
+        Some(directory) => write_directory(&mut out, directory, args.all)?,
+        None => write_gguf(&mut out, path, args.all)?,
     }
 
     // The library's own loader, so that what is printed is what happens.
@@ -78,6 +68,44 @@ fn main() -> anyhow::Result<()> {
 fn name(encodings: Option<&Encodings>, type_id: u32) -> String {
     let encoding = encodings.map_or_else(|| Encoding::from_ggml(type_id), |encodings| encodings.of(type_id));
     encoding.map_or_else(|_| "unknown to this version".into(), |encoding| encoding.to_string())
+}
+
+fn write_gguf(out: &mut impl Write, path: &Path, all: bool) -> anyhow::Result<()> {
+    let gguf = Gguf::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    writeln!(out, "{}: GGUF version {}, {}", path.display(), gguf.version(), HumanBytes(gguf.file_bytes() as u64))?;
+    writeln!(out, "\nKeys")?;
+    for (key, value) in gguf.metadata().iter() {
+        writeln!(out, "  {key} = {value}")?;
+    }
+    writeln!(out, "\nTensors ({}; shapes have the input features first)", gguf.tensors().len())?;
+    let encodings = resolve(&gguf); // its error is the loader's, too
+    let name = |type_id| name(encodings.as_ref().ok(), type_id);
+    if !all {
+        return Ok(write_kinds(out, gguf.tensors(), name)?);
+    }
+    for tensor in gguf.tensors() {
+        writeln!(out, "  {:32} {}", tensor.name, tensor_line(tensor, &name(tensor.type_id)))?;
+    }
+    Ok(())
+}
+
+fn write_directory(out: &mut impl Write, directory: &Path, all: bool) -> anyhow::Result<()> {
+    let checkpoint = Checkpoint::open(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    let (files, bytes) = (checkpoint.files(), HumanBytes(checkpoint.file_bytes() as u64));
+    writeln!(out, "{}: safetensors, {files} file{}, {bytes}", directory.display(), if files == 1 { "" } else { "s" })?;
+    writeln!(out, "\nTensors ({}; shapes have the output features first)", checkpoint.tensors().len())?;
+    let mut kinds = BTreeMap::<(String, String), usize>::new();
+    for (name, tensor) in checkpoint.tensors() {
+        let kind = match name.split_once("layers.").and_then(|(start, rest)| Some((start, rest.split_once('.')?))) {
+            Some((start, (layer, part))) if !all && layer.parse::<usize>().is_ok() => format!("{start}layers.*.{part}"),
+            _ => name.to_owned(),
+        };
+        *kinds.entry((kind, format!("{tensor:?}"))).or_default() += 1;
+    }
+    for ((kind, form), count) in kinds {
+        writeln!(out, "  {count:4} × {kind:48} {form}")?;
+    }
+    Ok(())
 }
 
 /// Shape, type and size of one tensor.

@@ -18,6 +18,7 @@ pub use synthetic::{SyntheticScales, SyntheticShape};
 use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::Weights;
+use crate::format::safetensors::Checkpoint;
 use crate::tokenizer::Tokenizer;
 
 /// A model that is ready to be put on a device. Cheap to clone; the weights stay in the map of their file.
@@ -61,7 +62,7 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
-        match huggingface::directory(path.as_ref()) {
+        match Checkpoint::directory(path.as_ref()) {
             Some(directory) => huggingface::open(directory, options),
             None => file::open(path.as_ref(), options),
         }

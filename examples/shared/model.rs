@@ -10,11 +10,12 @@ use sterna::model::{Model, OpenOptions};
 /// The model that ships with the crate.
 const SHIPPED_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tales-4m-i2_s.gguf");
 
-/// Which file to open, and what it does not say of itself.
+/// Which file or directory to open, and what it does not say of itself.
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// A GGUF file with a ternary model. The default is the small story model that ships with the crate.
-    #[arg(long, value_name = "FILE", default_value = SHIPPED_MODEL, hide_default_value = true)]
+    /// A GGUF file with a ternary model, or a directory in Hugging Face form (config.json, model.safetensors or its shards,
+    /// tokenizer.json). The default is the small story model that ships with the crate.
+    #[arg(long, value_name = "PATH", default_value = SHIPPED_MODEL, hide_default_value = true)]
     pub model: PathBuf,
 
     /// How I2_S codes are arranged: 128 (every published file), 64 (made by bitnet.cpp on ARM since November 2025),
@@ -34,7 +35,7 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
-    /// Opens the file.
+    /// Opens the file or directory.
     pub fn open(&self) -> anyhow::Result<Model> {
         let numerics = if self.precise { Some(Numerics::Float) } else { self.activations };
         let options = OpenOptions { i2s_layout: self.i2s_layout, numerics };

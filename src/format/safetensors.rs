@@ -51,6 +51,17 @@ pub struct StoredTensor {
 }
 
 impl Checkpoint {
+    /// The directory that a path means, if it means one: it is a directory, or a file of weights within it.
+    pub fn directory(path: &Path) -> Option<&Path> {
+        if path.is_dir() {
+            return Some(path);
+        }
+        let is_weights = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("safetensors"));
+        // The parent of a plain file name is empty, and stands for the current directory.
+        let parent = path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+        parent.filter(|_| is_weights)
+    }
+
     /// Maps the weights of a directory: `model.safetensors`, or else the shards that `model.safetensors.index.json` lists.
     ///
     /// The files must not be changed or truncated while the checkpoint or one of its tensors is in use.

@@ -21,17 +21,6 @@ use config::Description;
 use tensors::Tensors;
 use weights::DirectoryWeights;
 
-/// Whether a path is opened as such a directory: it is one, or it is a file of its weights.
-pub(super) fn directory(path: &Path) -> Option<&Path> {
-    if path.is_dir() {
-        return Some(path);
-    }
-    let is_weights = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("safetensors"));
-    // The parent of a plain file name is empty, and stands for the current directory.
-    let parent = path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
-    parent.filter(|_| is_weights)
-}
-
 pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Model> {
     let fields = fields::read(directory)?;
     let checkpoint = Checkpoint::open(directory)?;

@@ -8,6 +8,7 @@ mod reference_values;
 mod directory;
 mod golden;
 mod hostile;
+mod packing;
 mod shards;
 
 use std::path::PathBuf;
