@@ -1,5 +1,5 @@
-//! What a model file holds, independent of any device: containers ([`gguf`], [`safetensors`]), tensor [`encodings`], and the two forms
-//! that every encoding is decoded to, [`Ternary`] and [`Dense`].
+//! What a model file holds, independent of any device: containers ([`gguf`], [`safetensors`]), tensor [`encodings`], and
+//! the two forms that every encoding is decoded to, [`Ternary`] and [`Dense`].
 //!
 //! Everything in a file is untrusted: sizes, counts, offsets and strings are checked against the file before use.
 

@@ -164,6 +164,8 @@ fn fields_that_are_missing_wrong_or_huge_are_named() {
     refused(&with("model_type", json!(null)), &["model_type"]);
     refused(&with("attention_bias", json!(true)), &["attention_bias"]);
     refused(&with("use_sliding_window", json!(true)), &["use_sliding_window"]);
+    refused(&with("layer_types", json!(["full_attention", "sliding_attention"])), &["layer_types", "sliding"]);
+    refused(&with("partial_rotary_factor", json!(0.5)), &["partial_rotary_factor", "0.5"]);
     for (field, value) in [
         ("quant_method", json!("gptq")),
         ("linear_class", json!("other")),

@@ -139,6 +139,11 @@ fn refuse_other_networks(fields: Fields) -> Result<()> {
             )));
         }
     }
+    let kinds = fields.list("layer_types")?.map_or(&[][..], Vec::as_slice);
+    if let Some(kind) = kinds.iter().find(|kind| *kind != "full_attention") {
+        let (name, kind) = (fields.name("layer_types"), quoted(&kind.to_string()));
+        return Err(Error::Unsupported(format!("{name} has {kind}; this version knows full_attention")));
+    }
     for (name, only) in [("partial_rotary_factor", 1.0), ("attention_multiplier", 1.0), ("num_experts", 1.0)] {
         if let Some(value) = fields.get(name).filter(|value| value.as_f64() != Some(only)) {
             let value = quoted(&value.to_string());

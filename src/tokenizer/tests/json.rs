@@ -107,7 +107,10 @@ fn ids_equal_the_librarys_on_every_vocabulary_of_the_tests() {
 
 #[test]
 fn ids_equal_the_librarys_with_other_rules_and_properties() {
-    const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    const QWEN2: &str = concat!(
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|",
+        r"\s*[\r\n]+|\s+(?!\S)|\s+"
+    );
     check_tricky(&with(|file| {
         file["normalizer"] = json!({"type": "NFC"});
         file["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = json!(QWEN2);
