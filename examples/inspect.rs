@@ -40,16 +40,16 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let path = &args.model.model;
     let mut out = std::io::stdout().lock();
-    match Checkpoint::directory(path) {
-        Some(directory) => write_directory(&mut out, directory, args.all)?,
+    let decided = match Checkpoint::directory(path) {
+        Some(directory) => write_directory(&mut out, directory, args.all).map(|()| Vec::new())?,
         None => write_gguf(&mut out, path, args.all)?,
-    }
+    };
 
     // The library's own loader, so that what is printed is what happens.
     let model = match args.model.open() {
         Ok(model) => model,
         Err(error) => {
-            for decision in encodings.iter().flat_map(Encodings::decisions) {
+            for decision in decided {
                 writeln!(out, "  {decision}")?;
             }
             return Err(error);
@@ -70,7 +70,8 @@ fn name(encodings: Option<&Encodings>, type_id: u32) -> String {
     encoding.map_or_else(|_| "unknown to this version".into(), |encoding| encoding.to_string())
 }
 
-fn write_gguf(out: &mut impl Write, path: &Path, all: bool) -> anyhow::Result<()> {
+/// Returns what was decided of the tensors' encodings, which matters most where the model cannot be opened.
+fn write_gguf(out: &mut impl Write, path: &Path, all: bool) -> anyhow::Result<Vec<String>> {
     let gguf = Gguf::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     writeln!(out, "{}: GGUF version {}, {}", path.display(), gguf.version(), HumanBytes(gguf.file_bytes() as u64))?;
     writeln!(out, "\nKeys")?;
@@ -80,13 +81,14 @@ fn write_gguf(out: &mut impl Write, path: &Path, all: bool) -> anyhow::Result<()
     writeln!(out, "\nTensors ({}; shapes have the input features first)", gguf.tensors().len())?;
     let encodings = resolve(&gguf); // its error is the loader's, too
     let name = |type_id| name(encodings.as_ref().ok(), type_id);
-    if !all {
-        return Ok(write_kinds(out, gguf.tensors(), name)?);
+    if all {
+        for tensor in gguf.tensors() {
+            writeln!(out, "  {:32} {}", tensor.name, tensor_line(tensor, &name(tensor.type_id)))?;
+        }
+    } else {
+        write_kinds(out, gguf.tensors(), name)?;
     }
-    for tensor in gguf.tensors() {
-        writeln!(out, "  {:32} {}", tensor.name, tensor_line(tensor, &name(tensor.type_id)))?;
-    }
-    Ok(())
+    Ok(encodings.iter().flat_map(Encodings::decisions).map(ToString::to_string).collect())
 }
 
 fn write_directory(out: &mut impl Write, directory: &Path, all: bool) -> anyhow::Result<()> {
