@@ -34,8 +34,34 @@ const QWEN35: &str = concat!(
 );
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
+/// Han and kana, which Hunyuan sets apart from other letters.
+macro_rules! han_and_kana {
+    () => {
+        r"\u{4E00}-\u{9FA5}\u{3040}-\u{30FF}"
+    };
+}
+/// Published as three expressions, each applied to the pieces that the former left: digits, Han and kana, and one for all
+/// else, which also takes letters from marks among Han and kana. As one expression, it stops where the first two match,
+/// and white space before them ends a piece. Its last alternative is what none of the three matches: control and format
+/// characters that no letter follows.
+const HUNYUAN_DENSE: &str = concat!(
+    r"\p{N}{1,3}|[",
+    han_and_kana!(),
+    r"&&[\p{L}\p{M}]]+|[",
+    han_and_kana!(),
+    r"&&[\p{P}\p{S}]]+|[!-/:-@\[-`{-~][A-Za-z]+|[^\r\n\p{L}\p{N}\p{P}\p{S}]?[\p{L}\p{M}--[",
+    han_and_kana!(),
+    r"]]+| ?[\p{P}\p{S}--[",
+    han_and_kana!(),
+    r"]]+[\r\n]*|\s*[\r\n]+|\s+(?![^\s\p{N}",
+    han_and_kana!(),
+    r"])|\s+|[^\s\p{L}\p{M}\p{N}\p{P}\p{S}]+(?![\p{L}\p{M}--[",
+    han_and_kana!(),
+    r"]])",
+);
+
 // Only Qwen's and GPT-NeoX's own tokenizers compose; the others share their words, but leave the text as it is.
-static RULES: [Rule; 6] = [
+static RULES: [Rule; 7] = [
     Rule {
         names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "falcon_e"],
         words: LLAMA3,
@@ -45,6 +71,13 @@ static RULES: [Rule; 6] = [
     },
     Rule { names: &["qwen2"], words: QWEN2, ignores_merges: false, composes: true, adds_bos: false },
     Rule { names: &["stablelm2", "hunyuan"], words: QWEN2, ignores_merges: false, composes: false, adds_bos: false },
+    Rule {
+        names: &["hunyuan-dense", "hy_v4"],
+        words: HUNYUAN_DENSE,
+        ignores_merges: false,
+        composes: false,
+        adds_bos: false,
+    },
     Rule { names: &["qwen35"], words: QWEN35, ignores_merges: false, composes: true, adds_bos: false },
     Rule { names: &["gpt-2"], words: GPT2, ignores_merges: false, composes: false, adds_bos: false },
     Rule { names: &["olmo"], words: GPT2, ignores_merges: false, composes: true, adds_bos: false },
