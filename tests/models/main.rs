@@ -16,6 +16,7 @@ mod gguf_writer;
 mod reference_values;
 
 mod encodings;
+mod embeddings;
 mod families;
 mod golden;
 mod layer_zero;
