@@ -20,19 +20,6 @@ const FILES: [(&str, &str, usize, &str, &str); 3] = [
     ("minicpm-256", "tq2_0", 256, "logits.long_factors", "greedy.long_factors"),
 ];
 
-macro_rules! on_every_processor {
-    ($($body:ident),+ $(,)?) => { $(
-        mod $body {
-            #[test]
-            fn reference() {
-                super::$body(crate::common::reference);
-            }
-
-            crate::on_every_kernel_set!(|kernels| super::$body(|| crate::common::cpu(kernels, 2)));
-        }
-    )+ };
-}
-
 on_every_processor!(logits_equal_the_reference, greedy_ids_equal_the_reference, long_prompts_equal_the_reference);
 
 fn each_file<B: Backend + 'static>(
