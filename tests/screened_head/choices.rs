@@ -1,6 +1,6 @@
 //! One head and some hidden vectors: the tokens that are chosen, and the bits of their logits.
 
-use sterna::backend::{Backend, Row};
+use sterna::backend::{Backend, Numerics, Row};
 use sterna::cpu::{Cpu, CpuOptions, KernelSet, Screening};
 use sterna::format::{Dense, Values, Weights};
 
