@@ -20,6 +20,8 @@ pub(crate) enum Wanted<'a> {
     Candidates { count: usize, sink: &'a mut dyn FnMut(&[u32], &[f32]) },
     /// All logits of each, `[vocabulary]`; the receiver may change them.
     Logits(&'a mut dyn FnMut(&mut [f32])),
+    /// The features of each after the last norm, `[width]`.
+    Features(&'a mut dyn FnMut(&[f32])),
 }
 
 /// A model on some device.
@@ -52,7 +54,8 @@ pub(crate) struct BackendEngine<B: Backend> {
     transformer: Transformer<B>,
     capacity: Capacity,
     vocabulary: usize,
-    logits: Vec<f32>, // [capacity.selected, vocabulary], grown when logits are first wanted
+    width: usize,
+    logits: Vec<f32>, // [capacity.selected, vocabulary], grown when logits (or features) are first wanted
     top: Vec<u32>,    // [capacity.selected, MOST_CANDIDATES], as `top_logits`
     top_logits: Vec<f32>,
     ahead: Ahead,
@@ -80,10 +83,11 @@ impl<B: Backend> BackendEngine<B> {
         let rehearsals = usize::from(backend.wants_rehearsal());
         let transformer =
             Transformer::load(&mut backend, model, capacity, &mut |done, all| progress(done, all + rehearsals))?;
-        let (vocabulary, candidates) = (model.config().vocabulary, capacity.selected * MOST_CANDIDATES);
+        let (vocabulary, width) = (model.config().vocabulary, model.config().width);
+        let candidates = capacity.selected * MOST_CANDIDATES;
         let (top, top_logits) = (vec![0; candidates], vec![0.0; candidates]);
         let (logits, ahead) = (Vec::new(), Ahead::default());
-        let mut engine = Self { backend, transformer, capacity, vocabulary, logits, top, top_logits, ahead };
+        let mut engine = Self { backend, transformer, capacity, vocabulary, width, logits, top, top_logits, ahead };
         if rehearsals > 0 {
             engine.rehearse()?;
             progress(model.config().layers + rehearsals, model.config().layers + rehearsals);
@@ -133,11 +137,18 @@ impl<B: Backend> BackendEngine<B> {
         self.ahead.steps = 0;
         self.transformer.forward(&mut self.backend, Input::Ids(tokens), rows, Telling::Logits);
         let count = selected(rows) * self.vocabulary;
-        if self.logits.len() < count {
-            self.logits.resize(count, 0.0);
-        }
-        self.transformer.read_logits(&mut self.backend, &mut self.logits[..count])?;
-        self.logits[..count].chunks_exact_mut(self.vocabulary).for_each(sink);
+        let logits = room(&mut self.logits, count);
+        self.transformer.read_logits(&mut self.backend, logits)?;
+        logits.chunks_exact_mut(self.vocabulary).for_each(sink);
+        Ok(())
+    }
+
+    fn features(&mut self, tokens: &[u32], rows: &[Row], sink: &mut dyn FnMut(&[f32])) -> Result<()> {
+        self.ahead.steps = 0;
+        self.transformer.forward(&mut self.backend, Input::Ids(tokens), rows, Telling::Features);
+        let features = room(&mut self.logits, selected(rows) * self.width);
+        self.transformer.read_features(&mut self.backend, features)?;
+        features.chunks_exact(self.width).for_each(sink);
         Ok(())
     }
 
@@ -226,6 +237,7 @@ impl<B: Backend + 'static> Engine for BackendEngine<B> {
                 }
                 Wanted::Candidates { count, sink } => self.candidates(ids, step, *count, sink)?,
                 Wanted::Logits(sink) => self.logits(ids, step, sink)?,
+                Wanted::Features(sink) => self.features(ids, step, sink)?,
             }
             (rows, tokens) = (later, later_ids);
         }
@@ -239,6 +251,14 @@ impl<B: Backend + 'static> Engine for BackendEngine<B> {
     fn gpu_mut(&mut self) -> Option<&mut Gpu> {
         (&mut self.backend as &mut dyn Any).downcast_mut()
     }
+}
+
+/// The first `count` of values that grow when that is not enough.
+fn room(values: &mut Vec<f32>, count: usize) -> &mut [f32] {
+    if values.len() < count {
+        values.resize(count, 0.0);
+    }
+    &mut values[..count]
 }
 
 /// How many rows want logits.

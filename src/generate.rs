@@ -2,6 +2,7 @@
 //! text as they are made.
 
 mod batch;
+mod embed;
 mod options;
 mod sampler;
 mod stop;

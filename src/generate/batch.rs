@@ -71,6 +71,11 @@ impl<'s> Batch<'s> {
                 session.sequences()
             )));
         }
+        if session.model.config().pooling.is_some() {
+            return Err(Error::Input(
+                "an embedding model makes a vector of a text and cannot continue it; see `Session::embed`".into(),
+            ));
+        }
         let mut sequences = Vec::with_capacity(prompts.len());
         for Prompt { ids, options } in prompts {
             session.check_ids(ids)?;

@@ -180,7 +180,7 @@ fn a_scaling_factor_counts_without_its_type_and_not_against_it() {
 fn sizes_that_no_tensor_vouches_for_are_bounded_too() {
     let bytes = parts(FILES[0]).bytes();
     let gguf = Gguf::parse(bytes.into()).unwrap();
-    let config = |vocabulary| Config::from_gguf(gguf.metadata(), vocabulary);
+    let config = |vocabulary| Config::from_gguf(&gguf, vocabulary);
     assert!(config(1 << 24).is_ok());
     for vocabulary in [0, (1 << 24) + 1, usize::MAX] {
         let error = config(vocabulary).unwrap_err().to_string();
@@ -196,6 +196,6 @@ fn sizes_that_no_tensor_vouches_for_are_bounded_too() {
     }
     largest.set_u32("bitnet.attention.key_length", 1 << 14).set_u32("bitnet.block_count", 1 << 12);
     let gguf = Gguf::parse(largest.bytes().into()).unwrap();
-    let (config, _) = Config::from_gguf(gguf.metadata(), 1 << 24).unwrap();
+    let (config, _) = Config::from_gguf(&gguf, 1 << 24).unwrap();
     assert_eq!(config.ternary_weights(), 7 << 60);
 }
