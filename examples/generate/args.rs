@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Parser;
 use sterna::backend::CachePrecision;
-use sterna::cpu::{CpuOptions, KernelSet, Screening};
 use sterna::generate::{GenerateOptions, Sampling, SessionOptions};
 use sterna::model::{Model, SyntheticShape};
 
+use crate::device::DeviceArgs;
 use crate::model::ModelArgs;
 
 /// The seed of synthetic weights and prompts: any will do, but timings should be of the same numbers.
@@ -86,32 +86,12 @@ pub struct Args {
     #[arg(long)]
     pub ignore_end: bool,
 
-    /// The machine that computes: cpu; gpu, the first that is no software; or a part of a GPU's name. `auto` probes the GPU,
-    /// if there is one, and takes it where it is faster. --devices lists them all.
-    #[arg(long, value_name = "auto|cpu|gpu|NAME", default_value = "auto")]
-    pub device: String,
-
-    /// Lists the devices of this machine, and ends.
-    #[arg(long)]
-    pub devices: bool,
+    #[command(flatten)]
+    pub device: DeviceArgs,
 
     /// Times every shader of the GPU by its own clock, and prints a table. Tokens come slower meanwhile.
     #[arg(long)]
     pub profile: bool,
-
-    /// Threads of the CPU; with this option, or another of the CPU's, `auto` is the CPU. The default is the environment variable STERNA_THREADS, or one for each core.
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
-
-    /// Instruction set of the CPU kernels: portable; avx2, avx-vnni, avx512-vnni, amx; neon, neon-dotprod. The default is the
-    /// fastest this CPU has.
-    #[arg(long, value_name = "SET")]
-    pub kernels: Option<KernelSet>,
-
-    /// Keeps no int8 copy of the head. Tokens are the same ones: the copy only saves most of the reading of the head's
-    /// f16 weights, for half their bytes of memory.
-    #[arg(long)]
-    pub exact_head: bool,
 
     /// Positions to make room for, prompt and answer together. The default is what the model was trained for, at most 4096.
     #[arg(long, value_name = "N")]
@@ -178,22 +158,6 @@ impl Args {
                 Ok((0..self.prompt_tokens as u64).map(|place| spread(place) as u32).collect())
             }
         }
-    }
-
-    /// How to use the CPU.
-    pub fn cpu_options(&self) -> CpuOptions {
-        let screening = if self.exact_head { Screening::Never } else { Screening::default() };
-        CpuOptions { threads: self.threads, kernels: self.kernels, screening }
-    }
-
-    /// The first option that was given and means something to the CPU only.
-    pub fn cpu_option(&self) -> Option<&'static str> {
-        let given = [
-            (self.threads.is_some(), "--threads"),
-            (self.kernels.is_some(), "--kernels"),
-            (self.exact_head, "--exact-head"),
-        ];
-        given.iter().find(|(is_given, _)| *is_given).map(|(_, name)| *name)
     }
 
     /// The sizes of the session.

@@ -5,9 +5,11 @@
 //! ```
 
 mod args;
+#[path = "../shared/device.rs"]
 mod device;
 #[path = "../shared/model.rs"]
 mod model;
+mod report;
 #[path = "../shared/terminal.rs"]
 mod terminal;
 
@@ -30,7 +32,7 @@ use args::Args;
 fn main() -> anyhow::Result<ExitCode> {
     model::start_logging();
     let args = Args::parse();
-    if args.devices {
+    if args.device.devices {
         device::list();
         return Ok(ExitCode::SUCCESS);
     }
@@ -40,7 +42,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let model = args.open()?;
     let text = args.prompt_text()?;
     let ids = args.prompt_ids(&model, text.as_deref())?;
-    let mut session = device::load(&args, &model)?;
+    let mut session = device::load(&args.device, &model, &args.session_options())?;
     if args.profile {
         session.profile()?;
     }
@@ -49,7 +51,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let seed = args.seed.unwrap_or_else(new_seed);
     let run = generate(&mut session, &args, &ids, text.as_deref(), seed, &stop)?;
     if args.profile {
-        eprintln!("\n{}", device::profile_table(&session.shader_times()));
+        eprintln!("\n{}", report::profile_table(&session.shader_times()));
     }
     eprintln!("\n{}", run.summary(&session, &args, load, seed));
     if let Some(path) = &args.json {
@@ -192,8 +194,8 @@ impl Run {
             "decode_seconds": self.timings.decode.as_secs_f64(),
             "decode_tokens_per_second": self.timings.decode_per_second(),
             "peak_memory_bytes": peak_memory_bytes(),
-            "gpu": self.counters.map(|[all, tokens]| device::counters_json(all, tokens, self.ids.len())),
-            "shaders": args.profile.then(|| device::profile_json(&session.shader_times())),
+            "gpu": self.counters.map(|[all, tokens]| report::counters_json(all, tokens, self.ids.len())),
+            "shaders": args.profile.then(|| report::profile_json(&session.shader_times())),
         })
     }
 }

@@ -1,0 +1,105 @@
+//! The device of the command line: chosen by its options, and loaded with the model.
+
+use sterna::cpu::{CpuOptions, KernelSet, Screening};
+use sterna::device::{Best, DeviceKind};
+use sterna::generate::{Session, SessionOptions};
+use sterna::gpu::GpuKind;
+use sterna::{Device, Error, Model};
+
+use crate::terminal;
+
+/// Which machine computes, and how.
+#[derive(clap::Args)]
+pub struct DeviceArgs {
+    /// The machine that computes: cpu; gpu, the first that is no software; or a part of a GPU's name. `auto` probes the GPU,
+    /// if there is one, and takes it where it is faster. --devices lists them all.
+    #[arg(long, value_name = "auto|cpu|gpu|NAME", default_value = "auto")]
+    pub device: String,
+
+    /// Lists the devices of this machine, and ends.
+    #[arg(long)]
+    pub devices: bool,
+
+    /// Threads of the CPU; with this option, or another of the CPU's, `auto` is the CPU. The default is the environment variable STERNA_THREADS, or one for each core.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+
+    /// Instruction set of the CPU kernels: portable; avx2, avx-vnni, avx512-vnni, amx; neon, neon-dotprod. The default is the
+    /// fastest this CPU has.
+    #[arg(long, value_name = "SET")]
+    pub kernels: Option<KernelSet>,
+
+    /// Keeps no int8 copy of the head. Tokens are the same ones: the copy only saves most of the reading of the head's
+    /// f16 weights, for half their bytes of memory.
+    #[arg(long)]
+    pub exact_head: bool,
+}
+
+impl DeviceArgs {
+    /// How to use the CPU.
+    fn cpu_options(&self) -> CpuOptions {
+        let screening = if self.exact_head { Screening::Never } else { Screening::default() };
+        CpuOptions { threads: self.threads, kernels: self.kernels, screening }
+    }
+
+    /// The first option that was given and means something to the CPU only.
+    fn cpu_option(&self) -> Option<&'static str> {
+        let given = [
+            (self.threads.is_some(), "--threads"),
+            (self.kernels.is_some(), "--kernels"),
+            (self.exact_head, "--exact-head"),
+        ];
+        given.iter().find(|(is_given, _)| *is_given).map(|(_, name)| *name)
+    }
+}
+
+/// Prints what there is to choose from.
+pub fn list() {
+    for device in Device::all() {
+        let hint = match device.kind() {
+            DeviceKind::Gpu(GpuKind::Software) => ", only used when asked for by name",
+            _ => "",
+        };
+        println!("{}: {}{hint}", device.name(), device.kind());
+    }
+}
+
+/// Puts the model on the device that was asked for. Where that is `auto`, the reason for the choice is printed, if there was
+/// one; and a GPU that cannot hold the model gives way to the CPU.
+pub fn load(args: &DeviceArgs, model: &Model, options: &SessionOptions) -> anyhow::Result<Session> {
+    let cpu = || Device::cpu_with(args.cpu_options());
+    let device = match (args.device.to_lowercase().as_str(), args.cpu_option()) {
+        ("cpu", _) => cpu(),
+        ("auto", Some(option)) => {
+            log::debug!("device: cpu ({option} is one of its options)");
+            cpu()
+        }
+        ("auto", None) => {
+            let Best { device, decision, had_choice } = Device::best();
+            match had_choice {
+                true => eprintln!("{decision}"),
+                false => log::debug!("{decision}"),
+            }
+            if device.is_gpu() {
+                match load_on(&device, model, options) {
+                    Err(Error::Device(reason)) => eprintln!("device: cpu ({reason})"),
+                    outcome => return Ok(outcome?),
+                }
+            }
+            cpu()
+        }
+        (_, Some(option)) => anyhow::bail!("{option} is an option of the CPU: leave it away, or choose --device cpu"),
+        (name, None) => Device::named(name)?,
+    };
+    Ok(load_on(&device, model, options)?)
+}
+
+fn load_on(device: &Device, model: &Model, options: &SessionOptions) -> sterna::Result<Session> {
+    let bar = terminal::progress_bar("loading layers");
+    let session = Session::with_progress(model, device, options, &mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    session
+}
