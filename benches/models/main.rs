@@ -47,6 +47,8 @@ enum Shape {
     /// bitnet_b1_58-large.
     #[value(name = "0.7b")]
     Bitnet700M,
+    #[value(name = "bonsai")]
+    Bonsai1_7B,
 }
 
 /// Measures whole models.
@@ -141,6 +143,7 @@ impl Bench {
         let (name, synthetic) = match shape {
             Shape::Bitnet2B => ("2B-4T", SyntheticShape::Bitnet2B),
             Shape::Bitnet700M => ("0.7B", SyntheticShape::Bitnet700M),
+            Shape::Bonsai1_7B => ("Bonsai 1.7B", SyntheticShape::Bonsai1_7B),
         };
         let model = Model::synthetic(synthetic, 1);
         let config = model.config().clone();

@@ -25,7 +25,7 @@ pub struct Args {
     #[command(flatten)]
     pub model: ModelArgs,
 
-    /// Instead of a file: seeded random weights of a published shape (2b: BitNet b1.58 2B-4T, 0.7b: 1bitLLM large), to
+    /// Instead of a file: seeded random weights of a published shape (2b: BitNet b1.58 2B-4T, 0.7b: 1bitLLM large, bonsai: Ternary Bonsai 1.7B), to
     /// measure the speed of this machine. The ids made mean nothing.
     #[arg(long, value_name = "SHAPE", conflicts_with_all = ["model", "prompt", "prompt_file", "stop"])]
     pub synthetic: Option<Shape>,
@@ -112,6 +112,8 @@ pub enum Shape {
     Bitnet2B,
     #[value(name = "0.7b")]
     Bitnet700M,
+    #[value(name = "bonsai")]
+    Bonsai1_7B,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -127,6 +129,7 @@ impl Args {
             None => self.model.open()?,
             Some(Shape::Bitnet2B) => Model::synthetic(SyntheticShape::Bitnet2B, SYNTHETIC_SEED),
             Some(Shape::Bitnet700M) => Model::synthetic(SyntheticShape::Bitnet700M, SYNTHETIC_SEED),
+            Some(Shape::Bonsai1_7B) => Model::synthetic(SyntheticShape::Bonsai1_7B, SYNTHETIC_SEED),
         })
     }
 

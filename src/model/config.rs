@@ -12,7 +12,7 @@ pub(super) use rope::{Yarn, check_theta, divide};
 use crate::backend::{Activation, HeadNormOrder, Heads, Numerics, Rope};
 use crate::decision::Decision;
 use crate::error::{Error, Result};
-use crate::format::gguf::{Gguf, Metadata};
+use crate::format::gguf::{Gguf, Metadata, quoted};
 use crate::model::config::keys::Keys;
 use crate::model::{Part, Role};
 
@@ -105,6 +105,13 @@ impl Config {
         let keys = Keys { metadata, architecture };
         if !(1..=LARGEST_SIZE).contains(&(vocabulary as u64)) {
             return Err(Error::Model(format!("a vocabulary of {vocabulary}; it must be 1 to {LARGEST_SIZE}")));
+        }
+        if let Some((key, _)) = metadata.iter().find(|(key, _)| key.starts_with("prism.hadamard.")) {
+            return Err(Error::Unsupported(format!(
+                "weights in a Hadamard-rotated basis (the key {}, as in Bonsai-2), which this version cannot turn back; \
+                 without that the model would write fluent nonsense",
+                quoted(key)
+            )));
         }
         let has = |part| gguf.tensor(&Role::Layer(0, part).gguf_name()).is_some();
         let input_norms = has(Part::QueryInputNorm);

@@ -5,7 +5,7 @@ use half::f16;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-use crate::backend::{Activation, Heads, Numerics, Rope, RopePairs};
+use crate::backend::{Activation, HeadNormOrder, Heads, Numerics, Rope, RopePairs};
 use crate::error::Result;
 use crate::format::ternary::{BLOCK, padded};
 use crate::format::{Dense, Scales, Ternary, Values, Weights};
@@ -18,12 +18,15 @@ pub enum SyntheticShape {
     Bitnet2B,
     /// 1bitLLM/bitnet_b1_58-large: 24 layers of 1536, vocabulary 32002, tied f16 head.
     Bitnet700M,
+    /// prism-ml/Ternary-Bonsai-1.7B: 28 layers of 2048, vocabulary 151936, all of it ternary in groups of 128 columns, a tied
+    /// head too.
+    Bonsai1_7B,
     /// The model that ships with the crate: 4 layers of 256, vocabulary 2048, tied f16 head. Small enough for
     /// [`reference`](mod@crate::reference).
     Tales4M,
 }
 
-/// What one scale of a synthetic matrix covers.
+/// What one scale of a synthetic matrix covers, where the shape does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyntheticScales {
     /// The whole tensor, as in I2_S files.
@@ -61,9 +64,30 @@ pub(super) fn build(shape: SyntheticShape, scales: SyntheticScales, seed: u64) -
             activation: Activation::Silu,
             ..bitnet
         },
+        SyntheticShape::Bonsai1_7B => Config {
+            architecture: "qwen3".into(),
+            layers: 28,
+            width: 2048,
+            ffn_width: 6144,
+            heads: Heads { heads: 16, kv_heads: 8, head_dim: 128 },
+            vocabulary: 151_936,
+            context: 32_768,
+            norm_epsilon: 1e-6,
+            rope: Rope::new(RopePairs::Half, 1e6, 128, 1.0),
+            activation: Activation::Silu,
+            numerics: Numerics::Int8Groups,
+            sub_norms: false,
+            head_norms: Some(HeadNormOrder::BeforeRope),
+            ..bitnet
+        },
         SyntheticShape::Tales4M => bitnet,
     };
-    (config.clone(), SyntheticWeights { config, scales, seed })
+    let groups = match (shape, scales) {
+        (SyntheticShape::Bonsai1_7B, _) => Some(BLOCK),
+        (_, SyntheticScales::Tensor) => None,
+        (_, SyntheticScales::Superblocks) => Some(SUPERBLOCK),
+    };
+    (config.clone(), SyntheticWeights { config, groups, seed })
 }
 
 /// What the BitNet models share; sizes are those of the smallest.
@@ -94,7 +118,7 @@ fn bitnet() -> Config {
 /// Generates each role's weights from the seed, the same every time.
 pub(super) struct SyntheticWeights {
     config: Config,
-    scales: SyntheticScales,
+    groups: Option<usize>, // columns that a scale covers, if not all
     seed: u64,
 }
 
@@ -111,17 +135,18 @@ impl WeightSource for SyntheticWeights {
             }
         };
         let mut random = Xoshiro256PlusPlus::seed_from_u64(self.seed ^ stream.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        Ok(Some(if role.is_linear() {
+        let all_ternary = self.config.numerics != Numerics::Int8Rows;
+        Ok(Some(if role.is_linear() || all_ternary && role.may_be_ternary() {
             // Keeps the outputs near the size of the inputs, as trained layers do: half of the trits are zero.
             let scale = (2.0 / cols as f32).sqrt();
             let codes = random_codes(&mut random, rows, cols);
-            let scales = match self.scales {
-                SyntheticScales::Tensor => Scales::Tensor(scale),
-                SyntheticScales::Superblocks => {
+            let scales = match self.groups {
+                None => Scales::Tensor(scale),
+                Some(columns) => {
                     // Within a sixteenth of each other: no two alike, as in trained files.
                     let mut near = || scale * (1.0 + (random.next_u32() >> 8) as f32 / (1u32 << 28) as f32);
-                    let values = (0..rows * cols.div_ceil(SUPERBLOCK)).map(|_| near()).collect();
-                    Scales::Groups { columns: SUPERBLOCK, values }
+                    let values = (0..rows * cols.div_ceil(columns)).map(|_| near()).collect();
+                    Scales::Groups { columns, values }
                 }
             };
             Weights::Ternary(Ternary::new(rows, cols, codes, scales)?)

@@ -162,6 +162,9 @@ fn infer(metadata: &Metadata, vocabulary_size: usize) -> Result<Option<(&'static
         }
         248_320 => Some(("qwen35", "248320 tokens are the vocabulary of Qwen3.5".to_owned())),
         151_669..=151_936 => Some(("qwen2", format!("{vocabulary_size} tokens are the vocabulary of Qwen2 and Qwen3"))),
+        50_304 | 50_432 | 50_688 => {
+            Some(("olmo", format!("{vocabulary_size} tokens are the vocabulary of GPT-NeoX, as TriLM pads it")))
+        }
         32_768 if is_falcon_e => Some(("llama-bpe", format!("{} with 32768 tokens is a Falcon-E", quoted(name)))),
         _ if architecture.starts_with("bitnet") => {
             Some(("llama-bpe", format!("published models of the architecture {architecture:?} are cut so")))
