@@ -28,11 +28,17 @@ const fn case(folder: &'static str, file: &'static str) -> Case {
 }
 
 /// LongRoPE takes the long factors where a session has room for more than 64 positions.
-const CASES: [Case; 4] = [
+const CASES: [Case; 10] = [
     case("trilm-256", "tq2_0.gguf"),
     Case { positions: 64, ..case("minicpm-256", "tq2_0.gguf") },
     Case { logits: "logits.long_factors", greedy: "greedy.long_factors", ..case("minicpm-256", "tq2_0.gguf") },
     case("trilm-128", "f16.gguf"),
+    case("qwen3-256", "q2_0_g128.gguf"),
+    case("qwen3-256", "ptq1_0.gguf"),
+    case("qwen3-yarn", "q2_0_g64.gguf"),
+    case("qwen3-yarn", "pq2_0.gguf"),
+    case("hunyuan-256", "stq1_0_id42.gguf"),
+    case("hunyuan-256", "stq1_0_id43.gguf"),
 ];
 
 crate::on_every_backend!(

@@ -15,20 +15,8 @@ mod gguf_writer;
 #[path = "../common/golden.rs"]
 mod reference_values;
 
-mod encodings;
-/// As `on_every_backend`, of what GPUs cannot do yet.
-macro_rules! on_every_processor {
-    ($($body:ident),+ $(,)?) => { $(
-        mod $body {
-            #[test]
-            fn reference() {
-                super::$body(crate::common::reference);
-            }
-            crate::on_every_kernel_set!(|kernels| super::$body(|| crate::common::cpu(kernels, 2)));
-        }
-    )+ };
-}
 mod embeddings;
+mod encodings;
 mod families;
 mod golden;
 mod layer_zero;
