@@ -1,6 +1,6 @@
 // Causal attention of one row over its sequence's cache: softmax(q · k / √HEAD_DIM) · v (FlashDecoding: the context is
 // cut into chunks that are computed apart and merged). A workgroup takes GROUP query heads that share a key/value head,
-// and every `params.splits`-th chunk of the context. With one split it writes the output; with several it writes the
+// and every `params.splits`-th chunk of the context that the row sees. With one split it writes the output; with several it writes the
 // part of each chunk, for attend_merge. Queries were rotated and the row appended to the cache before (attend_cached), or
 // that is done here too (attend_append).
 
@@ -12,6 +12,7 @@ struct Params {
     chunks: u32,    // that `parts` has room for
     scale: f32,     // 1 / √HEAD_DIM
     pairs: u32,     // of features that are turned, in attend_append
+    window: u32,    // positions that a row sees, its own the last of them
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -39,6 +40,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let first_head = kv_head * (params.heads / params.kv_heads) + group.x % GROUPS * GROUP;
     let cache = (at.sequence * params.kv_heads + kv_head) * params.positions;
     let length = at.position + 1u;
+    let first_seen = length - min(length, params.window);
 
     let first_vector = row * (params.heads + 2u * params.kv_heads);
     for (var i = thread; i < GROUP * HEAD_DIM; i += THREADS) {
@@ -51,9 +53,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         before[g] = NO_PART;
     }
     var sums: array<vec2<f32>, SUMS>; // [GROUP, PAIRS], spread over the threads
-    for (var chunk = group.y; chunk * CHUNK < length; chunk += params.splits) {
-        let begin = chunk * CHUNK;
-        let count = min(CHUNK, length - begin);
+    for (var chunk = first_seen / CHUNK + group.y; chunk * CHUNK < length; chunk += params.splits) {
+        let begin = max(chunk * CHUNK, first_seen);
+        let count = min((chunk + 1u) * CHUNK, length) - begin;
         for (var first = 0u; first < count; first += TILE) {
             workgroupBarrier();
             load_keys((cache + begin + first) * PAIRS, min(TILE, count - first), thread, at.position - begin - first);

@@ -3,6 +3,7 @@
 struct Params {
     heads: u32,
     chunks: u32, // that `parts` has room for
+    window: u32, // positions that a row sees, its own the last of them
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -13,11 +14,12 @@ struct Params {
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let head = group.y * params.heads + group.x;
-    let chunks = step.entries[group.y].position / CHUNK + 1u;
+    let length = step.entries[group.y].position + 1u;
+    let first_chunk = (length - min(length, params.window)) / CHUNK;
     for (var i = thread; i < HEAD_DIM; i += 64u) {
         var before = NO_PART;
         var sum = 0.0;
-        for (var chunk = 0u; chunk < chunks; chunk++) {
+        for (var chunk = first_chunk; chunk * CHUNK < length; chunk++) {
             let at = (head * params.chunks + chunk) * (2u + HEAD_DIM);
             let part = Part(parts[at], parts[at + 1u]);
             let factors = merge_factors(before, part);

@@ -1,5 +1,6 @@
 // out = x wᵀ for many rows of x: ternary weights, int8 activations, exact integer sums. A workgroup makes a tile of
-// TILE rows × TILE outputs; codes are unpacked once a tile, into workgroup memory, and every thread makes 4 × 4 sums.
+// TILE rows × TILE outputs; codes are unpacked once a tile, into workgroup memory, and every thread makes 4 × 4 sums. GROUPED
+// says that groups of columns have scales of their own; BLOCKS, that each block of activations has.
 
 struct Params {
     pieces: u32,     // 16-byte pieces of a weight row: 64 columns each
@@ -15,13 +16,15 @@ struct Params {
 @group(0) @binding(2) var<storage, read> codes: array<vec4<u32>>;   // [rows, pieces]
 @group(0) @binding(3) var<storage, read> scales: array<f32>;        // [rows, row_scales]
 @group(0) @binding(4) var<storage, read> x: array<vec4<u32>>;       // [rows of the step, 4 * pieces], int8
-@group(0) @binding(5) var<storage, read> facts: array<vec2<u32>>;   // [rows of the step]: bits of the scale, sum
+// [rows of the step], or [rows of the step, pieces / 2] if BLOCKS: bits of the scale, sums.
+@group(0) @binding(5) var<storage, read> facts: array<vec2<u32>>;
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;     // [rows of the step, outputs]
 
 const THREADS: u32 = 256u;
 const SIDE: u32 = 16u;     // threads along each side of the tile
 const WORDS: u32 = 16u;    // of a piece, unpacked
 const STRIDE: u32 = 17u;   // in workgroup memory: odd, so that rows begin in different banks
+const BLOCK: u32 = 2u;     // pieces
 const_assert TILE == 4u * SIDE && THREADS == SIDE * SIDE && THREADS == 4u * TILE;
 
 var<workgroup> tile_w: array<u32, TILE * STRIDE>; // [outputs, columns / 4]
@@ -58,19 +61,29 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 for (var j = 0u; j < 4u; j++) {
                     sums[i][j] += dot_codes(w[j], values);
                 }
-                if GROUPED {
+                if GROUPED && !BLOCKS {
                     x_sums[i] += dot_codes(0x01010101u, values);
                 }
             }
         }
         workgroupBarrier();
 
-        if GROUPED && ((piece + 1u) % params.group == 0u || piece + 1u == params.pieces) {
+        if GROUPED && ((piece + 1u) % select(params.group, BLOCK, BLOCKS) == 0u || piece + 1u == params.pieces) {
+            var x_steps = array<f32, 4>(1.0, 1.0, 1.0, 1.0);
+            if BLOCKS {
+                for (var i = 0u; i < 4u; i++) {
+                    let row = min(first_row + thread / SIDE + i * SIDE, step.rows - 1u);
+                    let fact = facts[row * (params.pieces / BLOCK) + piece / BLOCK];
+                    let halves = bitcast<i32>(fact.y);
+                    x_sums[i] = extractBits(halves, 0u, 16u) + extractBits(halves, 16u, 16u);
+                    x_steps[i] = 1.0 / bitcast<f32>(fact.x);
+                }
+            }
             for (var j = 0u; j < 4u; j++) {
                 let weight = min(first_weight + thread % SIDE + j * SIDE, params.rows - 1u);
                 let scale = scales[weight * params.row_scales + piece / params.group];
                 for (var i = 0u; i < 4u; i++) {
-                    totals[i][j] += f32(sums[i][j] - x_sums[i]) * scale;
+                    totals[i][j] += f32(sums[i][j] - x_sums[i]) * (scale * x_steps[i]);
                     sums[i][j] = 0;
                 }
             }
@@ -84,11 +97,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let weight = first_weight + thread % SIDE + j * SIDE;
             if row < step.rows && weight < params.rows {
                 let place = row * params.outputs + params.first + weight;
-                let x_scale = bitcast<f32>(facts[row].x);
-                var value = totals[i][j] / x_scale;
+                var value = totals[i][j];
+                if !BLOCKS {
+                    value /= bitcast<f32>(facts[row].x);
+                }
                 if !GROUPED {
                     // Codes are trits + 1, so the sum of the activations is too much.
-                    value = f32(sums[i][j] - bitcast<i32>(facts[row].y)) * (scales[weight] / x_scale);
+                    value = f32(sums[i][j] - bitcast<i32>(facts[row].y)) * (scales[weight] / bitcast<f32>(facts[row].x));
                 }
                 if ADD {
                     out[place] += value;

@@ -25,7 +25,7 @@ const TEAMS: u32 = THREADS / LANES; // weight rows that are worked on at once
 const SUMS: u32 = OUTPUTS * ROWS;   // of a thread
 const RESULTS: u32 = select(OUTPUTS, OUTPUTS / 2u, GLU); // of a team, for each row of `x`
 
-// Sums of all threads: i32, or f32 where groups of columns have their own scales.
+// Sums of all threads: i32, or f32 where groups of columns have their own scales, of weights or of activations.
 var<workgroup> partial: array<array<Sum, THREADS>, SUMS>;
 
 @compute @workgroup_size(THREADS)
@@ -52,10 +52,11 @@ fn main(
                     let x1 = x_codes(first_row + row, columns + 2u);
                     let x2 = x_codes(first_row + row, columns + 4u);
                     let x3 = x_codes(first_row + row, columns + 6u);
+                    let about = piece_facts(first_row + row, piece, x0, x1, x2, x3);
                     for (var output = 0u; output < OUTPUTS; output++) {
                         let sum = dot_piece(weights[ahead][output], x0, x1, x2, x3);
                         let scale_at = weight_row(first, team, output) * params.row_scales + piece / params.group;
-                        sums[output * ROWS + row] += piece_sum(sum, scale_at, x0, x1, x2, x3);
+                        sums[output * ROWS + row] += piece_sum(sum, scale_at, about);
                     }
                 }
             }
@@ -123,5 +124,5 @@ fn finish(first: u32, team: u32, output: u32, within: u32, row: u32) -> f32 {
     for (var other = 1u; other < LANES; other++) {
         sum += partial[output * ROWS + within][team * LANES + other];
     }
-    return product(sum, weight_row(first, team, output) * params.row_scales, x_fact(row));
+    return product(sum, weight_row(first, team, output) * params.row_scales, row);
 }

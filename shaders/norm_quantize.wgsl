@@ -1,7 +1,4 @@
 // RMSNorm (or not), then int8 with a scale a row. One workgroup a row.
-//
-// With y = x · gain, the norm's factor cancels in the codes: they are round(y · 127 / max|y|), and only the scale
-// 127 / (max|y| · factor) depends on it.
 
 struct Params {
     cols: u32,

@@ -8,7 +8,6 @@ mod probe;
 pub use best::Best;
 pub use list::{DeviceInfo, DeviceKind};
 
-use crate::backend::Numerics;
 use crate::cpu::{Cpu, CpuOptions};
 use crate::engine::{BackendEngine, Engine};
 use crate::error::{Error, Result};
@@ -113,11 +112,6 @@ impl Device {
                 Ok((Box::new(engine), name))
             }
             Kind::Gpu(device) => {
-                let config = model.config();
-                let plain = config.numerics == Numerics::Int8Rows && config.head_norms.is_none();
-                if !plain || config.input_norms || config.post_norms || config.windows.is_some() {
-                    return Err(Error::Unsupported(format!("a {} model on a GPU", config.architecture)));
-                }
                 let engine = BackendEngine::load(Gpu::new(device), model, options, progress)?;
                 let name = engine.backend().describe();
                 Ok((Box::new(engine), name))

@@ -34,9 +34,10 @@ pub use shader::Dot;
 use crate::backend::{Activation, Backend, CacheShape, Heads, Norm, Numerics, Rope, Rotary, Row};
 use crate::error::{Error, Result};
 use crate::format::Weights;
-use crate::format::ternary::padded;
+use crate::format::ternary::BLOCK;
 use crate::gpu::buffers::Buffer;
-use crate::gpu::layout::{Attention, ELEMENTWISE_THREADS};
+use crate::gpu::layout::{Attention, elementwise};
+use crate::gpu::product::Rows;
 use crate::gpu::recorder::{Dispatch, Recorder};
 use crate::gpu::shader::{Output, Shader};
 use crate::measure::Work;
@@ -49,6 +50,7 @@ pub struct Gpu {
     rows: Vec<Row>,
     selected: usize,
     step: Option<Buffer>,            // struct Step: header, then [most rows] entries
+    selected_count: Option<Buffer>,  // struct Step, without entries: what a ternary head knows of a step
     attention_parts: Option<Buffer>, // of contexts that several workgroups share
     stretches: Option<Buffer>,       // the best of each stretch of logits
     words: Vec<u32>,                 // to be written
@@ -77,6 +79,7 @@ impl Gpu {
             rows: Vec::new(),
             selected: 0,
             step: None,
+            selected_count: None,
             attention_parts: None,
             stretches: None,
             words: Vec::new(),
@@ -127,6 +130,14 @@ impl Gpu {
         self.step.clone().expect("a step has begun")
     }
 
+    fn norm_rows(&mut self, out: &Tensor, x: &Tensor, norm: Norm<'_, Self>, rows: usize, shader: Shader) {
+        let Norm { gain, epsilon } = norm;
+        assert!(out.cols == x.cols && gain.cols == x.cols && rows <= out.max_rows && rows <= x.max_rows);
+        let params = [x.cols as u32, out.cols as u32, epsilon.to_bits()];
+        let buffers = [&self.step(), &x.buffer, &gain.buffer, &out.buffer];
+        self.run(shader, &params, &buffers, [rows, 1, 1], 0);
+    }
+
     fn run(&mut self, shader: Shader, params: &[u32], buffers: &[&Buffer], groups: [usize; 3], bytes: u64) {
         self.recorder.dispatch(&Dispatch { shader, params, buffers, groups, bytes });
     }
@@ -150,21 +161,18 @@ impl Backend for Gpu {
     }
 
     fn quantized(&mut self, max_rows: usize, cols: usize, numerics: Numerics) -> Result<Quantized> {
-        if numerics != Numerics::Int8Rows {
-            return Err(Error::Unsupported(format!("{numerics} on a GPU")));
-        }
-        let words = padded(cols) / 4;
-        let (values, facts) = (self.floats("activations", max_rows, words)?, self.floats("scales", max_rows, 2)?);
-        Ok(Quantized { max_rows, cols, values, facts })
+        let values = self.floats("activations", max_rows, buffers::words(cols, numerics))?;
+        let facts = self.floats("scales", max_rows, 2 * buffers::scales_a_row(cols, numerics))?;
+        Ok(Quantized { numerics, max_rows, cols, values, facts })
     }
 
     fn matrix(&mut self, parts: &[Weights]) -> Result<Matrix> {
         Matrix::upload(parts, self)
     }
 
-    fn prepare_head(&mut self, head: &mut Matrix, _selected: usize, _numerics: Numerics) -> Result<()> {
+    fn prepare_head(&mut self, head: &mut Matrix, selected: usize, numerics: Numerics) -> Result<()> {
         match head.format == shader::Format::Ternary {
-            true => Err(Error::Unsupported("a ternary head on a GPU".into())),
+            true => self.prepare_ternary_head(head, selected, numerics),
             false => Ok(()),
         }
     }
@@ -194,6 +202,9 @@ impl Backend for Gpu {
         let step = self.scratch(|gpu| &mut gpu.step, "step", words.len() as u64 * 4);
         self.recorder.write(&step, bytemuck::cast_slice(&words));
         self.words = words;
+        if let Some(count) = &self.selected_count {
+            self.recorder.write(count, bytemuck::cast_slice(&step::count(self.selected)));
+        }
     }
 
     fn copy_tokens(&mut self, tokens: &mut Tokens, chosen: &Tokens, count: usize) {
@@ -205,32 +216,37 @@ impl Backend for Gpu {
         self.look_up(out, table, tokens);
     }
 
-    fn norm(&mut self, _out: &mut Tensor, _x: &Tensor, _norm: Norm<'_, Self>) {
-        unreachable!("models with such norms are refused");
+    fn norm(&mut self, out: &mut Tensor, x: &Tensor, norm: Norm<'_, Self>) {
+        self.norm_rows(out, x, norm, self.rows.len(), Shader::Norm { selected: false, add: false });
     }
 
-    fn norm_add(&mut self, _out: &mut Tensor, _x: &Tensor, _norm: Norm<'_, Self>) {
-        unreachable!("models with such norms are refused");
+    fn norm_add(&mut self, out: &mut Tensor, x: &Tensor, norm: Norm<'_, Self>) {
+        self.norm_rows(out, x, norm, self.rows.len(), Shader::Norm { selected: false, add: true });
     }
 
-    fn place(&mut self, _out: &mut Tensor, _first_col: usize, _x: &Tensor) {
-        unreachable!("models with such norms are refused");
+    fn place(&mut self, out: &mut Tensor, first_col: usize, x: &Tensor) {
+        let rows = self.rows.len();
+        assert!(first_col + x.cols <= out.cols && rows <= out.max_rows && rows <= x.max_rows);
+        let params = [x.cols, x.cols, first_col, out.cols].map(|n| n as u32);
+        self.run(Shader::Place, &params, &[&x.buffer, &out.buffer], elementwise(rows, x.cols), 0);
     }
 
     fn norm_quantize(&mut self, out: &mut Quantized, x: &Tensor, gain: &Tensor, epsilon: f32) {
-        self.quantize_rows(out, x, Some((gain, epsilon)));
+        self.quantize_rows(out, x, Some(Norm { gain, epsilon }), self.rows.len());
     }
 
     fn quantize(&mut self, out: &mut Quantized, x: &Tensor) {
-        self.quantize_rows(out, x, None);
+        self.quantize_rows(out, x, None, self.rows.len());
     }
 
     fn matmul(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized) {
-        self.product(out, w, x, Output::Store);
+        let step = self.step();
+        self.product(out, w, x, Output::Store, &Rows { count: self.rows.len(), step: &step });
     }
 
     fn matmul_add(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized) {
-        self.product(out, w, x, Output::Add);
+        let step = self.step();
+        self.product(out, w, x, Output::Add, &Rows { count: self.rows.len(), step: &step });
     }
 
     fn rotations(&mut self, out: &mut Tensor, rope: &Rope) {
@@ -249,7 +265,7 @@ impl Backend for Gpu {
     }
 
     fn rope_append(&mut self, qkv: &mut Tensor, cache: &mut Cache, rotary: Rotary<'_, Self>, heads: Heads) {
-        self.append(qkv, cache, rotary.rotations, heads, rotary.pairs);
+        self.append(qkv, cache, rotary, heads);
     }
 
     fn attend(&mut self, out: &mut Tensor, qkv: &Tensor, cache: &Cache, heads: Heads) {
@@ -261,15 +277,12 @@ impl Backend for Gpu {
         assert_eq!(gate_up.cols, 2 * out.cols);
         assert!(rows <= out.max_rows && rows <= gate_up.max_rows);
         let shader = Shader::Glu { activation };
-        let groups = [out.cols.div_ceil(ELEMENTWISE_THREADS), rows, 1];
+        let groups = elementwise(rows, out.cols);
         self.run(shader, &[out.cols as u32], &[&gate_up.buffer, &out.buffer], groups, 0);
     }
 
     fn norm_selected(&mut self, out: &mut Tensor, x: &Tensor, gain: &Tensor, epsilon: f32) {
-        assert!(out.cols == x.cols && gain.cols == x.cols && self.selected <= out.max_rows);
-        let params = [x.cols as u32, epsilon.to_bits()];
-        let buffers = [&self.step(), &x.buffer, &gain.buffer, &out.buffer];
-        self.run(Shader::NormSelected, &params, &buffers, [self.selected, 1, 1], 0);
+        self.norm_rows(out, x, Norm { gain, epsilon }, self.selected, Shader::Norm { selected: true, add: false });
     }
 
     fn logits(&mut self, out: &mut Tensor, head: &Matrix, x: &Tensor) {
@@ -285,7 +298,7 @@ impl Backend for Gpu {
     }
 
     fn norm_matmul(&mut self, out: &mut Tensor, normed: &mut Quantized, w: &Matrix, x: &Tensor, norm: Norm<'_, Self>) {
-        if !self.norm_product(out, w, x, Some(norm), Output::Store) {
+        if !self.norm_product(out, normed.numerics, w, x, Some(norm), Output::Store) {
             self.norm_quantize(normed, x, norm.gain, norm.epsilon);
             self.matmul(out, w, normed);
         }
@@ -299,8 +312,8 @@ impl Backend for Gpu {
         x: &Tensor,
         norm: Option<Norm<'_, Self>>,
     ) {
-        if !self.norm_product(out, w, x, norm, Output::Add) {
-            self.quantize_rows(normed, x, norm.map(|norm| (norm.gain, norm.epsilon)));
+        if !self.norm_product(out, normed.numerics, w, x, norm, Output::Add) {
+            self.quantize_rows(normed, x, norm, self.rows.len());
             self.matmul_add(out, w, normed);
         }
     }
@@ -315,7 +328,7 @@ impl Backend for Gpu {
         norm: Norm<'_, Self>,
         activation: Activation,
     ) {
-        if !self.norm_product(out, w, x, Some(norm), Output::Glu(activation)) {
+        if !self.norm_product(out, normed.numerics, w, x, Some(norm), Output::Glu(activation)) {
             self.norm_matmul(gate_up, normed, w, x, norm);
             self.glu(out, gate_up, activation);
         }
@@ -335,7 +348,8 @@ impl Backend for Gpu {
             .iter()
             .enumerate()
             .all(|(i, row)| i < MATVEC_ROWS && self.rows[..i].iter().all(|other| other.sequence != row.sequence));
-        if self.fuses && apart {
+        // Heads are normed by whole workgroups, before attention.
+        if self.fuses && apart && rotary.norm.is_none() {
             let Rotary { rotations, pairs, .. } = rotary;
             assert!(rotations.cols <= heads.head_dim && self.rows.len() <= rotations.max_rows);
             self.attention(out, qkv, cache, heads, Some((rotations, pairs)));
@@ -396,29 +410,31 @@ impl Backend for Gpu {
     }
 
     fn read_quantized(&mut self, q: &Quantized, values: &mut [i8], scales: &mut [f32]) -> Result<()> {
-        let (row_bytes, rows) = (q.words() * 4, scales.len());
-        assert!(rows <= q.max_rows && values.len() == rows * q.cols);
+        let (row_bytes, rows) = (q.words() * 4, values.len() / q.cols);
+        assert!(rows <= q.max_rows && values.len() == rows * q.cols && scales.len() == rows * q.scales_a_row());
         let mut padded = vec![0i8; rows * row_bytes];
         self.recorder.read(&q.values, bytemuck::cast_slice_mut(&mut padded))?;
         for (to, from) in values.chunks_exact_mut(q.cols).zip(padded.chunks_exact(row_bytes)) {
             to.copy_from_slice(&from[..q.cols]);
         }
-        let mut facts = vec![[0f32; 2]; rows];
+        let mut facts = vec![[0f32; 2]; scales.len()];
         self.recorder.read(&q.facts, bytemuck::cast_slice_mut(&mut facts))?;
         scales.iter_mut().zip(facts).for_each(|(scale, fact)| *scale = fact[0]);
         Ok(())
     }
 
     fn write_quantized(&mut self, q: &mut Quantized, values: &[i8], scales: &[f32]) {
-        let (row_bytes, rows) = (q.words() * 4, scales.len());
-        assert!(rows <= q.max_rows && values.len() == rows * q.cols);
+        assert_ne!(q.numerics, Numerics::Float, "these hold no int8");
+        let (row_bytes, rows) = (q.words() * 4, values.len() / q.cols);
+        assert!(rows <= q.max_rows && values.len() == rows * q.cols && scales.len() == rows * q.scales_a_row());
         let mut padded = vec![0i8; rows * row_bytes];
-        let mut facts = Vec::with_capacity(rows);
+        let mut facts = Vec::with_capacity(scales.len());
+        let group = if q.numerics == Numerics::Int8Rows { q.cols } else { BLOCK };
         let rows = padded.chunks_exact_mut(row_bytes).zip(values.chunks_exact(q.cols));
-        for ((to, from), scale) in rows.zip(scales) {
+        for ((to, from), scales) in rows.zip(scales.chunks_exact(q.scales_a_row())) {
             to[..q.cols].copy_from_slice(from);
-            let sum: i32 = from.iter().map(|&v| i32::from(v)).sum();
-            facts.push([scale.to_bits(), sum as u32]);
+            let groups = from.chunks(group).zip(scales);
+            facts.extend(groups.map(|(values, scale)| [scale.to_bits(), buffers::sums(values, q.numerics)]));
         }
         self.recorder.write(&q.values, bytemuck::cast_slice(&padded));
         self.recorder.write(&q.facts, bytemuck::cast_slice(&facts));

@@ -1,4 +1,6 @@
-// int8 a row, as BitNet b1.58 quantises activations: scale = 127 / max|x|, code = round_half_even(x * scale).
+// int8 as BitNet b1.58 quantises activations: scale = 127 / max|x|, code = round_half_even(x * scale). NORM says whether
+// there is a norm before it: with y = x · gain, the norm's factor cancels in the codes, which are round(y · 127 / max|y|), and
+// only the scale 127 / (max|y| · factor) depends on it.
 
 const SMALLEST_ABSMAX: f32 = 1e-5;
 
@@ -26,4 +28,35 @@ fn scale_of(m: f32) -> f32 {
 fn code_of(v: f32, scale: f32) -> i32 {
     let product = v * scale;
     return select(i32(round(clamp(product, -128.0, 127.0))), 0, is_nan_bits(product));
+}
+
+// y: `load` gives x, `gain` is bound by the shader. Columns beyond the row are 0.
+fn gained(row: u32, col: u32, cols: u32) -> f32 {
+    if col >= cols {
+        return 0.0;
+    }
+    if NORM {
+        return load(row, col) * gain[col];
+    }
+    return load(row, col);
+}
+
+// The scale that codes are to be divided by, and what y is multiplied with to make them. `largest` are the bits of max|y|,
+// `factor` is that of the norm.
+fn multipliers(largest: u32, factor: f32) -> vec2<f32> {
+    if !NORM {
+        if largest >= INFINITY_BITS {
+            return vec2<f32>(0.0);
+        }
+        return vec2<f32>(scale_of(max(bitcast<f32>(largest), SMALLEST_ABSMAX)));
+    }
+    let normed = bitcast<f32>(largest) * factor;
+    if magnitude_bits(normed) >= INFINITY_BITS {
+        return vec2<f32>(scale_of(SMALLEST_ABSMAX), 0.0); // an infinite row has a factor of 0
+    }
+    if normed < SMALLEST_ABSMAX {
+        let scale = scale_of(SMALLEST_ABSMAX);
+        return vec2<f32>(scale, scale * factor);
+    }
+    return vec2<f32>(scale_of(normed), 127.0 / bitcast<f32>(largest));
 }

@@ -1,28 +1,33 @@
 //! Attention: rows are appended to the cache, and read all that their sequence has there.
 
-use crate::backend::{Heads, RopePairs, Row};
-use crate::gpu::layout::Attention;
+use crate::backend::{CacheShape, HeadNorm, Heads, RopePairs, Rotary, Row};
+use crate::gpu::layout::{Attention, CHUNK};
 use crate::gpu::shader::{Cached, Shader};
 use crate::gpu::{Cache, Gpu, Tensor};
 
 impl Gpu {
-    /// Rotates queries, and appends rotated keys and plain values.
-    pub(super) fn append(
-        &mut self,
-        qkv: &mut Tensor,
-        cache: &mut Cache,
-        rotations: &Tensor,
-        heads: Heads,
-        pairs: RopePairs,
-    ) {
+    /// Norms and rotates queries, and appends keys, normed and rotated, and plain values.
+    pub(super) fn append(&mut self, qkv: &mut Tensor, cache: &mut Cache, rotary: Rotary<'_, Self>, heads: Heads) {
+        let Rotary { rotations, pairs, norm } = rotary;
         let rows = self.rows.len();
         self.assert_attention(qkv, cache, heads);
         assert!(rotations.cols <= heads.head_dim && rows <= rotations.max_rows);
-        let params = [heads.heads, heads.kv_heads, rotations.cols / 2, cache.shape.positions].map(|n| n as u32);
+        let numbers = [heads.heads, heads.kv_heads, rotations.cols / 2, cache.shape.positions].map(|n| n as u32);
+        let epsilon = norm.map_or(0.0, |norm| norm.epsilon).to_bits();
+        let params = [numbers[0], numbers[1], numbers[2], numbers[3], epsilon];
         let cached = Cached { precision: cache.shape.precision, head_dim: heads.head_dim as u32 };
-        let shader = Shader::RopeAppend { cache: cached, pairs };
-        let buffers = [&self.step(), &rotations.buffer, &qkv.buffer, &cache.keys, &cache.values];
-        self.run(shader, &params, &buffers, [heads.heads + 2 * heads.kv_heads, rows, 1], 0);
+        let shader = Shader::RopeAppend { cache: cached, pairs, norm: norm.map(|norm| norm.order) };
+        let groups = [heads.heads + 2 * heads.kv_heads, rows, 1];
+        let step = self.step();
+        let buffers = [&step, &rotations.buffer, &qkv.buffer, &cache.keys, &cache.values];
+        match norm {
+            None => self.run(shader, &params, &buffers, groups, 0),
+            Some(HeadNorm { query_gain, key_gain, .. }) => {
+                assert!([query_gain, key_gain].iter().all(|gain| gain.cols == heads.head_dim));
+                let [a, b, c, d, e] = buffers;
+                self.run(shader, &params, &[a, b, c, d, e, &query_gain.buffer, &key_gain.buffer], groups, 0);
+            }
+        }
     }
 
     /// Attention, after or while the rows are appended to the cache.
@@ -37,10 +42,11 @@ impl Gpu {
         let rows = self.rows.len();
         self.assert_attention(qkv, cache, heads);
         assert!(out.cols == heads.query_cols() && rows <= out.max_rows);
-        let longest = self.rows.iter().map(|row| row.position as usize + 1).max().unwrap_or(0);
+        let longest = self.rows.iter().map(|row| chunks_seen(&cache.shape, row)).max().unwrap_or(0);
         let attention = Attention::new(&cache.shape, heads, rows, longest, self.device.0.largest_binding);
         let scale = (1.0 / (heads.head_dim as f64).sqrt()) as f32;
         let chunks = attention.chunks as u32;
+        let window = cache.shape.window.map_or(u32::MAX, |window| u32::try_from(window).unwrap_or(u32::MAX));
         let params = [
             heads.heads as u32,
             heads.kv_heads as u32,
@@ -49,10 +55,11 @@ impl Gpu {
             chunks,
             scale.to_bits(),
             append.map_or(0, |(rotations, _)| rotations.cols as u32 / 2),
+            window,
         ];
         let entry =
             cache.shape.bytes().expect("counted when it was made") / (cache.shape.slots * cache.shape.positions).max(1);
-        let bytes = self.rows.iter().map(|row| (row.position as u64 + 1) * entry as u64).sum();
+        let bytes = self.rows.iter().map(|row| (positions_seen(&cache.shape, row) * entry) as u64).sum();
         let groups = [heads.kv_heads * attention.heads.groups as usize, attention.splits, rows];
         let (step, whole) = (self.step(), attention.splits == 1);
         let result = match whole {
@@ -72,7 +79,7 @@ impl Gpu {
         }
         if !whole {
             let merge = Shader::AttendMerge { head_dim: heads.head_dim as u32 };
-            let params = [heads.heads as u32, chunks];
+            let params = [heads.heads as u32, chunks, window];
             self.run(merge, &params, &[&step, &result, &out.buffer], [heads.heads, rows, 1], 0);
         }
     }
@@ -85,4 +92,15 @@ impl Gpu {
         let inside = |row: &Row| (row.sequence as usize) < shape.slots && (row.position as usize) < shape.positions;
         assert!(self.rows.iter().all(inside), "a row lies outside the cache");
     }
+}
+
+fn positions_seen(shape: &CacheShape, row: &Row) -> usize {
+    let position = row.position as usize;
+    position + 1 - shape.first_seen(position)
+}
+
+/// Chunks that hold a position which the row sees.
+fn chunks_seen(shape: &CacheShape, row: &Row) -> usize {
+    let position = row.position as usize;
+    position / CHUNK + 1 - shape.first_seen(position) / CHUNK
 }

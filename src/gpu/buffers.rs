@@ -1,6 +1,7 @@
 //! What lies on the device: buffers with an identity, and the types of the verbs made of them.
 
-use crate::backend::CacheShape;
+use crate::backend::{CacheShape, Numerics};
+use crate::format::ternary::{BLOCK, padded};
 
 /// A storage buffer. The identity tells bind groups apart.
 #[derive(Clone, Debug)]
@@ -17,20 +18,53 @@ pub struct Tensor {
     pub(crate) buffer: Buffer,
 }
 
-/// int8 `[max_rows, padded columns]`, and of each row the bits of its scale and the sum of its values.
+/// The input of linear layers `[max_rows, padded columns]`: int8, and of each row or block the bits of its scale and the sums of
+/// its values; or f32.
 #[derive(Debug)]
 pub struct Quantized {
+    pub(crate) numerics: Numerics,
     pub(crate) max_rows: usize,
     pub(crate) cols: usize,
-    pub(crate) values: Buffer, // [max_rows, words], four int8 a word
-    pub(crate) facts: Buffer,  // [max_rows, 2]
+    pub(crate) values: Buffer, // [max_rows, words], four int8 a word, or an f32
+    pub(crate) facts: Buffer,  // [max_rows, scales_a_row, 2]
 }
 
 impl Quantized {
     /// Words of a row: its columns are padded to whole blocks.
     pub(crate) fn words(&self) -> usize {
-        crate::format::ternary::padded(self.cols) / 4
+        words(self.cols, self.numerics)
     }
+
+    /// Scales of a row.
+    pub(crate) fn scales_a_row(&self) -> usize {
+        scales_a_row(self.cols, self.numerics)
+    }
+}
+
+pub(crate) fn words(cols: usize, numerics: Numerics) -> usize {
+    match numerics {
+        Numerics::Int8Rows | Numerics::Int8Groups => padded(cols) / 4,
+        Numerics::Float => padded(cols),
+    }
+}
+
+pub(crate) fn scales_a_row(cols: usize, numerics: Numerics) -> usize {
+    match numerics {
+        Numerics::Int8Rows => 1,
+        Numerics::Int8Groups => padded(cols) / BLOCK,
+        Numerics::Float => 0,
+    }
+}
+
+/// What shaders know of some values with one scale, beside it: their sum; or, of a block, the sums of those whose columns lie in
+/// the first and in the second half of a block of weights, 16 bits each.
+pub(crate) fn sums(values: &[i8], numerics: Numerics) -> u32 {
+    let sum = |values: &mut dyn Iterator<Item = &i8>| values.map(|&v| i32::from(v)).sum::<i32>();
+    if numerics == Numerics::Int8Rows {
+        return sum(&mut values.iter()) as u32;
+    }
+    let [first, second] = [0, 1].map(|half| sum(&mut values.chunks(BLOCK / 8).skip(half).step_by(2).flatten()));
+    (first as u32 & 0xffff) | (second as u32) << 16
 }
 
 /// Keys and values of one layer, `[slots, kv_heads, positions, head_dim]` each.

@@ -1,9 +1,12 @@
 //! Both ends of a model: the rows of the embedding, the products of the head, and the tokens that are chosen from them.
 
+use crate::backend::{Backend, Numerics};
+use crate::error::Result;
 use crate::gpu::buffers::Buffer;
-use crate::gpu::layout::{ELEMENTWISE_THREADS, grid, matvec_shape};
-use crate::gpu::shader::Shader;
-use crate::gpu::{Gpu, Matrix, Tensor, Tokens};
+use crate::gpu::layout::{elementwise, grid, matvec_shape};
+use crate::gpu::product::Rows;
+use crate::gpu::shader::{Format, Output, Shader};
+use crate::gpu::{Gpu, Matrix, Tensor, Tokens, step};
 use crate::transformer::MOST_CANDIDATES;
 
 /// Logits that one workgroup looks at for the best.
@@ -25,14 +28,34 @@ impl Gpu {
                 table.row_scales as u32,
             ];
             let buffers = [&tokens.buffer, &shard.weights, &shard.scales, &out.buffer];
-            let groups = [table.cols.div_ceil(ELEMENTWISE_THREADS), rows, 1];
+            let groups = elementwise(rows, table.cols);
             self.run(Shader::Embed { table: table.format }, &params, &buffers, groups, 0);
         }
+    }
+
+    /// Makes room for the input of a ternary head.
+    pub(super) fn prepare_ternary_head(&mut self, head: &mut Matrix, rows: usize, numerics: Numerics) -> Result<()> {
+        head.head_input = Some(self.quantized(rows, head.cols, numerics)?);
+        if self.selected_count.is_none() {
+            self.selected_count = Some(self.storage("step", step::COUNT_BYTES)?);
+        }
+        Ok(())
+    }
+
+    /// The product of a ternary head, as linear layers have it.
+    fn ternary_head_product(&mut self, out: &Tensor, head: &Matrix, x: &Tensor) {
+        let input = head.head_input.as_ref().expect("a ternary head was made ready");
+        let step = self.selected_count.clone().expect("made with the input");
+        self.quantize_rows(input, x, None, self.selected);
+        self.product(out, head, input, Output::Store, &Rows { count: self.selected, step: &step });
     }
 
     pub(super) fn head_product(&mut self, out: &mut Tensor, head: &Matrix, x: &Tensor) {
         assert_eq!((out.cols, head.cols), (head.rows, x.cols));
         assert!(self.selected <= out.max_rows && self.selected <= x.max_rows);
+        if head.format == Format::Ternary {
+            return self.ternary_head_product(out, head, x);
+        }
         let step = self.step();
         for shard in &head.shards {
             let params = [

@@ -37,6 +37,11 @@ pub(crate) const TILE: usize = 64;
 /// Threads of a workgroup where each makes one element.
 pub(crate) const ELEMENTWISE_THREADS: usize = 64;
 
+/// Workgroups where each thread makes one element of `[rows, cols]`.
+pub(crate) fn elementwise(rows: usize, cols: usize) -> [usize; 3] {
+    [cols.div_ceil(ELEMENTWISE_THREADS), rows, 1]
+}
+
 /// How attention is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Attention {
@@ -57,7 +62,7 @@ const BUSY: usize = 1024;
 const MOST_PARTS_BYTES: u64 = 64 << 20;
 
 impl Attention {
-    /// Cuts the attention of `rows` rows over contexts of at most `longest` positions.
+    /// Cuts the attention of `rows` rows, each of which sees at most `longest` chunks of positions.
     pub(crate) fn new(shape: &CacheShape, heads: Heads, rows: usize, longest: usize, largest_binding: u64) -> Self {
         let mut cut = Self::fitting(shape, heads.heads).expect("told when the cache was made");
         let workgroups = rows * heads.kv_heads * cut.heads.groups as usize;
@@ -65,7 +70,7 @@ impl Attention {
         if fits && workgroups < BUSY {
             // Powers of two, so that few kinds of bind groups are made as a context grows.
             let wanted = BUSY.div_ceil(workgroups.max(1)).next_power_of_two();
-            cut.splits = longest.div_ceil(CHUNK).max(1).next_power_of_two().min(wanted);
+            cut.splits = longest.max(1).next_power_of_two().min(wanted);
         }
         cut
     }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::format::dense::{Dense, Values};
 use crate::format::ternary::{BLOCK, Scales, Ternary};
-use crate::gpu::buffers::Buffer;
+use crate::gpu::buffers::{Buffer, Quantized};
 use crate::gpu::shader::Format;
 
 /// Weights `[rows, cols]`.
@@ -24,6 +24,8 @@ pub struct Matrix {
     /// Scales of a row.
     pub(crate) row_scales: usize,
     pub(crate) shards: Vec<Shard>,
+    /// What a ternary head multiplies, `[selected, cols]`.
+    pub(crate) head_input: Option<Quantized>,
 }
 
 /// Consecutive rows of a matrix.
@@ -88,7 +90,7 @@ impl Matrix {
             shards.push(Shard { first, rows, weights, scales });
         }
         let Plan { rows, cols, format, row_bytes, group, row_scales, .. } = plan;
-        Ok(Self { rows, cols, format, row_bytes, group, row_scales, shards })
+        Ok(Self { rows, cols, format, row_bytes, group, row_scales, shards, head_input: None })
     }
 
     /// 16-byte pieces of a row.

@@ -1,49 +1,78 @@
 //! Products of ternary weights: quantised activations or floats in, one dispatch for each shard of the weights.
 
-use crate::backend::Norm;
+use crate::backend::{Norm, Numerics};
 use crate::format::ternary::padded;
+use crate::gpu::buffers::Buffer;
 use crate::gpu::cooperative::Cooperative;
-use crate::gpu::layout::{TILE, grid, matvec_shape, norm_matvec_shape};
+use crate::gpu::layout::{TILE, elementwise, grid, matvec_shape, norm_matvec_shape};
 use crate::gpu::matrix::Shard;
-use crate::gpu::shader::{Format, Input, Output, Product, Shader};
+use crate::gpu::shader::{Format, Input, Output, Product, Scaling, Shader, Shape};
 use crate::gpu::{Gpu, MATVEC_ROWS, Matrix, Quantized, Tensor};
 
+/// The rows that a product is made of: those of the step, or those that want logits, packed together.
+pub(super) struct Rows<'a> {
+    pub(super) count: usize,
+    /// The same count, for shaders: `struct Step`, of which products know nothing else.
+    pub(super) step: &'a Buffer,
+}
+
 impl Gpu {
-    pub(super) fn quantize_rows(&mut self, out: &mut Quantized, x: &Tensor, gain: Option<(&Tensor, f32)>) {
-        let rows = self.rows.len();
+    /// The first `rows` rows of `x`, normed or not, as linear layers take them.
+    pub(super) fn quantize_rows(&mut self, out: &Quantized, x: &Tensor, norm: Option<Norm<'_, Self>>, rows: usize) {
         assert_eq!(out.cols, x.cols);
         assert!(rows <= out.max_rows && rows <= x.max_rows);
-        let (gain, epsilon) = gain.unwrap_or((x, 0.0));
+        let (gain, epsilon) = norm.map_or((x, 0.0), |norm| (norm.gain, norm.epsilon));
         assert!(gain.max_rows * gain.cols >= x.cols);
-        let params = [x.cols as u32, (out.words() / 4) as u32, epsilon.to_bits()];
-        let shader = Shader::NormQuantize { norm: !std::ptr::eq(gain, x) };
-        self.run(shader, &params, &[&x.buffer, &gain.buffer, &out.values, &out.facts], [rows, 1, 1], 0);
+        let (cols, words, norm) = (x.cols as u32, out.words() as u32, norm.is_some());
+        let int8 = [&x.buffer, &gain.buffer, &out.values, &out.facts];
+        match out.numerics {
+            Numerics::Int8Rows => {
+                let params = [cols, words / 4, epsilon.to_bits()];
+                self.run(Shader::NormQuantize { norm }, &params, &int8, [rows, 1, 1], 0);
+            }
+            Numerics::Int8Groups => {
+                let params = [cols, out.scales_a_row() as u32, epsilon.to_bits()];
+                self.run(Shader::NormQuantizeBlocks { norm }, &params, &int8, [rows, 1, 1], 0);
+            }
+            Numerics::Float if norm => {
+                let buffers = [&self.step(), &x.buffer, &gain.buffer, &out.values];
+                let shader = Shader::Norm { selected: false, add: false };
+                self.run(shader, &[cols, words, epsilon.to_bits()], &buffers, [rows, 1, 1], 0);
+            }
+            Numerics::Float => {
+                let groups = elementwise(rows, words as usize);
+                self.run(Shader::Place, &[cols, words, 0, words], &[&x.buffer, &out.values], groups, 0);
+            }
+        }
     }
 
-    pub(super) fn product(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized, output: Output) {
-        let rows = self.rows.len();
+    pub(super) fn product(&mut self, out: &Tensor, w: &Matrix, x: &Quantized, output: Output, rows: &Rows<'_>) {
         assert_eq!((out.cols, w.cols), (w.rows, x.cols), "the shapes of a product fit");
-        assert!(rows <= out.max_rows && rows <= x.max_rows);
-        let product = self.kind_of_product(w, output);
-        let cooperative = self.device.0.cooperative.filter(|_| !product.grouped && Cooperative::is_exact(w.cols));
-        let many_rows = match cooperative {
-            Some(cut) => Shader::MatmulCooperative { output, cut },
-            None => Shader::Matmul { product },
-        };
-        let step = self.step();
+        assert!(rows.count <= out.max_rows && rows.count <= x.max_rows);
         for shard in &w.shards {
             let params = product_params(w, shard, out.cols);
             let bytes = (shard.rows * w.row_bytes) as u64;
-            if rows <= MATVEC_ROWS {
-                let shape = matvec_shape(rows, shard.rows);
-                let [x_groups, y_groups, _] = grid(shard.rows.div_ceil(shape.outputs_of_group()));
-                let groups = [x_groups, y_groups, rows.div_ceil(shape.rows as usize)];
-                let buffers = [&step, &shard.weights, &shard.scales, &out.buffer, &x.values, &x.facts];
-                self.run(Shader::Matvec { product, shape, input: Input::Quantized }, &params, &buffers, groups, bytes);
+            let shape = matvec_shape(rows.count, shard.rows);
+            if x.numerics == Numerics::Float {
+                assert_eq!(w.format, Format::Ternary, "a linear layer is ternary");
+                let shader = Shader::MatvecFloats { output, shape };
+                let buffers = [rows.step, &shard.weights, &shard.scales, &x.values, &out.buffer];
+                self.run(shader, &params[..6], &buffers, matvec_groups(shape, shard, rows), bytes);
+            } else if rows.count <= MATVEC_ROWS {
+                let product = self.kind_of_product(w, x.numerics, output);
+                let buffers = [rows.step, &shard.weights, &shard.scales, &out.buffer, &x.values, &x.facts];
+                let shader = Shader::Matvec { product, shape, input: Input::Quantized };
+                self.run(shader, &params, &buffers, matvec_groups(shape, shard, rows), bytes);
             } else {
-                let groups = [shard.rows.div_ceil(TILE), rows.div_ceil(TILE), 1];
-                let buffers = [&step, &shard.weights, &shard.scales, &x.values, &x.facts, &out.buffer];
-                self.run(many_rows, &params[..many_rows.params().count()], &buffers, groups, bytes);
+                let product = self.kind_of_product(w, x.numerics, output);
+                let able = product.scaling == Scaling::Rows && Cooperative::is_exact(w.cols);
+                let shader = match self.device.0.cooperative.filter(|_| able) {
+                    Some(cut) => Shader::MatmulCooperative { output, cut },
+                    None => Shader::Matmul { product },
+                };
+                let groups = [shard.rows.div_ceil(TILE), rows.count.div_ceil(TILE), 1];
+                let buffers = [rows.step, &shard.weights, &shard.scales, &x.values, &x.facts, &out.buffer];
+                self.run(shader, &params[..shader.params().count()], &buffers, groups, bytes);
             }
         }
     }
@@ -52,13 +81,15 @@ impl Gpu {
     pub(super) fn norm_product(
         &mut self,
         out: &mut Tensor,
+        numerics: Numerics,
         w: &Matrix,
         x: &Tensor,
         norm: Option<Norm<'_, Self>>,
         output: Output,
     ) -> bool {
         let glu = matches!(output, Output::Glu(_));
-        let shape = norm_matvec_shape(w.cols, w.rows, glu).filter(|_| self.fuses && self.rows.len() == 1);
+        let fuses = self.fuses && self.rows.len() == 1 && numerics == Numerics::Int8Rows;
+        let shape = norm_matvec_shape(w.cols, w.rows, glu).filter(|_| fuses);
         let Some(shape) = shape.filter(|_| !glu || w.shards.len() == 1) else { return false };
         assert_eq!(
             (if glu { 2 * out.cols } else { out.cols }, x.cols),
@@ -67,7 +98,7 @@ impl Gpu {
         );
         let (gain, epsilon) = norm.as_ref().map_or((x, 0.0), |norm| (norm.gain, norm.epsilon));
         assert!(gain.max_rows * gain.cols >= x.cols);
-        let product = self.kind_of_product(w, output);
+        let product = self.kind_of_product(w, numerics, output);
         let input = Input::Floats { norm: norm.is_some(), vectors: (padded(w.cols) / 16) as u32 };
         let step = self.step();
         for shard in &w.shards {
@@ -88,14 +119,26 @@ impl Gpu {
         true
     }
 
-    fn kind_of_product(&self, w: &Matrix, output: Output) -> Product {
+    fn kind_of_product(&self, w: &Matrix, numerics: Numerics, output: Output) -> Product {
         assert_eq!(w.format, Format::Ternary, "a linear layer is ternary");
-        Product { output, grouped: w.row_scales > 1, dot: self.device.0.dot }
+        let scaling = match numerics {
+            Numerics::Int8Groups => Scaling::Blocks,
+            _ if w.row_scales > 1 => Scaling::Groups,
+            _ => Scaling::Rows,
+        };
+        Product { output, scaling, dot: self.device.0.dot }
     }
+}
+
+/// Workgroups of a matrix–vector product with all rows of a shard.
+fn matvec_groups(shape: Shape, shard: &Shard, rows: &Rows<'_>) -> [usize; 3] {
+    let [x_groups, y_groups, _] = grid(shard.rows.div_ceil(shape.outputs_of_group()));
+    [x_groups, y_groups, rows.count.div_ceil(shape.rows as usize)]
 }
 
 /// The `Params` of matvec, without those of a norm; other products have the first of them.
 fn product_params(w: &Matrix, shard: &Shard, outputs: usize) -> [u32; 8] {
-    let group = w.group.div_ceil(64);
+    // Groups of columns are whole blocks; one scale covers the padded columns too.
+    let group = if w.row_scales > 1 { w.group / 64 } else { w.pieces() };
     [w.pieces(), shard.rows, shard.first, outputs, group, w.row_scales, 0, 0].map(|n| n as u32)
 }

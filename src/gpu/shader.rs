@@ -3,7 +3,7 @@
 //! WGSL has no includes and no generics. A [`Shader`] names a file of `shaders/` and what it is specialised for; its
 //! source is the constants, then the fragments, then the file.
 
-use crate::backend::{Activation, CachePrecision, RopePairs};
+use crate::backend::{Activation, CachePrecision, HeadNormOrder, RopePairs};
 use crate::gpu::cooperative::{Cooperative, TEAMS};
 use crate::gpu::layout::{CHUNK, ELEMENTWISE_THREADS, TILE};
 use crate::measure::Reads;
@@ -14,14 +14,18 @@ use crate::transformer::MOST_CANDIDATES;
 pub(crate) enum Shader {
     Embed { table: Format },
     NormQuantize { norm: bool },
+    NormQuantizeBlocks { norm: bool },
+    /// Of all rows, or of those that want logits; stored, or added.
+    Norm { selected: bool, add: bool },
+    Place,
     Matvec { product: Product, shape: Shape, input: Input },
+    MatvecFloats { output: Output, shape: Shape },
     Matmul { product: Product },
     MatmulCooperative { output: Output, cut: Cooperative },
-    RopeAppend { cache: Cached, pairs: RopePairs },
+    RopeAppend { cache: Cached, pairs: RopePairs, norm: Option<HeadNormOrder> },
     Attend { cut: HeadCut, append: Option<RopePairs> },
     AttendMerge { head_dim: u32 },
     Glu { activation: Activation },
-    NormSelected,
     Logits { head: Format, shape: Shape, aligned: bool },
     ArgmaxFirst,
     ArgmaxLast,
@@ -38,14 +42,24 @@ pub(crate) enum Format {
     Ternary,
 }
 
-/// What is done with the product of ternary weights and activations.
+/// What is done with the product of ternary weights and int8 activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Product {
     pub(crate) output: Output,
-    /// A scale for each group of columns, or for each row.
-    pub(crate) grouped: bool,
+    pub(crate) scaling: Scaling,
     /// How four products are computed.
     pub(crate) dot: Dot,
+}
+
+/// Which columns of a product share their scales.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Scaling {
+    /// All.
+    Rows,
+    /// Groups, as the weights have it.
+    Groups,
+    /// Blocks of 128, as the activations have it; weights may have any scales.
+    Blocks,
 }
 
 /// What becomes of a product.
@@ -162,7 +176,7 @@ impl Shader {
     /// What it reads from memory beside activations.
     pub(crate) fn reads(&self) -> Reads {
         match self {
-            Self::Matvec { .. } | Self::Matmul { .. } => Reads::Trits,
+            Self::Matvec { .. } | Self::MatvecFloats { .. } | Self::Matmul { .. } => Reads::Trits,
             Self::Logits { .. } => Reads::Head,
             Self::Attend { .. } => Reads::Cache,
             _ => Reads::Nothing,
@@ -179,23 +193,33 @@ impl Shader {
         match self {
             Self::Embed { .. } => file!("embed", "width first rows row_words group row_scales", &[R, R, R, W]),
             Self::NormQuantize { .. } => file!("norm_quantize", "cols vectors epsilon", &[R, R, W, W]),
+            Self::NormQuantizeBlocks { .. } => file!("norm_quantize_blocks", "cols blocks epsilon", &[R, R, W, W]),
+            Self::Norm { .. } => file!("norm", "cols stride epsilon", &[R, R, R, W]),
+            Self::Place => file!("place", "cols width first_col stride", &[R, W]),
             Self::Matvec { .. } => {
                 file!("matvec", "pieces rows first outputs group row_scales cols epsilon", &[R, R, R, W, R, R])
+            }
+            Self::MatvecFloats { .. } => {
+                file!("matvec_floats", "pieces rows first outputs group row_scales", &[R, R, R, R, W])
             }
             Self::Matmul { .. } => file!("matmul", "pieces rows first outputs group row_scales", &[R, R, R, R, R, W]),
             Self::MatmulCooperative { .. } => {
                 file!("matmul_cooperative", "pieces rows first outputs", &[R, R, R, R, R, W])
             }
-            Self::RopeAppend { .. } => file!("rope_append", "heads kv_heads pairs positions", &[R, R, W, W, W]),
+            Self::RopeAppend { norm: None, .. } => {
+                file!("rope_append", "heads kv_heads pairs positions epsilon", &[R, R, W, W, W])
+            }
+            Self::RopeAppend { norm: Some(_), .. } => {
+                file!("rope_append", "heads kv_heads pairs positions epsilon", &[R, R, W, W, W, R, R])
+            }
             Self::Attend { append: None, .. } => {
-                file!("attend", "heads kv_heads positions splits chunks scale pairs", &[R, R, R, W, R])
+                file!("attend", "heads kv_heads positions splits chunks scale pairs window", &[R, R, R, W, R])
             }
             Self::Attend { append: Some(_), .. } => {
-                file!("attend", "heads kv_heads positions splits chunks scale pairs", &[R, R, R, W, W, W])
+                file!("attend", "heads kv_heads positions splits chunks scale pairs window", &[R, R, R, W, W, W])
             }
-            Self::AttendMerge { .. } => file!("attend_merge", "heads chunks", &[R, R, W]),
+            Self::AttendMerge { .. } => file!("attend_merge", "heads chunks window", &[R, R, W]),
             Self::Glu { .. } => file!("glu", "cols", &[R, W]),
-            Self::NormSelected => file!("norm_selected", "cols epsilon", &[R, R, R, W]),
             Self::Logits { .. } => {
                 file!("logits", "pieces rows first outputs width group row_scales", &[R, R, R, R, W])
             }
@@ -209,29 +233,49 @@ impl Shader {
         let mut text = Text::default();
         match *self {
             Self::Embed { table } => text.number("THREADS", ELEMENTWISE_THREADS as u32).add(table.weight()),
-            Self::NormQuantize { norm } => text.number("THREADS", QUANTIZE_THREADS).quantizer(norm),
+            Self::NormQuantize { norm } => {
+                text.number("THREADS", QUANTIZE_THREADS).quantizer(norm).add(fragment!("quantize_row"))
+            }
+            Self::NormQuantizeBlocks { norm } => text.number("THREADS", QUANTIZE_THREADS).quantizer(norm),
+            Self::Norm { selected, add } => {
+                text.truth("SELECTED", selected).truth("ADD", add).add(fragment!("step"))
+            }
+            Self::Place => text.number("THREADS", ELEMENTWISE_THREADS as u32),
             Self::Matvec { product, shape, input } => {
                 text.shape(shape).output(product.output).add(fragment!("step")).add(product.dot.fragment());
-                text.add(fragment!("dot_piece")).add(match product.grouped {
-                    true => fragment!("scale_groups"),
-                    false => fragment!("scale_rows"),
+                text.add(fragment!("dot_piece")).add(match product.scaling {
+                    Scaling::Rows => fragment!("scale_rows"),
+                    Scaling::Groups => fragment!("scale_groups"),
+                    Scaling::Blocks => fragment!("scale_blocks"),
                 });
                 match input {
                     Input::Quantized => text.add(fragment!("x_stored")),
                     Input::Floats { norm, vectors } => {
                         assert_eq!(shape.threads, QUANTIZE_THREADS, "so that sums of floats are added in one order");
-                        text.number("VECTORS", vectors).quantizer(norm).add(fragment!("x_normed"))
+                        text.number("VECTORS", vectors).quantizer(norm);
+                        text.add(fragment!("quantize_row")).add(fragment!("x_normed"))
                     }
                 }
+            }
+            Self::MatvecFloats { output, shape } => {
+                text.shape(shape).truth("ADD", output == Output::Add).add(fragment!("step"))
             }
             Self::Matmul { product } => text
                 .number("TILE", TILE as u32)
                 .output(product.output)
-                .truth("GROUPED", product.grouped)
+                .truth("GROUPED", product.scaling != Scaling::Rows)
+                .truth("BLOCKS", product.scaling == Scaling::Blocks)
                 .add(fragment!("step"))
                 .add(product.dot.fragment()),
             Self::MatmulCooperative { output, cut } => text.cooperative(cut).output(output).add(fragment!("step")),
-            Self::RopeAppend { cache, pairs } => text.rotation(pairs).cache(cache).add(fragment!("step")),
+            Self::RopeAppend { cache, pairs, norm } => {
+                text.rotation(pairs).cache(cache).add(fragment!("step"));
+                text.truth("NORM_BEFORE", norm == Some(HeadNormOrder::BeforeRope));
+                text.truth("NORM_AFTER", norm == Some(HeadNormOrder::AfterRope)).add(match norm {
+                    Some(_) => fragment!("head_norm"),
+                    None => fragment!("head_as_it_is"),
+                })
+            }
             Self::Attend { cut, append } => {
                 text.number("GROUP", cut.heads).number("GROUPS", cut.groups).number("TILE", cut.tile);
                 text.number("CHUNK", CHUNK as u32);
@@ -246,7 +290,6 @@ impl Shader {
                 text.add(fragment!("step")).add(fragment!("online_softmax"))
             }
             Self::Glu { activation } => text.number("THREADS", ELEMENTWISE_THREADS as u32).activation(activation),
-            Self::NormSelected => text.add(fragment!("step")),
             Self::Logits { head, shape, aligned } => {
                 text.shape(shape).add(fragment!("step")).add(head.unpack_piece()).add(match aligned {
                     true => fragment!("vectors_aligned"),
@@ -281,7 +324,7 @@ impl Format {
             Self::F16 => fragment!("piece_f16"),
             Self::Bf16 => fragment!("piece_bf16"),
             Self::Int8 => fragment!("piece_int8"),
-            Self::Ternary => panic!("the head is dense"),
+            Self::Ternary => panic!("a dense head"),
         }
     }
 }
@@ -336,7 +379,9 @@ impl Text {
     }
 
     fn activation(&mut self, activation: Activation) -> &mut Self {
-        self.truth("SILU", activation == Activation::Silu).add(fragment!("activation"))
+        self.truth("SILU", activation == Activation::Silu)
+            .truth("GELU", activation == Activation::Gelu)
+            .add(fragment!("activation"))
     }
 
     fn rotation(&mut self, pairs: RopePairs) -> &mut Self {
@@ -347,7 +392,6 @@ impl Text {
         self.truth("NORM", norm)
             .add(fragment!("float_order"))
             .add(fragment!("quantizer"))
-            .add(fragment!("quantize_row"))
     }
 
     fn cache(&mut self, cache: Cached) -> &mut Self {

@@ -24,3 +24,13 @@ pub(crate) fn describe(rows: &[Row], words: &mut Vec<u32>) -> usize {
     words[1] = selected as u32;
     selected
 }
+
+/// Bytes of the description of a step of which nothing but the count of its rows is told.
+pub(crate) const COUNT_BYTES: u64 = (HEADER_WORDS + ENTRY_WORDS) as u64 * 4;
+
+/// Such a description.
+pub(crate) fn count(rows: usize) -> [u32; HEADER_WORDS + ENTRY_WORDS] {
+    let mut words = [0; HEADER_WORDS + ENTRY_WORDS];
+    words[0] = rows as u32;
+    words
+}

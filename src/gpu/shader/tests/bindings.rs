@@ -72,9 +72,9 @@ fn a_step_is_described_as_shaders_read_it() {
     let mut words = vec![99; 3];
     assert_eq!(step::describe(&rows, &mut words), 2);
 
-    let parsed = Parsed::new(Shader::NormSelected);
+    let parsed = Parsed::new(Shader::Norm { selected: true, add: false });
     let step = parsed.variables(|_| true).find(|(_, variable, _)| variable.name.as_deref() == Some("step"));
-    let (_, _, TypeInner::Struct { members, .. }) = step.expect("norm_selected looks at the step") else {
+    let (_, _, TypeInner::Struct { members, .. }) = step.expect("a norm of some rows looks at the step") else {
         panic!("a step is a struct");
     };
     let entries = find(members, "entries");

@@ -1,15 +1,16 @@
 //! The shaders that are tested: each file with each of its fragments and flags, in the sizes that verbs ask for.
 
-use crate::backend::{Activation, CachePrecision, CacheShape, RopePairs};
+use crate::backend::{Activation, CachePrecision, CacheShape, HeadNormOrder, RopePairs};
 use crate::format::ternary::{BLOCK, padded};
 use crate::gpu::cooperative::Cooperative;
 use crate::gpu::layout::{Attention, matvec_shape, norm_matvec_shape};
-use crate::gpu::shader::{Cached, Dot, Format, Input, Output, Product, Shader, Shape};
+use crate::gpu::shader::{Cached, Dot, Format, Input, Output, Product, Scaling, Shader, Shape};
 
 const DENSE: [Format; 4] = [Format::F32, Format::F16, Format::Bf16, Format::Int8];
 const PRECISIONS: [CachePrecision; 2] = [CachePrecision::F16, CachePrecision::F32];
-const ACTIVATIONS: [Activation; 2] = [Activation::SquaredRelu, Activation::Silu];
+const ACTIVATIONS: [Activation; 3] = [Activation::SquaredRelu, Activation::Silu, Activation::Gelu];
 const PAIRS: [RopePairs; 2] = [RopePairs::Half, RopePairs::Interleaved];
+const HEAD_NORMS: [Option<HeadNormOrder>; 3] = [None, Some(HeadNormOrder::BeforeRope), Some(HeadNormOrder::AfterRope)];
 /// From the smallest toy to the largest head that is known; 36 and 80 are no powers of two.
 const HEAD_DIMS: [usize; 7] = [36, 64, 80, 96, 128, 192, 256];
 /// Query heads that share a key/value head: alone, primes, and more than a workgroup takes.
@@ -22,10 +23,15 @@ pub(super) fn core() -> Vec<Shader> {
     let tables = DENSE.into_iter().chain([Format::Ternary]);
     let mut all: Vec<Shader> = tables.map(|table| Shader::Embed { table }).collect();
     all.extend([false, true].map(|norm| Shader::NormQuantize { norm }));
-    let products = [Output::Store, Output::Add].into_iter().flat_map(products);
+    all.extend([false, true].map(|norm| Shader::NormQuantizeBlocks { norm }));
+    all.extend([(false, false), (false, true), (true, false)].map(|(selected, add)| Shader::Norm { selected, add }));
+    let outputs = [Output::Store, Output::Add];
+    let scalings = [Scaling::Rows, Scaling::Groups, Scaling::Blocks];
+    let products = outputs.into_iter().flat_map(|output| products(output, scalings));
     all.extend(products.clone().map(|product| Shader::Matmul { product }));
     for shape in shapes() {
         all.extend(products.clone().map(|product| Shader::Matvec { product, shape, input: Input::Quantized }));
+        all.extend(outputs.map(|output| Shader::MatvecFloats { output, shape }));
         for aligned in [false, true] {
             all.extend(DENSE.map(|head| Shader::Logits { head, shape, aligned }));
         }
@@ -33,7 +39,7 @@ pub(super) fn core() -> Vec<Shader> {
     all.extend(norm_products());
     HEAD_DIMS.into_iter().for_each(|head_dim| all.extend(attention(head_dim)));
     all.extend(ACTIVATIONS.map(|activation| Shader::Glu { activation }));
-    all.extend([Shader::NormSelected, Shader::ArgmaxFirst, Shader::ArgmaxLast, Shader::Top]);
+    all.extend([Shader::Place, Shader::ArgmaxFirst, Shader::ArgmaxLast, Shader::Top]);
     all
 }
 
@@ -44,9 +50,9 @@ pub(super) fn cooperative() -> Vec<Shader> {
     [Output::Store, Output::Add].map(of).concat()
 }
 
-fn products(output: Output) -> impl Iterator<Item = Product> + Clone {
-    let kinds = [(false, Dot::Packed), (false, Dot::Float), (true, Dot::Packed), (true, Dot::Float)];
-    kinds.into_iter().map(move |(grouped, dot)| Product { output, grouped, dot })
+fn products<const N: usize>(output: Output, scalings: [Scaling; N]) -> impl Iterator<Item = Product> + Clone {
+    let dots = move |scaling| [Dot::Packed, Dot::Float].map(move |dot| Product { output, scaling, dot });
+    scalings.into_iter().flat_map(dots)
 }
 
 /// For each number of rows, short matrices and long ones.
@@ -68,9 +74,11 @@ fn norm_products() -> Vec<Shader> {
         let longest = (1..).map(|blocks| blocks * BLOCK).take_while(fits).last().expect("toys fit");
         for cols in [100, 2560, longest] {
             let shape = norm_matvec_shape(cols, weight_rows, glu).expect("no longer than the longest");
-            for (norm, product) in [false, true].into_iter().flat_map(|norm| products(output).map(move |p| (norm, p))) {
+            for norm in [false, true] {
                 let input = Input::Floats { norm, vectors: (padded(cols) / 16) as u32 };
-                push_new(&mut shaders, Shader::Matvec { product, shape, input });
+                for product in products(output, [Scaling::Rows, Scaling::Groups]) {
+                    push_new(&mut shaders, Shader::Matvec { product, shape, input });
+                }
             }
         }
     }
@@ -81,7 +89,9 @@ fn attention(head_dim: usize) -> Vec<Shader> {
     let mut shaders = vec![Shader::AttendMerge { head_dim: head_dim as u32 }];
     for precision in PRECISIONS {
         let cache = Cached { precision, head_dim: head_dim as u32 };
-        shaders.extend(PAIRS.map(|pairs| Shader::RopeAppend { cache, pairs }));
+        for pairs in PAIRS {
+            shaders.extend(HEAD_NORMS.map(|norm| Shader::RopeAppend { cache, pairs, norm }));
+        }
         let shape = CacheShape { slots: 1, positions: 4096, kv_heads: 2, head_dim, precision, window: None };
         for together in TOGETHER {
             let cut = Attention::fitting(&shape, 2 * together).expect("no head is too large").heads;
