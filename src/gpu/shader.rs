@@ -12,21 +12,57 @@ use crate::transformer::MOST_CANDIDATES;
 /// One pipeline: a shader and what it is specialised for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Shader {
-    Embed { table: Format },
-    NormQuantize { norm: bool },
-    NormQuantizeBlocks { norm: bool },
+    Embed {
+        table: Format,
+    },
+    NormQuantize {
+        norm: bool,
+    },
+    NormQuantizeBlocks {
+        norm: bool,
+    },
     /// Of all rows, or of those that want logits; stored, or added.
-    Norm { selected: bool, add: bool },
+    Norm {
+        selected: bool,
+        add: bool,
+    },
     Place,
-    Matvec { product: Product, shape: Shape, input: Input },
-    MatvecFloats { output: Output, shape: Shape },
-    Matmul { product: Product },
-    MatmulCooperative { output: Output, cut: Cooperative },
-    RopeAppend { cache: Cached, pairs: RopePairs, norm: Option<HeadNormOrder> },
-    Attend { cut: HeadCut, append: Option<RopePairs> },
-    AttendMerge { head_dim: u32 },
-    Glu { activation: Activation },
-    Logits { head: Format, shape: Shape, aligned: bool },
+    Matvec {
+        product: Product,
+        shape: Shape,
+        input: Input,
+    },
+    MatvecFloats {
+        output: Output,
+        shape: Shape,
+    },
+    Matmul {
+        product: Product,
+    },
+    MatmulCooperative {
+        output: Output,
+        cut: Cooperative,
+    },
+    RopeAppend {
+        cache: Cached,
+        pairs: RopePairs,
+        norm: Option<HeadNormOrder>,
+    },
+    Attend {
+        cut: HeadCut,
+        append: Option<RopePairs>,
+    },
+    AttendMerge {
+        head_dim: u32,
+    },
+    Glu {
+        activation: Activation,
+    },
+    Logits {
+        head: Format,
+        shape: Shape,
+        aligned: bool,
+    },
     ArgmaxFirst,
     ArgmaxLast,
     Top,
@@ -237,9 +273,7 @@ impl Shader {
                 text.number("THREADS", QUANTIZE_THREADS).quantizer(norm).add(fragment!("quantize_row"))
             }
             Self::NormQuantizeBlocks { norm } => text.number("THREADS", QUANTIZE_THREADS).quantizer(norm),
-            Self::Norm { selected, add } => {
-                text.truth("SELECTED", selected).truth("ADD", add).add(fragment!("step"))
-            }
+            Self::Norm { selected, add } => text.truth("SELECTED", selected).truth("ADD", add).add(fragment!("step")),
             Self::Place => text.number("THREADS", ELEMENTWISE_THREADS as u32),
             Self::Matvec { product, shape, input } => {
                 text.shape(shape).output(product.output).add(fragment!("step")).add(product.dot.fragment());
@@ -389,9 +423,7 @@ impl Text {
     }
 
     fn quantizer(&mut self, norm: bool) -> &mut Self {
-        self.truth("NORM", norm)
-            .add(fragment!("float_order"))
-            .add(fragment!("quantizer"))
+        self.truth("NORM", norm).add(fragment!("float_order")).add(fragment!("quantizer"))
     }
 
     fn cache(&mut self, cache: Cached) -> &mut Self {

@@ -1,6 +1,6 @@
 //! The verbs between the products: quantising, norms, rotations and gates.
 
-use sterna::backend::{Activation, Backend, Rope, RopePairs, Row};
+use sterna::backend::{Activation, Backend, Numerics, Rope, RopePairs, Row};
 use sterna::reference::Reference;
 
 use crate::material::{Random, assert_close, assert_same_bits, poisoned, poisoned_int8, rows, tensor};
@@ -12,28 +12,41 @@ crate::on_every_backend! {
     norm_quantize_is_the_norm_and_then_the_quantizer
     norm_selected_packs_the_rows_that_want_logits
     rotations_are_exact
-    glu_applies_both_activations
+    glu_applies_every_activation
 }
 
-pub fn quantized<B: Backend>(b: &mut B, cols: usize, x: &[f32]) -> (Vec<i8>, Vec<f32>) {
+const INT8: [Numerics; 2] = [Numerics::Int8Rows, Numerics::Int8Groups];
+
+pub fn quantized<B: Backend>(b: &mut B, cols: usize, numerics: Numerics, x: &[f32]) -> (Vec<i8>, Vec<f32>) {
     let x_tensor = tensor(b, cols, x);
     b.begin(&rows(x.len() / cols));
-    poisoned_int8(b, x.len() / cols, cols, |b, out| b.quantize(out, &x_tensor))
+    poisoned_int8(b, x.len() / cols, cols, numerics, |b, out| b.quantize(out, &x_tensor))
+}
+
+#[track_caller]
+fn assert_quantized_alike<B: Backend>(backend: &mut B, cols: usize, x: &[f32]) {
+    for numerics in INT8 {
+        let ours = quantized(backend, cols, numerics, x);
+        let theirs = quantized(&mut Reference::default(), cols, numerics, x);
+        assert_eq!(ours.0, theirs.0, "{numerics}");
+        assert_same_bits(&ours.1, &theirs.1);
+    }
 }
 
 fn quantize_rounds_half_to_even_as_the_reference<B: Backend>(backend: &mut B) {
     let random = &mut Random(5);
-    for cols in [96, 128, 131, 2560, 6912] {
-        let mut x = random.floats(7 * cols);
+    for cols in [96, 100, 128, 131, 192, 2560, 6912] {
+        let mut x = random.floats(8 * cols);
         x[..cols].fill(0.0);
         x[cols..2 * cols].iter_mut().for_each(|v| *v *= 1e-7);
         x[2 * cols..3 * cols].iter_mut().for_each(|v| *v *= 1e30);
         // Ties: multiples of one half, with a scale of exactly 1.
         x[3 * cols..4 * cols].iter_mut().for_each(|v| *v = (*v * 254.0).round() / 2.0);
         x[3 * cols] = -127.0;
-        let (ours, theirs) = (quantized(backend, cols, &x), quantized(&mut Reference::default(), cols, &x));
-        assert_eq!(ours.0, theirs.0);
-        assert_same_bits(&ours.1, &theirs.1);
+        // Blocks of very different sizes.
+        let blocks = x[4 * cols..5 * cols].chunks_mut(128).zip([1.0, 1e-9, 1e9, 0.0].into_iter().cycle());
+        blocks.for_each(|(block, size)| block.iter_mut().for_each(|v| *v *= size));
+        assert_quantized_alike(backend, cols, &x);
     }
 }
 
@@ -44,21 +57,20 @@ fn quantize_survives_what_is_not_finite<B: Backend>(backend: &mut B) {
     x[cols + 199] = f32::INFINITY;
     x[2 * cols + 3] = f32::NEG_INFINITY;
     x[3 * cols..].fill(f32::NAN);
-    let (ours, theirs) = (quantized(backend, cols, &x), quantized(&mut Reference::default(), cols, &x));
-    assert_eq!(ours.0, theirs.0);
-    assert_same_bits(&ours.1, &theirs.1);
+    assert_quantized_alike(backend, cols, &x);
 }
 
 fn norm_quantize_is_the_norm_and_then_the_quantizer<B: Backend>(backend: &mut B) {
-    fn run<B: Backend>(b: &mut B, cols: usize, x: &[f32], gain: &[f32]) -> (Vec<i8>, Vec<f32>) {
+    fn run<B: Backend>(b: &mut B, cols: usize, numerics: Numerics, x: &[f32], gain: &[f32]) -> (Vec<i8>, Vec<f32>) {
         let (x_tensor, gain) = (tensor(b, cols, x), b.parameter(gain).unwrap());
         b.begin(&rows(x.len() / cols));
-        poisoned_int8(b, x.len() / cols, cols, |b, out| b.norm_quantize(out, &x_tensor, &gain, 1e-5))
+        poisoned_int8(b, x.len() / cols, cols, numerics, |b, out| b.norm_quantize(out, &x_tensor, &gain, 1e-5))
     }
     let random = &mut Random(7);
-    for cols in [96, 131, 640, 2560, 6912] {
+    for (cols, numerics) in [96, 131, 640, 2560, 6912].into_iter().flat_map(|cols| INT8.map(|n| (cols, n))) {
         let (x, gain) = (random.floats(17 * cols), random.floats(cols));
-        let (ours, theirs) = (run(backend, cols, &x, &gain), run(&mut Reference::default(), cols, &x, &gain));
+        let ours = run(backend, cols, numerics, &x, &gain);
+        let theirs = run(&mut Reference::default(), cols, numerics, &x, &gain);
         // A value next to a tie may round the other way, by one.
         let moved = ours.0.iter().zip(&theirs.0).filter(|(a, b)| a != b).count();
         assert!(ours.0.iter().zip(&theirs.0).all(|(a, b)| a.abs_diff(*b) <= 1) && moved <= cols / 200 + 1, "{moved}");
@@ -99,7 +111,7 @@ fn rotations_are_exact<B: Backend>(backend: &mut B) {
     assert_same_bits(&run(backend, &step, &rope), &run(&mut Reference::default(), &step, &rope));
 }
 
-fn glu_applies_both_activations<B: Backend>(backend: &mut B) {
+fn glu_applies_every_activation<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, cols: usize, gate_up: &[f32], activation: Activation) -> Vec<f32> {
         let gate_up_tensor = tensor(b, 2 * cols, gate_up);
         let count = gate_up.len() / (2 * cols);
@@ -110,7 +122,7 @@ fn glu_applies_both_activations<B: Backend>(backend: &mut B) {
     for (cols, count) in [(96, 1), (131, 3), (6912, 5)] {
         for size in [1.0, 20.0, 300.0] {
             let gate_up: Vec<f32> = random.floats(count * 2 * cols).iter().map(|v| v * size).collect();
-            for activation in [Activation::SquaredRelu, Activation::Silu] {
+            for activation in [Activation::SquaredRelu, Activation::Silu, Activation::Gelu] {
                 let theirs = run(&mut Reference::default(), cols, &gate_up, activation);
                 assert_close(&run(backend, cols, &gate_up, activation), &theirs, SCALED_SUM);
             }

@@ -36,11 +36,11 @@ impl Case {
     }
 
     /// The three products as they are, and as their definitions have them.
-    fn run<B: Backend>(&self, b: &mut B, plainly: bool) -> [Vec<f32>; 4] {
+    fn run<B: Backend>(&self, b: &mut B, numerics: Numerics, plainly: bool) -> [Vec<f32>; 4] {
         let Self { cols, outputs, count, .. } = *self;
         let (w, x) = (b.matrix(&self.weights).unwrap(), tensor(b, cols, &self.x));
         let gain = b.parameter(&self.gain).unwrap();
-        let mut normed = b.quantized(count, cols, Numerics::Int8Rows).unwrap();
+        let mut normed = b.quantized(count, cols, numerics).unwrap();
         let mut gate_up = b.tensor(count, outputs).unwrap();
         let norm = Norm { gain: &gain, epsilon: EPSILON };
         b.begin(&rows(count));
@@ -66,7 +66,11 @@ impl Case {
             }
             crate::material::read(b, &out, count * outputs)
         });
-        let activation = if cols.is_multiple_of(128) { Activation::SquaredRelu } else { Activation::Silu };
+        let activation = match cols {
+            2560.. => Activation::SquaredRelu,
+            200.. => Activation::Gelu,
+            _ => Activation::Silu,
+        };
         let gated = poisoned(b, count, outputs / 2, |b, out| match plainly {
             true => {
                 b.norm_quantize(&mut normed, &x, &gain, EPSILON);
@@ -87,8 +91,9 @@ fn norm_and_product_are_one_after_the_other<B: Backend>(backend: &mut B) {
         for scales in [Scales::Rows(random.scales(outputs)), group] {
             for count in [1, 2, 9] {
                 let case = Case::new(random, cols, outputs, count, scales.clone());
-                for (ours, theirs) in case.run(backend, false).iter().zip(case.run(backend, true)) {
-                    assert_close(ours, &theirs, SCALED_SUM);
+                for numerics in [Numerics::Int8Rows, Numerics::Int8Groups, Numerics::Float] {
+                    let (ours, theirs) = (case.run(backend, numerics, false), case.run(backend, numerics, true));
+                    ours.iter().zip(theirs).for_each(|(ours, theirs)| assert_close(ours, &theirs, SCALED_SUM));
                 }
             }
         }
@@ -142,7 +147,7 @@ fn one_row_is_one_dispatch_a_product() {
     for device in crate::gpu::devices(crate::PACKED) {
         let case = Case::new(&mut Random(23), 256, 64, 1, Scales::Tensor(1.0));
         let dispatches = |mut gpu: Gpu| {
-            case.run(&mut gpu, false);
+            case.run(&mut gpu, Numerics::Int8Rows, false);
             gpu.counters().dispatches
         };
         assert_eq!((dispatches(Gpu::new(&device)), dispatches(Gpu::plain(&device))), (4, 9));

@@ -111,7 +111,7 @@ fn the_golden_kernels_agree<B: Backend>(backend: &mut B) {
     }
     assert_eq!(cases, 16);
 
-    let (values, scales) = quantized(backend, 256, &floats("actq.x"));
+    let (values, scales) = quantized(backend, 256, Numerics::Int8Rows, &floats("actq.x"));
     assert_eq!(values, int8("actq.q"));
     assert_same_bits(&scales, &floats("actq.scale"));
 

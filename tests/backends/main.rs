@@ -10,13 +10,16 @@ mod golden;
 mod gpu;
 
 mod attention;
+mod blocks;
 mod cooperative;
 mod floats;
 mod fusion;
 mod head;
 mod invariants;
 mod material;
+mod norms;
 mod products;
+mod windows;
 
 use sterna::backend::{Backend, CachePrecision, CacheShape, Numerics};
 use sterna::cpu::{Cpu, CpuOptions, KernelSet};

@@ -68,21 +68,33 @@ pub fn poisoned<B: Backend>(
     values
 }
 
+/// Scales of a row of int8.
+pub fn scales_a_row(cols: usize, numerics: Numerics) -> usize {
+    match numerics {
+        Numerics::Int8Rows => 1,
+        Numerics::Int8Groups => cols.div_ceil(128),
+        Numerics::Float => panic!("floats have no scales"),
+    }
+}
+
 /// Like [`poisoned`], for int8: the values and multipliers of the step's rows.
 pub fn poisoned_int8<B: Backend>(
     backend: &mut B,
     rows: usize,
     cols: usize,
+    numerics: Numerics,
     verb: impl FnOnce(&mut B, &mut B::Quantized),
 ) -> (Vec<i8>, Vec<f32>) {
-    let mut out = backend.quantized(rows + 1, cols, Numerics::Int8Rows).unwrap();
-    backend.write_quantized(&mut out, &vec![-77; (rows + 1) * cols], &vec![f32::NAN; rows + 1]);
+    let scales_a_row = scales_a_row(cols, numerics);
+    let mut out = backend.quantized(rows + 1, cols, numerics).unwrap();
+    let (mut values, mut scales) = (vec![-77; (rows + 1) * cols], vec![f32::NAN; (rows + 1) * scales_a_row]);
+    backend.write_quantized(&mut out, &values, &scales);
     verb(backend, &mut out);
-    let (mut values, mut scales) = (vec![0; (rows + 1) * cols], vec![0.0; rows + 1]);
     backend.read_quantized(&out, &mut values, &mut scales).unwrap();
-    assert!(values[rows * cols..].iter().all(|&v| v == -77) && scales[rows].is_nan(), "a row beyond was written");
+    assert!(values[rows * cols..].iter().all(|&v| v == -77), "a row beyond was written");
+    assert!(scales[rows * scales_a_row..].iter().all(|v| v.is_nan()), "a row beyond was written");
     values.truncate(rows * cols);
-    scales.truncate(rows);
+    scales.truncate(rows * scales_a_row);
     (values, scales)
 }
 

@@ -22,12 +22,23 @@ crate::on_every_backend! {
     matmul_add_adds
 }
 
-/// `x wᵀ` of a whole step.
+/// `x wᵀ` of a whole step, its activations scaled by rows.
 pub fn product<B: Backend>(b: &mut B, parts: &[Weights], x: &[i8], scales: &[f32]) -> Vec<f32> {
-    let (count, cols) = (scales.len(), parts[0].cols());
-    let outputs = parts.iter().map(Weights::rows).sum();
+    int8_product(b, parts, Numerics::Int8Rows, x, scales)
+}
+
+/// `x wᵀ` of a whole step.
+pub fn int8_product<B: Backend>(
+    b: &mut B,
+    parts: &[Weights],
+    numerics: Numerics,
+    x: &[i8],
+    scales: &[f32],
+) -> Vec<f32> {
+    let cols = parts[0].cols();
+    let (count, outputs) = (x.len() / cols, parts.iter().map(Weights::rows).sum());
     let w = b.matrix(parts).unwrap();
-    let mut q = b.quantized(count, cols, Numerics::Int8Rows).unwrap();
+    let mut q = b.quantized(count, cols, numerics).unwrap();
     b.write_quantized(&mut q, x, scales);
     b.begin(&rows(count));
     poisoned(b, count, outputs, |b, out| b.matmul(out, &w, &q))
