@@ -31,8 +31,8 @@ mod vnni;
 pub use set::KernelSet;
 
 use crate::cpu::kernels::tables::Tables;
-use crate::format::dense::Dense;
-use crate::format::dense::Values;
+use crate::format::dense::{Dense, Values};
+use crate::format::ternary::{BLOCK, BLOCK_BYTES};
 
 /// Most activation rows of a [`Tile`].
 pub(crate) const TILE_ROWS: usize = 8;
@@ -79,6 +79,67 @@ impl Tile<'_> {
     #[inline(always)]
     pub(crate) fn activations(&self, row: usize) -> &[[i8; 128]] {
         &self.x[row * self.x_stride..].as_chunks().0[..self.blocks]
+    }
+}
+
+/// One row of packed weights against some rows of activations, in which each block has a scale of its own.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockTile<'a> {
+    /// Packed codes of the weight row.
+    pub(crate) codes: &'a [[u8; BLOCK_BYTES]],
+    /// The scale of each block of the weight row, or ones where it has one in all.
+    pub(crate) scales: &'a [f32],
+    /// Activations of the first row, and of all that follow it.
+    pub(crate) x: &'a [i8],
+    /// Activations from one row to the next.
+    pub(crate) x_stride: usize,
+    /// The sum of the activations of each block of the first row, and of all rows that follow it.
+    pub(crate) x_sums: &'a [i32],
+    /// What one step of each block's activations stands for, as `x_sums`.
+    pub(crate) steps: &'a [f32],
+}
+
+/// The blocks of one activation row.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockRow<'a> {
+    pub(crate) x: &'a [[i8; BLOCK]],
+    pub(crate) sums: &'a [i32],
+    pub(crate) steps: &'a [f32],
+}
+
+impl BlockTile<'_> {
+    /// The blocks of one activation row, checked to be as many as there are codes and scales.
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> BlockRow<'_> {
+        let (blocks, first) = (self.codes.len(), row * (self.x_stride / BLOCK));
+        assert_eq!(self.scales.len(), blocks);
+        BlockRow {
+            x: &self.x[row * self.x_stride..].as_chunks().0[..blocks],
+            sums: &self.x_sums[first..first + blocks],
+            steps: &self.steps[first..first + blocks],
+        }
+    }
+}
+
+/// [`Kernels::dot_blocks`] by a set's [`Kernels::dot_codes`].
+pub(crate) fn blocks_by_codes(kernels: &dyn Kernels, out: &mut [f32], tile: &BlockTile<'_>) {
+    /// Blocks at a time.
+    const BLOCKS: usize = 64;
+    let mut dots = [0i32; BLOCKS];
+    for (row, out) in out.iter_mut().enumerate() {
+        let BlockRow { x, sums, steps } = tile.row(row);
+        *out = 0.0;
+        for (piece, codes) in tile.codes.chunks(BLOCKS).enumerate() {
+            let places = piece * BLOCKS..piece * BLOCKS + codes.len();
+            let (blocks, dots) = (codes.len(), &mut dots[..codes.len()]);
+            let (codes, x) = (codes.as_flattened(), x[places.clone()].as_flattened());
+            let (codes_stride, x_stride) = (codes.len(), x.len());
+            kernels.dot_codes(dots, &Tile { codes, codes_stride, outputs: 1, x, x_stride, rows: 1, blocks, group: 1 });
+            // Codes are trits + 1, so the sum of the activations is too much.
+            for (dot, block) in dots.iter().zip(places) {
+                *out += (dot - sums[block]) as f32 * (steps[block] * tile.scales[block]);
+            }
+        }
     }
 }
 
@@ -137,6 +198,12 @@ pub(crate) trait Kernels: Sync {
     /// every int8, in every set.
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
         self.older().dot_codes(sums, tile);
+    }
+
+    /// `out[row] = Σ step · scale · Σ trit·x` over the blocks and the columns of each. Sums within a block, or within a lane of
+    /// it, are exact integers; floats are added in any order.
+    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
+        self.older().dot_blocks(out, tile);
     }
 
     /// The fewest activation rows for which [`Kernels::dot_tables`] is faster than [`Kernels::dot_codes`], if any are.

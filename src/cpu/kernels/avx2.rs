@@ -14,7 +14,7 @@ use crate::cpu::floats;
 use crate::cpu::kernels::portable::Portable;
 use crate::cpu::kernels::tables::Tables;
 use crate::cpu::kernels::vector::{dense, heads};
-use crate::cpu::kernels::{DenseRow, Entries, KernelSet, Kernels, Tile};
+use crate::cpu::kernels::{BlockTile, DenseRow, Entries, KernelSet, Kernels, Tile};
 
 /// Bytes between a load of weights and the prefetch that goes with it: 2 KiB is about 200 ns of streaming, twice the
 /// latency of memory.
@@ -61,6 +61,11 @@ impl Kernels for Avx2 {
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
         // SAFETY: `self` exists, so the CPU has AVX2.
         unsafe { trits::dot_codes(sums, tile) }
+    }
+
+    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
+        // SAFETY: `self` exists, so the CPU has AVX2 and FMA.
+        unsafe { trits::dot_blocks(out, tile) }
     }
 
     fn fewest_table_rows(&self) -> Option<usize> {

@@ -14,7 +14,7 @@ use eight::Eight;
 
 use crate::cpu::kernels::portable::Portable;
 use crate::cpu::kernels::vector::{dense, heads};
-use crate::cpu::kernels::{DenseRow, Entries, KernelSet, Kernels, Tile};
+use crate::cpu::kernels::{BlockTile, DenseRow, Entries, KernelSet, Kernels, Tile, blocks_by_codes};
 
 /// The token of NEON: only [`Neon::detect`] gives one out.
 pub(crate) struct Neon(());
@@ -47,6 +47,10 @@ impl Kernels for Neon {
         &Portable
     }
 
+    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
+        blocks_by_codes(self, out, tile);
+    }
+
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
         // SAFETY: `self` exists, so the CPU has NEON.
         unsafe { trits::dot_codes(sums, tile) }
@@ -75,6 +79,10 @@ impl Kernels for NeonDot {
 
     fn older(&self) -> &dyn Kernels {
         &self.0
+    }
+
+    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
+        blocks_by_codes(self, out, tile);
     }
 
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {

@@ -2,7 +2,7 @@
 //! that the compiler can use the vector instructions that every CPU of the target has.
 
 use crate::cpu::floats::{self, brain, half};
-use crate::cpu::kernels::{DenseRow, Entries, KernelSet, Kernels, Tile};
+use crate::cpu::kernels::{BlockTile, DenseRow, Entries, KernelSet, Kernels, Tile, blocks_by_codes};
 
 /// The set that every CPU can run.
 pub(crate) struct Portable;
@@ -14,6 +14,10 @@ impl Kernels for Portable {
 
     fn older(&self) -> &dyn Kernels {
         unreachable!("the portable set computes everything itself")
+    }
+
+    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
+        blocks_by_codes(self, out, tile);
     }
 
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS, Tile};
+use crate::cpu::kernels::{BlockTile, DenseRow, Kernels, TILE_ROWS, Tile};
 use crate::cpu::matrix::SUMS;
 use crate::cpu::tensor::Quantized;
-use crate::format::Ternary;
 use crate::format::ternary::{BLOCK, BLOCK_BYTES};
+use crate::format::{Scales, Ternary};
 
 /// `values[(row, output)]`, where one scale covers a whole weight row: the integer sum, then one multiplication.
 pub(super) fn products(
@@ -92,8 +92,7 @@ pub(super) fn tile<'a>(
     }
 }
 
-/// `values[(row, output)]`, where each block of activations has its own scale: floats are added in the order of the blocks, in
-/// eight lanes.
+/// `values[(row, output)]`, where each block of activations has its own scale.
 pub(super) fn block_products(
     kernels: &dyn Kernels,
     values: &mut [f32],
@@ -102,43 +101,44 @@ pub(super) fn block_products(
     outputs: Range<usize>,
     rows: Range<usize>,
 ) {
-    let mut sums = [0i32; SUMS];
-    let mut scales = [0.0f32; SUMS];
+    /// Blocks at a time, whose scales are brought into one form.
+    const BLOCKS: usize = 128;
+    let (mut by_block, mut dots) = ([1.0f32; BLOCKS], [0.0f32; TILE_ROWS]);
+    let dots = &mut dots[..rows.len()];
     let blocks = x.blocks();
-    let span = blocks.min(SUMS / rows.len());
-    let at_once = SUMS / (rows.len() * span);
     values.fill(0.0);
-    for first_block in (0..blocks).step_by(span) {
-        let span = first_block..blocks.min(first_block + span);
-        for first in outputs.clone().step_by(at_once) {
-            let some = first..outputs.end.min(first + at_once);
-            let sums = &mut sums[..some.len() * rows.len() * span.len()];
-            kernels.dot_codes(sums, &tile(w, x, &some, &rows, span.clone(), 1));
-            let mut sums = sums.chunks_exact(span.len());
-            for output in some {
-                let scales = &mut scales[..span.len()];
-                scales.iter_mut().zip(span.clone()).for_each(|(s, block)| *s = w.scale(output, block * BLOCK));
-                for (i, row) in rows.clone().enumerate() {
-                    let places = row * blocks + span.start..row * blocks + span.end;
-                    let (x_sums, steps) = (&x.block_sums[places.clone()], &x.steps[places]);
-                    let sums = sums.next().expect("sums for each row of each output");
-                    values[i * outputs.len() + output - outputs.start] += weigh(sums, x_sums, steps, scales);
+    for first in (0..blocks).step_by(BLOCKS) {
+        let span = first..blocks.min(first + BLOCKS);
+        let of_blocks = rows.start * blocks + span.start..;
+        let x_values = &x.values[rows.start * x.stride + span.start * BLOCK..];
+        for (place, output) in outputs.clone().enumerate() {
+            let (scales, scale) = match w.scales() {
+                Scales::Groups { columns, values } => {
+                    let (group, scales) = (columns / BLOCK, &values[output * w.cols().div_ceil(*columns)..]);
+                    if group == 1 {
+                        (&scales[span.clone()], 1.0)
+                    } else {
+                        let by_block = &mut by_block[..span.len()];
+                        by_block.iter_mut().zip(span.clone()).for_each(|(s, block)| *s = scales[block / group]);
+                        (&*by_block, 1.0)
+                    }
                 }
+                _ => (&by_block[..span.len()], w.scale(output, 0)), // ones
+            };
+            let tile = BlockTile {
+                codes: &w.codes()[output * w.row_bytes()..][..w.row_bytes()].as_chunks().0[span.clone()],
+                scales,
+                x: x_values,
+                x_stride: x.stride,
+                x_sums: &x.block_sums[of_blocks.clone()],
+                steps: &x.steps[of_blocks.clone()],
+            };
+            kernels.dot_blocks(dots, &tile);
+            for (i, dot) in dots.iter().enumerate() {
+                values[i * outputs.len() + place] += dot * scale;
             }
         }
     }
-}
-
-/// `Σ (sums - x_sums) * steps * scales`.
-fn weigh(sums: &[i32], x_sums: &[i32], steps: &[f32], scales: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    let of = |((sum, x_sum), (step, scale)): ((&i32, &i32), (&f32, &f32))| (sum - x_sum) as f32 * (step * scale);
-    let pieces = sums.chunks(8).zip(x_sums.chunks(8)).zip(steps.chunks(8).zip(scales.chunks(8)));
-    for ((sums, x_sums), (steps, scales)) in pieces {
-        let terms = sums.iter().zip(x_sums).zip(steps.iter().zip(scales)).map(of);
-        lanes.iter_mut().zip(terms).for_each(|(lane, term)| *lane += term);
-    }
-    lanes.iter().sum()
 }
 
 /// `values[(row, output)]` of activations in f32.

@@ -14,6 +14,15 @@ pub(in crate::cpu::kernels) fn add_lanes_i32(v: [__m256i; 4]) -> [i32; 4] {
     out
 }
 
+/// The sum of the lanes.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(in crate::cpu::kernels) fn add_lanes_f32(v: __m256) -> f32 {
+    let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+}
+
 /// Writes sums in the order in which their vectors come.
 pub(in crate::cpu::kernels) struct InOrder<'a> {
     rest: &'a mut [i32], // the places that are not written yet

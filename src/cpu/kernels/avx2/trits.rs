@@ -8,9 +8,9 @@
 use std::arch::x86_64::*;
 use std::array;
 
-use super::lanes::{InOrder, add_lanes_i32};
+use super::lanes::{InOrder, add_lanes_f32, add_lanes_i32};
 use super::{AHEAD_BYTES, prefetch};
-use crate::cpu::kernels::Tile;
+use crate::cpu::kernels::{BlockRow, BlockTile, Tile};
 
 /// [`crate::cpu::kernels::Kernels::dot_codes`].
 #[target_feature(enable = "avx2")]
@@ -120,6 +120,49 @@ fn dot_many<const ROWS: usize>(codes: &[[u8; 32]], x: [&[[i8; 128]]; ROWS]) -> [
         }
     }
     sums
+}
+
+/// [`crate::cpu::kernels::Kernels::dot_blocks`].
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>) {
+    for (some, out) in out.chunks_mut(4).enumerate() {
+        match out.len() {
+            1 => block_rows::<1>(out, tile, 4 * some),
+            2 => block_rows::<2>(out, tile, 4 * some),
+            3 => block_rows::<3>(out, tile, 4 * some),
+            _ => block_rows::<4>(out, tile, 4 * some),
+        }
+    }
+}
+
+/// Some activation rows from `first` on. The sums of a block become floats in their lanes.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn block_rows<const ROWS: usize>(out: &mut [f32], tile: &BlockTile<'_>, first: usize) {
+    let rows: [BlockRow<'_>; ROWS] = array::from_fn(|i| tile.row(first + i));
+    let ones = _mm256_set1_epi16(1);
+    let mut totals = [_mm256_setzero_ps(); ROWS];
+    for (b, block) in tile.codes.iter().enumerate() {
+        prefetch(block.as_ptr().wrapping_add(AHEAD_BYTES));
+        let codes = unpack(block);
+        for (total, row) in totals.iter_mut().zip(&rows) {
+            // SAFETY: each row has as many blocks as there are codes and scales.
+            let (x, x_sum, factor) = unsafe {
+                let factor = *row.steps.get_unchecked(b) * *tile.scales.get_unchecked(b);
+                (row.x.get_unchecked(b), *row.sums.get_unchecked(b), factor)
+            };
+            // A 16-bit lane gains four fields of two products of at most 3·128: 3072.
+            let products: [__m256i; 4] = array::from_fn(|field| _mm256_maddubs_epi16(codes[field], load_x(x, field)));
+            let pairs = [_mm256_add_epi16(products[0], products[1]), _mm256_add_epi16(products[2], products[3])];
+            let sums = _mm256_madd_epi16(_mm256_add_epi16(pairs[0], pairs[1]), ones);
+            // Codes are trits + 1, so the sum of the activations is too much.
+            let sums = _mm256_sub_epi32(sums, _mm256_zextsi128_si256(_mm_cvtsi32_si128(x_sum)));
+            *total = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(factor), *total);
+        }
+    }
+    for (out, total) in out.iter_mut().zip(totals) {
+        *out = add_lanes_f32(total);
+    }
 }
 
 /// The codes of columns 0..32, 32..64, 64..96 and 96..128 of a block.

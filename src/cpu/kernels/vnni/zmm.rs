@@ -9,7 +9,8 @@ use std::sync::LazyLock;
 
 use super::{Vector, bytes};
 use crate::cpu::kernels::avx2::Avx2;
-use crate::cpu::kernels::{KernelSet, Kernels, Tile};
+use crate::cpu::kernels::avx2::lanes::add_lanes_f32;
+use crate::cpu::kernels::{BlockTile, KernelSet, Kernels, Tile};
 
 /// The token: only [`Avx512Vnni::detect`] gives one out.
 pub(crate) struct Avx512Vnni {
@@ -45,6 +46,11 @@ impl Kernels for Avx512Vnni {
         unsafe { dot_codes(sums, tile) }
     }
 
+    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
+        // SAFETY: `self` exists, so the CPU has AVX2, FMA, AVX-512F and AVX-512 VNNI.
+        unsafe { dot_blocks(out, tile) }
+    }
+
     fn dot_bytes(&self, out: &mut [i32], w: &[i8], x: &[i16]) {
         // SAFETY: `self` exists, so the CPU has AVX-512F, AVX-512BW and AVX-512 VNNI.
         unsafe { bytes::dot_bytes(out, w, x) }
@@ -60,8 +66,46 @@ fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {
     unsafe { super::dot_codes::<__m512i, OUTPUTS>(sums, tile) }
 }
 
+#[target_feature(enable = "avx2,fma,avx512f,avx512vnni")]
+fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>) {
+    // SAFETY: this function's instructions are those that `__m512i` needs.
+    unsafe { super::blocks::dot_blocks::<__m512i>(out, tile) }
+}
+
 impl Vector for __m512i {
     const PARTS: usize = 2;
+    type Floats = __m512;
+
+    #[inline(always)]
+    unsafe fn no_floats() -> __m512 {
+        // SAFETY: the caller shows AVX-512F.
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn less(count: i32) -> Self {
+        // The first lane is of the low half.
+        // SAFETY: the caller shows AVX-512F.
+        unsafe { _mm512_zextsi128_si512(_mm_cvtsi32_si128(-64 * count)) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_scaled(self, factor: f32, to: __m512) -> __m512 {
+        // SAFETY: the caller shows AVX-512F.
+        unsafe { _mm512_fmadd_ps(_mm512_cvtepi32_ps(self), _mm512_set1_ps(factor), to) }
+    }
+
+    #[inline(always)]
+    unsafe fn total(even: __m512, odd: __m512) -> f32 {
+        // The low half counts four times.
+        // SAFETY: the caller shows AVX2 and AVX-512F.
+        unsafe {
+            let sum = _mm512_add_ps(even, odd);
+            let low = _mm512_castps512_ps256(sum);
+            let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sum)));
+            add_lanes_f32(_mm256_add_ps(_mm256_mul_ps(low, _mm256_set1_ps(0.25)), high))
+        }
+    }
 
     #[inline(always)]
     unsafe fn zero() -> Self {
