@@ -1,9 +1,9 @@
 //! How verbs are cut into workgroups.
 
 use crate::backend::{CachePrecision, CacheShape, Heads};
-use crate::format::ternary::padded;
+use crate::format::ternary::{BLOCK, padded};
 use crate::gpu::context::MOST_GROUPS;
-use crate::gpu::shader::{Cached, HeadCut, QUANTIZE_THREADS, Shape};
+use crate::gpu::shader::{Cached, HeadCut, QUANTIZE_THREADS, Scaling, Shape};
 
 /// `count` workgroups in two dimensions: shaders number them by rows.
 pub(crate) fn grid(count: usize) -> [usize; 3] {
@@ -22,13 +22,14 @@ pub(crate) fn matvec_shape(rows: usize, weight_rows: usize) -> Shape {
 
 /// How the same is cut where each workgroup normalises and quantises the step's one row, of `cols` columns, for itself; none
 /// where workgroup memory has no room for it. `outputs` are the weight rows that a team works on: 2 for a gated unit.
-pub(crate) fn norm_matvec_shape(cols: usize, weight_rows: usize, glu: bool) -> Option<Shape> {
+pub(crate) fn norm_matvec_shape(cols: usize, weight_rows: usize, glu: bool, scaling: Scaling) -> Option<Shape> {
     let outputs = if glu || weight_rows >= 1 << 13 { 2 } else { 1 };
     // Short matrices need many workgroups to keep a device busy.
     let lanes = if weight_rows >= 1 << 13 { 8 } else { 16 };
     let shape = Shape { rows: 1, outputs, lanes, threads: QUANTIZE_THREADS, ahead: 4 / outputs };
-    // The row, sums of all threads, what is reduced of squares and magnitudes.
-    let used = padded(cols) + (outputs + 2) as usize * 4 * QUANTIZE_THREADS as usize + 64;
+    // The row, sums of all threads, what is reduced of squares and magnitudes; the facts and the sums of blocks.
+    let (facts, reduced) = if scaling == Scaling::Blocks { (8 * padded(cols) / BLOCK, 3) } else { (0, 2) };
+    let used = padded(cols) + facts + (outputs + reduced) as usize * 4 * QUANTIZE_THREADS as usize + 64;
     (used <= WORKGROUP_BYTES).then_some(shape)
 }
 

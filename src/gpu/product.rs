@@ -88,8 +88,9 @@ impl Gpu {
         output: Output,
     ) -> bool {
         let glu = matches!(output, Output::Glu(_));
-        let fuses = self.fuses && self.rows.len() == 1 && numerics == Numerics::Int8Rows;
-        let shape = norm_matvec_shape(w.cols, w.rows, glu).filter(|_| fuses);
+        let fuses = self.fuses && self.rows.len() == 1 && numerics != Numerics::Float;
+        let product = self.kind_of_product(w, numerics, output);
+        let shape = norm_matvec_shape(w.cols, w.rows, glu, product.scaling).filter(|_| fuses);
         let Some(shape) = shape.filter(|_| !glu || w.shards.len() == 1) else { return false };
         assert_eq!(
             (if glu { 2 * out.cols } else { out.cols }, x.cols),
@@ -98,7 +99,6 @@ impl Gpu {
         );
         let (gain, epsilon) = norm.as_ref().map_or((x, 0.0), |norm| (norm.gain, norm.epsilon));
         assert!(gain.max_rows * gain.cols >= x.cols);
-        let product = self.kind_of_product(w, numerics, output);
         let input = Input::Floats { norm: norm.is_some(), vectors: (padded(w.cols) / 16) as u32 };
         let step = self.step();
         for shard in &w.shards {

@@ -272,7 +272,9 @@ impl Shader {
             Self::NormQuantize { norm } => {
                 text.number("THREADS", QUANTIZE_THREADS).quantizer(norm).add(fragment!("quantize_row"))
             }
-            Self::NormQuantizeBlocks { norm } => text.number("THREADS", QUANTIZE_THREADS).quantizer(norm),
+            Self::NormQuantizeBlocks { norm } => {
+                text.number("THREADS", QUANTIZE_THREADS).quantizer(norm).add(fragment!("quantize_blocks"))
+            }
             Self::Norm { selected, add } => text.truth("SELECTED", selected).truth("ADD", add).add(fragment!("step")),
             Self::Place => text.number("THREADS", ELEMENTWISE_THREADS as u32),
             Self::Matvec { product, shape, input } => {
@@ -287,7 +289,10 @@ impl Shader {
                     Input::Floats { norm, vectors } => {
                         assert_eq!(shape.threads, QUANTIZE_THREADS, "so that sums of floats are added in one order");
                         text.number("VECTORS", vectors).quantizer(norm);
-                        text.add(fragment!("quantize_row")).add(fragment!("x_normed"))
+                        match product.scaling {
+                            Scaling::Blocks => text.add(fragment!("quantize_blocks")).add(fragment!("x_normed_blocks")),
+                            _ => text.add(fragment!("quantize_row")).add(fragment!("x_normed")),
+                        }
                     }
                 }
             }

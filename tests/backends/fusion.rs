@@ -146,10 +146,13 @@ fn rotation_and_attention_are_one_after_the_other<B: Backend>(backend: &mut B) {
 fn one_row_is_one_dispatch_a_product() {
     for device in crate::gpu::devices(crate::PACKED) {
         let case = Case::new(&mut Random(23), 256, 64, 1, Scales::Tensor(1.0));
-        let dispatches = |mut gpu: Gpu| {
-            case.run(&mut gpu, Numerics::Int8Rows, false);
+        let dispatches = |mut gpu: Gpu, numerics| {
+            case.run(&mut gpu, numerics, false);
             gpu.counters().dispatches
         };
-        assert_eq!((dispatches(Gpu::new(&device)), dispatches(Gpu::plain(&device))), (4, 9));
+        for numerics in [Numerics::Int8Rows, Numerics::Int8Groups] {
+            let [fused, plain] = [Gpu::new(&device), Gpu::plain(&device)].map(|gpu| dispatches(gpu, numerics));
+            assert_eq!((fused, plain), (4, 9), "{numerics}");
+        }
     }
 }

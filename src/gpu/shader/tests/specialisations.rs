@@ -68,15 +68,16 @@ fn shapes() -> Vec<Shape> {
 fn norm_products() -> Vec<Shader> {
     let outputs = [Output::Store, Output::Add].into_iter().chain(ACTIVATIONS.map(Output::Glu));
     let mut shaders = Vec::new();
-    for (output, weight_rows) in outputs.flat_map(|output| WEIGHT_ROWS.map(|weight_rows| (output, weight_rows))) {
-        let glu = matches!(output, Output::Glu(_));
-        let fits = |cols: &usize| norm_matvec_shape(*cols, weight_rows, glu).is_some();
-        let longest = (1..).map(|blocks| blocks * BLOCK).take_while(fits).last().expect("toys fit");
-        for cols in [100, 2560, longest] {
-            let shape = norm_matvec_shape(cols, weight_rows, glu).expect("no longer than the longest");
-            for norm in [false, true] {
-                let input = Input::Floats { norm, vectors: (padded(cols) / 16) as u32 };
-                for product in products(output, [Scaling::Rows, Scaling::Groups]) {
+    let scalings = [Scaling::Rows, Scaling::Groups, Scaling::Blocks];
+    for product in outputs.flat_map(|output| products(output, scalings)) {
+        for weight_rows in WEIGHT_ROWS {
+            let glu = matches!(product.output, Output::Glu(_));
+            let shape = |cols: usize| norm_matvec_shape(cols, weight_rows, glu, product.scaling);
+            let fitting = (1..).map(|blocks| blocks * BLOCK).take_while(|cols| shape(*cols).is_some());
+            for cols in [100, 2560, fitting.last().expect("toys fit")] {
+                let shape = shape(cols).expect("no longer than the longest");
+                for norm in [false, true] {
+                    let input = Input::Floats { norm, vectors: (padded(cols) / 16) as u32 };
                     push_new(&mut shaders, Shader::Matvec { product, shape, input });
                 }
             }
