@@ -17,7 +17,12 @@ pub fn data(path: &str) -> PathBuf {
 
 /// The model that ships with the crate.
 pub fn shipped_model() -> Model {
-    Model::open(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/tales-4m-i2_s.gguf")).unwrap()
+    Model::open(shipped_model_path()).unwrap()
+}
+
+/// Where that model lies.
+pub fn shipped_model_path() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/tales-4m-i2_s.gguf")
 }
 
 /// The oracle as a backend.

@@ -1,10 +1,11 @@
 //! The model that ships with the crate: its reference logits, greedy continuations, and perplexity on held-out text.
 
-use sterna::backend::Backend;
+use sterna::backend::{Backend, Numerics};
+use sterna::cpu::KernelSet;
 use sterna::generate::{GenerateOptions, Session, SessionOptions};
-use sterna::model::Model;
+use sterna::model::{Model, OpenOptions};
 
-use crate::common::{data, shipped_model};
+use crate::common::{cpu, data, shipped_model, shipped_model_path};
 use crate::reference_values::Golden;
 use crate::{exact_session, relative_error};
 
@@ -12,6 +13,8 @@ use crate::{exact_session, relative_error};
 const LOGITS: f32 = 1e-4;
 /// The total over 26368 tokens; single activations that round the other way average out.
 const PERPLEXITY: f64 = 1e-3;
+/// The total over 6120 tokens with int8 activations in groups, against f32 ones.
+const GROUPS_ON_TEXT: f64 = 1e-3;
 /// Tokens of a window, the beginning of the sequence among them.
 const WINDOW: usize = 256;
 
@@ -64,20 +67,40 @@ fn greedy_ids_equal_the_reference_while_safe<B: Backend + 'static>(make: impl Fn
 
 /// `windows`: how many of the 103 windows of the held-out text are scored.
 fn perplexity_agrees<B: Backend + 'static>(backend: B, windows: usize) {
-    let model = shipped_model();
+    let golden = Golden::read("tales/golden.safetensors").values::<f64>("ppl.window_nll");
+    let (total, wanted) = (held_out_nats(&shipped_model(), backend, windows), golden[..windows].iter().sum::<f64>());
+    assert!((total / wanted - 1.0).abs() <= PERPLEXITY, "{total} nats, not {wanted}");
+}
+
+/// The negative logarithm of the probability of the first windows of the held-out text.
+fn held_out_nats<B: Backend + 'static>(model: &Model, backend: B, windows: usize) -> f64 {
     let text = std::fs::read_to_string(data("tales/heldout.txt")).unwrap();
     let tokenizer = model.tokenizer().unwrap();
     let held_out = tokenizer.encode(&text).unwrap();
     let golden = Golden::read("tales/golden.safetensors").values::<f64>("ppl.window_nll");
     assert_eq!(held_out.len() / WINDOW, golden.len(), "the reference has as many windows");
-    let mut session = exact_session(&model, backend);
+    let mut session = exact_session(model, backend);
     let mut total = 0.0;
     for window in held_out.chunks_exact(WINDOW).take(windows) {
         let input: Vec<u32> = tokenizer.bos().into_iter().chain(window.iter().copied()).collect();
         total -= session.log_likelihoods(&input).unwrap().iter().sum::<f64>();
     }
-    let wanted: f64 = golden[..windows].iter().sum();
-    assert!((total / wanted - 1.0).abs() <= PERPLEXITY, "{total} nats, not {wanted}");
+    total
+}
+
+/// What rounding activations to int8 costs on real text, against the same model with activations in f32.
+#[test]
+fn int8_groups_cost_next_to_nothing_on_held_out_text() {
+    const WINDOWS: usize = 24;
+    let nats = |numerics| {
+        let options = OpenOptions { numerics: Some(numerics), ..OpenOptions::default() };
+        let model = Model::open_with(shipped_model_path(), &options).unwrap();
+        held_out_nats(&model, cpu(KernelSet::best(), 2), WINDOWS)
+    };
+    let precise = nats(Numerics::Float);
+    let [groups, rows] = [Numerics::Int8Groups, Numerics::Int8Rows].map(|numerics| nats(numerics) / precise - 1.0);
+    println!("nats on held-out text, against f32 activations: int8 groups {groups:+.2e}, int8 rows {rows:+.2e}");
+    assert!(groups.abs() <= GROUPS_ON_TEXT, "int8 groups change the nats by {groups:e}");
 }
 
 mod perplexity_on_held_out_text_agrees {
