@@ -13,6 +13,7 @@ mod gguf_fields;
 mod gguf_writer;
 
 mod bytes;
+mod families;
 mod keys;
 mod memory;
 mod tensors;
@@ -29,6 +30,11 @@ use sterna::{Error, Result};
 
 /// The attacked files: one with a tied head and sub-norms, one with neither; one of each ternary type.
 const FILES: [&str; 2] = ["bitnet-128-silu/i2_s.gguf", "llama-256/tq2_0.gguf"];
+
+/// Files of further families: YaRN and everything ternary, LongRoPE and three factors, norms after the rotation, and an
+/// embedding model of windowed layers.
+const FAMILIES: [&str; 4] =
+    ["qwen3-yarn/pq2_0.gguf", "minicpm-256/tq2_0.gguf", "hunyuan-256/stq1_0_id42.gguf", "embedding-gemma3/i2_s.gguf"];
 
 impl GgufWriter {
     /// Opens and runs what is written.
@@ -94,7 +100,7 @@ impl Fate {
     }
 }
 
-/// Decodes all weights and makes a greedy and a drawn token.
+/// Decodes all weights and makes a greedy and a drawn token, or a vector.
 fn run(model: &Model) -> Result<()> {
     let layers = 0..model.config().layers;
     let parts = layers.flat_map(|layer| Part::ALL.map(|(part, _)| Role::Layer(layer, part)));
@@ -105,6 +111,9 @@ fn run(model: &Model) -> Result<()> {
     }
     assert!(model.config().ternary_weights() > 0);
     let mut session = session(model)?;
+    if model.config().pooling.is_some() {
+        return session.embed_ids(&[&[0]]).map(|_| ());
+    }
     let drawn = GenerateOptions { sampling: Sampling::default(), max_tokens: 1, ..GenerateOptions::default() };
     for options in [GenerateOptions { max_tokens: 1, ..GenerateOptions::greedy() }, drawn] {
         session.generate_ids(&[0], &options)?.try_for_each(|id| id.map(|_| ()))?;
