@@ -2,7 +2,8 @@
 //!
 //! Weights stay where the file has them. Every output value is computed by one thread, in an order that depends neither
 //! on the number of threads nor on the other rows of the step: results are the same bits for any of both. Integer sums
-//! and what is made of them are the same bits for every kernel set, too; other floats differ by their rounding.
+//! and what is made of them are the same bits for every kernel set, too, where a row of activations has one scale; other floats
+//! differ by their rounding.
 
 mod attention;
 mod counts;
