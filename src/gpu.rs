@@ -139,7 +139,8 @@ impl Gpu {
     }
 
     fn run(&mut self, shader: Shader, params: &[u32], buffers: &[&Buffer], groups: [usize; 3], bytes: u64) {
-        self.recorder.dispatch(&Dispatch { shader, params, buffers, groups, bytes });
+        let reads = shader.reads();
+        self.recorder.dispatch(&Dispatch { shader, params, buffers, groups, bytes, reads });
     }
 }
 
@@ -241,12 +242,12 @@ impl Backend for Gpu {
 
     fn matmul(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized) {
         let step = self.step();
-        self.product(out, w, x, Output::Store, &Rows { count: self.rows.len(), step: &step });
+        self.product(out, w, x, Output::Store, &Rows::of_step(self.rows.len(), &step));
     }
 
     fn matmul_add(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized) {
         let step = self.step();
-        self.product(out, w, x, Output::Add, &Rows { count: self.rows.len(), step: &step });
+        self.product(out, w, x, Output::Add, &Rows::of_step(self.rows.len(), &step));
     }
 
     fn rotations(&mut self, out: &mut Tensor, rope: &Rope) {

@@ -13,6 +13,7 @@ pub(super) enum Kernel {
     DotCodesGrouped,
     DotTables,
     DotFloats,
+    TernaryHead,
     RopeAppend,
     Attend,
     Glu,
@@ -22,7 +23,7 @@ pub(super) enum Kernel {
     Choose,
 }
 
-const KERNELS: [KernelCount; 15] = {
+const KERNELS: [KernelCount; 16] = {
     const fn none(name: &'static str, reads: Reads) -> KernelCount {
         KernelCount { name, calls: 0, reads, bytes: 0 }
     }
@@ -35,6 +36,7 @@ const KERNELS: [KernelCount; 15] = {
         none("dot_codes, grouped", Reads::Trits),
         none("dot_tables", Reads::Trits),
         none("dot_floats", Reads::Trits),
+        none("ternary head", Reads::Head),
         none("rope_append", Reads::Nothing),
         none("attend", Reads::Cache),
         none("glu", Reads::Nothing),

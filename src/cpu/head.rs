@@ -150,7 +150,7 @@ impl Cpu {
             // SAFETY: each row is one task.
             unsafe { split.row(row) }.quantize(kernels, x.row(row));
         });
-        self.product_of(rows, out, head, &input, false);
+        self.product_of(rows, out, head, &input, false, true);
         self.head_input = Some(input);
     }
 

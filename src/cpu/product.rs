@@ -30,20 +30,30 @@ const TASKS_PER_THREAD: usize = 6;
 impl Cpu {
     /// `out = x wᵀ`, or `out += x wᵀ` if `add`, for the rows of this step.
     pub(super) fn product(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized, add: bool) {
-        self.product_of(self.rows.len(), out, w, x, add);
+        self.product_of(self.rows.len(), out, w, x, add, false);
     }
 
-    /// The same for the first `rows` rows.
-    pub(super) fn product_of(&mut self, rows: usize, out: &mut Tensor, w: &Matrix, x: &Quantized, add: bool) {
+    /// The same for the first `rows` rows, counted as the head's if `is_head`.
+    pub(super) fn product_of(
+        &mut self,
+        rows: usize,
+        out: &mut Tensor,
+        w: &Matrix,
+        x: &Quantized,
+        add: bool,
+        is_head: bool,
+    ) {
         assert_eq!((out.cols, w.cols), (w.rows, x.cols), "the shapes of a product fit");
         let (out, tables) = (Disjoint::new(out.rows_mut(rows)), Disjoint::new(&mut self.tables));
         let product = Product { kernels: self.kernels, w, x, out, rows, add, tables };
         let cut = product.cut(self.pool.threads());
         if cut.passes_of_tables() > 0 {
-            self.counts.read(Kernel::DotTables, cut.passes_of_tables() * w.bytes);
+            let kernel = if is_head { Kernel::TernaryHead } else { Kernel::DotTables };
+            self.counts.read(kernel, cut.passes_of_tables() * w.bytes);
         }
         if cut.has_strips() {
             let kernel = match x.numerics {
+                _ if is_head => Kernel::TernaryHead,
                 Numerics::Int8Rows if w.grouped => Kernel::DotCodesGrouped,
                 Numerics::Int8Rows => Kernel::DotCodes,
                 Numerics::Int8Groups => Kernel::DotCodesGrouped,

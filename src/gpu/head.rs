@@ -7,6 +7,7 @@ use crate::gpu::layout::{elementwise, grid, matvec_shape};
 use crate::gpu::product::Rows;
 use crate::gpu::shader::{Format, Output, Shader};
 use crate::gpu::{Gpu, Matrix, Tensor, Tokens, step};
+use crate::measure::Reads;
 use crate::transformer::MOST_CANDIDATES;
 
 /// Logits that one workgroup looks at for the best.
@@ -47,7 +48,8 @@ impl Gpu {
         let input = head.head_input.as_ref().expect("a ternary head was made ready");
         let step = self.selected_count.clone().expect("made with the input");
         self.quantize_rows(input, x, None, self.selected);
-        self.product(out, head, input, Output::Store, &Rows { count: self.selected, step: &step });
+        let rows = Rows { count: self.selected, step: &step, reads: Reads::Head };
+        self.product(out, head, input, Output::Store, &rows);
     }
 
     pub(super) fn head_product(&mut self, out: &mut Tensor, head: &Matrix, x: &Tensor) {

@@ -6,14 +6,25 @@ use crate::gpu::buffers::Buffer;
 use crate::gpu::cooperative::Cooperative;
 use crate::gpu::layout::{TILE, elementwise, grid, matvec_shape, norm_matvec_shape};
 use crate::gpu::matrix::Shard;
+use crate::gpu::recorder::Dispatch;
 use crate::gpu::shader::{Format, Input, Output, Product, Scaling, Shader, Shape};
 use crate::gpu::{Gpu, MATVEC_ROWS, Matrix, Quantized, Tensor};
+use crate::measure::Reads;
 
 /// The rows that a product is made of: those of the step, or those that want logits, packed together.
 pub(super) struct Rows<'a> {
     pub(super) count: usize,
     /// The same count, for shaders: `struct Step`, of which products know nothing else.
     pub(super) step: &'a Buffer,
+    /// What the weights count as.
+    pub(super) reads: Reads,
+}
+
+impl<'a> Rows<'a> {
+    /// Those of the step.
+    pub(super) fn of_step(count: usize, step: &'a Buffer) -> Self {
+        Self { count, step, reads: Reads::Trits }
+    }
 }
 
 impl Gpu {
@@ -49,6 +60,7 @@ impl Gpu {
     pub(super) fn product(&mut self, out: &Tensor, w: &Matrix, x: &Quantized, output: Output, rows: &Rows<'_>) {
         assert_eq!((out.cols, w.cols), (w.rows, x.cols), "the shapes of a product fit");
         assert!(rows.count <= out.max_rows && rows.count <= x.max_rows);
+        let reads = rows.reads;
         for shard in &w.shards {
             let params = product_params(w, shard, out.cols);
             let bytes = (shard.rows * w.row_bytes) as u64;
@@ -57,12 +69,14 @@ impl Gpu {
                 assert_eq!(w.format, Format::Ternary, "a linear layer is ternary");
                 let shader = Shader::MatvecFloats { output, shape };
                 let buffers = [rows.step, &shard.weights, &shard.scales, &x.values, &out.buffer];
-                self.run(shader, &params[..6], &buffers, matvec_groups(shape, shard, rows), bytes);
+                let (params, groups) = (&params[..6], matvec_groups(shape, shard, rows));
+                self.recorder.dispatch(&Dispatch { shader, params, buffers: &buffers, groups, bytes, reads });
             } else if rows.count <= MATVEC_ROWS {
                 let product = self.kind_of_product(w, x.numerics, output);
                 let buffers = [rows.step, &shard.weights, &shard.scales, &out.buffer, &x.values, &x.facts];
                 let shader = Shader::Matvec { product, shape, input: Input::Quantized };
-                self.run(shader, &params, &buffers, matvec_groups(shape, shard, rows), bytes);
+                let (params, groups) = (&params[..], matvec_groups(shape, shard, rows));
+                self.recorder.dispatch(&Dispatch { shader, params, buffers: &buffers, groups, bytes, reads });
             } else {
                 let product = self.kind_of_product(w, x.numerics, output);
                 let able = product.scaling == Scaling::Rows && Cooperative::is_exact(w.cols);
@@ -72,7 +86,8 @@ impl Gpu {
                 };
                 let groups = [shard.rows.div_ceil(TILE), rows.count.div_ceil(TILE), 1];
                 let buffers = [rows.step, &shard.weights, &shard.scales, &x.values, &x.facts, &out.buffer];
-                self.run(shader, &params[..shader.params().count()], &buffers, groups, bytes);
+                let params = &params[..shader.params().count()];
+                self.recorder.dispatch(&Dispatch { shader, params, buffers: &buffers, groups, bytes, reads });
             }
         }
     }

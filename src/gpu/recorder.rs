@@ -10,7 +10,7 @@ use crate::gpu::buffers::Buffer;
 use crate::gpu::context::{GpuDevice, MOST_GROUPS};
 use crate::gpu::profile::Profiler;
 use crate::gpu::shader::{Access, Shader};
-use crate::measure::KernelCount;
+use crate::measure::{KernelCount, Reads};
 
 /// Most 32-bit parameters of a shader.
 pub(crate) const MOST_PARAMS: usize = 8;
@@ -29,6 +29,8 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) groups: [usize; 3],
     /// Bytes of weights or cache that the shader has to read: what its speed is measured by.
     pub(crate) bytes: u64,
+    /// What they are.
+    pub(crate) reads: Reads,
 }
 
 /// What the recorder did since it was made: the cost of a token that is not arithmetic.
@@ -65,7 +67,7 @@ pub(crate) struct Recorder {
     staged: Vec<Staged>,
     stages: HashMap<u64, wgpu::Buffer>, // mappable buffers, by the buffer they are for
     counters: GpuCounters,
-    kernels: Vec<KernelCount>, // of the dispatches sent, one for each file in `shaders/`
+    kernels: Vec<KernelCount>, // of the dispatches sent, one for each file in `shaders/` and what it read
     profiler: Option<Profiler>,
     fault: Option<Error>, // told by the next read
 }
@@ -158,12 +160,12 @@ impl Recorder {
         }
         let bound = match self.known.get(&key) {
             Some(&bound) => bound,
-            None => self.bind(key, dispatch.buffers),
+            None => self.bind(key, dispatch.buffers, dispatch.reads),
         };
         self.commands.push(Command::Dispatch { bound, groups, bytes: dispatch.bytes });
     }
 
-    fn bind(&mut self, key: Key, buffers: &[&Buffer]) -> u32 {
+    fn bind(&mut self, key: Key, buffers: &[&Buffer], reads: Reads) -> u32 {
         let device = &self.device.0.device;
         let params = wgpu::util::DeviceExt::create_buffer_init(
             device,
@@ -184,8 +186,9 @@ impl Recorder {
         });
         let bound = self.bound.len() as u32;
         let name = key.shader.name();
-        let kernel = self.kernels.iter().position(|kernel| kernel.name == name).unwrap_or_else(|| {
-            self.kernels.push(KernelCount { name, calls: 0, reads: key.shader.reads(), bytes: 0 });
+        let known = self.kernels.iter().position(|kernel| (kernel.name, kernel.reads) == (name, reads));
+        let kernel = known.unwrap_or_else(|| {
+            self.kernels.push(KernelCount { name, calls: 0, reads, bytes: 0 });
             self.kernels.len() - 1
         });
         self.bound.push(Bound { shader: key.shader, group, pipeline: None, kernel });

@@ -212,7 +212,8 @@ impl Shader {
     /// What it reads from memory beside activations.
     pub(crate) fn reads(&self) -> Reads {
         match self {
-            Self::Matvec { .. } | Self::MatvecFloats { .. } | Self::Matmul { .. } => Reads::Trits,
+            Self::Matvec { .. } | Self::MatvecFloats { .. } => Reads::Trits,
+            Self::Matmul { .. } | Self::MatmulCooperative { .. } => Reads::Trits,
             Self::Logits { .. } => Reads::Head,
             Self::Attend { .. } => Reads::Cache,
             _ => Reads::Nothing,

@@ -16,7 +16,7 @@ pub struct Work {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelCount {
     /// The kernel: on a CPU the inner loop (of the kernel set that [`Session::device`](crate::Session::device) names), on a
-    /// GPU the file in `shaders/`.
+    /// GPU the file in `shaders/`. A ternary head has counts of its own beside those of the layers.
     pub name: &'static str,
     /// Verbs that it computed on a CPU, dispatches on a GPU.
     pub calls: u64,
@@ -42,9 +42,11 @@ pub enum Reads {
 impl Work {
     /// What was done after `earlier`, which is an earlier state of the same device.
     pub fn since(&self, earlier: &Work) -> Work {
-        let before = |name| earlier.kernels.iter().find(|kernel| kernel.name == name);
+        let before = |now: &KernelCount| {
+            earlier.kernels.iter().find(|kernel| (kernel.name, kernel.reads) == (now.name, now.reads))
+        };
         let kernels = self.kernels.iter().map(|kernel| {
-            let (calls, bytes) = before(kernel.name).map_or((0, 0), |before| (before.calls, before.bytes));
+            let (calls, bytes) = before(kernel).map_or((0, 0), |before| (before.calls, before.bytes));
             KernelCount { calls: kernel.calls - calls, bytes: kernel.bytes - bytes, ..*kernel }
         });
         Work {
@@ -71,7 +73,7 @@ impl Work {
 
     /// Calls of one kernel.
     pub fn calls_of(&self, name: &str) -> u64 {
-        self.kernels.iter().find(|kernel| kernel.name == name).map_or(0, |kernel| kernel.calls)
+        self.kernels.iter().filter(|kernel| kernel.name == name).map(|kernel| kernel.calls).sum()
     }
 }
 

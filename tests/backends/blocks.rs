@@ -4,6 +4,7 @@
 use sterna::backend::{Backend, Numerics};
 use sterna::format::Weights;
 use sterna::format::ternary::{Scales, Ternary};
+use sterna::measure::Reads;
 use sterna::reference::Reference;
 use sterna::transformer::MOST_CANDIDATES;
 
@@ -20,6 +21,7 @@ crate::on_every_backend! {
     products_of_floats_apply_every_kind_of_scale
     both_are_added_to_what_is_there
     a_ternary_head_is_quantised_and_multiplied
+    a_ternary_head_counts_as_a_head
 }
 
 const BLOCKS: Numerics = Numerics::Int8Groups;
@@ -197,6 +199,23 @@ fn a_ternary_head_is_quantised_and_multiplied<B: Backend>(backend: &mut B) {
                     assert_same_bits(&ours.candidate_logits[0], &ours.candidate_logits[1]);
                 }
             }
+        }
+    }
+}
+
+/// What a measured speed is believed by: the head ran, and read all of its rows; layers did not.
+fn a_ternary_head_counts_as_a_head<B: Backend>(backend: &mut B) {
+    let random = &mut Random(45);
+    let (cols, vocabulary) = (640, 1700);
+    let head = [pack(vocabulary, cols, &random.trits(vocabulary * cols), Scales::Tensor(1.0))];
+    for numerics in [Numerics::Int8Rows, BLOCKS, Numerics::Float] {
+        for selected in [1, 9, 35] {
+            let before = backend.work();
+            tell(backend, &head, numerics, &random.floats(selected * cols));
+            let work = backend.work().since(&before);
+            assert!(work.calls(Reads::Head) >= 3, "{work:?}"); // logits, best and candidates
+            assert!(work.bytes(Reads::Head) >= 3 * (vocabulary * cols / 4) as u64, "{work:?}");
+            assert_eq!(work.calls(Reads::Trits), 0, "{work:?}");
         }
     }
 }
