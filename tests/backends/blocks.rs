@@ -178,7 +178,7 @@ fn tell<B: Backend>(b: &mut B, parts: &[Weights], numerics: Numerics, x: &[f32])
 fn a_ternary_head_is_quantised_and_multiplied<B: Backend>(backend: &mut B) {
     let random = &mut Random(44);
     // More rows than the pieces that some GPUs are given; several parts.
-    for (cols, vocabulary) in [(96, 301), (200, 70), (640, 1700)] {
+    for (cols, vocabulary) in [(96, 301), (200, 70), (640, 700)] {
         let scales = [
             Scales::Tensor(0.37),
             Scales::Groups { columns: 128, values: random.scales(vocabulary * blocks_of(cols)) },
@@ -206,7 +206,7 @@ fn a_ternary_head_is_quantised_and_multiplied<B: Backend>(backend: &mut B) {
 /// What a measured speed is believed by: the head ran, and read all of its rows; layers did not.
 fn a_ternary_head_counts_as_a_head<B: Backend>(backend: &mut B) {
     let random = &mut Random(45);
-    let (cols, vocabulary) = (640, 1700);
+    let (cols, vocabulary) = (640, 700);
     let head = [pack(vocabulary, cols, &random.trits(vocabulary * cols), Scales::Tensor(1.0))];
     for numerics in [Numerics::Int8Rows, BLOCKS, Numerics::Float] {
         for selected in [1, 9, 35] {
