@@ -25,11 +25,11 @@ pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Model> {
     let fields = fields::read(directory)?;
     let checkpoint = Checkpoint::open(directory)?;
     let in_directory = |error| within(directory.display(), error);
-    let Description { config, rule, ties_head, mut decisions } =
+    let Description { config, rule, ties_head, gains_less_one, mut decisions } =
         Description::read(&fields, &checkpoint, options).map_err(in_directory)?;
     let tensors = Tensors::find(&checkpoint, &config, ties_head).map_err(in_directory)?;
     decisions.extend(tensors.decisions(&checkpoint, rule));
-    let weights = DirectoryWeights::new(checkpoint, config.clone(), tensors, rule);
+    let weights = DirectoryWeights::new(checkpoint, config.clone(), tensors, rule, gains_less_one);
     decisions.extend(weights.probe().map_err(in_directory)?);
     let tokenizer = match directory.join("tokenizer.json").exists() {
         true => {

@@ -104,21 +104,30 @@ impl Part {
         matches!(self, Query | Key | Value | AttentionOutput | Gate | Up | Down)
     }
 
+    /// Whether it is the gain of a norm before a single linear layer.
+    pub fn is_input_norm(self) -> bool {
+        use Part::*;
+        matches!(
+            self,
+            QueryInputNorm
+                | KeyInputNorm
+                | ValueInputNorm
+                | AttentionOutputInputNorm
+                | GateInputNorm
+                | UpInputNorm
+                | DownInputNorm
+        )
+    }
+
     /// Whether a network of this kind has the part.
     pub fn belongs_to(self, config: &Config) -> bool {
         use Part::*;
         match self {
             AttentionSubNorm | FfnSubNorm => config.sub_norms,
             QueryHeadNorm | KeyHeadNorm => config.head_norms.is_some(),
-            QueryInputNorm
-            | KeyInputNorm
-            | ValueInputNorm
-            | AttentionOutputInputNorm
-            | GateInputNorm
-            | UpInputNorm
-            | DownInputNorm => config.input_norms,
             AttentionPostNorm | FfnPostNorm => config.post_norms,
             AttentionNorm | Query | Key | Value | AttentionOutput | FfnNorm | Gate | Up | Down => true,
+            _ => config.input_norms,
         }
     }
 }

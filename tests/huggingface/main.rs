@@ -6,6 +6,7 @@ mod cpu;
 mod reference_values;
 
 mod directory;
+mod embeddings;
 mod golden;
 mod hostile;
 mod packing;

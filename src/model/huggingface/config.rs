@@ -2,6 +2,7 @@
 
 mod quantization;
 mod rope;
+mod windows;
 
 use super::fields::{ConfigFile, Fields};
 use crate::backend::{Activation, HeadNormOrder, Heads, RopePairs};
@@ -9,7 +10,7 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::gguf::quoted;
 use crate::format::safetensors::Checkpoint;
-use crate::model::config::{Config, Factors, LARGEST_HEAD, LARGEST_SIZE, MOST_LAYERS, check_factor};
+use crate::model::config::{Config, Factors, LARGEST_HEAD, LARGEST_SIZE, MOST_LAYERS, Pooling, check_factor};
 use crate::model::huggingface::names;
 use crate::model::{OpenOptions, Part, Role};
 
@@ -20,6 +21,8 @@ pub(super) struct Description {
     pub(super) config: Config,
     pub(super) rule: WeightRule,
     pub(super) ties_head: bool,
+    /// Whether norms, but not those before single linear layers, are stored as their gains less one.
+    pub(super) gains_less_one: bool,
     pub(super) decisions: Vec<Decision>,
 }
 
@@ -31,15 +34,17 @@ enum Family {
     Qwen3,
     MiniCpm,
     Hunyuan,
+    Gemma3,
 }
 
 /// Every `model_type` that runs.
-const FAMILIES: [(&str, Family); 5] = [
+const FAMILIES: [(&str, Family); 6] = [
     ("bitnet", Family::BitNet),
     ("llama", Family::Llama),
     ("qwen3", Family::Qwen3),
     ("minicpm", Family::MiniCpm),
     ("hunyuan_v1_dense", Family::Hunyuan),
+    ("gemma3_text", Family::Gemma3),
 ];
 
 impl Description {
@@ -49,20 +54,33 @@ impl Description {
     pub(super) fn read(file: &ConfigFile, checkpoint: &Checkpoint, options: &OpenOptions) -> Result<Self> {
         let fields = file.fields();
         let (model_type, family) = family(fields)?;
-        refuse_other_networks(fields)?;
+        refuse_other_networks(fields, family)?;
         // The choice between two names of one thing, and between two code bases of one network.
         let has = |role: Role| {
             let prefix = names::prefix(checkpoint);
-            names::stems(role, prefix).iter().any(|stem| checkpoint.tensor(&format!("{stem}.weight")).is_some())
+            names::stems(role, prefix, family == Family::Gemma3)
+                .iter()
+                .any(|stem| checkpoint.tensor(&format!("{stem}.weight")).is_some())
         };
         let sub_norms = family == Family::BitNet || has(Role::Layer(0, Part::AttentionSubNorm));
-        let rule = WeightRule::read(fields, is_1bitllm(fields)?)?;
+        let may_have_input_norms = matches!(family, Family::Qwen3 | Family::Gemma3);
+        let rule = WeightRule::read(fields, is_1bitllm(fields)?, may_have_input_norms)?;
+        if family == Family::Gemma3 && !rule.input_norms {
+            return Err(Error::Unsupported(format!(
+                "a {model_type} model without {}; this version runs BitNet embedding models of that type",
+                fields.name("quantization_config.use_rms_norm")
+            )));
+        }
 
         let width = fields.required_size("hidden_size")?;
         let layers = layers(fields)?;
         let heads = heads(fields, width)?;
         let context = fields.required_size("max_position_embeddings")?;
-        let (rope, long_rope) = rope::read(fields, heads.head_dim, context, default_theta(family))?;
+        let parameters = match family {
+            Family::Gemma3 => windows::parameters(fields, "full_attention")?,
+            _ => rope::parameters(fields)?,
+        };
+        let (rope, long_rope) = rope::read(fields, parameters, heads.head_dim, context, default_theta(family))?;
         let (activation, activation_why) = activation(fields, family)?;
         let (numerics, numerics_why) = match options.numerics {
             Some(numerics) => (numerics, "asked for by the caller"),
@@ -79,29 +97,41 @@ impl Description {
             norm_epsilon: epsilon(fields)?,
             rope,
             long_rope,
-            windows: None,
+            windows: if family == Family::Gemma3 { windows::read(fields, layers, heads.head_dim)? } else { None },
             activation,
             numerics,
             sub_norms,
             head_norms: head_norms(fields, family)?,
-            input_norms: false,
-            post_norms: false,
+            input_norms: rule.input_norms,
+            post_norms: family == Family::Gemma3,
             factors: factors(fields, family, layers, width)?,
-            pooling: None,
+            pooling: rule.input_norms.then_some(Pooling::LastToken),
         };
         let (ties_head, head_why) = match fields.boolean("tie_word_embeddings")? {
+            Some(false) if config.pooling.is_some() && !has(Role::Head) => {
+                (true, "the checkpoint has no lm_head, and vectors of texts need none")
+            }
             Some(ties) => (ties, "config.json has tie_word_embeddings"),
             None if has(Role::Head) => (false, "config.json does not say, and the checkpoint has lm_head"),
             None => (true, "config.json does not say, and the checkpoint has no lm_head"),
         };
         let head = if ties_head { "tied to the embedding" } else { "its own matrix" };
-        let decisions = vec![
+        let mut decisions = vec![
             Decision::new("activation", format!("{activation:?}"), activation_why),
             Decision::new("rotary pairs", format!("{:?}", RopePairs::Half), "checkpoints in this form have them so"),
             Decision::new("numerics", numerics.to_string(), numerics_why),
             Decision::new("head", head, head_why),
         ];
-        Ok(Self { config, rule, ties_head, decisions })
+        if config.pooling.is_some() {
+            let why = "a norm before every linear layer is what BitNet embedding models have";
+            decisions.push(Decision::new("output", "a vector for each text, of its last token", why));
+        }
+        let gains_less_one = family == Family::Gemma3;
+        if gains_less_one {
+            let choice = "one is added to the gains, but not to those before linear layers";
+            decisions.push(Decision::new("norms", choice, format!("checkpoints of {model_type} hold gains less one")));
+        }
+        Ok(Self { config, rule, ties_head, gains_less_one, decisions })
     }
 }
 
@@ -130,8 +160,8 @@ fn is_1bitllm(fields: Fields) -> Result<bool> {
 }
 
 /// Fields that make another network of the same tensors.
-fn refuse_other_networks(fields: Fields) -> Result<()> {
-    for name in ["use_sliding_window", "attention_bias", "mlp_bias", "use_cla"] {
+fn refuse_other_networks(fields: Fields, family: Family) -> Result<()> {
+    for name in ["use_sliding_window", "attention_bias", "mlp_bias", "use_cla", "use_bidirectional_attention"] {
         if fields.boolean(name)? == Some(true) {
             return Err(Error::Unsupported(format!(
                 "{} is true; this version knows models without",
@@ -140,9 +170,15 @@ fn refuse_other_networks(fields: Fields) -> Result<()> {
         }
     }
     let kinds = fields.list("layer_types")?.map_or(&[][..], Vec::as_slice);
-    if let Some(kind) = kinds.iter().find(|kind| *kind != "full_attention") {
+    let has_windows = family == Family::Gemma3;
+    if let Some(kind) = kinds.iter().find(|kind| *kind != "full_attention" && !has_windows) {
         let (name, kind) = (fields.name("layer_types"), quoted(&kind.to_string()));
         return Err(Error::Unsupported(format!("{name} has {kind}; this version knows full_attention")));
+    }
+    for name in ["attn_logit_softcapping", "final_logit_softcapping"] {
+        if fields.get(name).is_some() {
+            return Err(Error::Unsupported(format!("{}; this version knows models without", fields.name(name))));
+        }
     }
     for (name, only) in [("partial_rotary_factor", 1.0), ("attention_multiplier", 1.0), ("num_experts", 1.0)] {
         if let Some(value) = fields.get(name).filter(|value| value.as_f64() != Some(only)) {
@@ -197,15 +233,21 @@ fn epsilon(fields: Fields) -> Result<f32> {
 }
 
 fn activation(fields: Fields, family: Family) -> Result<(Activation, &'static str)> {
-    let named = "config.json has hidden_act";
-    match fields.text("hidden_act")? {
+    let (field, named) = match family {
+        Family::Gemma3 => ("hidden_activation", "config.json has hidden_activation"),
+        _ => ("hidden_act", "config.json has hidden_act"),
+    };
+    match fields.text(field)? {
         Some("silu" | "swish") => Ok((Activation::Silu, named)),
         Some("relu2") => Ok((Activation::SquaredRelu, named)),
         Some("gelu_pytorch_tanh") => Ok((Activation::Gelu, named)),
+        None if family == Family::Gemma3 => {
+            Ok((Activation::Gelu, "config.json does not say, and the family uses it in its tanh form"))
+        }
         None if family != Family::BitNet => Ok((Activation::Silu, "config.json does not say, and the family uses it")),
-        None => Err(fields.missing("hidden_act")),
+        None => Err(fields.missing(field)),
         Some(other) => {
-            let (name, other) = (fields.name("hidden_act"), quoted(other));
+            let (name, other) = (fields.name(field), quoted(other));
             Err(Error::Unsupported(format!("{name} is {other}; known are silu, relu2 and gelu_pytorch_tanh")))
         }
     }
@@ -213,22 +255,28 @@ fn activation(fields: Fields, family: Family) -> Result<(Activation, &'static st
 
 /// What the families' own code takes where a config leaves the base of the rotations out.
 fn default_theta(family: Family) -> f64 {
-    if family == Family::BitNet { 500_000.0 } else { 10_000.0 }
+    match family {
+        Family::BitNet => 500_000.0,
+        Family::Gemma3 => 1_000_000.0,
+        _ => 10_000.0,
+    }
 }
 
 fn head_norms(fields: Fields, family: Family) -> Result<Option<HeadNormOrder>> {
     Ok(match family {
-        Family::Qwen3 => Some(HeadNormOrder::BeforeRope),
+        Family::Qwen3 | Family::Gemma3 => Some(HeadNormOrder::BeforeRope),
         Family::Hunyuan if fields.boolean("use_qk_norm")? == Some(false) => None,
         Family::Hunyuan => Some(HeadNormOrder::AfterRope),
         Family::BitNet | Family::Llama | Family::MiniCpm => None,
     })
 }
 
-/// The factors around the layers of MiniCPM (arXiv 2404.06395).
+/// The factors around the layers: three of MiniCPM (arXiv 2404.06395), and Gemma's of the embeddings.
 fn factors(fields: Fields, family: Family, layers: usize, width: usize) -> Result<Factors> {
-    if family != Family::MiniCpm {
-        return Ok(Factors::default());
+    match family {
+        Family::MiniCpm => {}
+        Family::Gemma3 => return Ok(Factors { embedding: (width as f64).sqrt() as f32, ..Factors::default() }),
+        _ => return Ok(Factors::default()),
     }
     let read = |name: &str| {
         let value = fields.float(name)?.ok_or_else(|| fields.missing(name))?;

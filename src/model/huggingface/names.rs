@@ -5,8 +5,15 @@ use crate::format::safetensors::Checkpoint;
 use crate::model::{Part, Role};
 
 /// Names within `layers.N.`, without the ending; of several, a checkpoint has one.
-const PARTS: [(Part, &[&str]); 13] = [
+const PARTS: [(Part, &[&str]); 22] = [
     (Part::AttentionNorm, &["input_layernorm"]),
+    (Part::QueryInputNorm, &["self_attn.q_proj.rms_norm"]),
+    (Part::KeyInputNorm, &["self_attn.k_proj.rms_norm"]),
+    (Part::ValueInputNorm, &["self_attn.v_proj.rms_norm"]),
+    (Part::AttentionOutputInputNorm, &["self_attn.o_proj.rms_norm"]),
+    (Part::GateInputNorm, &["mlp.gate_proj.rms_norm"]),
+    (Part::UpInputNorm, &["mlp.up_proj.rms_norm"]),
+    (Part::DownInputNorm, &["mlp.down_proj.rms_norm"]),
     // Hunyuan's names come second.
     (Part::QueryHeadNorm, &["self_attn.q_norm", "self_attn.query_layernorm"]),
     (Part::KeyHeadNorm, &["self_attn.k_norm", "self_attn.key_layernorm"]),
@@ -16,12 +23,18 @@ const PARTS: [(Part, &[&str]); 13] = [
     // 1bitLLM's name comes second.
     (Part::AttentionSubNorm, &["self_attn.attn_sub_norm", "self_attn.inner_attn_ln"]),
     (Part::AttentionOutput, &["self_attn.o_proj"]),
+    (Part::AttentionPostNorm, &["post_attention_layernorm"]),
     (Part::FfnNorm, &["post_attention_layernorm"]),
+    (Part::FfnPostNorm, &["post_feedforward_layernorm"]),
     (Part::Gate, &["mlp.gate_proj"]),
     (Part::Up, &["mlp.up_proj"]),
     (Part::FfnSubNorm, &["mlp.ffn_sub_norm", "mlp.ffn_layernorm"]),
     (Part::Down, &["mlp.down_proj"]),
 ];
+
+/// The norm before the feed-forward network in models that norm what attention adds, too: its usual name is that norm's
+/// there.
+const FFN_NORM_BESIDE_POST_NORMS: &str = "pre_feedforward_layernorm";
 
 /// Endings of tensors that older checkpoints hold and no forward pass needs: they follow from the config.
 pub(super) const IGNORED_ENDINGS: [&str; 1] = [".self_attn.rotary_emb.inv_freq"];
@@ -36,14 +49,18 @@ pub(super) fn prefix(checkpoint: &Checkpoint) -> &'static str {
     PREFIXES.iter().find(has_embedding).copied().unwrap_or(PREFIXES[0])
 }
 
-/// The possible names of a role's tensor, without their ending (`.weight`), the usual one first.
-pub(super) fn stems(role: Role, prefix: &str) -> Vec<String> {
+/// The possible names of a role's tensor, without their ending (`.weight`), the usual one first. `post_norms`: whether the
+/// model norms what attention adds.
+pub(super) fn stems(role: Role, prefix: &str, post_norms: bool) -> Vec<String> {
     match role {
         Role::Embedding => vec![format!("{prefix}embed_tokens")],
         Role::OutputNorm => vec![format!("{prefix}norm")],
         Role::Head => {
             let outer = prefix.strip_suffix("model.").unwrap_or(prefix);
             vec![format!("{outer}lm_head")]
+        }
+        Role::Layer(layer, Part::FfnNorm) if post_norms => {
+            vec![format!("{prefix}layers.{layer}.{FFN_NORM_BESIDE_POST_NORMS}")]
         }
         Role::Layer(layer, part) => {
             let names = PARTS.iter().find(|(p, _)| *p == part).map_or(&[][..], |(_, names)| names);

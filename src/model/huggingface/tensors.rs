@@ -87,7 +87,7 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     /// Finds the tensor of a role that must be there, with all that belongs to it.
     fn take(&mut self, role: Role) -> Result<()> {
-        let stems = names::stems(role, self.prefix);
+        let stems = names::stems(role, self.prefix, self.config.post_norms);
         let has_weight = |stem: &&String| self.checkpoint.tensor(&format!("{stem}.weight")).is_some();
         let Some(stem) = stems.iter().find(has_weight).or(stems.first()) else {
             return Err(Error::Unsupported(format!("a {role:?}, which this version finds in GGUF files only")));
@@ -159,7 +159,7 @@ impl<'a> Search<'a> {
 
     /// A tensor that no role claims would silently change the output if it were ignored.
     fn refuse_others(&self, ties_head: bool) -> Result<()> {
-        let head = names::stems(Role::Head, self.prefix).remove(0);
+        let head = names::stems(Role::Head, self.prefix, self.config.post_norms).remove(0);
         for (name, _) in self.checkpoint.tensors() {
             let is_ignored = IGNORED_ENDINGS.iter().any(|ending| name.ends_with(ending));
             // Where the head is tied, the embedding takes its place, as in the models' own code.

@@ -18,11 +18,18 @@ pub(super) struct DirectoryWeights {
     config: Config,
     tensors: Tensors,
     rule: WeightRule,
+    gains_less_one: bool,
 }
 
 impl DirectoryWeights {
-    pub(super) fn new(checkpoint: Checkpoint, config: Config, tensors: Tensors, rule: WeightRule) -> Self {
-        Self { checkpoint, config, tensors, rule }
+    pub(super) fn new(
+        checkpoint: Checkpoint,
+        config: Config,
+        tensors: Tensors,
+        rule: WeightRule,
+        gains_less_one: bool,
+    ) -> Self {
+        Self { checkpoint, config, tensors, rule, gains_less_one }
     }
 
     /// A tensor that the search has found.
@@ -70,6 +77,10 @@ impl DirectoryWeights {
                 return absmean(&floats).map(Weights::Ternary);
             }
             return self.hidden(tensor, &floats).map(|hidden| Weights::Ternary(hidden.ternary));
+        }
+        if self.gains_less_one && is_gain_of_the_family(role) {
+            let gains: Vec<u8> = floats.to_f32().iter().flat_map(|gain| (gain + 1.0).to_le_bytes()).collect();
+            return Dense::new(rows, cols, Values::F32(gains.into())).map(Weights::Dense);
         }
         let may_be_ternary = role.may_be_ternary() && self.is_ternary_throughout();
         match may_be_ternary.then(|| hidden_ternary(&floats)).flatten() {
@@ -125,6 +136,15 @@ impl WeightSource for DirectoryWeights {
 
     fn name(&self, role: Role) -> String {
         self.tensors.place(role).map_or_else(|| role.gguf_name(), |(stem, _)| format!("{stem}.weight"))
+    }
+}
+
+/// Whether it is the gain of a norm that the family itself has, and not of one that was put before a linear layer.
+fn is_gain_of_the_family(role: Role) -> bool {
+    match role {
+        Role::OutputNorm => true,
+        Role::Layer(_, part) => !part.is_linear() && !part.is_input_norm(),
+        _ => false,
     }
 }
 

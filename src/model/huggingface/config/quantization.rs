@@ -18,20 +18,34 @@ pub(in crate::model::huggingface) struct WeightRule {
     pub(in crate::model::huggingface) rounds_floats: bool,
     /// Whether the config, or the class that it names, says that activations are int8.
     is_bitnet: bool,
+    /// Whether each linear layer has a norm of its own before it.
+    pub(in crate::model::huggingface) input_norms: bool,
     why: &'static str,
 }
 
+/// What transformers takes where a `quantization_config` has norms before its linear layers and no epsilon for them.
+const DEFAULT_EPSILON: f64 = 1e-6;
+
 impl WeightRule {
-    pub(super) fn read(fields: Fields, is_1bitllm: bool) -> Result<Self> {
-        let none =
-            Self { scale_divides: true, rounds_floats: false, is_bitnet: false, why: "config.json says nothing" };
+    /// `may_have_input_norms`: whether models of this type are known to have a norm before each linear layer.
+    pub(super) fn read(fields: Fields, is_1bitllm: bool, may_have_input_norms: bool) -> Result<Self> {
+        let none = Self {
+            scale_divides: true,
+            rounds_floats: false,
+            is_bitnet: false,
+            input_norms: false,
+            why: "config.json says nothing",
+        };
         let of_1bitllm =
             Self { rounds_floats: true, is_bitnet: true, why: "the code of BitnetForCausalLM rounds them so", ..none };
         let Some(quantization) = fields.object("quantization_config", "quantization_config.")? else {
             return Ok(if is_1bitllm { of_1bitllm } else { none });
         };
         match quantization.text("quant_method")? {
-            Some("bitnet") => Self::bitnet(quantization),
+            Some("bitnet") => {
+                let input_norms = has_input_norms(fields, quantization, may_have_input_norms)?;
+                Self::bitnet(quantization, input_norms)
+            }
             // MLX writes its own fields under this name too.
             None if quantization.get("bits").is_some() => match quantization.text("mode")? {
                 None | Some("affine") => Ok(Self { why: "config.json has the fields of MLX", ..none }),
@@ -48,16 +62,10 @@ impl WeightRule {
         }
     }
 
-    fn bitnet(fields: Fields) -> Result<Self> {
+    fn bitnet(fields: Fields, input_norms: bool) -> Result<Self> {
         let unknown = |name: &str, value: &str, known: &str| {
             Err(Error::Unsupported(format!("{} is {}; known are {known}", fields.name(name), quoted(value))))
         };
-        if fields.boolean("use_rms_norm")? == Some(true) {
-            let name = fields.name("use_rms_norm");
-            return Err(Error::Unsupported(format!(
-                "{name} is true: each linear layer would have a norm of its own, which no published model of this form has"
-            )));
-        }
         for module in fields.list("modules_to_not_convert")?.into_iter().flatten() {
             let module = module.as_str().unwrap_or_default();
             if !module.ends_with("lm_head") && !module.ends_with("embed_tokens") {
@@ -80,7 +88,7 @@ impl WeightRule {
             (true, false) => "the linear class is autobitlinear",
             (true, true) => "the linear class is autobitlinear, its mode online",
         };
-        Ok(Self { scale_divides: !is_auto, rounds_floats: is_auto && is_online, is_bitnet: true, why })
+        Ok(Self { scale_divides: !is_auto, rounds_floats: is_auto && is_online, is_bitnet: true, input_norms, why })
     }
 
     /// What the activations are held in, and why.
@@ -115,4 +123,26 @@ impl WeightRule {
         };
         Decision::new("linear layers", choice, self.why)
     }
+}
+
+/// Whether each linear layer has a norm of its own before it. All norms of a model share one epsilon here, as they do in
+/// the published ones.
+fn has_input_norms(fields: Fields, quantization: Fields, may_have_them: bool) -> Result<bool> {
+    if quantization.boolean("use_rms_norm")? != Some(true) {
+        return Ok(false);
+    }
+    if !may_have_them {
+        let name = quantization.name("use_rms_norm");
+        return Err(Error::Unsupported(format!(
+            "{name} is true: each linear layer would have a norm of its own, which no published model of this form has"
+        )));
+    }
+    let (own, all) = (quantization.float("rms_norm_eps")?.unwrap_or(DEFAULT_EPSILON), fields.float("rms_norm_eps")?);
+    if all.is_some_and(|all| all as f32 != own as f32) {
+        let (own_name, name) = (quantization.name("rms_norm_eps"), fields.name("rms_norm_eps"));
+        return Err(Error::Unsupported(format!(
+            "{own_name} is {own}, and {name} is another; this version knows one for all norms"
+        )));
+    }
+    Ok(true)
 }

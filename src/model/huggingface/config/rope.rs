@@ -9,17 +9,22 @@ use crate::error::{Error, Result};
 use crate::format::gguf::quoted;
 use crate::model::config::{LongRope, Yarn, check_factor, check_theta, divide};
 
+/// The object that says how rotations are stretched, and in newer files their base.
+pub(super) fn parameters(fields: Fields<'_>) -> Result<Option<Fields<'_>>> {
+    match fields.object("rope_parameters", "rope_parameters.")? {
+        Some(parameters) => Ok(Some(parameters)),
+        None => fields.object("rope_scaling", "rope_scaling."),
+    }
+}
+
 /// The rotations, and those of long sequences where they differ.
 pub(super) fn read(
     fields: Fields,
+    parameters: Option<Fields>,
     head_dim: usize,
     context: usize,
     default_theta: f64,
 ) -> Result<(Rope, Option<LongRope>)> {
-    let parameters = match fields.object("rope_parameters", "rope_parameters.")? {
-        Some(parameters) => Some(parameters),
-        None => fields.object("rope_scaling", "rope_scaling.")?,
-    };
     let inner = parameters.map(|parameters| parameters.float("rope_theta")).transpose()?.flatten();
     let theta = fields.float("rope_theta")?.or(inner).unwrap_or(default_theta);
     let theta = check_theta(theta, &fields.name("rope_theta"))?;
