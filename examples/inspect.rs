@@ -14,10 +14,11 @@ use std::path::Path;
 use anyhow::Context;
 use clap::Parser;
 use indicatif::HumanBytes;
+use sterna::backend::HeadNormOrder;
 use sterna::format::encodings::Encoding;
 use sterna::format::gguf::{Encodings, Gguf, TensorInfo, resolve};
 use sterna::format::safetensors::Checkpoint;
-use sterna::model::{Config, Role};
+use sterna::model::{Config, Factors, Role};
 
 /// Shows what is in a GGUF file or a directory in Hugging Face form: keys, tensors, their types, and every decision that
 /// the loader takes, with its reason.
@@ -145,6 +146,24 @@ fn write_kinds(out: &mut impl Write, tensors: &[TensorInfo], name: impl Fn(u32) 
     Ok(())
 }
 
+/// Those that not all models have.
+fn norms(config: &Config) -> String {
+    let head_norms = match config.head_norms {
+        Some(HeadNormOrder::BeforeRope) => "of heads before the rotation",
+        Some(HeadNormOrder::AfterRope) => "of heads after the rotation",
+        None => "",
+    };
+    let all = [
+        (config.sub_norms, "before the output and down projections"),
+        (config.head_norms.is_some(), head_norms),
+        (config.input_norms, "before each projection"),
+        (config.post_norms, "of what a layer adds"),
+    ];
+    let there: Vec<&str> = all.into_iter().filter_map(|(is_there, what)| is_there.then_some(what)).collect();
+    let all_layers = "before attention and feed-forward";
+    std::iter::once(all_layers).chain(there).collect::<Vec<_>>().join(", ")
+}
+
 fn write_config(out: &mut impl Write, config: &Config) -> std::io::Result<()> {
     let heads = config.heads;
     writeln!(out, "  architecture       {}", config.architecture)?;
@@ -158,7 +177,18 @@ fn write_config(out: &mut impl Write, config: &Config) -> std::io::Result<()> {
     writeln!(out, "  vocabulary         {} tokens", Role::Embedding.shape(config).0)?;
     writeln!(out, "  context            {} positions", config.context)?;
     writeln!(out, "  rotary pairs       {} of {}", config.rope.frequencies.len(), heads.head_dim / 2)?;
+    if let Some(windows) = &config.windows {
+        let (positions, every) = (windows.positions, windows.global_every);
+        writeln!(out, "  windows            {positions} positions, but each layer {every} of {every} sees all")?;
+    }
+    if let Some(long) = &config.long_rope {
+        writeln!(out, "  long sequences     rotations of their own beyond {} positions", long.beyond)?;
+    }
     writeln!(out, "  norm epsilon       {:e}", config.norm_epsilon)?;
-    writeln!(out, "  sub-norms          {}", if config.sub_norms { "yes" } else { "no" })?;
+    writeln!(out, "  norms              {}", norms(config))?;
+    if config.factors != Factors::default() {
+        let Factors { embedding, residual, logits } = config.factors;
+        writeln!(out, "  factors            embedding × {embedding}, residual × {residual}, logits / {logits}")?;
+    }
     writeln!(out, "  ternary weights    {}", config.ternary_weights())
 }

@@ -101,9 +101,9 @@ fn generate(
     let before_tokens = session.gpu_counters();
 
     let mut out = Out { pipe: std::io::stdout().lock(), is_closed: false };
-    out.write(text.unwrap_or_default())?;
     let prompt = Prompt { ids: ids.to_vec(), options: args.generate_options(seed) };
     let mut pieces = session.generate_batch(&[prompt])?;
+    out.write(text.unwrap_or_default())?; // not before, as an embedding model refuses
     while !run.interrupted && !out.is_closed {
         let Some(piece) = pieces.next().transpose()? else { break };
         match (text, piece.id) {

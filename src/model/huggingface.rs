@@ -31,6 +31,7 @@ pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Model> {
     decisions.extend(tensors.decisions(&checkpoint, rule));
     let weights = DirectoryWeights::new(checkpoint, config.clone(), tensors, rule, gains_less_one);
     decisions.extend(weights.probe().map_err(in_directory)?);
+    decisions.extend(weights.samples().map_err(in_directory)?);
     let tokenizer = match directory.join("tokenizer.json").exists() {
         true => {
             let (tokenizer, told) = Tokenizer::from_directory(directory)?;

@@ -116,6 +116,11 @@ fn what_was_decided_is_told() {
     assert!(decision(&hidden, "linear layers").contains("ternary already"));
     assert!(decision(&hidden, "ternary weights").contains("one scale for 128 columns, exact"));
     assert!(matches!(hidden.weights(Role::Embedding).unwrap(), Some(Weights::Ternary(_))));
+    assert!(decision(&hidden, "embedding").contains("trits and scales, if all rows are like the first 16"));
+    assert!(packed.decisions().iter().all(|decision| decision.subject != "embedding"), "BitNet's are floats");
+    let floats = Model::open(data("trilm-128")).unwrap();
+    assert!(decision(&floats, "embedding").contains("floats (the first 16 rows of \"model.embed_tokens.weight\""));
+    assert!(decision(&floats, "head values").contains("floats (the first 16 rows of \"lm_head.weight\""));
     let words = Model::open(data("qwen3-256-mlx")).unwrap();
     assert!(decision(&words, "linear layers").contains("MLX"));
     assert!(decision(&words, "numerics").contains("no int8 activations"));
@@ -228,4 +233,52 @@ fn scales_may_be_of_any_float_format() {
         }
     });
     check(&Model::open(&directory.path).unwrap(), "bitnet-256");
+}
+
+/// The first rows are trits, and a later one is not: what is told holds all the same.
+#[test]
+fn an_embedding_that_is_ternary_only_at_its_beginning_stays_floats() {
+    let directory = Directory::golden("qwen3-256");
+    directory.tensors(|tensors| {
+        let bytes = &mut tensors.get_mut("model.embed_tokens.weight").unwrap().bytes;
+        let (first, other) = (bytes.len() - 512, f16::from_f32(0.123).to_le_bytes()); // a value of the last row
+        bytes[first..first + 2].copy_from_slice(&other);
+        bytes[first + 2..first + 4].copy_from_slice(&f16::from_f32(0.456).to_le_bytes());
+    });
+    let model = Model::open(&directory.path).unwrap();
+    assert!(decision(&model, "embedding").contains("else floats"));
+    assert!(matches!(model.weights(Role::Embedding).unwrap(), Some(Weights::Dense(_))));
+}
+
+/// Every tensor in groups of 64 is the same model, and so is one whose embedding has 4 bits.
+#[test]
+fn mlx_checkpoints_in_other_groups_or_with_wider_embeddings_are_the_same_model() {
+    let halved = Directory::golden("qwen3-256-mlx");
+    halved.tensors(|tensors| {
+        for (_, tensor) in tensors.iter_mut().filter(|(name, _)| name.ends_with(".scales") || name.ends_with(".biases"))
+        {
+            tensor.bytes = tensor.bytes.chunks_exact(2).flat_map(|value| [value, value].concat()).collect();
+            tensor.shape[1] *= 2;
+        }
+    });
+    check(&open(&halved.path), "qwen3-256");
+    halved.tensors(|tensors| {
+        for ending in ["scales", "biases"] {
+            let tensor = tensors.get_mut(&format!("model.layers.1.mlp.up_proj.{ending}")).unwrap();
+            tensor.bytes[1] ^= 0b100; // a power of two in both
+        }
+    });
+    let error = Model::open(&halved.path).unwrap().weights(Role::Layer(1, Part::Up)).unwrap_err().to_string();
+    assert!(error.contains("model.layers.1.mlp.up_proj.weight") && error.contains("groups of 64 columns"), "{error}");
+
+    let wide = Directory::golden("qwen3-256-mlx");
+    wide.tensors(|tensors| {
+        let tensor = tensors.get_mut("model.embed_tokens.weight").unwrap();
+        tensor.shape[1] *= 2;
+        let wider = |byte: &u8| [byte & 3 | (byte >> 2 & 3) << 4, byte >> 4 & 3 | byte >> 6 << 4];
+        tensor.bytes = tensor.bytes.iter().flat_map(wider).collect();
+    });
+    let model = open(&wide.path);
+    assert!(matches!(model.weights(Role::Embedding).unwrap(), Some(Weights::Dense(_))));
+    check(&model, "qwen3-256");
 }

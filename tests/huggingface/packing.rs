@@ -79,3 +79,25 @@ fn mlx_integers_are_ternary_if_the_bias_is_minus_the_scale_and_no_code_is_3() {
     assert!(integers(&words(0b11_01_00_10), -0.5).is_none());
     assert!(integers(&words(0b10_01_00_10), -0.25).is_none());
 }
+
+/// Each 128 columns have one scale in the canonical form; smaller groups are read where they agree.
+#[test]
+fn smaller_groups_of_mlx_are_joined_where_they_agree() {
+    let cols = 192; // a whole block, and half of one
+    let found = |columns: usize, codes: u8, scales: &[f32]| {
+        let biases: Vec<f32> = scales.iter().map(|scale| -scale).collect();
+        let words = [vec![0b10_01_00_10; 16], vec![codes; 16], vec![0b10_01_00_10; 16]].concat();
+        let groups = cols / columns;
+        let (scales, biases) = (floats(scales, 1, groups), floats(&biases, 1, groups));
+        Integers { bits: 2, columns, words: &words, scales, biases }.ternary(1, cols)
+    };
+    let (any, zeros) = (0b10_01_00_10, 0b01_01_01_01);
+    let scales = |found: Option<Ternary>| found.map(|ternary| [ternary.scale(0, 0), ternary.scale(0, 128)]);
+    assert_eq!(scales(found(64, any, &[0.5, 0.5, 0.25]).unwrap()), Some([0.5, 0.25]));
+    assert_eq!(scales(found(64, zeros, &[0.5, 7.0, 0.25]).unwrap()), Some([0.5, 0.25])); // 7 multiplies nothing
+    assert_eq!(scales(found(64, any, &[0.5, 0.25, 0.25]).unwrap()), None);
+    assert_eq!(scales(found(32, any, &[0.5, 0.5, 0.5, 0.5, 0.25, 0.25]).unwrap()), Some([0.5, 0.25]));
+    assert_eq!(scales(found(32, any, &[0.5, 0.5, 0.5, 0.5, 0.25, 0.5]).unwrap()), None);
+    assert_eq!(scales(found(96, any, &[0.5, 0.5]).unwrap()), None);
+    assert!(found(64, zeros, &[0.5, f32::INFINITY, 0.25]).unwrap_err().to_string().contains("the scale inf"));
+}

@@ -35,15 +35,20 @@ pub struct Integers<'a> {
 struct Contradiction;
 
 impl Integers<'_> {
-    /// The ternary form, if the matrix is ternary and its groups are of a multiple of 128 columns.
+    /// The ternary form, if the matrix is ternary and each 128 columns have one scale: groups are of a multiple of them, or
+    /// smaller ones within them agree.
     ///
     /// # Errors
     /// [`Error::Malformed`] if sizes do not fit, a scale is not finite, or there is no memory.
     pub fn ternary(&self, rows: usize, cols: usize) -> Result<Option<Ternary>> {
         self.check(rows, cols)?;
         let (scales, biases) = (self.scales.to_f32(), self.biases.to_f32());
+        if let Some(scale) = scales.iter().find(|scale| !scale.is_finite()) {
+            return Err(Error::Malformed(format!("MLX integers [{rows}, {cols}]: the scale {scale}")));
+        }
         let opposite = scales.iter().zip(&biases).all(|(scale, bias)| *bias == -scale);
-        if self.bits != 2 || !self.columns.is_multiple_of(BLOCK) || !opposite {
+        let fits_blocks = self.columns.is_multiple_of(BLOCK) || BLOCK.is_multiple_of(self.columns);
+        if self.bits != 2 || !fits_blocks || !opposite {
             return Ok(None);
         }
         let row_bytes = ternary::padded(cols) / 4;
@@ -60,11 +65,30 @@ impl Integers<'_> {
         match used {
             Ok(used) => {
                 let used = used.concat(); // [rows, cols / columns]: whether a scale multiplies anything
-                let scales = collapse(rows, self.columns, scales, |group| used[group]);
+                let Some((scales, used)) = self.join(cols / self.columns, scales, used) else { return Ok(None) };
+                let scales = collapse(rows, self.columns.max(BLOCK), scales, |group| used[group]);
                 Ternary::new(rows, cols, packed.into(), scales).map(Some)
             }
             Err(Contradiction) => Ok(None),
         }
+    }
+
+    /// One scale for each 128 columns of those of smaller groups, if they agree, and whether it multiplies anything. A
+    /// group of zeros has no say.
+    fn join(&self, per_row: usize, scales: Vec<f32>, used: Vec<bool>) -> Option<(Vec<f32>, Vec<bool>)> {
+        if self.columns >= BLOCK {
+            return Some((scales, used));
+        }
+        let blocks = |groups: usize| (0..groups).step_by(BLOCK / self.columns);
+        let rows = (0..scales.len()).step_by(per_row);
+        let joined = rows.flat_map(|row| blocks(per_row).map(move |first| (row, first))).map(|(row, first)| {
+            let end = per_row.min(first + BLOCK / self.columns);
+            let mut with_a_say = (row + first..row + end).filter(|&group| used[group]);
+            let Some(chosen) = with_a_say.next() else { return Some((scales[row + first], false)) };
+            let agree = with_a_say.all(|group| scales[group].to_bits() == scales[chosen].to_bits());
+            agree.then_some((scales[chosen], true))
+        });
+        joined.collect::<Option<Vec<_>>>().map(|joined| joined.into_iter().unzip())
     }
 
     /// The matrix as floats of the scales' format, rounded as MLX rounds them.

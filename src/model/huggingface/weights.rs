@@ -12,6 +12,9 @@ use crate::model::huggingface::config::WeightRule;
 use crate::model::huggingface::tensors::{Form, Tensors};
 use crate::model::{Config, Part, Role, WeightSource};
 
+/// Rows of an embedding or a head that are looked at when a model is opened.
+const SAMPLE_ROWS: usize = 16;
+
 /// A checkpoint whose tensors fit its config.
 pub(super) struct DirectoryWeights {
     checkpoint: Checkpoint,
@@ -47,29 +50,29 @@ impl DirectoryWeights {
         packed_rows::decode(&self.stored(stem, ".weight").data, rows, cols, scales).map(Weights::Ternary)
     }
 
-    fn words(&self, role: Role, stem: &str, bits: usize, columns: usize) -> Result<Weights> {
-        let (rows, cols) = role.shape(&self.config);
+    fn words(&self, role: Role, stem: &str, rows: usize, bits: usize, columns: usize) -> Result<Weights> {
+        let (_, cols) = role.shape(&self.config);
         let (scales, biases) = (self.stored(stem, ".scales"), self.stored(stem, ".biases"));
         let groups = cols / columns;
         let integers = mlx::Integers {
             bits,
             columns,
-            words: &self.stored(stem, ".weight").data,
+            words: &self.stored(stem, ".weight").data[..rows * cols * bits / 8],
             scales: dense(scales, rows, groups)?,
             biases: dense(biases, rows, groups)?,
         };
         match integers.ternary(rows, cols)? {
             Some(ternary) if role.is_linear() || self.is_ternary_throughout() => Ok(Weights::Ternary(ternary)),
             _ if role.is_linear() => Err(Error::Unsupported(format!(
-                "integers of {bits} bits in groups of {columns} columns that are not ternary (bias = −scale, codes 0 to 2, \
-                 groups of a multiple of 128)"
+                "integers of {bits} bits in groups of {columns} columns that are not ternary: that is 2 bits, codes 0 to 2, \
+                 each bias = −scale, and one scale for each 128 columns"
             ))),
             _ => integers.dense(rows, cols).map(Weights::Dense),
         }
     }
 
-    fn floats(&self, role: Role, stem: &str) -> Result<Weights> {
-        let (rows, cols) = role.shape(&self.config);
+    fn floats(&self, role: Role, stem: &str, rows: usize) -> Result<Weights> {
+        let (_, cols) = role.shape(&self.config);
         let tensor = self.stored(stem, ".weight");
         let floats = dense(tensor, rows, cols)?;
         if role.is_linear() {
@@ -116,6 +119,41 @@ impl DirectoryWeights {
         Ok(Some(Decision::new("ternary weights", choice, format!("found in \"{name}\", the smallest such layer"))))
     }
 
+    /// What the embedding and the head seem to be, told by their first rows: to look at all of them would read a large
+    /// part of the model twice.
+    pub(super) fn samples(&self) -> Result<Vec<Decision>> {
+        let mut decisions = Vec::new();
+        for (role, subject) in [(Role::Embedding, "embedding"), (Role::Head, "head values")] {
+            let Some((stem, form)) = self.tensors.place(role).filter(|_| self.is_ternary_throughout()) else {
+                continue;
+            };
+            let rows = SAMPLE_ROWS.min(role.shape(&self.config).0);
+            let name = format!("{stem}.weight");
+            let sample = self.first_rows(role, stem, *form, rows).map_err(|error| named(&name, error))?;
+            let (choice, why) = match sample {
+                Weights::Ternary(_) => (
+                    format!("trits and scales, if all rows are like the first {rows}, which are ternary; else floats"),
+                    format!("the rest of \"{name}\" is looked at when it is loaded"),
+                ),
+                Weights::Dense(_) => ("floats".into(), format!("the first {rows} rows of \"{name}\" are not ternary")),
+            };
+            decisions.push(Decision::new(subject, choice, why));
+        }
+        Ok(decisions)
+    }
+
+    /// The first rows of a role's weights.
+    fn first_rows(&self, role: Role, stem: &str, form: Form, rows: usize) -> Result<Weights> {
+        match form {
+            Form::Floats => self.floats(role, stem, rows),
+            Form::Packed => {
+                let (rows, cols) = role.shape(&self.config); // four rows lie in one: all or none
+                self.packed(stem, rows, cols)
+            }
+            Form::Words { bits, columns } => self.words(role, stem, rows, bits, columns),
+        }
+    }
+
     /// BitNet models keep embeddings and heads in floats; in others they may be trits.
     fn is_ternary_throughout(&self) -> bool {
         !self.rule.is_bitnet()
@@ -125,12 +163,8 @@ impl DirectoryWeights {
 impl WeightSource for DirectoryWeights {
     fn weights(&self, role: Role) -> Result<Option<Weights>> {
         let Some((stem, form)) = self.tensors.place(role) else { return Ok(None) };
-        let (rows, cols) = role.shape(&self.config);
-        let weights = match *form {
-            Form::Floats => self.floats(role, stem),
-            Form::Packed => self.packed(stem, rows, cols),
-            Form::Words { bits, columns } => self.words(role, stem, bits, columns),
-        };
+        let (rows, _) = role.shape(&self.config);
+        let weights = self.first_rows(role, stem, *form, rows);
         weights.map(Some).map_err(|error| named(&format!("{stem}.weight"), error))
     }
 
@@ -148,13 +182,13 @@ fn is_gain_of_the_family(role: Role) -> bool {
     }
 }
 
-/// Floats as they lie in the file.
+/// The first rows of floats, as they lie in the file.
 fn dense(tensor: &StoredTensor, rows: usize, cols: usize) -> Result<Dense> {
-    let bytes = tensor.data.clone();
+    let first = |width: usize| tensor.data.slice(..tensor.data.len().min(rows * cols * width));
     let values = match tensor.dtype {
-        Dtype::F32 => Values::F32(bytes),
-        Dtype::F16 => Values::F16(bytes),
-        Dtype::BF16 => Values::Bf16(bytes),
+        Dtype::F32 => Values::F32(first(4)),
+        Dtype::F16 => Values::F16(first(2)),
+        Dtype::BF16 => Values::Bf16(first(2)),
         other => return Err(Error::Unsupported(format!("{other} where floats are needed"))),
     };
     Dense::new(rows, cols, values)

@@ -97,7 +97,7 @@ impl WeightRule {
             true => (Numerics::Int8Rows, "BitNet models were trained with them"),
             false => (
                 Numerics::Int8Groups,
-                "config.json asks for no int8 activations, so the model was trained with floats, which these come close to",
+                "config.json asks for no int8 activations, as BitNet models do; these come close to floats",
             ),
         }
     }
