@@ -179,7 +179,10 @@ fn write_config(out: &mut impl Write, config: &Config) -> std::io::Result<()> {
     writeln!(out, "  rotary pairs       {} of {}", config.rope.frequencies.len(), heads.head_dim / 2)?;
     if let Some(windows) = &config.windows {
         let (positions, every) = (windows.positions, windows.global_every);
-        writeln!(out, "  windows            {positions} positions, but each layer {every} of {every} sees all")?;
+        writeln!(
+            out,
+            "  windows            {positions} positions; every layer whose number divides by {every} sees all"
+        )?;
     }
     if let Some(long) = &config.long_rope {
         writeln!(out, "  long sequences     rotations of their own beyond {} positions", long.beyond)?;

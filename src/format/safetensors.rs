@@ -25,7 +25,7 @@ use crate::format::map::map;
 pub use safetensors::Dtype;
 pub use shards::{INDEX_FILE, WEIGHTS_FILE};
 
-/// The longest accepted header, in bytes; in memory it takes up to sixteen times as many while it is parsed. A tensor
+/// The longest accepted header, in bytes; in memory it takes up to 26 times as many while it is parsed. A tensor
 /// takes some 120 bytes of it, so this is room for 30,000 in one file.
 const MAX_HEADER_BYTES: u64 = 4 << 20;
 /// The most axes of a tensor. Vectors and matrices are what models of text have; kernels of convolutions have three.

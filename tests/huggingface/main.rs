@@ -1,5 +1,7 @@
 //! Models in Hugging Face form: golden directories give the logits of the reference, and hostile ones give errors.
 
+#[path = "../common/counting_allocator.rs"]
+mod counting_allocator;
 #[path = "../common/cpu.rs"]
 mod cpu;
 #[path = "../common/golden.rs"]
@@ -9,6 +11,7 @@ mod directory;
 mod embeddings;
 mod golden;
 mod hostile;
+mod memory;
 mod packing;
 mod shards;
 

@@ -12,8 +12,9 @@ use crate::model::config::LARGEST_SIZE;
 /// The file of the network's numbers.
 const FILE: &str = "config.json";
 
-/// The longest accepted config, in bytes; published ones have some thousands.
-const MAX_BYTES: usize = 1 << 20;
+/// The longest accepted config, in bytes; published ones have some thousands. In memory it takes up to a hundred times as
+/// many.
+const MAX_BYTES: usize = 1 << 18;
 
 /// An object of a JSON file; null is as if the field were not there.
 #[derive(Clone, Copy)]

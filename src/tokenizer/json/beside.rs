@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use super::damaged;
 use crate::error::{Error, Result};
@@ -33,12 +34,7 @@ struct TokenizerConfig {
 }
 
 /// A token by its text, alone or with its properties.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Token {
-    Text(String),
-    Added { content: String },
-}
+struct Token(String);
 
 /// `generation_config.json` and `config.json`.
 #[derive(Default, Deserialize)]
@@ -47,15 +43,10 @@ struct Ids {
     eos_token_id: Option<OneOrMore>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore {
-    One(u32),
-    More(Vec<u32>),
-}
+/// An id, or a list of them.
+struct OneOrMore(Vec<u32>);
 
-#[derive(Deserialize)]
-#[serde(untagged)]
+/// A chat template, or several of which one is called the default.
 enum Template {
     One(String),
     Several(Vec<NamedTemplate>),
@@ -67,19 +58,59 @@ struct NamedTemplate {
     template: String,
 }
 
+/// Fields of two forms are told by their first letter. An untagged enum would first make a value of each letter or two of
+/// the file, however many there are, before it looked at what was wanted.
+impl<'de> Deserialize<'de> for Token {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Added {
+            content: String,
+        }
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        match raw.get().starts_with('{') {
+            true => typed(&raw).map(|Added { content }| Self(content)),
+            false => typed(&raw).map(Self),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for OneOrMore {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        match raw.get().starts_with('[') {
+            true => typed(&raw).map(Self),
+            false => typed(&raw).map(|id| Self(vec![id])),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Template {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        match raw.get().starts_with('[') {
+            true => typed(&raw).map(Self::Several),
+            false => typed(&raw).map(Self::One),
+        }
+    }
+}
+
+fn typed<T: DeserializeOwned, E: serde::de::Error>(raw: &RawValue) -> Result<T, E> {
+    serde_json::from_str(raw.get()).map_err(E::custom)
+}
+
 impl Beside {
     pub(super) fn read(directory: &Path) -> Result<Self> {
         let config: TokenizerConfig = file(directory, "tokenizer_config.json")?;
         let map: TokenizerConfig = file(directory, "special_tokens_map.json")?;
         let generation: Ids = file(directory, "generation_config.json")?;
         let model: Ids = file(directory, "config.json")?;
-        let ids = |list: Option<OneOrMore>| list.map_or_else(Vec::new, OneOrMore::into_vec);
+        let ids = |list: Option<OneOrMore>| list.map_or_else(Vec::new, |list| list.0);
         let mut ends = ids(generation.eos_token_id);
         ends.extend(ids(model.eos_token_id));
         let bos = ids(generation.bos_token_id).into_iter().chain(ids(model.bos_token_id)).next();
         Ok(Self {
-            bos_text: config.bos_token.or(map.bos_token).map(Token::into_text),
-            eos_text: config.eos_token.or(map.eos_token).map(Token::into_text),
+            bos_text: config.bos_token.or(map.bos_token).map(|token| token.0),
+            eos_text: config.eos_token.or(map.eos_token).map(|token| token.0),
             add_bos: config.add_bos_token,
             bos,
             ends,
@@ -100,23 +131,6 @@ pub(crate) fn chat_template(directory: &Path) -> Result<Option<String>> {
         Some(Template::One(text)) => Some(text),
         Some(Template::Several(list)) => list.into_iter().find(|t| t.name == "default").map(|t| t.template),
     })
-}
-
-impl Token {
-    fn into_text(self) -> String {
-        match self {
-            Token::Text(text) | Token::Added { content: text } => text,
-        }
-    }
-}
-
-impl OneOrMore {
-    fn into_vec(self) -> Vec<u32> {
-        match self {
-            OneOrMore::One(id) => vec![id],
-            OneOrMore::More(ids) => ids,
-        }
-    }
 }
 
 /// A JSON file, or nothing where it is missing.
