@@ -5,6 +5,7 @@
 mod config;
 mod fields;
 mod names;
+mod pooling;
 mod tensors;
 mod weights;
 
@@ -22,11 +23,14 @@ use tensors::Tensors;
 use weights::DirectoryWeights;
 
 pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Model> {
-    let fields = fields::read(directory)?;
+    let fields = fields::read(directory, fields::FILE)?;
     let checkpoint = Checkpoint::open(directory)?;
     let in_directory = |error| within(directory.display(), error);
     let Description { config, rule, ties_head, gains_less_one, mut decisions } =
         Description::read(&fields, &checkpoint, options).map_err(in_directory)?;
+    if config.pooling.is_some() {
+        decisions.push(pooling::check(directory)?);
+    }
     let tensors = Tensors::find(&checkpoint, &config, ties_head).map_err(in_directory)?;
     decisions.extend(tensors.decisions(&checkpoint, rule));
     let weights = DirectoryWeights::new(checkpoint, config.clone(), tensors, rule, gains_less_one);

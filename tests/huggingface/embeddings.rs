@@ -185,3 +185,32 @@ fn a_norm_that_is_missing_is_named() {
     without(GEMMA, "model.layers.4.post_attention_layernorm.weight");
     without(GEMMA, "model.layers.4.post_feedforward_layernorm.weight");
 }
+
+/// sentence-transformers says how a text becomes one vector in a file of its own.
+#[test]
+fn another_pooling_is_refused() {
+    let pooled = |pooling: Json| {
+        let directory = Directory::golden(QWEN);
+        std::fs::create_dir(directory.path.join("1_Pooling")).unwrap();
+        directory.write_json("1_Pooling/config.json", &pooling);
+        directory
+    };
+    for last in [
+        json!({"pooling_mode_mean_tokens": false, "pooling_mode_lasttoken": true, "include_prompt": true}),
+        json!({"pooling_mode": "lasttoken"}),
+    ] {
+        let model = Model::open(&pooled(last).path).unwrap();
+        assert!(
+            model.decisions().iter().any(|decision| decision.to_string().contains("1_Pooling/config.json says so"))
+        );
+        check(&model, QWEN);
+    }
+    for name in ["pooling_mode_mean_tokens", "pooling_mode_cls_token"] {
+        refused(&pooled(json!({name: true})), &["1_Pooling/config.json", name, "takes the last token"]);
+        refused(&pooled(json!({"pooling_mode_lasttoken": true, name: true})), &[name]);
+    }
+    refused(&pooled(json!({"pooling_mode": "\u{1b}mean"})), &["\\u{1b}mean", "takes the last token"]);
+    refused(&pooled(json!({})), &["1_Pooling/config.json: \"pooling_mode_lasttoken\" is missing"]);
+    refused(&pooled(json!({"pooling_mode_lasttoken": 1})), &["pooling_mode_lasttoken", "true or false"]);
+    refused(&pooled(json!([])), &["1_Pooling/config.json", "no object"]);
+}

@@ -122,10 +122,6 @@ impl Description {
             Decision::new("numerics", numerics.to_string(), numerics_why),
             Decision::new("head", head, head_why),
         ];
-        if config.pooling.is_some() {
-            let why = "a norm before every linear layer is what BitNet embedding models have";
-            decisions.push(Decision::new("output", "a vector for each text, of its last token", why));
-        }
         let gains_less_one = family == Family::Gemma3;
         if gains_less_one {
             let choice = "one is added to the gains, but not to those before linear layers";

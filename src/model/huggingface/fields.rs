@@ -1,4 +1,4 @@
-//! `config.json` as typed fields: numbers of an untrusted file, each checked and named where it is wrong.
+//! `config.json`, and files like it, as typed fields: numbers of an untrusted file, each checked and named where it is wrong.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::format::map::map;
 use crate::model::config::LARGEST_SIZE;
 
 /// The file of the network's numbers.
-const FILE: &str = "config.json";
+pub(super) const FILE: &str = "config.json";
 
 /// The longest accepted config, in bytes; published ones have some thousands. In memory it takes up to a hundred times as
 /// many.
@@ -20,14 +20,19 @@ const MAX_BYTES: usize = 1 << 18;
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'a> {
     object: &'a Map<String, Value>,
+    file: &'static str,
     place: &'a str, // "" or "rope_scaling." and the like
 }
 
-/// The parsed `config.json` of a directory.
-pub(super) struct ConfigFile(Map<String, Value>);
+/// A parsed file of a directory.
+pub(super) struct ConfigFile {
+    object: Map<String, Value>,
+    name: &'static str,
+}
 
-pub(super) fn read(directory: &Path) -> Result<ConfigFile> {
-    let path = directory.join(FILE);
+/// Reads a file whose outermost value is an object.
+pub(super) fn read(directory: &Path, name: &'static str) -> Result<ConfigFile> {
+    let path = directory.join(name);
     let in_file = |error| within(path.display(), error);
     let bytes = map(&path)?;
     if bytes.len() > MAX_BYTES {
@@ -35,7 +40,7 @@ pub(super) fn read(directory: &Path) -> Result<ConfigFile> {
         return Err(in_file(Error::Unsupported(text)));
     }
     match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(object)) => Ok(ConfigFile(object)),
+        Ok(Value::Object(object)) => Ok(ConfigFile { object, name }),
         Ok(_) => Err(in_file(Error::Malformed("this is no object of fields".into()))),
         Err(error) => Err(in_file(Error::Malformed(quoted(&error.to_string())))),
     }
@@ -43,7 +48,7 @@ pub(super) fn read(directory: &Path) -> Result<ConfigFile> {
 
 impl ConfigFile {
     pub(super) fn fields(&self) -> Fields<'_> {
-        Fields { object: &self.0, place: "" }
+        Fields { object: &self.object, file: self.name, place: "" }
     }
 }
 
@@ -54,7 +59,7 @@ impl<'a> Fields<'a> {
 
     /// How errors call a field.
     pub(super) fn name(self, name: &str) -> String {
-        format!("config.json: \"{}{name}\"", self.place)
+        format!("{}: \"{}{name}\"", self.file, self.place)
     }
 
     fn typed<T>(self, name: &str, wanted: &str, cast: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
@@ -104,6 +109,6 @@ impl<'a> Fields<'a> {
     /// An object within this one. `place` is its name with a dot.
     pub(super) fn object(self, name: &str, place: &'a str) -> Result<Option<Fields<'a>>> {
         let object = self.typed(name, "an object", Value::as_object)?;
-        Ok(object.map(|object| Fields { object, place }))
+        Ok(object.map(|object| Fields { object, file: self.file, place }))
     }
 }
