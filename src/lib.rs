@@ -23,6 +23,7 @@
 //!   for the next prompt that begins alike.
 //! * [`mod@format`] reads containers and decodes every encoding to [`Ternary`](crate::format::Ternary) or
 //!   [`Dense`](crate::format::Dense).
+//! * [`mod@convert`] writes any model that opens as one GGUF file, trit for trit.
 //! * [`Backend`](crate::backend::Backend) is the seam: the verbs of the forward pass
 //!   ([`transformer`]). [`cpu`] implements them fast, [`mod@reference`]
 //!   plainly: it is their definition.
@@ -43,6 +44,7 @@
 #![warn(missing_docs)]
 
 pub mod backend;
+pub mod convert;
 pub mod cpu;
 mod decision;
 pub mod device;

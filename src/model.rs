@@ -10,6 +10,9 @@ mod synthetic;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+pub(crate) use config::NUMERICS as NUMERICS_KEY;
 pub use config::{Config, Factors, LongRope, Pooling, Windows};
 pub use file::OpenOptions;
 pub use roles::{Part, Role};
@@ -18,6 +21,8 @@ pub use synthetic::{SyntheticScales, SyntheticShape};
 use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::Weights;
+use crate::format::encodings::Encoding;
+use crate::format::gguf::Metadata;
 use crate::format::safetensors::Checkpoint;
 use crate::tokenizer::Tokenizer;
 
@@ -27,6 +32,7 @@ pub struct Model {
     config: Config,
     tokenizer: Option<Arc<Tokenizer>>,
     chat_template: Option<Arc<str>>,
+    metadata: Arc<Metadata>,
     weights: Arc<dyn WeightSource>,
     decisions: Vec<Decision>,
 }
@@ -39,6 +45,11 @@ trait WeightSource: Send + Sync {
     /// What the source calls the tensor of a role.
     fn name(&self, role: Role) -> String {
         role.gguf_name()
+    }
+
+    /// The bytes of a role's tensor as they lie in a GGUF file.
+    fn stored(&self, _role: Role) -> Option<(Encoding, Bytes)> {
+        None
     }
 }
 
@@ -79,7 +90,14 @@ impl Model {
         let (config, weights) = synthetic::build(shape, scales, seed);
         let why = "made for measuring; the output means nothing";
         let decisions = vec![Decision::new("weights", format!("random trits of seed {seed}"), why)];
-        Self { config, tokenizer: None, chat_template: None, weights: Arc::new(weights), decisions }
+        Self {
+            config,
+            tokenizer: None,
+            chat_template: None,
+            metadata: Arc::default(),
+            weights: Arc::new(weights),
+            decisions,
+        }
     }
 
     /// The network of the first `layers` layers, with the embedding, the last norm and the head of the whole: to compare
@@ -112,6 +130,34 @@ impl Model {
     /// How turns of a conversation become text, as a Jinja template, if the model brings one. It is not applied to prompts.
     pub fn chat_template(&self) -> Option<&str> {
         self.chat_template.as_deref()
+    }
+
+    /// The keys of the GGUF file; of a directory, those that a GGUF file of the same model has. A synthetic model has none.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Every place in the network for which the model has weights, in the order of the forward pass.
+    ///
+    /// # Errors
+    /// As [`Model::weights`], of optional tensors, which are decoded to see whether they are there.
+    pub fn roles(&self) -> Result<Vec<Role>> {
+        let mut roles = vec![Role::Embedding];
+        for role in [Role::RopeFactors, Role::ShortRopeFactors, Role::LongRopeFactors] {
+            roles.extend(self.weights(role)?.map(|_| role));
+        }
+        for layer in 0..self.config.layers {
+            let parts = Part::ALL.iter().filter(|(part, _)| part.belongs_to(&self.config));
+            roles.extend(parts.map(|(part, _)| Role::Layer(layer, *part)));
+        }
+        roles.push(Role::OutputNorm);
+        roles.extend(self.weights(Role::Head)?.map(|_| Role::Head));
+        Ok(roles)
+    }
+
+    /// The bytes of a role's tensor as they lie in the GGUF file, and their encoding; none in a directory.
+    pub(crate) fn stored(&self, role: Role) -> Option<(Encoding, Bytes)> {
+        self.weights.stored(role)
     }
 
     /// Every choice that loading took, and why.

@@ -68,8 +68,16 @@ impl Tokenizer {
     /// [`Error::Io`] if `tokenizer.json` is not there, [`Error::Malformed`] if a file is no JSON of the known form, otherwise
     /// as [`Tokenizer::from_gguf`].
     pub fn from_directory(directory: &Path) -> Result<(Self, Vec<Decision>)> {
+        Self::read_directory(directory).map(|(tokenizer, _, decisions)| (tokenizer, decisions))
+    }
+
+    /// [`Tokenizer::from_directory`], with the keys that a GGUF file of the tokenizer has.
+    pub(crate) fn read_directory(directory: &Path) -> Result<(Self, Metadata, Vec<Decision>)> {
         let (metadata, exact) = json::read(directory)?;
-        Self::build(&metadata, Some(exact)).map_err(|error| within(directory.join(json::FILE).display(), error))
+        match Self::build(&metadata, Some(exact)) {
+            Ok((tokenizer, decisions)) => Ok((tokenizer, metadata, decisions)),
+            Err(error) => Err(within(directory.join(json::FILE).display(), error)),
+        }
     }
 
     /// `exact` is what a tokenizer.json says and GGUF has no keys for.

@@ -86,6 +86,17 @@ pub enum Numerics {
     Float,
 }
 
+impl Numerics {
+    /// The word that [`FromStr`] takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Numerics::Int8Rows => "rows",
+            Numerics::Int8Groups => "groups",
+            Numerics::Float => "f32",
+        }
+    }
+}
+
 impl fmt::Display for Numerics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,6 +1,6 @@
 //! The GGUF container (versions 2 and 3): typed key/value metadata and a directory of tensors over a mapped file.
 //! Nothing in the file is believed: each count, length and offset is compared with the bytes that are really there
-//! before it is used, so that a hostile file costs an error text and not memory.
+//! before it is used, so that a hostile file costs an error text and not memory. [`Layout`] and [`Writer`] make new files.
 //!
 //! ```text
 //! "GGUF" | version u32 | tensors i64 | pairs i64 | pairs … | directory … | padding | tensor data …
@@ -14,6 +14,7 @@ mod metadata;
 mod pairs;
 mod reader;
 mod resolve;
+mod writer;
 
 use std::fmt;
 use std::path::Path;
@@ -26,6 +27,7 @@ use crate::format::map::map;
 pub use directory::TensorInfo;
 pub use metadata::{Array, Metadata, Value};
 pub use resolve::{Encodings, resolve};
+pub use writer::{Layout, TensorPlan, Writer};
 
 /// Where the data section and each tensor start, in bytes, unless `general.alignment` says otherwise.
 const DEFAULT_ALIGNMENT: usize = 32;

@@ -132,6 +132,32 @@ impl Ternary {
         Self::new(self.rows, self.cols, self.codes.clone(), scales)
     }
 
+    /// Row `order[row]` in the place of each row: converters to and from interleaved rotary pairs move rows so.
+    ///
+    /// # Panics
+    /// If `order` has another length than there are rows, or names a row that is not there.
+    pub fn reordered(&self, order: &[usize]) -> Self {
+        assert_eq!(order.len(), self.rows, "one place for each row");
+        let row_bytes = self.row_bytes();
+        let codes: Vec<u8> =
+            order.iter().flat_map(|row| &self.codes[row * row_bytes..][..row_bytes]).copied().collect();
+        let scales = match &self.scales {
+            Scales::Tensor(scale) => Scales::Tensor(*scale),
+            Scales::Rows(values) => Scales::Rows(order.iter().map(|&row| values[row]).collect()),
+            Scales::RowRanges(_) => {
+                let moved: Vec<f32> = order.iter().map(|&row| self.scale(row, 0)).collect();
+                let is_same = moved.iter().enumerate().all(|(row, scale)| *scale == self.scale(row, 0));
+                if is_same { self.scales.clone() } else { Scales::Rows(moved) }
+            }
+            Scales::Groups { columns, values } => {
+                let groups = self.cols.div_ceil(*columns);
+                let moved = order.iter().flat_map(|row| &values[row * groups..][..groups]).copied().collect();
+                Scales::Groups { columns: *columns, values: moved }
+            }
+        };
+        Self { rows: self.rows, cols: self.cols, codes: codes.into(), scales }
+    }
+
     /// Output features.
     pub fn rows(&self) -> usize {
         self.rows

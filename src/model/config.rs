@@ -3,11 +3,13 @@
 mod family;
 mod keys;
 mod rope;
+mod write;
 
 pub(super) use family::Family;
 pub(super) use keys::check_factor;
 pub use rope::{LongRope, Windows};
-pub(super) use rope::{Yarn, check_theta, divide};
+pub(super) use rope::{RopeKeys, Yarn, check_theta, divide};
+pub(crate) use write::NUMERICS;
 
 use crate::backend::{Activation, HeadNormOrder, Heads, Numerics, Rope};
 use crate::decision::Decision;
@@ -100,7 +102,16 @@ impl Config {
     /// [`Error::Unsupported`] for an architecture or scaling this version cannot run, [`Error::Model`] for missing or
     /// impossible values; both name the key.
     pub fn from_gguf(gguf: &Gguf, vocabulary: usize) -> Result<(Self, Vec<Decision>)> {
-        let metadata = gguf.metadata();
+        let has = |part| gguf.tensor(&Role::Layer(0, part).gguf_name()).is_some();
+        Self::from_keys(gguf.metadata(), vocabulary, has(Part::QueryInputNorm))
+    }
+
+    /// [`Config::from_gguf`], told whether there are norms before the query projections.
+    pub(crate) fn from_keys(
+        metadata: &Metadata,
+        vocabulary: usize,
+        input_norms: bool,
+    ) -> Result<(Self, Vec<Decision>)> {
         let (architecture, family) = Family::of(metadata)?;
         let keys = Keys { metadata, architecture };
         if !(1..=LARGEST_SIZE).contains(&(vocabulary as u64)) {
@@ -113,8 +124,6 @@ impl Config {
                 quoted(key)
             )));
         }
-        let has = |part| gguf.tensor(&Role::Layer(0, part).gguf_name()).is_some();
-        let input_norms = has(Part::QueryInputNorm);
         if family == Family::Gemma3 && !input_norms {
             return Err(Error::Unsupported(format!(
                 "a gemma3 model without \"{}\"; this version runs BitNet embedding models of that architecture",
@@ -124,7 +133,10 @@ impl Config {
 
         let (layers, width, heads) = (keys.layers()?, keys.size("embedding_length")?, keys.heads()?);
         let (activation, why) = family.activation(vocabulary, width);
-        let (numerics, numerics_why) = family.numerics(vocabulary, input_norms);
+        let (numerics, numerics_why) = match metadata.string(write::NUMERICS)? {
+            Some(text) => (text.parse()?, "the file was converted from one that says so"),
+            None => family.numerics(vocabulary, input_norms),
+        };
         let config = Self {
             architecture: architecture.into(),
             layers,

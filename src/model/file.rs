@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::backend::Numerics;
 use crate::decision::Decision;
 use crate::error::{Error, Result};
@@ -54,8 +56,10 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Model> {
     decisions.extend(weights.hidden_decisions());
     decisions.extend(apply_rope_factors(&mut weights)?);
     let config = weights.config.clone();
-    let chat_template = weights.gguf.metadata().string("tokenizer.chat_template")?.map(Arc::from);
-    Ok(Model { config, tokenizer: Some(Arc::new(tokenizer)), chat_template, weights: Arc::new(weights), decisions })
+    let metadata = Arc::new(weights.gguf.metadata().clone());
+    let chat_template = metadata.string("tokenizer.chat_template")?.map(Arc::from);
+    let tokenizer = Some(Arc::new(tokenizer));
+    Ok(Model { config, tokenizer, chat_template, metadata, weights: Arc::new(weights), decisions })
 }
 
 /// A GGUF file whose tensors fit its config.
@@ -83,6 +87,14 @@ impl WeightSource for FileWeights {
             return Ok(Some(Weights::Ternary(ternary)));
         }
         ternary.scaled(factor).map(|scaled| Some(Weights::Ternary(scaled))).map_err(in_tensor)
+    }
+
+    fn stored(&self, role: Role) -> Option<(Encoding, Bytes)> {
+        let info = self.gguf.tensor(&role.gguf_name())?;
+        let encoding = self.encodings.of(info.type_id).ok()?;
+        let (rows, cols) = role.shape(&self.config);
+        let bytes = self.gguf.data(info).slice(..encoding.size(rows, cols).ok()?); // the directory was checked for it
+        Some((encoding, bytes))
     }
 }
 

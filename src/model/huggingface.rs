@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::decision::Decision;
 use crate::error::{Error, Result};
-use crate::format::gguf::within;
+use crate::format::gguf::{Metadata, Value, within};
 use crate::format::safetensors::Checkpoint;
 use crate::model::{Model, OpenOptions};
 use crate::tokenizer::{Tokenizer, chat_template};
@@ -26,20 +26,23 @@ pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Model> {
     let fields = fields::read(directory, fields::FILE)?;
     let checkpoint = Checkpoint::open(directory)?;
     let in_directory = |error| within(directory.display(), error);
-    let Description { config, rule, ties_head, gains_less_one, mut decisions } =
+    let Description { config, rule, ties_head, gains_less_one, rope_keys, mut decisions } =
         Description::read(&fields, &checkpoint, options).map_err(in_directory)?;
     if config.pooling.is_some() {
         decisions.push(pooling::check(directory)?);
     }
     let tensors = Tensors::find(&checkpoint, &config, ties_head).map_err(in_directory)?;
     decisions.extend(tensors.decisions(&checkpoint, rule));
-    let weights = DirectoryWeights::new(checkpoint, config.clone(), tensors, rule, gains_less_one);
+    let divisors = rope_keys.divisors.clone();
+    let weights = DirectoryWeights::new(checkpoint, config.clone(), tensors, rule, gains_less_one, divisors);
     decisions.extend(weights.probe().map_err(in_directory)?);
     decisions.extend(weights.samples().map_err(in_directory)?);
+    let mut metadata = config.gguf_keys(&rope_keys);
     let tokenizer = match directory.join("tokenizer.json").exists() {
         true => {
-            let (tokenizer, told) = Tokenizer::from_directory(directory)?;
+            let (tokenizer, keys, told) = Tokenizer::read_directory(directory)?;
             decisions.extend(told);
+            metadata.extend(keys.iter().map(|(key, value)| (key.to_owned(), value.clone())));
             Some(Arc::new(tokenizer))
         }
         false => {
@@ -54,6 +57,13 @@ pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Model> {
             "the tokenizer has {tokens} tokens, but the embedding has {rows} rows"
         ))));
     }
-    let chat_template = chat_template(directory)?.map(Arc::from);
-    Ok(Model { config, tokenizer, chat_template, weights: Arc::new(weights), decisions })
+    let chat_template: Option<Arc<str>> = chat_template(directory)?.map(Arc::from);
+    if let Some(template) = &chat_template {
+        metadata.push(("tokenizer.chat_template".into(), Value::String(template.to_string())));
+    }
+    if let Some(name) = directory.file_name().and_then(|name| name.to_str()) {
+        metadata.insert(1, ("general.name".into(), Value::String(name.into()))); // behind the architecture
+    }
+    let metadata = Arc::new(Metadata::new(metadata));
+    Ok(Model { config, tokenizer, chat_template, metadata, weights: Arc::new(weights), decisions })
 }

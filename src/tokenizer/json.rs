@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use super::pieces::Merges;
 use super::rules::{Rule, with_pattern};
 use crate::error::{Error, Result};
-use crate::format::gguf::{Metadata, Value, quoted, within};
+use crate::format::gguf::{Array, Metadata, Value, quoted, within};
 use crate::format::map::map;
 
 use beside::Beside;
@@ -98,8 +98,8 @@ fn describe(file: File, beside: &Beside) -> Result<(Metadata, Exact)> {
     let key = |name: &str| format!("tokenizer.ggml.{name}");
     let mut pairs = vec![
         (key("model"), Value::String(if matches!(cutting, Cutting::Pieces { .. }) { "llama" } else { "gpt2" }.into())),
-        (key("tokens"), vocabulary::strings(tokens.texts.iter().map(String::as_str))),
-        (key("token_type"), vocabulary::integers(&tokens.types)),
+        (key("tokens"), Value::Array(Array::of_strings(&tokens.texts))),
+        (key("token_type"), Value::Array(Array::of_integers(&tokens.types))),
         (key("add_bos_token"), Value::Bool(adds_bos)),
     ];
     if let Some(bos) = bos {
@@ -108,16 +108,20 @@ fn describe(file: File, beside: &Beside) -> Result<(Metadata, Exact)> {
     if let Some(eos) = eos {
         pairs.push((key("eos_token_id"), Value::Unsigned(eos.into())));
     }
+    // GGUF has places for three tokens that end a generation.
+    for (name, end) in ["eot_token_id", "eom_token_id"].iter().zip(others(&ends, eos)) {
+        pairs.push((key(name), Value::Unsigned(end.into())));
+    }
     let (way, model_reason) = match cutting {
         Cutting::Words { pattern, composes } => {
             let rule = with_pattern(pattern.as_deref(), bpe.ignore_merges.unwrap_or(false), composes)?;
             let merges = bpe.merges.iter().map(|merge| format!("{} {}", merge.0, merge.1));
             pairs.push((key("pre"), Value::String(rule.name().into())));
-            pairs.push((key("merges"), vocabulary::strings(merges)));
+            pairs.push((key("merges"), Value::Array(Array::of_strings(merges))));
             (Way::Words(rule), format!("{FILE} cuts words as {} does", rule.name()))
         }
         Cutting::Pieces { space, splits } => {
-            pairs.push((key("scores"), vocabulary::floats(&vocabulary::scores(&bpe, &tokens))));
+            pairs.push((key("scores"), Value::Array(Array::of_floats(&vocabulary::scores(&bpe, &tokens)))));
             pairs.push((key("add_space_prefix"), Value::Bool(space != super::pieces::Space::Never)));
             let merges = Merges {
                 merges: bpe.merges.into_iter().map(|merge| (merge.0, merge.1)).collect(),
@@ -132,6 +136,17 @@ fn describe(file: File, beside: &Beside) -> Result<(Metadata, Exact)> {
         }
     };
     Ok((Metadata::new(pairs), Exact { way, ends, model_reason, bos_reason }))
+}
+
+/// Each other token of `ends` once, in their order.
+fn others(ends: &[u32], eos: Option<u32>) -> Vec<u32> {
+    let mut others = Vec::new();
+    for end in ends {
+        if Some(*end) != eos && !others.contains(end) {
+            others.push(*end);
+        }
+    }
+    others
 }
 
 /// The token that begins a text, whether it is added, and who says so.

@@ -85,7 +85,7 @@ impl Encoding {
     }
 
     /// [`size`](Self::size), for weights of the caller.
-    pub(super) fn encoded_size(self, rows: usize, cols: usize) -> Result<usize> {
+    pub(crate) fn encoded_size(self, rows: usize, cols: usize) -> Result<usize> {
         self.size(rows, cols).map_err(|error| match error {
             Error::Malformed(text) | Error::Unsupported(text) => Error::Input(text),
             other => other,

@@ -51,6 +51,43 @@ impl Encoding {
     }
 }
 
+impl Encoding {
+    /// The type number that the program which owns the encoding writes. [`Encoding::from_ggml`] is no inverse of it where
+    /// other programs use the number too.
+    pub fn ggml_type(self) -> u32 {
+        match self {
+            Encoding::F32 => 0,
+            Encoding::F16 => 1,
+            Encoding::Q4_0 => 2,
+            Encoding::Q4_1 => 3,
+            Encoding::Q5_0 => 6,
+            Encoding::Q5_1 => 7,
+            Encoding::Q8_0 => 8,
+            Encoding::Q2K => 10,
+            Encoding::Q3K => 11,
+            Encoding::Q4K => 12,
+            Encoding::Q5K => 13,
+            Encoding::Q6K => 14,
+            Encoding::Bf16 => 30,
+            Encoding::Tq1_0 => 34,
+            Encoding::Tq2_0 => 35,
+            Encoding::I2S => 36,
+            Encoding::Tl1(_) => 38,
+            Encoding::Tl2(_) => 39,
+            Encoding::I2V => 40,
+            Encoding::Q2_0 | Encoding::Stq1_0 | Encoding::I2V4 => 42,
+            Encoding::I2V8 => 43,
+            Encoding::I1V => 45,
+            Encoding::I1V2 => 46,
+            Encoding::Iq1Bn => 134,
+            Encoding::Iq2Bn => 135,
+            Encoding::Pq2_0 => 142,
+            Encoding::Ptq1_0 => 143,
+            Encoding::Iq2BnR4 => 335,
+        }
+    }
+}
+
 /// One of several meanings of a type number.
 pub(crate) struct Meaning {
     /// Its name, and whose it is.

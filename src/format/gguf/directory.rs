@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 /// The most tensors a file may have. Dense models have some hundreds, mixtures with unmerged experts some ten
 /// thousands; in memory a tensor takes up to 150 bytes and its name while it is parsed, so this many are 10 MB.
-const MAX_TENSORS: u64 = 65_536;
+pub(super) const MAX_TENSORS: u64 = 65_536;
 
 /// The longest tensor name, in bytes. ggml itself stops at 63, other writers do not.
 const MAX_NAME_BYTES: usize = 1024;

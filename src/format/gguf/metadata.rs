@@ -32,6 +32,7 @@ pub enum Value {
 }
 
 /// The type ids that need more than [`element_width`] to read.
+const I32: u32 = 5;
 pub(super) const F32: u32 = 6;
 pub(super) const BOOL: u32 = 7;
 pub(super) const STRING: u32 = 8;
@@ -135,6 +136,39 @@ impl Array {
     /// Takes elements that the parser has walked once: `bytes` holds exactly `count` of them, strings valid UTF-8.
     pub(crate) fn new(element_type: u32, count: usize, bytes: Bytes) -> Self {
         Self { element_type, count, bytes }
+    }
+
+    /// An array of strings.
+    pub fn of_strings<S: AsRef<str>>(texts: impl IntoIterator<Item = S>) -> Self {
+        let (mut bytes, mut count) = (Vec::new(), 0);
+        for text in texts {
+            bytes.extend_from_slice(&(text.as_ref().len() as u64).to_le_bytes());
+            bytes.extend_from_slice(text.as_ref().as_bytes());
+            count += 1;
+        }
+        Self::new(STRING, count, bytes.into())
+    }
+
+    /// An array of i32.
+    pub fn of_integers(values: &[i32]) -> Self {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Self::new(I32, values.len(), bytes.into())
+    }
+
+    /// An array of f32.
+    pub fn of_floats(values: &[f32]) -> Self {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Self::new(F32, values.len(), bytes.into())
+    }
+
+    /// The type number of the elements.
+    pub(super) fn element_type(&self) -> u32 {
+        self.element_type
+    }
+
+    /// The elements as they stand in a file.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Number of elements.

@@ -11,10 +11,10 @@ use crate::error::{Error, Result};
 
 /// The most keys a file may have. Published files have 20 to 60; in memory a key takes up to 120 bytes while it is
 /// parsed, so this many are 8 MB.
-const MAX_KEYS: u64 = 65_536;
+pub(super) const MAX_KEYS: u64 = 65_536;
 
 /// The longest key, in bytes (GGUF specification).
-const MAX_KEY_BYTES: usize = 65_535;
+pub(super) const MAX_KEY_BYTES: usize = 65_535;
 
 /// The shortest pair: the length of the key, one byte of key, the type, one byte of value.
 const MIN_PAIR_BYTES: usize = 8 + 1 + 4 + 1;

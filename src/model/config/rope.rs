@@ -4,7 +4,8 @@ use std::f64::consts::TAU;
 
 use crate::backend::{Rope, RopePairs};
 use crate::error::{Error, Result};
-use crate::format::gguf::quoted;
+use crate::format::gguf::{Value, quoted};
+use crate::model::Role;
 use crate::model::config::keys::{Keys, check_factor};
 
 /// Frequencies for sequences that are longer than a model was first trained for (LongRoPE, arXiv 2402.13753).
@@ -14,6 +15,17 @@ pub struct LongRope {
     pub beyond: usize,
     /// As [`Rope::frequencies`].
     pub frequencies: Vec<f64>,
+}
+
+/// How a GGUF file describes rotations.
+#[derive(Clone, Debug, Default)]
+pub(in crate::model) struct RopeKeys {
+    /// The base.
+    pub theta: f64,
+    /// Keys of what stretches it, without the architecture's name.
+    pub scaling: Vec<(&'static str, Value)>,
+    /// Tensors of divisors.
+    pub divisors: Vec<(Role, Vec<f32>)>,
 }
 
 /// Layers that see only the latest positions, between layers that see all (Gemma 3, arXiv 2503.19786).
@@ -95,8 +107,12 @@ impl Keys<'_> {
         let kind_name = self.name("rope.scaling.type");
         match self.metadata.string(&kind_name)?.unwrap_or("linear") {
             "none" => Ok(Rope::new(pairs, theta, dims, 1.0)),
-            // Without factors it stretches nothing; those of LongRoPE are tensors.
-            "linear" | "longrope" => Ok(Rope::new(pairs, theta, dims, self.linear_scaling()?)),
+            "linear" => Ok(Rope::new(pairs, theta, dims, self.linear_scaling()?)),
+            // Its factors are tensors.
+            "longrope" => {
+                let rope = Rope::new(pairs, theta, dims, self.linear_scaling()?);
+                Ok(Rope { magnitude: self.factor("rope.scaling.attn_factor")?.unwrap_or(1.0), ..rope })
+            }
             "yarn" => {
                 let mut rope = Rope::new(pairs, theta, dims, 1.0);
                 self.yarn()?.apply(&mut rope, theta);

@@ -10,11 +10,12 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::gguf::quoted;
 use crate::format::safetensors::Checkpoint;
-use crate::model::config::{Config, Factors, LARGEST_HEAD, LARGEST_SIZE, MOST_LAYERS, Pooling, check_factor};
+use crate::model::config::{Config, Factors, LARGEST_HEAD, LARGEST_SIZE, MOST_LAYERS, Pooling, RopeKeys, check_factor};
 use crate::model::huggingface::names;
 use crate::model::{OpenOptions, Part, Role};
 
 pub(super) use quantization::WeightRule;
+use rope::Rotations;
 
 /// What a directory is, before its tensors are looked for.
 pub(super) struct Description {
@@ -23,6 +24,7 @@ pub(super) struct Description {
     pub(super) ties_head: bool,
     /// Whether norms, but not those before single linear layers, are stored as their gains less one.
     pub(super) gains_less_one: bool,
+    pub(super) rope_keys: RopeKeys,
     pub(super) decisions: Vec<Decision>,
 }
 
@@ -80,7 +82,8 @@ impl Description {
             Family::Gemma3 => windows::parameters(fields, "full_attention")?,
             _ => rope::parameters(fields)?,
         };
-        let (rope, long_rope) = rope::read(fields, parameters, heads.head_dim, context, default_theta(family))?;
+        let Rotations { rope, long_rope, keys: rope_keys } =
+            rope::read(fields, parameters, heads.head_dim, context, default_theta(family))?;
         let (activation, activation_why) = activation(fields, family)?;
         let (numerics, numerics_why) = match options.numerics {
             Some(numerics) => (numerics, "asked for by the caller"),
@@ -127,7 +130,7 @@ impl Description {
             let choice = "one is added to the gains, but not to those before linear layers";
             decisions.push(Decision::new("norms", choice, format!("checkpoints of {model_type} hold gains less one")));
         }
-        Ok(Self { config, rule, ties_head, gains_less_one, decisions })
+        Ok(Self { config, rule, ties_head, gains_less_one, rope_keys, decisions })
     }
 }
 

@@ -4,7 +4,7 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::encodings::absmean::absmean;
 use crate::format::encodings::hidden::{Hidden, hidden_ternary};
-use crate::format::encodings::{mlx, packed_rows};
+use crate::format::encodings::{float, mlx, packed_rows};
 use crate::format::safetensors::{Checkpoint, Dtype, StoredTensor};
 use crate::format::{Dense, Scales, Values, Weights};
 use crate::model::directory::named;
@@ -22,6 +22,7 @@ pub(super) struct DirectoryWeights {
     tensors: Tensors,
     rule: WeightRule,
     gains_less_one: bool,
+    divisors: Vec<(Role, Vec<f32>)>, // of rotary frequencies, which config.json holds instead of a tensor
 }
 
 impl DirectoryWeights {
@@ -31,8 +32,9 @@ impl DirectoryWeights {
         tensors: Tensors,
         rule: WeightRule,
         gains_less_one: bool,
+        divisors: Vec<(Role, Vec<f32>)>,
     ) -> Self {
-        Self { checkpoint, config, tensors, rule, gains_less_one }
+        Self { checkpoint, config, tensors, rule, gains_less_one, divisors }
     }
 
     /// A tensor that the search has found.
@@ -162,8 +164,12 @@ impl DirectoryWeights {
 
 impl WeightSource for DirectoryWeights {
     fn weights(&self, role: Role) -> Result<Option<Weights>> {
+        let (rows, cols) = role.shape(&self.config);
+        if let Some((_, divisors)) = self.divisors.iter().find(|(place, _)| *place == role) {
+            let values = Values::F32(float::encode_f32(divisors).into());
+            return Dense::new(rows, cols, values).map(|divisors| Some(Weights::Dense(divisors)));
+        }
         let Some((stem, form)) = self.tensors.place(role) else { return Ok(None) };
-        let (rows, _) = role.shape(&self.config);
         let weights = self.first_rows(role, stem, *form, rows);
         weights.map(Some).map_err(|error| named(&format!("{stem}.weight"), error))
     }

@@ -11,7 +11,7 @@ use super::super::byte_level::MOST_MERGES;
 use super::super::vocabulary::{MOST_TOKENS, byte_spelled};
 use super::damaged;
 use crate::error::{Error, Result};
-use crate::format::gguf::{Array, Value, quoted};
+use crate::format::gguf::quoted;
 
 /// Ids that no token has: published files leave some between the vocabulary and the added tokens. Each costs an entry in
 /// memory, so they may not be many more than the tokens.
@@ -189,27 +189,4 @@ pub(super) fn scores(bpe: &Bpe, tokens: &Tokens) -> Vec<f32> {
         }
     }
     scores
-}
-
-/// An array of strings as a GGUF file has it.
-pub(super) fn strings<S: AsRef<str>>(texts: impl Iterator<Item = S>) -> Value {
-    let (mut bytes, mut count) = (Vec::new(), 0);
-    for text in texts {
-        bytes.extend_from_slice(&(text.as_ref().len() as u64).to_le_bytes());
-        bytes.extend_from_slice(text.as_ref().as_bytes());
-        count += 1;
-    }
-    Value::Array(Array::new(8, count, bytes.into()))
-}
-
-/// An array of i32.
-pub(super) fn integers(values: &[i32]) -> Value {
-    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Value::Array(Array::new(5, values.len(), bytes.into()))
-}
-
-/// An array of f32.
-pub(super) fn floats(values: &[f32]) -> Value {
-    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Value::Array(Array::new(6, values.len(), bytes.into()))
 }

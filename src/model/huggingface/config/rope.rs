@@ -6,8 +6,9 @@ use std::f64::consts::TAU;
 use super::Fields;
 use crate::backend::{Rope, RopePairs};
 use crate::error::{Error, Result};
-use crate::format::gguf::quoted;
-use crate::model::config::{LongRope, Yarn, check_factor, check_theta, divide};
+use crate::format::gguf::{Value, quoted};
+use crate::model::Role;
+use crate::model::config::{LongRope, RopeKeys, Yarn, check_factor, check_theta, divide};
 
 /// The object that says how rotations are stretched, and in newer files their base.
 pub(super) fn parameters(fields: Fields<'_>) -> Result<Option<Fields<'_>>> {
@@ -17,33 +18,56 @@ pub(super) fn parameters(fields: Fields<'_>) -> Result<Option<Fields<'_>>> {
     }
 }
 
-/// The rotations, and those of long sequences where they differ.
+/// The rotations, those of long sequences where they differ, and how a GGUF file says all that.
+pub(super) struct Rotations {
+    pub(super) rope: Rope,
+    pub(super) long_rope: Option<LongRope>,
+    pub(super) keys: RopeKeys,
+}
+
 pub(super) fn read(
     fields: Fields,
     parameters: Option<Fields>,
     head_dim: usize,
     context: usize,
     default_theta: f64,
-) -> Result<(Rope, Option<LongRope>)> {
+) -> Result<Rotations> {
     let inner = parameters.map(|parameters| parameters.float("rope_theta")).transpose()?.flatten();
     let theta = fields.float("rope_theta")?.or(inner).unwrap_or(default_theta);
     let theta = check_theta(theta, &fields.name("rope_theta"))?;
-    let mut rope = Rope::new(RopePairs::Half, theta, head_dim, 1.0);
+    let rope = Rope::new(RopePairs::Half, theta, head_dim, 1.0);
+    let keys = RopeKeys { theta, ..RopeKeys::default() };
+    let mut rotations = Rotations { rope, long_rope: None, keys };
     let Some(scaling) = parameters.map(|parameters| Scaling { fields: parameters, context }) else {
-        return Ok((rope, None));
+        return Ok(rotations);
     };
     let kind = scaling.fields.text("rope_type")?.or(scaling.fields.text("type")?).unwrap_or("default");
     match kind {
         "default" | "none" => {}
-        "linear" => rope = Rope::new(RopePairs::Half, theta, head_dim, scaling.factor("factor")?),
-        "llama3" => scaling.llama3(&mut rope)?,
-        "yarn" => scaling.yarn()?.apply(&mut rope, theta),
-        "longrope" | "su" => return scaling.long(rope).map(|(rope, long)| (rope, Some(long))),
+        "linear" => {
+            let factor = scaling.factor("factor")?;
+            rotations.rope = Rope::new(RopePairs::Half, theta, head_dim, factor);
+            rotations.keys.scaling = vec![text("linear"), number("factor", factor)];
+        }
+        "llama3" => {
+            let plain = rotations.rope.frequencies.clone();
+            scaling.llama3(&mut rotations.rope)?;
+            let divisors = plain.iter().zip(&rotations.rope.frequencies).map(|(plain, scaled)| (plain / scaled) as f32);
+            rotations.keys.divisors = vec![(Role::RopeFactors, divisors.collect())];
+        }
+        "yarn" => {
+            let yarn = scaling.yarn()?;
+            yarn.apply(&mut rotations.rope, theta);
+            rotations.keys.scaling = yarn_keys(&yarn);
+        }
+        "longrope" | "su" => scaling.long(&mut rotations)?,
         // Hunyuan's: a larger base, the same at every length.
         "dynamic" if scaling.fields.get("alpha").is_some() && head_dim > 2 => {
             let dims = head_dim as f64;
             let theta = theta * scaling.factor("alpha")?.powf(dims / (dims - 2.0));
-            rope = Rope::new(RopePairs::Half, check_theta(theta, &scaling.fields.name("alpha"))?, head_dim, 1.0);
+            let theta = check_theta(theta, &scaling.fields.name("alpha"))?;
+            rotations.rope = Rope::new(RopePairs::Half, theta, head_dim, 1.0);
+            rotations.keys.theta = theta;
         }
         other => {
             let name = scaling.fields.name("rope_type");
@@ -53,7 +77,39 @@ pub(super) fn read(
             )));
         }
     }
-    Ok((rope, None))
+    Ok(rotations)
+}
+
+fn text(kind: &str) -> (&'static str, Value) {
+    ("rope.scaling.type", Value::String(kind.into()))
+}
+
+/// A key of a number; readers want f32.
+fn number(name: &'static str, value: f64) -> (&'static str, Value) {
+    let key = match name {
+        "factor" => "rope.scaling.factor",
+        "beta_fast" => "rope.scaling.yarn_beta_fast",
+        "beta_slow" => "rope.scaling.yarn_beta_slow",
+        _ => "rope.scaling.attn_factor",
+    };
+    (key, Value::Float(f64::from(value as f32)))
+}
+
+fn original(positions: usize) -> (&'static str, Value) {
+    ("rope.scaling.original_context_length", Value::Unsigned(positions as u64))
+}
+
+fn yarn_keys(yarn: &Yarn) -> Vec<(&'static str, Value)> {
+    let mut keys = vec![text("yarn"), number("factor", yarn.factor), original(yarn.original_context)];
+    if (yarn.beta_fast, yarn.beta_slow) != Yarn::BETAS {
+        keys.extend([number("beta_fast", yarn.beta_fast), number("beta_slow", yarn.beta_slow)]);
+    }
+    // GGUF's is a factor of the usual magnitude.
+    let attention = yarn.magnitude / Yarn::usual_magnitude(yarn.factor);
+    if attention != 1.0 {
+        keys.push(number("attn_factor", attention));
+    }
+    keys
 }
 
 struct Scaling<'a> {
@@ -112,7 +168,7 @@ impl Scaling<'_> {
 
     /// LongRoPE (arXiv 2402.13753): factors of each pair, for short sequences and for long ones. Cosines and sines grow with
     /// the context that the model gained.
-    fn long(&self, mut rope: Rope) -> Result<(Rope, LongRope)> {
+    fn long(&self, rotations: &mut Rotations) -> Result<()> {
         let beyond = self.original_context()?;
         let gained = self.context as f64 / beyond as f64;
         let magnitude = match self.optional("attention_factor")? {
@@ -120,18 +176,29 @@ impl Scaling<'_> {
             None if gained > 1.0 && beyond > 1 => (1.0 + gained.ln() / (beyond as f64).ln()).sqrt(),
             None => 1.0,
         };
+        let Rotations { rope, long_rope, keys } = rotations;
         rope.magnitude = magnitude;
         let mut frequencies = rope.frequencies.clone();
-        self.divide("long_factor", &mut frequencies)?;
-        self.divide("short_factor", &mut rope.frequencies)?;
-        Ok((rope, LongRope { beyond, frequencies }))
+        let long = self.divide("long_factor", &mut frequencies)?;
+        let short = self.divide("short_factor", &mut rope.frequencies)?;
+        keys.scaling = vec![text("longrope"), original(beyond)];
+        if magnitude != 1.0 {
+            keys.scaling.push(number("attn_factor", magnitude));
+        }
+        keys.divisors = vec![(Role::ShortRopeFactors, short), (Role::LongRopeFactors, long)];
+        *long_rope = Some(LongRope { beyond, frequencies });
+        Ok(())
     }
 
-    fn divide(&self, name: &str, frequencies: &mut [f64]) -> Result<()> {
+    /// Divides by the factors of a list, and returns them.
+    fn divide(&self, name: &str, frequencies: &mut [f64]) -> Result<Vec<f32>> {
         let list = self.fields.list(name)?.ok_or_else(|| self.fields.missing(name))?;
         let factors: Option<Vec<f32>> = list.iter().map(|value| value.as_f64().map(|value| value as f32)).collect();
         match factors.filter(|factors| factors.len() == frequencies.len()) {
-            Some(factors) => divide(frequencies, &factors, &self.fields.name(name)),
+            Some(factors) => {
+                divide(frequencies, &factors, &self.fields.name(name))?;
+                Ok(factors)
+            }
             None => {
                 let (name, pairs) = (self.fields.name(name), frequencies.len());
                 Err(Error::Model(format!("{name} must hold {pairs} numbers, one for each rotary pair")))

@@ -1,0 +1,320 @@
+//! Any model that opens, written as one GGUF file: linear layers in an encoding of choice, trit for trit, or refused.
+//!
+//! ```no_run
+//! use sterna::convert::{ConvertOptions, convert};
+//! use sterna::format::encodings::Encoding;
+//! use std::ops::ControlFlow;
+//!
+//! let model = sterna::Model::open("Ternary-Bonsai-1.7B-mlx-2bit")?;
+//! let options = ConvertOptions::new(Encoding::Q2_0);
+//! let report = convert(&model, "bonsai-q2_0.gguf", &options, &mut |_| ControlFlow::Continue(()))?;
+//! println!("{} bytes", report.expect("nobody stopped it").file_bytes);
+//! # Ok::<(), sterna::Error>(())
+//! ```
+//!
+//! Trits are never changed. What a scale covers differs between encodings (the tensor in I2_S, 256 columns in TQ1_0 and
+//! TQ2_0, 64 in Q2_0), so that some models do not fit some encodings: `fit` decides. The file appears at its path all
+//! at once, after it was read back and compared with the model, or not at all.
+
+mod fit;
+mod keys;
+mod table;
+mod verify;
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::decision::Decision;
+use crate::error::{Error, Result};
+use crate::format::encodings::{Encoding, float};
+use crate::format::gguf::{Layout, TensorPlan, Value};
+use crate::format::{Ternary, Weights};
+use crate::model::{Model, Part, Role};
+use table::Table;
+
+/// The encodings that linear layers are written in.
+pub const LINEAR: [Encoding; 4] = [Encoding::I2S, Encoding::Tq1_0, Encoding::Tq2_0, Encoding::Q2_0];
+/// The encodings that embedding and head are written in where one is asked for.
+pub const TABLES: [Encoding; 5] = [Encoding::F16, Encoding::Bf16, Encoding::F32, Encoding::Q8_0, Encoding::Q6K];
+
+/// What to write, and what to put up with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConvertOptions {
+    /// The encoding of linear layers: one of [`LINEAR`].
+    pub linear: Encoding,
+    /// The encoding of embedding and head: one of [`TABLES`], into which they are rounded. None keeps every value: trits
+    /// where the linear layers' encoding holds them, f16 where it is exact, and otherwise what the model has.
+    pub tables: Option<Encoding>,
+    /// Where the encoding has fewer scales than the model, replaces those under one by their mean, instead of refusing.
+    pub lossy: bool,
+    /// Whether a file that is there already is replaced.
+    pub overwrite: bool,
+    /// Whether the file is read back and compared before it appears at its path.
+    pub verify: bool,
+}
+
+impl ConvertOptions {
+    /// Without loss, over no other file, and verified.
+    pub fn new(linear: Encoding) -> Self {
+        Self { linear, tables: None, lossy: false, overwrite: false, verify: true }
+    }
+}
+
+/// How far a conversion is; it begins with none done of each stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is done at present.
+    pub stage: Stage,
+    /// Tensors behind us.
+    pub done: usize,
+    /// Tensors in all.
+    pub total: usize,
+}
+
+/// The two passes over the tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Tensors are read, encoded and written.
+    Writing,
+    /// They are read back and compared.
+    Verifying,
+}
+
+/// What a conversion did.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Tensors in it.
+    pub tensors: usize,
+    /// Weights in linear layers.
+    pub linear_weights: u64,
+    /// Their bytes.
+    pub linear_bytes: u64,
+    /// The largest change of a weight of a linear layer, relative to it; 0 where every weight is exact. Up to 2⁻¹¹ it is
+    /// what rounding a scale to f16 does.
+    pub largest_error: f32,
+    /// Whether the file was read back and compared.
+    pub is_verified: bool,
+    /// What is other than in the model's own file, and why.
+    pub changes: Vec<Decision>,
+}
+
+/// Writes `model` as a GGUF file at `path`. `progress` is told of each tensor, and may stop the work; then nothing is left,
+/// and the result is none.
+///
+/// # Errors
+/// [`Error::Input`] or [`Error::Unsupported`], naming the first tensor and the reason, where the encoding cannot hold the
+/// model or a GGUF file cannot describe it; [`Error::Io`] from the file; [`Error::Model`] or [`Error::Malformed`] if the
+/// model's own weights are damaged, or the written file does not hold what it should. Nothing is left at `path` then,
+/// except what was there before.
+pub fn convert(
+    model: &Model,
+    path: impl AsRef<Path>,
+    options: &ConvertOptions,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Option<Report>> {
+    let path = path.as_ref();
+    options.check(path)?;
+    let (metadata, mut changes) = keys::metadata(model, options)?;
+    let conversion = Conversion { model, options, roles: model.roles()?, permutes: keys::permutes(model, &metadata) };
+    let tables = conversion.tables(&mut changes)?;
+    let plans = conversion.plans(&tables);
+    let layout = Layout::new(&metadata, &plans)?;
+
+    let temporary = temporary_beside(path)?;
+    let Some(largest_error) = conversion.write(&layout, temporary.as_file(), path, &tables, progress)? else {
+        return Ok(None);
+    };
+    if options.verify && verify::verify(&conversion, temporary.path(), &metadata, &tables, progress)?.is_break() {
+        return Ok(None);
+    }
+    persist(temporary, path, options.overwrite)?;
+
+    conversion.tell(&mut changes, largest_error);
+    let linear = || plans.iter().zip(&conversion.roles).filter(|(_, role)| role.is_linear()).map(|(plan, _)| plan);
+    let bytes = |plan: &TensorPlan| plan.encoding.size(plan.rows, plan.cols).unwrap_or(0) as u64;
+    Ok(Some(Report {
+        file_bytes: layout.file_bytes(),
+        tensors: plans.len(),
+        linear_weights: linear().map(|plan| plan.rows as u64 * plan.cols as u64).sum(),
+        linear_bytes: linear().map(bytes).sum(),
+        largest_error,
+        is_verified: options.verify,
+        changes,
+    }))
+}
+
+impl ConvertOptions {
+    fn check(&self, path: &Path) -> Result<()> {
+        let list = |all: &[Encoding]| all.iter().map(|encoding| encoding.name()).collect::<Vec<_>>().join(", ");
+        if !LINEAR.contains(&self.linear) {
+            return Err(Error::Input(format!("linear layers are written in {}, not {}", list(&LINEAR), self.linear)));
+        }
+        if let Some(tables) = self.tables.filter(|tables| !TABLES.contains(tables)) {
+            return Err(Error::Input(format!("embedding and head are written in {}, not {tables}", list(&TABLES))));
+        }
+        if !self.overwrite && path.exists() {
+            return Err(exists(path));
+        }
+        Ok(())
+    }
+}
+
+fn exists(path: &Path) -> Error {
+    Error::Input(format!("{} is there already: choose another name, or ask for it to be replaced", path.display()))
+}
+
+/// A model on its way into a file.
+struct Conversion<'a> {
+    model: &'a Model,
+    options: &'a ConvertOptions,
+    roles: Vec<Role>,
+    /// Whether query and key rows are brought from the order of halves to that of pairs.
+    permutes: bool,
+}
+
+impl Conversion<'_> {
+    /// What embedding and head become, by role.
+    fn tables(&self, changes: &mut Vec<Decision>) -> Result<Vec<(Role, Table)>> {
+        let mut tables = Vec::new();
+        for role in self.roles.iter().copied().filter(|role| matches!(role, Role::Embedding | Role::Head)) {
+            let table = Table::choose(self.model, role, self.options).map_err(|error| named(role, error))?;
+            changes.push(table.decision.clone());
+            tables.push((role, table));
+        }
+        Ok(tables)
+    }
+
+    fn plans(&self, tables: &[(Role, Table)]) -> Vec<TensorPlan> {
+        let plan = |role: &Role| {
+            let (rows, cols) = role.shape(self.model.config());
+            let table = tables.iter().find(|(place, _)| place == role);
+            let encoding = match table {
+                Some((_, table)) => table.encoding,
+                None if role.is_linear() => self.options.linear,
+                None => Encoding::F32, // norms and divisors, which readers want so
+            };
+            TensorPlan { name: role.gguf_name(), rows, cols, encoding }
+        };
+        self.roles.iter().map(plan).collect()
+    }
+
+    /// Writes all tensors, and returns the largest relative change of a linear weight; none if it was stopped.
+    fn write(
+        &self,
+        layout: &Layout,
+        file: &File,
+        path: &Path,
+        tables: &[(Role, Table)],
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Option<f32>> {
+        let failed = |cause| Error::Io { path: path.to_owned(), cause };
+        let mut writer = layout.write(BufWriter::new(file)).map_err(failed)?;
+        let mut largest_error = 0f32;
+        let total = self.roles.len();
+        for (done, &role) in self.roles.iter().enumerate() {
+            if progress(Progress { stage: Stage::Writing, done, total }).is_break() {
+                return Ok(None);
+            }
+            let bytes = match tables.iter().find(|(place, _)| *place == role) {
+                Some((_, table)) => table.bytes(self.model, role).map_err(|error| named(role, error))?,
+                None if role.is_linear() => {
+                    let (ternary, error) = self.linear(role)?;
+                    largest_error = largest_error.max(error);
+                    let weights = Weights::Ternary(ternary);
+                    self.options.linear.encode(&weights).map_err(|error| named(role, error))?
+                }
+                None => float::encode_f32(&self.vector(role)?),
+            };
+            writer.tensor(&bytes).map_err(failed)?;
+        }
+        writer.finish().map_err(failed)?.into_inner().map_err(|error| failed(error.into_error()))?;
+        file.sync_all().map_err(failed)?;
+        Ok(Some(largest_error))
+    }
+
+    /// A linear layer as it is to be written, and the largest relative change of a weight.
+    fn linear(&self, role: Role) -> Result<(Ternary, f32)> {
+        let Weights::Ternary(mut ternary) = self.model.required(role)? else {
+            return Err(named(role, Error::Unsupported("a linear layer that is not ternary".into())));
+        };
+        if self.permutes && matches!(role, Role::Layer(_, Part::Query | Part::Key)) {
+            ternary = ternary.reordered(&keys::pair_order(ternary.rows(), self.model.config().heads.head_dim));
+        }
+        fit::fit(ternary, self.options.linear, self.options.lossy).map_err(|error| named(role, error))
+    }
+
+    /// The gain of a norm, or divisors of rotary frequencies.
+    fn vector(&self, role: Role) -> Result<Vec<f32>> {
+        Ok(self.model.gain(role)?.expect("the role is one that the model has"))
+    }
+
+    fn tell(&self, changes: &mut Vec<Decision>, largest_error: f32) {
+        let (choice, why) = match largest_error {
+            0.0 => ("every weight exact".to_owned(), "each scale has its place"),
+            error if error <= fit::HALF => {
+                (format!("every trit exact, scales within {:.3} %", error * 100.0), "the encoding's scales are f16")
+            }
+            error => (format!("every trit exact, weights within {:.2} %", error * 100.0), "lossy: scales were joined"),
+        };
+        changes.insert(0, Decision::new("linear layers", format!("{}, {choice}", self.options.linear), why));
+    }
+}
+
+/// Puts the tensor's name in front of an error.
+fn named(role: Role, error: Error) -> Error {
+    let place = |text: String| format!("tensor \"{}\": {text}", role.gguf_name());
+    match error {
+        Error::Input(text) => Error::Input(place(text)),
+        Error::Unsupported(text) => Error::Unsupported(place(text)),
+        Error::Model(text) => Error::Model(place(text)),
+        other => other,
+    }
+}
+
+/// A file that is removed unless it is given its name, in the directory where it will stay: within one file system,
+/// renaming is all or nothing.
+fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
+    let failed = |cause| Error::Io { path: path.to_owned(), cause };
+    let Some(name) = path.file_name() else {
+        return Err(Error::Input(format!("{} is no name of a file", path.display())));
+    };
+    let mut prefix = std::ffi::OsString::from(".");
+    prefix.push(name);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(".part");
+    #[cfg(unix)]
+    let builder = {
+        use std::os::unix::fs::PermissionsExt;
+        // Temporary files are private by default; this one will be a common one. The umask still has its say.
+        builder.permissions(std::fs::Permissions::from_mode(0o666))
+    };
+    builder.tempfile_in(directory(path)).map_err(failed)
+}
+
+fn directory(path: &Path) -> PathBuf {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or_else(|| ".".into(), Path::to_owned)
+}
+
+fn persist(temporary: NamedTempFile, path: &Path, overwrite: bool) -> Result<()> {
+    let outcome = if overwrite { temporary.persist(path) } else { temporary.persist_noclobber(path) };
+    match outcome {
+        Ok(_) => {}
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => return Err(exists(path)),
+        Err(error) => return Err(Error::Io { path: path.to_owned(), cause: error.error }),
+    }
+    // A name is as durable as its directory.
+    #[cfg(unix)]
+    File::open(directory(path))
+        .and_then(|directory| directory.sync_all())
+        .map_err(|cause| Error::Io { path: path.to_owned(), cause })?;
+    Ok(())
+}
+
+/// The keys of a file, in their order.
+type Pairs = Vec<(String, Value)>;

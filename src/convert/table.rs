@@ -1,0 +1,110 @@
+//! Embedding and head: trits stay trits where the encoding of the linear layers holds them, floats stay exact, and what
+//! was rounded already is copied as it lies in the file; or all of it is rounded to an encoding that was asked for.
+
+use half::f16;
+
+use super::{ConvertOptions, fit};
+use crate::decision::Decision;
+use crate::error::Result;
+use crate::format::encodings::Encoding;
+use crate::format::{Values, Weights};
+use crate::model::{Model, Role};
+
+/// What a table becomes.
+pub(super) struct Table {
+    pub(super) encoding: Encoding,
+    pub(super) way: Way,
+    pub(super) decision: Decision,
+}
+
+/// How its bytes are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// As they lie in the model's file.
+    Copied,
+    /// Each value is held by the encoding; trits have scales within f16.
+    Exact,
+    /// Each value becomes the nearest that the encoding has.
+    Rounded,
+}
+
+impl Table {
+    pub(super) fn choose(model: &Model, role: Role, options: &ConvertOptions) -> Result<Self> {
+        let subject = if role == Role::Head { "head" } else { "embedding" };
+        let table = |encoding: Encoding, way, why: &str| Self {
+            encoding,
+            way,
+            decision: Decision::new(subject, encoding.name(), why),
+        };
+        // A table that was rounded already is copied, also where it is asked for in the encoding that it has.
+        let stored = model.stored(role).map(|(encoding, _)| encoding).filter(|encoding| !encoding.is_ternary());
+        if let Some(encoding) = stored.filter(|encoding| options.tables.is_none_or(|tables| tables == *encoding)) {
+            let is_float = matches!(encoding, Encoding::F32 | Encoding::F16 | Encoding::Bf16);
+            if !is_float || options.tables.is_some() || encoding == Encoding::F16 {
+                return Ok(table(encoding, Way::Copied, "copied byte by byte"));
+            }
+        }
+        let weights = model.required(role)?;
+        if let Some(encoding) = options.tables {
+            let way = if is_exact(&weights, encoding) { Way::Exact } else { Way::Rounded };
+            let why =
+                if way == Way::Exact { "asked for; every value is exact" } else { "asked for; values are rounded" };
+            return Ok(table(encoding, way, why));
+        }
+        if let Weights::Ternary(ternary) = &weights
+            && options.linear != Encoding::I2S // bitnet.cpp reads tables of floats beside it
+            && fit::fit(ternary.clone(), options.linear, false).is_ok()
+        {
+            return Ok(table(options.linear, Way::Exact, "it is ternary, and its scales fit"));
+        }
+        if is_exact(&weights, Encoding::F16) {
+            return Ok(table(Encoding::F16, Way::Exact, "every value is exact in f16"));
+        }
+        let (encoding, why) = match &weights {
+            Weights::Dense(dense) if matches!(dense.values(), Values::Bf16(_)) => {
+                (Encoding::Bf16, "kept, as f16 would not be exact")
+            }
+            _ => (Encoding::F32, "f16 would not be exact"),
+        };
+        Ok(table(encoding, Way::Exact, why))
+    }
+
+    pub(super) fn bytes(&self, model: &Model, role: Role) -> Result<Vec<u8>> {
+        if self.way == Way::Copied {
+            return Ok(model.stored(role).expect("it was there when the way was chosen").1.to_vec());
+        }
+        match model.required(role)? {
+            Weights::Ternary(ternary) if self.encoding.is_ternary() => {
+                self.encoding.encode(&Weights::Ternary(fit::fit(ternary, self.encoding, false)?.0))
+            }
+            weights => self.encoding.encode(&weights),
+        }
+    }
+}
+
+/// Writes one row of weights as f32.
+pub(super) fn row(weights: &Weights, row: usize, out: &mut [f32]) {
+    match weights {
+        Weights::Dense(dense) => dense.row_to_f32(row, out),
+        Weights::Ternary(ternary) => {
+            for (col, (out, trit)) in out.iter_mut().zip(ternary.row_trits(row)).enumerate() {
+                *out = f32::from(trit) * ternary.scale(row, col);
+            }
+        }
+    }
+}
+
+/// Whether a float encoding holds every value.
+fn is_exact(weights: &Weights, encoding: Encoding) -> bool {
+    let holds = |value: f32| match encoding {
+        Encoding::F32 => true,
+        Encoding::F16 => f16::from_f32(value).to_f32() == value,
+        Encoding::Bf16 => value.to_bits() & 0xffff == 0,
+        _ => false,
+    };
+    let mut values = vec![0.0; weights.cols()];
+    (0..weights.rows()).all(|place| {
+        row(weights, place, &mut values);
+        values.iter().all(|&value| holds(value))
+    })
+}

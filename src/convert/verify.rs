@@ -1,0 +1,123 @@
+//! Reads the new file back, and compares it with the model: keys, network, trits, scales, tables, gains.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use half::f16;
+
+use super::keys::same_network;
+use super::table::{Table, Way, row};
+use super::{Conversion, Pairs, Progress, Stage, named};
+use crate::error::{Error, Result};
+use crate::format::encodings::Encoding;
+use crate::format::gguf::Value;
+use crate::format::ternary::{BLOCK, BLOCK_BYTES, Ternary, ZERO_BYTE};
+use crate::format::{Dense, Weights};
+use crate::model::{Model, OpenOptions, Role};
+
+pub(super) fn verify(
+    conversion: &Conversion,
+    path: &Path,
+    metadata: &Pairs,
+    tables: &[(Role, Table)],
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>> {
+    let written = Model::open_with(path, &OpenOptions::default())?;
+    let read = written.metadata().iter();
+    if !read.map(|(key, value)| (key, value)).eq_by_bits(metadata) {
+        return Err(wrong("its keys are not those that were written"));
+    }
+    same_network(conversion.model.config(), written.config())?;
+    if written.roles()? != conversion.roles {
+        return Err(wrong("its tensors are not those that were written"));
+    }
+    let total = conversion.roles.len();
+    for (done, &role) in conversion.roles.iter().enumerate() {
+        if progress(Progress { stage: Stage::Verifying, done, total }).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        let found = written.required(role)?;
+        let is_same = match (tables.iter().find(|(place, _)| *place == role), found) {
+            (Some((_, table)), found) => same_table(table, &conversion.model.required(role)?, &found),
+            (None, Weights::Ternary(found)) if role.is_linear() => {
+                let (wanted, _) = conversion.linear(role)?;
+                same_trits(&wanted, &found, conversion.options.linear)
+            }
+            (None, Weights::Dense(found)) => same_bits(&conversion.vector(role)?, &found),
+            (None, Weights::Ternary(_)) => false,
+        };
+        if !is_same {
+            return Err(named(role, wrong("it is not what was written")));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+fn wrong(what: &str) -> Error {
+    Error::Model(format!("the new file was read back, and {what}: the disk, the memory or this program is at fault"))
+}
+
+/// Comparison of keys in which a number that is none equals itself.
+trait EqualByBits {
+    fn eq_by_bits(self, wanted: &Pairs) -> bool;
+}
+
+impl<'a, I: Iterator<Item = (&'a str, &'a Value)>> EqualByBits for I {
+    fn eq_by_bits(self, wanted: &Pairs) -> bool {
+        let same = |(a, b): (&Value, &Value)| match (a, b) {
+            (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
+            _ => a == b,
+        };
+        let found: Vec<_> = self.collect();
+        found.len() == wanted.len() && found.iter().zip(wanted).all(|(f, w)| f.0 == w.0 && same((f.1, &w.1)))
+    }
+}
+
+/// Whether all trits are equal, and all scales that multiply any.
+fn same_trits(wanted: &Ternary, found: &Ternary, encoding: Encoding) -> bool {
+    if (wanted.rows(), wanted.cols()) != (found.rows(), found.cols()) || wanted.codes() != found.codes() {
+        return false;
+    }
+    let groups = wanted.cols().div_ceil(BLOCK);
+    let stored = |scale: f32| if encoding == Encoding::I2S { scale } else { f16::from_f32(scale).to_f32() };
+    let (blocks, _) = wanted.codes().as_chunks::<BLOCK_BYTES>(); // [rows, groups]
+    let mut used = blocks.iter().enumerate().filter(|(_, block)| **block != [ZERO_BYTE; BLOCK_BYTES]);
+    used.all(|(place, _)| {
+        let (row, col) = (place / groups, place % groups * BLOCK);
+        found.scale(row, col).to_bits() == stored(wanted.scale(row, col)).to_bits()
+    })
+}
+
+fn same_bits(wanted: &[f32], found: &Dense) -> bool {
+    let found = found.to_f32();
+    wanted.len() == found.len() && wanted.iter().zip(&found).all(|(w, f)| w.to_bits() == f.to_bits())
+}
+
+/// The largest change of a value by rounding, relative to the largest of its row; none where there is none.
+fn most(encoding: Encoding) -> f32 {
+    match encoding {
+        Encoding::F16 | Encoding::Bf16 => 1.0 / 256.0, // bf16 has 8 bits
+        Encoding::Q8_0 => 1.0 / 127.0,
+        _ => 1.0 / 31.0, // Q6_K
+    }
+}
+
+fn same_table(table: &Table, wanted: &Weights, found: &Weights) -> bool {
+    if (wanted.rows(), wanted.cols()) != (found.rows(), found.cols()) {
+        return false;
+    }
+    if let (Weights::Ternary(wanted), Weights::Ternary(found)) = (wanted, found) {
+        return same_trits(wanted, found, table.encoding);
+    }
+    let (mut a, mut b) = (vec![0f32; wanted.cols()], vec![0f32; wanted.cols()]);
+    (0..wanted.rows()).all(|place| {
+        row(wanted, place, &mut a);
+        row(found, place, &mut b);
+        let largest = a.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+        a.iter().zip(&b).all(|(a, b)| match table.way {
+            Way::Rounded => (a - b).abs() <= most(table.encoding) * largest,
+            // Zero has two signs, and a trit only one.
+            Way::Copied | Way::Exact => a.to_bits() == b.to_bits() || (*a == 0.0 && *b == 0.0),
+        })
+    })
+}

@@ -1,0 +1,59 @@
+//! A config as the keys of a GGUF file: what [`Config::from_gguf`](super::Config::from_gguf) reads, written.
+
+use super::{Config, Family, RopeKeys};
+use crate::backend::Activation;
+use crate::format::gguf::Value;
+
+/// How activations are held, where the architecture's name says otherwise: `rows`, `groups` or `f32`. No other program
+/// writes it.
+pub(crate) const NUMERICS: &str = "sterna.activations";
+
+impl Config {
+    /// The name that GGUF files have for this network, whatever its own file calls it.
+    fn gguf_architecture(&self) -> &str {
+        match self.architecture.as_str() {
+            _ if self.sub_norms && self.activation == Activation::SquaredRelu => "bitnet-b1.58",
+            _ if self.sub_norms => "bitnet",
+            "hunyuan_v1_dense" => "hunyuan-dense",
+            other => other,
+        }
+    }
+
+    /// The keys of a GGUF file of this network; rotations as `rope` says.
+    pub(in crate::model) fn gguf_keys(&self, rope: &RopeKeys) -> Vec<(String, Value)> {
+        let architecture = self.gguf_architecture();
+        let size = |size: usize| Value::Unsigned(size as u64);
+        let float = |value: f64| Value::Float(f64::from(value as f32)); // readers want f32
+        let mut keys = vec![
+            ("block_count", size(self.layers)),
+            ("context_length", size(self.context)),
+            ("embedding_length", size(self.width)),
+            ("feed_forward_length", size(self.ffn_width)),
+            ("attention.head_count", size(self.heads.heads)),
+            ("attention.head_count_kv", size(self.heads.kv_heads)),
+            ("attention.key_length", size(self.heads.head_dim)),
+            ("attention.value_length", size(self.heads.head_dim)),
+            ("attention.layer_norm_rms_epsilon", float(self.norm_epsilon.into())),
+            ("vocab_size", size(self.vocabulary)),
+            ("rope.dimension_count", size(2 * self.rope.frequencies.len())),
+            ("rope.freq_base", float(rope.theta)),
+        ];
+        keys.extend(rope.scaling.iter().cloned());
+        if architecture == "minicpm" {
+            keys.extend([
+                ("embedding_scale", float(self.factors.embedding.into())),
+                ("residual_scale", float(self.factors.residual.into())),
+                ("logit_scale", float(self.factors.logits.into())),
+            ]);
+        }
+        let within = keys.into_iter().map(|(key, value)| (format!("{architecture}.{key}"), value));
+        let mut all = vec![("general.architecture".to_owned(), Value::String(architecture.into()))];
+        all.extend(within);
+        let family = Family::NAMES.iter().find(|(name, _)| *name == architecture);
+        let usual = family.map(|(_, family)| family.numerics(self.vocabulary, self.input_norms).0);
+        if usual != Some(self.numerics) {
+            all.push((NUMERICS.into(), Value::String(self.numerics.name().into())));
+        }
+        all
+    }
+}
