@@ -121,8 +121,9 @@ pub fn convert(
     let path = path.as_ref();
     options.check(path)?;
     let (metadata, mut changes) = keys::metadata(model, options)?;
-    let conversion = Conversion { model, options, roles: model.roles()?, permutes: keys::permutes(model, &metadata) };
+    let conversion = Conversion { model, options, roles: model.roles(), permutes: keys::permutes(model, &metadata) };
     let tables = conversion.tables(&mut changes)?;
+    conversion.check_shapes()?;
     let plans = conversion.plans(&tables);
     let layout = Layout::new(&metadata, &plans)?;
 
@@ -190,6 +191,21 @@ impl Conversion<'_> {
         Ok(tables)
     }
 
+    /// Whether all linear layers are whole blocks: of that, no loss helps.
+    fn check_shapes(&self) -> Result<()> {
+        let encoding = self.options.linear;
+        for &role in self.roles.iter().filter(|role| role.is_linear()) {
+            let (rows, cols) = role.shape(self.model.config());
+            if let Err(error) = encoding.encoded_size(rows, cols) {
+                let others: Vec<_> = LINEAR.iter().filter(|other| other.encoded_size(rows, cols).is_ok()).collect();
+                let names = others.iter().map(|other| other.name()).collect::<Vec<_>>().join(" or ");
+                let way = if others.is_empty() { "no encoding here does otherwise".into() } else { names + " may do" };
+                return Err(named(role, Error::Input(format!("{error}; {way}"))));
+            }
+        }
+        Ok(())
+    }
+
     fn plans(&self, tables: &[(Role, Table)]) -> Vec<TensorPlan> {
         let plan = |role: &Role| {
             let (rows, cols) = role.shape(self.model.config());
@@ -227,9 +243,9 @@ impl Conversion<'_> {
                     let (ternary, error) = self.linear(role)?;
                     largest_error = largest_error.max(error);
                     let weights = Weights::Ternary(ternary);
-                    self.options.linear.encode(&weights).map_err(|error| named(role, error))?
+                    self.options.linear.encode(&weights).map_err(|error| named(role, error))?.into()
                 }
-                None => float::encode_f32(&self.vector(role)?),
+                None => float::encode_f32(&self.vector(role)?).into(),
             };
             writer.tensor(&bytes).map_err(failed)?;
         }

@@ -47,6 +47,9 @@ trait WeightSource: Send + Sync {
         role.gguf_name()
     }
 
+    /// Whether there are weights of a role.
+    fn has(&self, role: Role) -> bool;
+
     /// The bytes of a role's tensor as they lie in a GGUF file.
     fn stored(&self, _role: Role) -> Option<(Encoding, Bytes)> {
         None
@@ -138,21 +141,17 @@ impl Model {
     }
 
     /// Every place in the network for which the model has weights, in the order of the forward pass.
-    ///
-    /// # Errors
-    /// As [`Model::weights`], of optional tensors, which are decoded to see whether they are there.
-    pub fn roles(&self) -> Result<Vec<Role>> {
+    pub fn roles(&self) -> Vec<Role> {
+        let has = |role: &Role| self.weights.has(*role);
+        let divisors = [Role::RopeFactors, Role::ShortRopeFactors, Role::LongRopeFactors];
         let mut roles = vec![Role::Embedding];
-        for role in [Role::RopeFactors, Role::ShortRopeFactors, Role::LongRopeFactors] {
-            roles.extend(self.weights(role)?.map(|_| role));
-        }
+        roles.extend(divisors.iter().filter(|role| has(role)));
         for layer in 0..self.config.layers {
             let parts = Part::ALL.iter().filter(|(part, _)| part.belongs_to(&self.config));
             roles.extend(parts.map(|(part, _)| Role::Layer(layer, *part)));
         }
-        roles.push(Role::OutputNorm);
-        roles.extend(self.weights(Role::Head)?.map(|_| Role::Head));
-        Ok(roles)
+        roles.extend([Role::OutputNorm, Role::Head].iter().filter(|role| has(role)));
+        roles
     }
 
     /// The bytes of a role's tensor as they lie in the GGUF file, and their encoding; none in a directory.

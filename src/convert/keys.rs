@@ -135,7 +135,8 @@ const ROTATION: f64 = 1e-6;
 fn difference(wanted: &Config, found: &Config) -> String {
     let (wanted, found) = (format!("{wanted:#?}"), format!("{found:#?}"));
     let mut lines = wanted.lines().zip(found.lines()).filter(|(a, b)| a != b);
-    lines.next().map_or_else(String::new, |(a, b)| format!("{} instead of {}", b.trim(), a.trim()))
+    let bare = |line: &str| line.trim().trim_end_matches(',').to_owned();
+    lines.next().map_or_else(String::new, |(wanted, found)| format!("{} instead of {}", bare(found), bare(wanted)))
 }
 
 fn check_tokenizer(tokenizer: &Tokenizer, metadata: &Metadata, lossy: bool, changes: &mut Vec<Decision>) -> Result<()> {

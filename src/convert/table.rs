@@ -1,6 +1,7 @@
 //! Embedding and head: trits stay trits where the encoding of the linear layers holds them, floats stay exact, and what
 //! was rounded already is copied as it lies in the file; or all of it is rounded to an encoding that was asked for.
 
+use bytes::Bytes;
 use half::f16;
 
 use super::{ConvertOptions, fit};
@@ -69,16 +70,17 @@ impl Table {
         Ok(table(encoding, Way::Exact, why))
     }
 
-    pub(super) fn bytes(&self, model: &Model, role: Role) -> Result<Vec<u8>> {
+    pub(super) fn bytes(&self, model: &Model, role: Role) -> Result<Bytes> {
         if self.way == Way::Copied {
-            return Ok(model.stored(role).expect("it was there when the way was chosen").1.to_vec());
+            return Ok(model.stored(role).expect("it was there when the way was chosen").1);
         }
-        match model.required(role)? {
+        let bytes = match model.required(role)? {
             Weights::Ternary(ternary) if self.encoding.is_ternary() => {
                 self.encoding.encode(&Weights::Ternary(fit::fit(ternary, self.encoding, false)?.0))
             }
             weights => self.encoding.encode(&weights),
-        }
+        };
+        bytes.map(Bytes::from)
     }
 }
 

@@ -10,7 +10,7 @@ use super::table::{Table, Way, row};
 use super::{Conversion, Pairs, Progress, Stage, named};
 use crate::error::{Error, Result};
 use crate::format::encodings::Encoding;
-use crate::format::gguf::Value;
+use crate::format::gguf::{Metadata, Value};
 use crate::format::ternary::{BLOCK, BLOCK_BYTES, Ternary, ZERO_BYTE};
 use crate::format::{Dense, Weights};
 use crate::model::{Model, OpenOptions, Role};
@@ -23,12 +23,11 @@ pub(super) fn verify(
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>> {
     let written = Model::open_with(path, &OpenOptions::default())?;
-    let read = written.metadata().iter();
-    if !read.map(|(key, value)| (key, value)).eq_by_bits(metadata) {
+    if !same_keys(metadata, written.metadata()) {
         return Err(wrong("its keys are not those that were written"));
     }
     same_network(conversion.model.config(), written.config())?;
-    if written.roles()? != conversion.roles {
+    if written.roles() != conversion.roles {
         return Err(wrong("its tensors are not those that were written"));
     }
     let total = conversion.roles.len();
@@ -57,20 +56,15 @@ fn wrong(what: &str) -> Error {
     Error::Model(format!("the new file was read back, and {what}: the disk, the memory or this program is at fault"))
 }
 
-/// Comparison of keys in which a number that is none equals itself.
-trait EqualByBits {
-    fn eq_by_bits(self, wanted: &Pairs) -> bool;
-}
-
-impl<'a, I: Iterator<Item = (&'a str, &'a Value)>> EqualByBits for I {
-    fn eq_by_bits(self, wanted: &Pairs) -> bool {
-        let same = |(a, b): (&Value, &Value)| match (a, b) {
-            (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
-            _ => a == b,
-        };
-        let found: Vec<_> = self.collect();
-        found.len() == wanted.len() && found.iter().zip(wanted).all(|(f, w)| f.0 == w.0 && same((f.1, &w.1)))
-    }
+/// Whether all keys are equal; a number that is none equals itself.
+fn same_keys(wanted: &Pairs, found: &Metadata) -> bool {
+    let same = |wanted: &Value, found: &Value| match (wanted, found) {
+        (Value::Float(wanted), Value::Float(found)) => wanted.to_bits() == found.to_bits(),
+        _ => wanted == found,
+    };
+    let found: Vec<_> = found.iter().collect();
+    let mut both = wanted.iter().zip(&found);
+    wanted.len() == found.len() && both.all(|(wanted, found)| wanted.0 == found.0 && same(&wanted.1, found.1))
 }
 
 /// Whether all trits are equal, and all scales that multiply any.

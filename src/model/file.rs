@@ -89,6 +89,10 @@ impl WeightSource for FileWeights {
         ternary.scaled(factor).map(|scaled| Some(Weights::Ternary(scaled))).map_err(in_tensor)
     }
 
+    fn has(&self, role: Role) -> bool {
+        self.gguf.tensor(&role.gguf_name()).is_some()
+    }
+
     fn stored(&self, role: Role) -> Option<(Encoding, Bytes)> {
         let info = self.gguf.tensor(&role.gguf_name())?;
         let encoding = self.encodings.of(info.type_id).ok()?;

@@ -123,6 +123,10 @@ pub(super) struct SyntheticWeights {
 }
 
 impl WeightSource for SyntheticWeights {
+    fn has(&self, role: Role) -> bool {
+        !matches!(role, Role::Head | Role::RopeFactors | Role::ShortRopeFactors | Role::LongRopeFactors)
+    }
+
     fn weights(&self, role: Role) -> Result<Option<Weights>> {
         let (rows, cols) = role.shape(&self.config);
         let stream = match role {

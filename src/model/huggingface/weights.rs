@@ -174,6 +174,10 @@ impl WeightSource for DirectoryWeights {
         weights.map(Some).map_err(|error| named(&format!("{stem}.weight"), error))
     }
 
+    fn has(&self, role: Role) -> bool {
+        self.tensors.place(role).is_some() || self.divisors.iter().any(|(place, _)| *place == role)
+    }
+
     fn name(&self, role: Role) -> String {
         self.tensors.place(role).map_or_else(|| role.gguf_name(), |(stem, _)| format!("{stem}.weight"))
     }
