@@ -49,7 +49,8 @@ pub struct ConvertOptions {
     /// The encoding of embedding and head: one of [`TABLES`], into which they are rounded. None keeps every value: trits
     /// where the linear layers' encoding holds them, f16 where it is exact, and otherwise what the model has.
     pub tables: Option<Encoding>,
-    /// Where the encoding has fewer scales than the model, replaces those under one by their mean, instead of refusing.
+    /// Where the encoding has fewer scales than the model, replaces those under one by their mean, instead of refusing; and
+    /// puts up with a tokenizer that GGUF keys cannot describe to the last id.
     pub lossy: bool,
     /// Whether a file that is there already is replaced.
     pub overwrite: bool,
@@ -302,6 +303,7 @@ fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
     };
     let mut prefix = std::ffi::OsString::from(".");
     prefix.push(name);
+    prefix.push(".");
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).suffix(".part");
     #[cfg(unix)]

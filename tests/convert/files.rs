@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use serde_json::{Value as Json, json};
 use sterna::Error;
 use sterna::convert::{ConvertOptions, Stage, convert};
 use sterna::format::encodings::Encoding::{I2S, Q2_0, Tq2_0};
@@ -119,12 +120,57 @@ fn the_tokenizer_survives() {
     );
 }
 
+/// A tokenizer.json as Llama 2's: SentencePiece's vocabulary, with merges in the place of scores.
+fn sentencepiece(normalizer: &Json) -> Json {
+    let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).into();
+    tokens.extend((0..=255u8).map(|byte| format!("<0x{byte:02X}>")));
+    tokens.extend("▁etaoinshrdlucmfwyp.,".chars().map(String::from));
+    let merges =
+        [("▁", "t"), ("h", "e"), ("▁t", "he"), ("i", "n"), ("a", "n"), ("e", "r"), ("▁", "a"), ("o", "n"), ("t", "er")];
+    tokens.extend(merges.iter().map(|(left, right)| format!("{left}{right}")));
+    let vocabulary: serde_json::Map<String, Json> =
+        tokens.iter().enumerate().map(|(id, token)| (token.clone(), id.into())).collect();
+    let added = |id: usize| {
+        json!({"id": id, "content": tokens[id], "special": true, "single_word": false, "lstrip": false, "rstrip": false,
+               "normalized": false})
+    };
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [added(0), added(1), added(2)],
+        "normalizer": normalizer, "pre_tokenizer": null, "post_processor": null, "decoder": null,
+        "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>", "continuing_subword_prefix": null,
+                  "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true, "vocab": vocabulary,
+                  "merges": merges},
+    })
+}
+
+#[test]
+fn a_sentencepiece_tokenizer_survives() {
+    let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+    let prepend = json!({"type": "Prepend", "prepend": "▁"});
+    let directory = Directory::hugging_face("llama-256");
+    let file = sentencepiece(&json!({"type": "Sequence", "normalizers": [prepend, replace]}));
+    directory.write("tokenizer.json", &file.to_string());
+    directory.write("tokenizer_config.json", r#"{"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true}"#);
+    directory.write("generation_config.json", r#"{"bos_token_id": 1, "eos_token_id": 2}"#);
+    let config = std::fs::read_to_string(directory.path.join("config.json")).unwrap();
+    let mut config: Json = serde_json::from_str(&config).unwrap();
+    (config["bos_token_id"], config["eos_token_id"]) = (1.into(), 2.into());
+    directory.write("config.json", &config.to_string());
+    let original = Model::open(&directory.path).unwrap();
+    let converted = converted(&original, I2S).model;
+    let (a, b) = (original.tokenizer().unwrap(), converted.tokenizer().unwrap());
+    for text in ["the tern and the other one", "  a  théâtre\n", TEXT] {
+        assert_eq!(a.encode_prompt(text).unwrap(), b.encode_prompt(text).unwrap(), "{text:?}");
+    }
+    assert_eq!((a.bos(), a.eos(), a.adds_bos()), (b.bos(), b.eos(), b.adds_bos()));
+}
+
 /// Some checkpoints have more rows in the embedding than tokens; llama.cpp wants as many.
 #[test]
 fn the_vocabulary_is_padded_to_the_embedding() {
     let directory = Directory::hugging_face("bitnet-256");
     let text = std::fs::read_to_string(directory.path.join("tokenizer.json")).unwrap();
-    let mut tokenizer: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut tokenizer: Json = serde_json::from_str(&text).unwrap();
     let added = tokenizer["added_tokens"].as_array_mut().unwrap();
     let last = added.pop().unwrap(); // the token 511
     assert_eq!(last["id"], 511);
