@@ -134,7 +134,10 @@ impl Config {
         let (layers, width, heads) = (keys.layers()?, keys.size("embedding_length")?, keys.heads()?);
         let (activation, why) = family.activation(vocabulary, width);
         let (numerics, numerics_why) = match metadata.string(write::NUMERICS)? {
-            Some(text) => (text.parse()?, "the file was converted from one that says so"),
+            Some(text) => match text.parse() {
+                Ok(numerics) => (numerics, "the file was converted from one that says so"),
+                Err(error) => return Err(Error::Model(format!("the key \"{}\": {error}", write::NUMERICS))),
+            },
             None => family.numerics(vocabulary, input_norms),
         };
         let config = Self {

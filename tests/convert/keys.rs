@@ -119,6 +119,24 @@ fn hunyuan_folds_its_factor_into_the_base() {
     assert!(close(&a.rope.frequencies, &b.rope.frequencies));
 }
 
+#[test]
+fn a_key_of_unknown_activations_is_an_error() {
+    let text = b"sterna.activations";
+    let model = Model::open(&Directory::hugging_face("trilm-128").path).unwrap();
+    let converted = converted(&model, sterna::format::encodings::Encoding::Q2_0);
+    let mut file = std::fs::read(converted.path()).unwrap();
+    let place = file.windows(text.len()).position(|window| window == text).unwrap();
+    let value = place + text.len() + 4 + 8; // behind the type and the length
+    assert_eq!(&file[value..][..6], b"groups");
+    file[value] = b'G';
+    std::fs::write(converted.directory.path.join("other.gguf"), file).unwrap();
+    let error = Model::open(converted.directory.path.join("other.gguf")).unwrap_err();
+    assert!(
+        matches!(&error, sterna::Error::Model(text) if text.contains("\"sterna.activations\": \"Groups\"")),
+        "{error}"
+    );
+}
+
 /// Files have no key for the gate: what the name does not imply cannot be said.
 #[test]
 fn a_network_that_keys_cannot_describe_is_refused() {

@@ -115,6 +115,27 @@ fn other_encodings_are_refused() {
     assert!(try_to_convert(&model, &options).err().unwrap().to_string().contains("embedding and head are written in"));
 }
 
+/// bf16 reaches further down than f16, and nothing is rounded unasked.
+#[test]
+fn an_embedding_beyond_f16_stays_bf16() {
+    let directory = Directory::hugging_face("llama-256");
+    let path = directory.path.join("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let data = {
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let embedding = file.tensor("model.embed_tokens.weight").unwrap();
+        assert_eq!(embedding.dtype(), safetensors::Dtype::BF16);
+        embedding.data().as_ptr() as usize - bytes.as_ptr() as usize
+    };
+    bytes[data..][..2].copy_from_slice(&half::bf16::from_f32(1e-20).to_le_bytes());
+    std::fs::write(path, bytes).unwrap();
+    let model = Model::open(&directory.path).unwrap();
+    let converted = converted(&model, I2S);
+    let told =
+        |subject| converted.report.changes.iter().find(|change| change.subject == subject).unwrap().choice.clone();
+    assert_eq!((told("embedding"), told("head")), ("BF16".to_owned(), "F16".to_owned()));
+}
+
 #[test]
 fn embeddings_are_rounded_where_asked_for() {
     for path in ["llama-256/i2_s.gguf", "qwen3-256/ptq1_0.gguf"] {

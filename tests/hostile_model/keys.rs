@@ -54,7 +54,16 @@ const FAMILY_KEYS: [(&str, &[&str]); 4] = [
             "rope.scaling.attn_factor",
         ],
     ),
-    (FAMILIES[1], &["rope.scaling.original_context_length", "embedding_scale", "residual_scale", "logit_scale"]),
+    (
+        FAMILIES[1],
+        &[
+            "rope.scaling.original_context_length",
+            "rope.scaling.attn_factor",
+            "embedding_scale",
+            "residual_scale",
+            "logit_scale",
+        ],
+    ),
     (FAMILIES[2], &["rope.scale_linear", "rope.scaling.type"]),
     (
         FAMILIES[3],
