@@ -10,10 +10,12 @@ use sterna::format::encodings::{Encoding, I2sLayout};
 ///
 /// Which encoding?
 ///
-///   i2_s   2.00 bits a weight, one scale a tensor: BitNet models. Read by bitnet.cpp and ik_llama.cpp.
+///   i2_s   2.00 bits a weight, one scale a tensor: BitNet models. Read by bitnet.cpp; ik_llama.cpp repacks it.
 ///   tq1_0  1.69 bits, one scale for 256 columns: the smallest. Read by llama.cpp and all that is built on it.
 ///   tq2_0  2.06 bits, one scale for 256 columns: faster than tq1_0 there. Read by llama.cpp.
 ///   q2_0   2.25 bits, one scale for 64 columns: holds Ternary Bonsai. Read by newer versions of llama.cpp.
+///
+/// Other programs must know the architecture too: llama.cpp knows no BitNet b1.58 2B-4T, whose place is bitnet.cpp.
 ///
 /// Trits never change. What may not fit is the scales: a model with one for each 128 columns (Ternary Bonsai) fits q2_0 only, one
 /// with several in a matrix (TriLM) does not fit i2_s, and tq1_0 and tq2_0 need rows of a multiple of 256 columns. Such a

@@ -118,6 +118,11 @@ pub(super) fn same_network(wanted: &Config, found: &Config) -> Result<()> {
     {
         b.frequencies.clone_from(&a.frequencies);
     }
+    if let (Some(a), Some(b)) = (&wanted.windows, &mut same.windows)
+        && close(&a.rope.frequencies, &b.rope.frequencies)
+    {
+        b.rope.frequencies.clone_from(&a.rope.frequencies);
+    }
     if same == *wanted {
         return Ok(());
     }

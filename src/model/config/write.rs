@@ -1,6 +1,6 @@
 //! A config as the keys of a GGUF file: what [`Config::from_gguf`](super::Config::from_gguf) reads, written.
 
-use super::{Config, Family, RopeKeys};
+use super::{Config, Family, Pooling, RopeKeys};
 use crate::backend::Activation;
 use crate::format::gguf::Value;
 
@@ -15,6 +15,7 @@ impl Config {
             _ if self.sub_norms && self.activation == Activation::SquaredRelu => "bitnet-b1.58",
             _ if self.sub_norms => "bitnet",
             "hunyuan_v1_dense" => "hunyuan-dense",
+            "gemma3_text" => "gemma3",
             other => other,
         }
     }
@@ -46,6 +47,16 @@ impl Config {
                 ("logit_scale", float(self.factors.logits.into())),
             ]);
         }
+        if let Some(windows) = &self.windows {
+            keys.extend([
+                ("attention.sliding_window", size(windows.positions)),
+                ("attention.sliding_window_pattern", size(windows.global_every)),
+                ("rope.freq_base_swa", float(base(&windows.rope.frequencies))),
+            ]);
+        }
+        if self.pooling == Some(Pooling::LastToken) {
+            keys.push(("pooling_type", Value::Unsigned(3)));
+        }
         let within = keys.into_iter().map(|(key, value)| (format!("{architecture}.{key}"), value));
         let mut all = vec![("general.architecture".to_owned(), Value::String(architecture.into()))];
         all.extend(within);
@@ -55,5 +66,13 @@ impl Config {
             all.push((NUMERICS.into(), Value::String(self.numerics.name().into())));
         }
         all
+    }
+}
+
+/// The base of plain frequencies, of which the second is `base^(-1 / pairs)`. A single pair turns alike with any base.
+fn base(frequencies: &[f64]) -> f64 {
+    match frequencies {
+        [_, second, ..] => second.powf(-(frequencies.len() as f64)),
+        _ => 10_000.0,
     }
 }
