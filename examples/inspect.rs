@@ -4,6 +4,8 @@
 //! cargo run --release --example inspect -- --model PATH
 //! ```
 
+#[path = "shared/logging.rs"]
+mod logging;
 #[path = "shared/model.rs"]
 mod model;
 
@@ -37,7 +39,7 @@ struct Args {
 }
 
 fn main() -> anyhow::Result<()> {
-    model::start_logging();
+    logging::start();
     let args = Args::parse();
     let path = &args.model.model;
     let mut out = std::io::stdout().lock();

@@ -18,6 +18,7 @@ pub use file::OpenOptions;
 pub use roles::{Part, Role};
 pub use synthetic::{SyntheticScales, SyntheticShape};
 
+use crate::backend::Numerics;
 use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::Weights;
@@ -76,10 +77,14 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
-        match Checkpoint::directory(path.as_ref()) {
-            Some(directory) => huggingface::open(directory, options),
-            None => file::open(path.as_ref(), options),
-        }
+        let model = match Checkpoint::directory(path.as_ref()) {
+            Some(directory) => huggingface::open(directory)?,
+            None => file::open(path.as_ref(), options)?,
+        };
+        Ok(match options.numerics {
+            Some(numerics) => model.with_numerics(numerics),
+            None => model,
+        })
     }
 
     /// A model of a known shape with seeded random trits and no file, for measuring speed: it has the real amount of
@@ -101,6 +106,15 @@ impl Model {
             weights: Arc::new(weights),
             decisions,
         }
+    }
+
+    /// The same weights, with the inputs of linear layers held in another way, as [`OpenOptions::numerics`] asks.
+    pub fn with_numerics(&self, numerics: Numerics) -> Self {
+        let mut model = self.clone();
+        model.config.numerics = numerics;
+        model.decisions.retain(|decision| decision.subject != "numerics");
+        model.decisions.push(Decision::new("numerics", numerics.to_string(), "asked for by the caller"));
+        model
     }
 
     /// The network of the first `layers` layers, with the embedding, the last norm and the head of the whole: to compare

@@ -5,6 +5,8 @@
 //! ```
 
 mod args;
+#[path = "../shared/logging.rs"]
+mod logging;
 #[path = "../shared/terminal.rs"]
 mod terminal;
 
@@ -22,8 +24,7 @@ use sterna::model::{Model, OpenOptions};
 use args::Args;
 
 fn main() -> anyhow::Result<ExitCode> {
-    let environment = env_logger::Env::default().default_filter_or("warn");
-    env_logger::Builder::from_env(environment).format_timestamp(None).format_target(false).init();
+    logging::start();
     let args = Args::parse();
     let stop = terminal::stop_on_ctrl_c()?;
     let start = Instant::now();

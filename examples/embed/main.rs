@@ -6,6 +6,8 @@
 
 #[path = "../shared/device.rs"]
 mod device;
+#[path = "../shared/logging.rs"]
+mod logging;
 #[path = "../shared/model.rs"]
 mod model;
 #[path = "../shared/terminal.rs"]
@@ -61,7 +63,7 @@ struct Args {
 const COMPARED: usize = 12;
 
 fn main() -> anyhow::Result<ExitCode> {
-    model::start_logging();
+    logging::start();
     let args = Args::parse();
     if args.device.devices {
         device::list();

@@ -125,11 +125,16 @@ pub enum Cache {
 impl Args {
     /// Opens or makes the model.
     pub fn open(&self) -> anyhow::Result<Model> {
-        Ok(match self.synthetic {
-            None => self.model.open()?,
-            Some(Shape::Bitnet2B) => Model::synthetic(SyntheticShape::Bitnet2B, SYNTHETIC_SEED),
-            Some(Shape::Bitnet700M) => Model::synthetic(SyntheticShape::Bitnet700M, SYNTHETIC_SEED),
-            Some(Shape::Bonsai1_7B) => Model::synthetic(SyntheticShape::Bonsai1_7B, SYNTHETIC_SEED),
+        let shape = match self.synthetic {
+            None => return self.model.open(),
+            Some(Shape::Bitnet2B) => SyntheticShape::Bitnet2B,
+            Some(Shape::Bitnet700M) => SyntheticShape::Bitnet700M,
+            Some(Shape::Bonsai1_7B) => SyntheticShape::Bonsai1_7B,
+        };
+        let model = Model::synthetic(shape, SYNTHETIC_SEED);
+        Ok(match self.model.numerics() {
+            Some(numerics) => model.with_numerics(numerics),
+            None => model,
         })
     }
 

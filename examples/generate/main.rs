@@ -7,6 +7,8 @@
 mod args;
 #[path = "../shared/device.rs"]
 mod device;
+#[path = "../shared/logging.rs"]
+mod logging;
 #[path = "../shared/model.rs"]
 mod model;
 mod report;
@@ -30,7 +32,7 @@ use sterna::measure::{Timings, peak_memory_bytes};
 use args::Args;
 
 fn main() -> anyhow::Result<ExitCode> {
-    model::start_logging();
+    logging::start();
     let args = Args::parse();
     if args.device.devices {
         device::list();

@@ -1,4 +1,4 @@
-//! What all examples share: choosing a model on the command line, logging.
+//! The model of the command line: which file, and how it is opened.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ pub struct ModelArgs {
     pub i2s_layout: I2sLayout,
 
     /// Keeps activations in f32, as models that call themselves weight-only were trained (Ternary Bonsai, TriLM, BitCPM4,
-    /// Hy-MT): slower. Otherwise such models take int8, with one scale for each 128 columns.
+    /// Hy-MT): many times slower. Otherwise such models take int8, with one scale for each 128 columns.
     #[arg(long, conflicts_with = "activations")]
     pub precise: bool,
 
@@ -37,15 +37,13 @@ pub struct ModelArgs {
 impl ModelArgs {
     /// Opens the file or directory.
     pub fn open(&self) -> anyhow::Result<Model> {
-        let numerics = if self.precise { Some(Numerics::Float) } else { self.activations };
-        let options = OpenOptions { i2s_layout: self.i2s_layout, numerics };
+        let options = OpenOptions { i2s_layout: self.i2s_layout, numerics: self.numerics() };
         Model::open_with(&self.model, &options)
             .with_context(|| format!("cannot open the model {}", self.model.display()))
     }
-}
 
-/// Shows warnings on stderr; the environment variable RUST_LOG asks for more or less.
-pub fn start_logging() {
-    let environment = env_logger::Env::default().default_filter_or("warn");
-    env_logger::Builder::from_env(environment).format_timestamp(None).format_target(false).init();
+    /// How the inputs of linear layers are held, if that was asked for.
+    pub fn numerics(&self) -> Option<Numerics> {
+        if self.precise { Some(Numerics::Float) } else { self.activations }
+    }
 }

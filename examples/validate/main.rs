@@ -7,6 +7,8 @@
 mod args;
 mod identity;
 mod json;
+#[path = "../shared/logging.rs"]
+mod logging;
 mod plot;
 mod table;
 #[path = "../shared/terminal.rs"]
@@ -29,8 +31,7 @@ const FAILS: u8 = 1;
 const NOT_RUN: u8 = 2;
 
 fn main() -> ExitCode {
-    let environment = env_logger::Env::default().default_filter_or("warn");
-    env_logger::Builder::from_env(environment).format_timestamp(None).format_target(false).init();
+    logging::start();
     match run(&Args::parse()) {
         Ok(status) => status.into(),
         Err(error) => {

@@ -34,12 +34,7 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Model> {
     // First of all, because other architectures name their tensors otherwise.
     Config::check_architecture(gguf.metadata())?;
     let vocabulary = directory::embedding_rows(&gguf)?;
-    let (mut config, mut decisions) = Config::from_gguf(&gguf, vocabulary)?;
-    if let Some(numerics) = options.numerics {
-        config.numerics = numerics;
-        decisions.retain(|decision| decision.subject != "numerics");
-        decisions.push(Decision::new("numerics", numerics.to_string(), "asked for by the caller"));
-    }
+    let (config, mut decisions) = Config::from_gguf(&gguf, vocabulary)?;
     let encodings = resolve(&gguf)?;
     directory::check(&gguf, &encodings, &config)?;
     decisions.extend(encoding_decisions(&gguf, &encodings, options));

@@ -12,7 +12,7 @@ use crate::format::gguf::quoted;
 use crate::format::safetensors::Checkpoint;
 use crate::model::config::{Config, Factors, LARGEST_HEAD, LARGEST_SIZE, MOST_LAYERS, Pooling, RopeKeys, check_factor};
 use crate::model::huggingface::names;
-use crate::model::{OpenOptions, Part, Role};
+use crate::model::{Part, Role};
 
 pub(super) use quantization::WeightRule;
 use rope::Rotations;
@@ -53,7 +53,7 @@ impl Description {
     /// # Errors
     /// [`Error::Unsupported`] for what this version cannot run, [`Error::Model`] for missing or impossible values; both name
     /// the field.
-    pub(super) fn read(file: &ConfigFile, checkpoint: &Checkpoint, options: &OpenOptions) -> Result<Self> {
+    pub(super) fn read(file: &ConfigFile, checkpoint: &Checkpoint) -> Result<Self> {
         let fields = file.fields();
         let (model_type, family) = family(fields)?;
         refuse_other_networks(fields, family)?;
@@ -85,10 +85,7 @@ impl Description {
         let Rotations { rope, long_rope, keys: rope_keys } =
             rope::read(fields, parameters, heads.head_dim, context, default_theta(family))?;
         let (activation, activation_why) = activation(fields, family)?;
-        let (numerics, numerics_why) = match options.numerics {
-            Some(numerics) => (numerics, "asked for by the caller"),
-            None => rule.numerics(),
-        };
+        let (numerics, numerics_why) = rule.numerics();
         let config = Config {
             architecture: model_type.to_owned(),
             layers,
