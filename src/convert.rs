@@ -230,7 +230,7 @@ impl Conversion<'_> {
         tables: &[(Role, Table)],
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Option<f32>> {
-        let failed = |cause| Error::Io { path: path.to_owned(), cause };
+        let failed = |cause| Error::io(path, cause);
         let mut writer = layout.write(BufWriter::new(file)).map_err(failed)?;
         let mut largest_error = 0f32;
         let total = self.roles.len();
@@ -297,7 +297,7 @@ fn named(role: Role, error: Error) -> Error {
 /// A file that is removed unless it is given its name, in the directory where it will stay: within one file system,
 /// renaming is all or nothing.
 fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
-    let failed = |cause| Error::Io { path: path.to_owned(), cause };
+    let failed = |cause| Error::io(path, cause);
     let Some(name) = path.file_name() else {
         return Err(Error::Input(format!("{} is no name of a file", path.display())));
     };
@@ -324,13 +324,11 @@ fn persist(temporary: NamedTempFile, path: &Path, overwrite: bool) -> Result<()>
     match outcome {
         Ok(_) => {}
         Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => return Err(exists(path)),
-        Err(error) => return Err(Error::Io { path: path.to_owned(), cause: error.error }),
+        Err(error) => return Err(Error::io(path, error.error)),
     }
     // A name is as durable as its directory.
     #[cfg(unix)]
-    File::open(directory(path))
-        .and_then(|directory| directory.sync_all())
-        .map_err(|cause| Error::Io { path: path.to_owned(), cause })?;
+    File::open(directory(path)).and_then(|directory| directory.sync_all()).map_err(|cause| Error::io(path, cause))?;
     Ok(())
 }
 

@@ -3,11 +3,11 @@
 //! WGSL has no includes and no generics. A [`Shader`] names a file of `shaders/` and what it is specialised for; its
 //! source is the constants, then the fragments, then the file.
 
+use crate::backend::MOST_CANDIDATES;
+use crate::backend::Reads;
 use crate::backend::{Activation, CachePrecision, HeadNormOrder, RopePairs};
 use crate::gpu::cooperative::{Cooperative, TEAMS};
 use crate::gpu::layout::{CHUNK, ELEMENTWISE_THREADS, TILE};
-use crate::measure::Reads;
-use crate::transformer::MOST_CANDIDATES;
 
 /// One pipeline: a shader and what it is specialised for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +66,7 @@ pub(crate) enum Shader {
     ArgmaxFirst,
     ArgmaxLast,
     Top,
+    Totals,
 }
 
 /// How a matrix is stored on the device.
@@ -262,6 +263,7 @@ impl Shader {
             }
             Self::ArgmaxFirst | Self::ArgmaxLast => file!("argmax", "cols per_group", &[R, W]),
             Self::Top => file!("top", "cols count", &[R, W, W]),
+            Self::Totals => file!("totals", "cols", &[R, R, W]),
         }
     }
 
@@ -338,6 +340,7 @@ impl Shader {
             }
             Self::ArgmaxFirst => text.add(fragment!("float_order")).add(fragment!("argmax_first")),
             Self::ArgmaxLast => text.add(fragment!("argmax_last")),
+            Self::Totals => text.add(fragment!("float_order")),
             Self::Top => text.number("MOST", MOST_CANDIDATES as u32).add(fragment!("float_order")),
         };
         text.add(self.file().source);
