@@ -19,6 +19,7 @@ mod invariants;
 mod material;
 mod norms;
 mod products;
+mod slots;
 mod windows;
 
 use sterna::backend::{Backend, CachePrecision, CacheShape, Numerics};
