@@ -1,7 +1,8 @@
 //! Attention: rows are appended to the cache, and read all that their sequence has there.
 
 use crate::backend::{CacheShape, HeadNorm, Heads, RopePairs, Rotary, Row};
-use crate::gpu::layout::{Attention, CHUNK};
+use crate::gpu::layout::Attention;
+use crate::gpu::limits::CHUNK;
 use crate::gpu::shader::{Cached, Shader};
 use crate::gpu::{Cache, Gpu, Tensor};
 

@@ -2,8 +2,8 @@
 
 use crate::backend::{CachePrecision, CacheShape, Heads};
 use crate::format::ternary::{BLOCK, padded};
-use crate::gpu::context::MOST_GROUPS;
-use crate::gpu::shader::{Cached, HeadCut, QUANTIZE_THREADS, Scaling, Shape};
+use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, MOST_GROUPS, QUANTIZE_THREADS, WORKGROUP_BYTES};
+use crate::gpu::shader::{Cached, HeadCut, Scaling, Shape};
 
 /// `count` workgroups in two dimensions: shaders number them by rows.
 pub(crate) fn grid(count: usize) -> [usize; 3] {
@@ -33,11 +33,6 @@ pub(crate) fn norm_matvec_shape(cols: usize, weight_rows: usize, glu: bool, scal
     (used <= WORKGROUP_BYTES).then_some(shape)
 }
 
-/// Rows, and outputs, of the tile that a workgroup makes of a product of many rows.
-pub(crate) const TILE: usize = 64;
-/// Threads of a workgroup where each makes one element.
-pub(crate) const ELEMENTWISE_THREADS: usize = 64;
-
 /// Workgroups where each thread makes one element of `[rows, cols]`.
 pub(crate) fn elementwise(rows: usize, cols: usize) -> [usize; 3] {
     [cols.div_ceil(ELEMENTWISE_THREADS), rows, 1]
@@ -53,10 +48,6 @@ pub(crate) struct Attention {
     pub(crate) chunks: usize,
 }
 
-/// Positions that are computed apart.
-pub(crate) const CHUNK: usize = 128;
-/// Workgroup memory, in core WebGPU.
-pub(crate) const WORKGROUP_BYTES: usize = 16384;
 /// Workgroups that keep a large device busy.
 const BUSY: usize = 1024;
 /// Most memory for parts that are merged later.
