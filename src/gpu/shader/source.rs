@@ -139,12 +139,14 @@ impl Text {
         self.add(&format!("const {name}: bool = {value};"))
     }
 
+    /// The cut of a matrix–vector product, whose lanes share sums.
     fn shape(&mut self, shape: Shape) -> &mut Self {
         self.number("ROWS", shape.rows)
             .number("OUTPUTS", shape.outputs)
             .number("LANES", shape.lanes)
             .number("THREADS", shape.threads)
             .number("AHEAD", shape.ahead)
+            .add(fragment!("lanes_sum"))
     }
 
     fn output(&mut self, output: Output) -> &mut Self {
