@@ -2,7 +2,7 @@
 //! that the compiler can use the vector instructions that every CPU of the target has.
 
 use crate::cpu::floats::{self, brain, half};
-use crate::cpu::kernels::{BlockTile, DenseRow, Entries, KernelSet, Kernels, Tile, blocks_by_codes};
+use crate::cpu::kernels::{BlockRow, BlockTile, DenseRow, Entries, KernelSet, Kernels, Tile};
 
 /// The set that every CPU can run.
 pub(crate) struct Portable;
@@ -82,6 +82,28 @@ impl Kernels for Portable {
 
     fn largest(&self, x: &[f32]) -> Option<usize> {
         floats::largest(x)
+    }
+}
+
+/// [`Kernels::dot_blocks`] by a set's [`Kernels::dot_codes`].
+pub(crate) fn blocks_by_codes(kernels: &dyn Kernels, out: &mut [f32], tile: &BlockTile<'_>) {
+    /// Blocks at a time.
+    const BLOCKS: usize = 64;
+    let mut dots = [0i32; BLOCKS];
+    for (row, out) in out.iter_mut().enumerate() {
+        let BlockRow { x, sums, steps } = tile.row(row);
+        *out = 0.0;
+        for (piece, codes) in tile.codes.chunks(BLOCKS).enumerate() {
+            let places = piece * BLOCKS..piece * BLOCKS + codes.len();
+            let (blocks, dots) = (codes.len(), &mut dots[..codes.len()]);
+            let (codes, x) = (codes.as_flattened(), x[places.clone()].as_flattened());
+            let (codes_stride, x_stride) = (codes.len(), x.len());
+            kernels.dot_codes(dots, &Tile { codes, codes_stride, outputs: 1, x, x_stride, rows: 1, blocks, group: 1 });
+            // Codes are trits + 1, so the sum of the activations is too much.
+            for (dot, block) in dots.iter().zip(places) {
+                *out += (dot - sums[block]) as f32 * (steps[block] * tile.scales[block]);
+            }
+        }
     }
 }
 
