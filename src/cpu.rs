@@ -65,7 +65,7 @@ impl Cpu {
         let threads = options.threads()?;
         let pool = Pool::new(threads)?;
         let tables = match kernels.fewest_table_rows() {
-            Some(_) => (0..threads).map(|_| Tables::new()).collect(),
+            Some(_) => (0..threads).map(|_| Tables::new(kernels)).collect(),
             None => Vec::new(),
         };
         let (rows, selected, parts, screener) = (Vec::new(), Vec::new(), Vec::new(), Screener::new());

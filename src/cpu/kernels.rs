@@ -32,6 +32,8 @@ mod vnni;
 pub use set::KernelSet;
 pub(crate) use tiles::{BlockRow, BlockTile, DenseRow, Entries, TILE_ROWS, Tile};
 
+use std::any::Any;
+
 use crate::cpu::kernels::tables::Tables;
 
 /// Most query heads of one call of [`Kernels::scores`] and [`Kernels::mix`]. The loops are written for pairs.
@@ -70,9 +72,14 @@ pub(crate) trait Kernels: Sync {
         10
     }
 
+    /// What a thread keeps for [`Kernels::dot_tables`], in a form of this set's own.
+    fn room(&self) -> Box<dyn Any + Send> {
+        Box::new(())
+    }
+
     /// `tables.sums[row / TABLE_ROWS][output][row % TABLE_ROWS] = Σ trit·x` over a whole weight row, for at most
     /// [`tables::SPAN`] weight rows and [`tables::SETS`] times [`tables::TABLE_ROWS`] activation rows. False, and sums
-    /// that mean nothing, if a code 3 was met.
+    /// that mean nothing, if a code 3 was met. The tables were made for these kernels.
     fn dot_tables(&self, _tables: &mut Tables, _tile: &Tile<'_>) -> bool {
         false
     }

@@ -11,12 +11,13 @@
 
 mod detect;
 
+use std::any::Any;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::avx2::prefetch_to_second;
 use super::vnni::Avx512Vnni;
-use crate::cpu::kernels::tables::{SETS, SPAN, TABLE_ROWS, Tables};
+use crate::cpu::kernels::tables::{SETS, SPAN, SpanSums, TABLE_ROWS, Tables};
 use crate::cpu::kernels::{KernelSet, Kernels, Tile};
 
 /// The token: only [`Amx::detect`] gives one out.
@@ -36,13 +37,13 @@ const STEPS: usize = 2;
 /// A tile register: 16 rows of 64 bytes.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-pub(crate) struct Bytes([[u8; 64]; TILE_ROWS]);
+struct Bytes([[u8; 64]; TILE_ROWS]);
 
 const NO_BYTES: Bytes = Bytes([[0; 64]; TILE_ROWS]);
 
-/// What a thread keeps for this kernel.
+/// What a thread keeps for this kernel: as much as the longest row of activations needs.
 #[derive(Default)]
-pub(crate) struct Room {
+struct Room {
     /// Codes: `[2, PIECE * STEPS]`.
     panel: Vec<Bytes>,
     /// Activations: `[sets, blocks * STEPS]`, an even number of sets.
@@ -63,20 +64,25 @@ impl Kernels for Amx {
         Some(16)
     }
 
+    fn room(&self) -> Box<dyn Any + Send> {
+        Box::<Room>::default()
+    }
+
     fn dot_tables(&self, tables: &mut Tables, tile: &Tile<'_>) -> bool {
+        let (sums, room) = tables.split();
         // SAFETY: `self` exists, so the CPU has AVX-512F, AVX-512BW and AMX with int8, and this process may use them.
-        unsafe { dot_tables(tables, tile) }
+        unsafe { dot_tables(sums, room, tile) }
         true
     }
 }
 
 /// [`Kernels::dot_tables`]; every code counts.
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn dot_tables(tables: &mut Tables, tile: &Tile<'_>) {
+unsafe fn dot_tables(sums: &mut SpanSums, room: &mut Room, tile: &Tile<'_>) {
     let (outputs, sets) = (tile.outputs, tile.rows.div_ceil(TABLE_ROWS));
     assert!((1..=SPAN).contains(&outputs) && (1..=SETS).contains(&sets));
     let steps = tile.blocks * STEPS;
-    let Tables { sums, room: Room { panel, x }, .. } = tables;
+    let Room { panel, x } = room;
     // Room that grows to the longest row, once.
     panel.resize(2 * PIECE * STEPS, NO_BYTES);
     let pairs = sets.div_ceil(2);
