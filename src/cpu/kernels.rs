@@ -1,22 +1,24 @@
-//! The table of kernels: what the inner loops are, and which instruction sets they are written for.
+//! The list of kernels: what the inner loops are, and which instruction sets they are written for.
 //!
 //! | verb | kernel | written in |
 //! |---|---|---|
 //! | `matmul`, `matmul_add` | [`Kernels::dot_codes`] | each set by hand |
 //! | the same, of many rows | [`Kernels::dot_tables`] | sets for which it is faster |
 //! | `logits` | [`Kernels::dot_dense`] | `vector/`, over each set's eight floats |
-//! | `best`, `candidates` | [`Kernels::dot_bytes`], then `dot_dense` | each set by hand |
+//! | `best`, `candidates` | [`Kernels::dot_bytes`], then `dot_dense` | `bytes.rs`, over each set's vectors |
 //! | `attend` | [`Kernels::scores`], [`Kernels::mix`] | `vector/`, over each set's eight floats |
 //! | `quantize`, `norm_quantize`, `norm_selected`, `glu`, `argmax`, softmax | the others | `floats.rs`, compiled for each set |
 //!
 //! To add an instruction set: a file with a token type that exists only where the CPU has the instructions, `impl Kernels`
-//! for it with the kernels that it speeds up (the rest is computed by the set named by [`Kernels::older`]), and one entry
-//! each in [`KernelSet`], [`KernelSet::ALL`] and [`KernelSet::table`] (`set.rs`).
+//! for it with the kernels that it speeds up (the rest is computed by the set named by [`Kernels::older`]), its `mod` here,
+//! and its row in [`KernelSet`] (`set.rs`).
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod bytes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub(crate) mod portable;

@@ -19,7 +19,7 @@ use crate::cpu::kernels::{BlockTile, DenseRow, Entries, KernelSet, Kernels, Tile
 
 /// Bytes between a load of weights and the prefetch that goes with it: 2 KiB is about 200 ns of streaming, twice the
 /// latency of memory.
-const AHEAD_BYTES: usize = 2048;
+pub(super) const AHEAD_BYTES: usize = 2048;
 
 /// Measured: 16 rows are done as fast without tables, 32 rows 1.2 times and 128 rows 1.4 times as fast with them.
 const FEWEST_TABLE_ROWS: usize = 26;

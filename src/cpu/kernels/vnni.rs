@@ -15,7 +15,7 @@ use std::array;
 use std::ops::Range;
 
 use super::avx2::lanes::{InOrder, add_lanes_i32};
-use super::avx2::prefetch;
+use super::avx2::{AHEAD_BYTES, prefetch};
 use crate::cpu::kernels::Tile;
 
 pub(super) use ymm::AvxVnni;
@@ -27,9 +27,6 @@ const PIECE: usize = 64;
 
 /// Activation rows of a register tile.
 const ROWS: usize = 4;
-
-/// Bytes between a load of the one-row stream and the prefetch that goes with it.
-const AHEAD_BYTES: usize = 2048;
 
 /// A vector register, or rather what the loops below do with it. Lanes are sums of 32 bits.
 ///
