@@ -7,6 +7,13 @@ use crate::cpu::kernels::{BlockRow, BlockTile, DenseRow, Entries, KernelSet, Ker
 /// The set that every CPU can run.
 pub(crate) struct Portable;
 
+impl Portable {
+    /// The kernels, which need nothing.
+    pub(crate) fn detect() -> Option<&'static Self> {
+        Some(&Portable)
+    }
+}
+
 impl Kernels for Portable {
     fn set(&self) -> KernelSet {
         KernelSet::Portable
