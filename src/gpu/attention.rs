@@ -65,7 +65,7 @@ impl Gpu {
         let (step, whole) = (self.step(), attention.splits == 1);
         let result = match whole {
             true => out.buffer.clone(),
-            false => self.scratch(|gpu| &mut gpu.attention_parts, "attention", attention.parts_bytes(heads, rows)),
+            false => self.scratch(|gpu| &mut gpu.attention_parts, "attention", attention.partials_bytes(heads, rows)),
         };
         match append {
             None => {

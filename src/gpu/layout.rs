@@ -50,15 +50,15 @@ pub(crate) struct Attention {
 
 /// Workgroups that keep a large device busy.
 const BUSY: usize = 1024;
-/// Most memory for parts that are merged later.
-const MOST_PARTS_BYTES: u64 = 64 << 20;
+/// Most memory for partial sums that are merged later.
+const MOST_PARTIALS_BYTES: u64 = 64 << 20;
 
 impl Attention {
     /// Cuts the attention of `rows` rows, each of which sees at most `longest` chunks of positions.
     pub(crate) fn new(shape: &CacheShape, heads: Heads, rows: usize, longest: usize, largest_binding: u64) -> Self {
         let mut cut = Self::fitting(shape, heads.heads).expect("told when the cache was made");
         let workgroups = rows * heads.kv_heads * cut.heads.groups as usize;
-        let fits = cut.parts_bytes(heads, rows) <= MOST_PARTS_BYTES.min(largest_binding);
+        let fits = cut.partials_bytes(heads, rows) <= MOST_PARTIALS_BYTES.min(largest_binding);
         if fits && workgroups < BUSY {
             // Powers of two, so that few kinds of bind groups are made as a context grows.
             let wanted = BUSY.div_ceil(workgroups.max(1)).next_power_of_two();
@@ -67,7 +67,7 @@ impl Attention {
         cut
     }
 
-    /// The largest pieces that workgroup memory holds; none where a head is too large.
+    /// The largest tiles that workgroup memory holds; none where a head is too large.
     pub(crate) fn fitting(shape: &CacheShape, heads: usize) -> Option<Self> {
         let (head_dim, together) = (shape.head_dim, heads / shape.kv_heads);
         let pair_bytes = match shape.precision {
@@ -90,8 +90,8 @@ impl Attention {
         Some(Self { heads, splits: 1, chunks: shape.positions.div_ceil(CHUNK) })
     }
 
-    /// Bytes of the parts of all chunks.
-    pub(crate) fn parts_bytes(&self, heads: Heads, rows: usize) -> u64 {
+    /// Bytes of the partial sums of all chunks.
+    pub(crate) fn partials_bytes(&self, heads: Heads, rows: usize) -> u64 {
         (rows * heads.heads * self.chunks * (2 + heads.head_dim) * 4) as u64
     }
 }

@@ -97,11 +97,11 @@ impl Format {
     /// `weight(row, col)`.
     fn weight(self) -> &'static str {
         match self {
-            Self::F32 => fragment!("table_f32"),
-            Self::F16 => fragment!("table_f16"),
-            Self::Bf16 => fragment!("table_bf16"),
-            Self::Int8 => fragment!("table_int8"),
-            Self::Ternary => fragment!("table_ternary"),
+            Self::F32 => fragment!("weight_f32"),
+            Self::F16 => fragment!("weight_f16"),
+            Self::Bf16 => fragment!("weight_bf16"),
+            Self::Int8 => fragment!("weight_int8"),
+            Self::Ternary => fragment!("weight_ternary"),
         }
     }
 
