@@ -8,12 +8,15 @@
 //! is no `?` in a forward pass. [`crate::reference`] implements the verbs in plain loops and is their definition.
 
 mod shapes;
+mod work;
+
+use std::ops::Range;
 
 pub use shapes::{Activation, CachePrecision, CacheShape, HeadNormOrder, Heads, Numerics, Rope, RopePairs, Row};
+pub use work::{GpuCounters, KernelCount, Reads, ShaderTime, Work};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::Weights;
-use crate::measure::Work;
 
 /// The norm before a product (RMSNorm, arXiv 1910.07467): `x * rsqrt(mean(x²) + epsilon) * gain`.
 pub struct Norm<'a, B: Backend + ?Sized> {
@@ -77,19 +80,27 @@ impl<B: Backend + ?Sized> Clone for HeadNorm<'_, B> {
 impl<B: Backend + ?Sized> Copy for HeadNorm<'_, B> {}
 
 /// A machine that can run the forward pass. `rows` below is the number of rows of the current step, `selected` the
-/// number of those that want logits.
+/// number of those that want logits and were not left out by [`Backend::select`].
+///
+/// A value of this type belongs to one session: it holds what a step works with. What is loaded belongs to the device, and
+/// every [`sibling`](Backend::sibling) may use it, from any thread.
 pub trait Backend: Send {
     /// f32 `[max_rows, cols]`.
-    type Tensor: Send;
+    type Tensor: Send + Sync;
     /// The input of linear layers `[max_rows, cols]`, as its [`Numerics`] say: int8 with the multiplier 127 / max|x| of each
     /// row or group, or f32.
-    type Quantized: Send;
+    type Quantized: Send + Sync;
     /// Weights `[out, in]` in this device's own layout.
-    type Matrix: Send;
+    type Matrix: Send + Sync;
     /// Keys and values of one layer, for every slot.
-    type Cache: Send;
+    type Cache: Send + Sync;
     /// Token ids `[max_rows]`, on the device.
-    type Tokens: Send;
+    type Tokens: Send + Sync;
+
+    /// Another backend on the same device, for another session: what this one loaded serves both, what it works with does not.
+    fn sibling(&self) -> Self
+    where
+        Self: Sized;
 
     // Loading.
 
@@ -102,9 +113,11 @@ pub trait Backend: Send {
     /// One matrix from parts stacked by rows (query, key and value; gate and up). All parts have the same columns.
     /// Parts that lie in the map of a file may be used in place.
     fn matrix(&mut self, parts: &[Weights]) -> Result<Self::Matrix>;
-    /// Makes a matrix ready to be the head for at most `selected` rows: a ternary one takes its inputs as `numerics` says. A
-    /// device may add what lets it choose tokens sooner.
-    fn prepare_head(&mut self, head: &mut Self::Matrix, selected: usize, numerics: Numerics) -> Result<()>;
+    /// Makes a matrix ready to be a head: a ternary one takes its inputs as `numerics` says. A device may add what lets it
+    /// choose tokens sooner.
+    fn prepare_head(&mut self, head: &mut Self::Matrix, numerics: Numerics) -> Result<()>;
+    /// Makes room in this backend to compute at most `selected` rows with a head that was prepared, by it or by a sibling.
+    fn head_room(&mut self, head: &Self::Matrix, selected: usize, numerics: Numerics) -> Result<()>;
     /// An empty cache.
     fn cache(&mut self, shape: CacheShape) -> Result<Self::Cache>;
     /// Room for token ids.
@@ -114,6 +127,9 @@ pub trait Backend: Send {
 
     /// Starts a step. All rows fit the tensors, slots and positions that were allocated.
     fn begin(&mut self, rows: &[Row]);
+    /// Of the rows that want logits, in their order, leaves only these to the verbs that work on `selected` rows; until the next
+    /// [`Backend::select`] or [`Backend::begin`].
+    fn select(&mut self, selected: Range<usize>);
     /// `tokens[i] = chosen[i]` for the first `count`: what a step chose becomes the input of the next, on the device.
     fn copy_tokens(&mut self, tokens: &mut Self::Tokens, chosen: &Self::Tokens, count: usize);
     /// `out[row] = table[tokens[row]]`, as f32. `out: [rows, width]`, `table: [vocabulary, width]`.
@@ -156,6 +172,10 @@ pub trait Backend: Send {
     /// are passed over; places that stay empty hold token 0 and −∞. `values: [selected, most]` and
     /// `tokens: [selected * most]`, of which the first `count` of each row are written.
     fn top(&mut self, tokens: &mut Self::Tokens, values: &mut Self::Tensor, count: usize, logits: &Self::Tensor);
+    /// What the odds of all tokens add up to: `out[row] = [Σ exp(l − m), Σ exp((l − m) · factor)]` over the row's logits `l`, the
+    /// largest of which is `m`. NaN and −∞ add nothing; where no logit is above −∞, both are 0. (The logarithm of the first,
+    /// plus `m`, is the log-sum-exp.) `out: [selected, 2]`, `factors: [selected, 1]`, inverse temperatures.
+    fn totals(&mut self, out: &mut Self::Tensor, logits: &Self::Tensor, factors: &Self::Tensor);
     /// The most likely token of each row: [`Backend::logits`], then [`Backend::argmax`]. `logits` is left unspecified: a
     /// device that can tell the largest logit without computing all of them need not.
     fn best(&mut self, tokens: &mut Self::Tokens, logits: &mut Self::Tensor, head: &Self::Matrix, x: &Self::Tensor) {
@@ -238,17 +258,71 @@ pub trait Backend: Send {
     /// Ends the step: everything recorded is on its way.
     fn end(&mut self);
 
+    // Between steps.
+
+    /// The first `positions` of one head of one slot of a cache, keys and values: `[positions, head_dim]` each.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if the device was lost.
+    fn read_cache(
+        &mut self,
+        cache: &Self::Cache,
+        place: CachePlace,
+        keys: &mut [f32],
+        values: &mut [f32],
+    ) -> Result<()>;
+    /// Overwrites what [`Backend::read_cache`] reads. What it read is written back as it was, bit for bit.
+    fn write_cache(&mut self, cache: &mut Self::Cache, place: CachePlace, keys: &[f32], values: &[f32]);
+    /// Copies the first `positions` of slot `from` over those of slot `to`: what several sequences begin with is computed once.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if the device was lost.
+    fn copy_prefix(&mut self, cache: &mut Self::Cache, from: u32, to: u32, positions: usize) -> Result<()> {
+        let CacheShape { kv_heads, head_dim, .. } = self.cache_shape(cache);
+        let (mut keys, mut values) = (vec![0.0; positions * head_dim], vec![0.0; positions * head_dim]);
+        for kv_head in 0..kv_heads {
+            let place = |slot| CachePlace { slot, kv_head, positions };
+            self.read_cache(cache, place(from), &mut keys, &mut values)?;
+            self.write_cache(cache, place(to), &keys, &values);
+        }
+        Ok(())
+    }
+
     // For reports.
+
+    /// The device, and in which of its ways it is used, for people: "cpu, avx2, 2 threads".
+    fn describe(&self) -> String {
+        std::any::type_name::<Self>().into()
+    }
 
     /// What was done since the backend was made. Empty where nothing is counted.
     fn work(&self) -> Work {
         Work::default()
     }
+    /// What a cache was made for.
+    fn cache_shape(&self, cache: &Self::Cache) -> CacheShape;
     /// Bytes of memory that a cache was given.
     fn cache_bytes(&self, cache: &Self::Cache) -> u64;
+    /// Bytes that a matrix takes, and what was added to it as a head: in memory of its own, or in the map of its file.
+    fn matrix_bytes(&self, matrix: &Self::Matrix) -> u64;
     /// Bytes of memory of its own that the device has given to this backend so far; none where it shares that of the process.
     fn device_bytes(&self) -> Option<u64> {
         None
+    }
+    /// What a GPU did since the backend was made; none elsewhere.
+    fn gpu_counters(&self) -> Option<GpuCounters> {
+        None
+    }
+    /// Times every shader from now on, which slows each step down.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] where no shaders run, or their device has no clock.
+    fn profile(&mut self) -> Result<()> {
+        Err(Error::refused(format!("\"{}\" runs no shaders that could be timed; choose a GPU", self.describe())))
+    }
+    /// What each shader took since [`Backend::profile`], the longest first.
+    fn shader_times(&self) -> Vec<ShaderTime> {
+        Vec::new()
     }
 
     // Between host and device. Only the `read_…` calls wait.
@@ -275,11 +349,18 @@ pub trait Backend: Send {
     /// # Errors
     /// [`crate::Error::Device`] if the device was lost.
     fn read_tokens(&mut self, tokens: &Self::Tokens, ids: &mut [u32]) -> Result<()>;
-    /// The first `values.len()` values of a tensor, row by row: logits for samplers, anything for tests.
+    /// `values.len()` values of a tensor, row by row, from the beginning of a row on: logits for samplers.
     ///
     /// # Errors
     /// [`crate::Error::Device`] if the device was lost.
-    fn read_tensor(&mut self, tensor: &Self::Tensor, values: &mut [f32]) -> Result<()>;
+    fn read_rows(&mut self, tensor: &Self::Tensor, first_row: usize, values: &mut [f32]) -> Result<()>;
+    /// The first `values.len()` values of a tensor, row by row.
+    ///
+    /// # Errors
+    /// As [`Backend::read_rows`].
+    fn read_tensor(&mut self, tensor: &Self::Tensor, values: &mut [f32]) -> Result<()> {
+        self.read_rows(tensor, 0, values)
+    }
     /// Overwrites the first values of a tensor.
     fn write_tensor(&mut self, tensor: &mut Self::Tensor, values: &[f32]);
     /// The first rows of a quantised tensor: `values: [n, cols]` and the multipliers, `scales: [n]`, or
@@ -297,3 +378,17 @@ pub const SMALLEST_ABSMAX: f32 = 1e-5;
 
 /// What [`Backend::argmax`] says of logits none of which is a number.
 pub const NO_TOKEN: u32 = u32::MAX;
+
+/// The most candidates a step can tell of a row: enough for the usual samplers, 2 KiB to bring back from a device.
+pub const MOST_CANDIDATES: usize = 256;
+
+/// The first positions of one key/value head of one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CachePlace {
+    /// The slot of a sequence.
+    pub slot: u32,
+    /// The key/value head.
+    pub kv_head: usize,
+    /// How many positions, from 0 on.
+    pub positions: usize,
+}

@@ -37,9 +37,9 @@ use crate::model::{Model, Part, Role};
 use table::Table;
 
 /// The encodings that linear layers are written in.
-pub const LINEAR: [Encoding; 4] = [Encoding::I2S, Encoding::Tq1_0, Encoding::Tq2_0, Encoding::Q2_0];
+pub const LINEAR: &[Encoding] = &[Encoding::I2S, Encoding::Tq1_0, Encoding::Tq2_0, Encoding::Q2_0];
 /// The encodings that embedding and head are written in where one is asked for.
-pub const TABLES: [Encoding; 5] = [Encoding::F16, Encoding::Bf16, Encoding::F32, Encoding::Q8_0, Encoding::Q6K];
+pub const TABLES: &[Encoding] = &[Encoding::F16, Encoding::Bf16, Encoding::F32, Encoding::Q8_0, Encoding::Q6K];
 
 /// What to write, and what to put up with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,10 +155,10 @@ impl ConvertOptions {
     fn check(&self, path: &Path) -> Result<()> {
         let list = |all: &[Encoding]| all.iter().map(|encoding| encoding.name()).collect::<Vec<_>>().join(", ");
         if !LINEAR.contains(&self.linear) {
-            return Err(Error::Input(format!("linear layers are written in {}, not {}", list(&LINEAR), self.linear)));
+            return Err(Error::Input(format!("linear layers are written in {}, not {}", list(LINEAR), self.linear)));
         }
         if let Some(tables) = self.tables.filter(|tables| !TABLES.contains(tables)) {
-            return Err(Error::Input(format!("embedding and head are written in {}, not {tables}", list(&TABLES))));
+            return Err(Error::Input(format!("embedding and head are written in {}, not {tables}", list(TABLES))));
         }
         if !self.overwrite && path.exists() {
             return Err(exists(path));
@@ -230,7 +230,7 @@ impl Conversion<'_> {
         tables: &[(Role, Table)],
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Option<f32>> {
-        let failed = |cause| Error::Io { path: path.to_owned(), cause };
+        let failed = |cause| Error::io(path, cause);
         let mut writer = layout.write(BufWriter::new(file)).map_err(failed)?;
         let mut largest_error = 0f32;
         let total = self.roles.len();
@@ -297,7 +297,7 @@ fn named(role: Role, error: Error) -> Error {
 /// A file that is removed unless it is given its name, in the directory where it will stay: within one file system,
 /// renaming is all or nothing.
 fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
-    let failed = |cause| Error::Io { path: path.to_owned(), cause };
+    let failed = |cause| Error::io(path, cause);
     let Some(name) = path.file_name() else {
         return Err(Error::Input(format!("{} is no name of a file", path.display())));
     };
@@ -324,13 +324,11 @@ fn persist(temporary: NamedTempFile, path: &Path, overwrite: bool) -> Result<()>
     match outcome {
         Ok(_) => {}
         Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => return Err(exists(path)),
-        Err(error) => return Err(Error::Io { path: path.to_owned(), cause: error.error }),
+        Err(error) => return Err(Error::io(path, error.error)),
     }
     // A name is as durable as its directory.
     #[cfg(unix)]
-    File::open(directory(path))
-        .and_then(|directory| directory.sync_all())
-        .map_err(|cause| Error::Io { path: path.to_owned(), cause })?;
+    File::open(directory(path)).and_then(|directory| directory.sync_all()).map_err(|cause| Error::io(path, cause))?;
     Ok(())
 }
 

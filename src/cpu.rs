@@ -7,6 +7,7 @@
 
 mod attention;
 mod counts;
+mod device;
 mod disjoint;
 mod floats;
 mod head;
@@ -17,32 +18,36 @@ mod pool;
 mod product;
 mod screen;
 mod tensor;
+mod totals;
+mod workers;
 
 pub use attention::Cache;
+pub use device::CpuDevice;
 pub use kernels::KernelSet;
 pub use matrix::Matrix;
 pub use options::{CpuOptions, Screening};
 pub use tensor::{Quantized, Tensor};
 
-use crate::backend::{Activation, Backend, CacheShape, Heads, NO_TOKEN, Norm, Numerics, Rope, Rotary, Row};
+use std::ops::Range;
+
+use crate::backend::{
+    Activation, Backend, CachePlace, CacheShape, Heads, NO_TOKEN, Norm, Numerics, Rope, Rotary, Row, Work,
+};
 use crate::cpu::attention::{Attention, Norming, Turning};
 use crate::cpu::counts::{Counts, Kernel};
 use crate::cpu::disjoint::Disjoint;
-use crate::cpu::head::{Screener, Told};
+use crate::cpu::head::{ExactLogits, Screener};
 use crate::cpu::kernels::Kernels;
-use crate::cpu::kernels::tables::Tables;
-use crate::cpu::pool::{Pool, share, share_rows};
-use crate::error::{Error, Result};
+use crate::cpu::workers::Workers;
+use crate::error::Result;
 use crate::format::Weights;
-use crate::measure::Work;
 
-/// The CPU.
+/// The CPU, as one session uses it.
 pub struct Cpu {
     kernels: &'static dyn Kernels,
-    pool: Pool,
-    tables: Vec<Tables>,           // [threads], if the kernels have tables
+    workers: Workers,
     rows: Vec<Row>,                // of this step
-    selected: Vec<usize>,          // those that want logits
+    selected: Vec<usize>,          // of those that want logits
     parts: Vec<f32>,               // of attention
     head_input: Option<Quantized>, // of a ternary head, [most selected, width]
     screening: Screening,
@@ -51,41 +56,32 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Starts the threads.
+    /// Opens the CPU and computes on it.
     ///
     /// # Errors
-    /// [`Error::Device`] if this CPU cannot run the kernels asked for, or no more threads can be started;
-    /// [`Error::Input`] if the number of threads is out of range or `STERNA_THREADS` is no number.
+    /// Those of [`CpuDevice::open`].
     pub fn new(options: &CpuOptions) -> Result<Self> {
-        let set = options.kernels.unwrap_or_else(KernelSet::best);
-        let kernels = set.table().ok_or_else(|| {
-            let available: Vec<_> = KernelSet::available().iter().map(KernelSet::to_string).collect();
-            Error::Device(format!("this CPU cannot run the {set} kernels; it has: {}", available.join(", ")))
-        })?;
-        let threads = options.threads()?;
-        let pool = Pool::new(threads)?;
-        let tables = match kernels.fewest_table_rows() {
-            Some(_) => (0..threads).map(|_| Tables::new(kernels)).collect(),
-            None => Vec::new(),
-        };
-        let (rows, selected, parts, screener) = (Vec::new(), Vec::new(), Vec::new(), Screener::new());
-        Ok(Self {
-            kernels,
-            pool,
-            tables,
-            rows,
-            selected,
-            parts,
+        Ok(Self::on(&CpuDevice::open(options)?))
+    }
+
+    /// Computes on an opened CPU.
+    pub fn on(device: &CpuDevice) -> Self {
+        Self {
+            kernels: device.kernels,
+            workers: device.workers.clone(),
+            rows: Vec::new(),
+            selected: Vec::new(),
+            parts: Vec::new(),
             head_input: None,
-            screening: options.screening,
-            screener,
+            screening: device.screening,
+            screener: Screener::new(),
             counts: Counts::new(),
-        })
+        }
     }
 
     /// Threads that compute, the calling thread among them.
     pub fn threads(&self) -> usize {
-        self.pool.threads()
+        self.workers.threads()
     }
 
     /// The kernels in use.
@@ -97,13 +93,6 @@ impl Cpu {
     pub fn exact_logits(&self) -> u64 {
         self.screener.exact_logits
     }
-
-    /// The kernels, threads and ways in use, for people: "cpu, avx2, 2 threads, screened head".
-    pub(crate) fn describe(&self) -> String {
-        let screened = if self.screener.is_ready() { ", screened head" } else { "" };
-        let plural = if self.threads() == 1 { "" } else { "s" };
-        format!("cpu, {}, {} thread{plural}{screened}", self.kernels(), self.threads())
-    }
 }
 
 impl Backend for Cpu {
@@ -112,6 +101,11 @@ impl Backend for Cpu {
     type Matrix = Matrix;
     type Cache = Cache;
     type Tokens = Vec<u32>;
+
+    fn sibling(&self) -> Self {
+        let Self { kernels, workers, screening, .. } = self;
+        Self::on(&CpuDevice { kernels: *kernels, workers: workers.clone(), screening: *screening })
+    }
 
     fn tensor(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {
         let tensor = Tensor::new(max_rows, cols)?;
@@ -133,13 +127,17 @@ impl Backend for Cpu {
         Matrix::new(parts)
     }
 
-    fn prepare_head(&mut self, head: &mut Matrix, selected: usize, numerics: Numerics) -> Result<()> {
-        match head.dense() {
-            Some(_) => self.add_screen(head),
-            None => {
-                self.head_input = Some(Quantized::new(selected, head.cols, numerics)?);
-                Ok(())
-            }
+    fn prepare_head(&mut self, head: &mut Matrix, _numerics: Numerics) -> Result<()> {
+        self.add_screen(head)
+    }
+
+    fn head_room(&mut self, head: &Matrix, selected: usize, numerics: Numerics) -> Result<()> {
+        if head.dense().is_none() {
+            self.head_input = Some(Quantized::new(selected, head.cols, numerics)?);
+        }
+        match &head.screen {
+            Some(screen) => self.screener.reserve(screen),
+            None => Ok(()),
         }
     }
 
@@ -155,8 +153,13 @@ impl Backend for Cpu {
         self.counts.step(rows.len());
         self.rows.clear();
         self.rows.extend_from_slice(rows);
+        self.select(0..rows.len());
+    }
+
+    fn select(&mut self, selected: Range<usize>) {
+        let wanting = (0..self.rows.len()).filter(|&row| self.rows[row].wants_logits);
         self.selected.clear();
-        self.selected.extend((0..rows.len()).filter(|&row| rows[row].wants_logits));
+        self.selected.extend(wanting.skip(selected.start).take(selected.len()));
     }
 
     fn copy_tokens(&mut self, tokens: &mut Vec<u32>, chosen: &Vec<u32>, count: usize) {
@@ -167,7 +170,7 @@ impl Backend for Cpu {
         assert_eq!(out.cols, table.cols);
         self.counts.ran(Kernel::Embed);
         let (cols, tokens) = (out.cols, &tokens[..self.rows.len()]);
-        share_rows(&mut self.pool, out.rows_mut(tokens.len()), cols, &|row, out| {
+        self.workers.share_rows(out.rows_mut(tokens.len()), cols, &|row, out| {
             table.row_to_f32(tokens[row] as usize, out);
         });
     }
@@ -176,7 +179,7 @@ impl Backend for Cpu {
         assert_eq!((out.cols, norm.gain.cols), (x.cols, x.cols));
         self.counts.ran(Kernel::Norm);
         let (kernels, cols) = (self.kernels, out.cols);
-        share_rows(&mut self.pool, out.rows_mut(self.rows.len()), cols, &|row, out| {
+        self.workers.share_rows(out.rows_mut(self.rows.len()), cols, &|row, out| {
             let x = x.row(row);
             kernels.norm(out, x, tensor::norm_factor(kernels, x, norm.epsilon), norm.gain.row(0));
         });
@@ -186,7 +189,7 @@ impl Backend for Cpu {
         assert_eq!((out.cols, norm.gain.cols), (x.cols, x.cols));
         self.counts.ran(Kernel::Norm);
         let (kernels, cols) = (self.kernels, out.cols);
-        share_rows(&mut self.pool, out.rows_mut(self.rows.len()), cols, &|row, out| {
+        self.workers.share_rows(out.rows_mut(self.rows.len()), cols, &|row, out| {
             let (x, gain) = (x.row(row), norm.gain.row(0));
             let factor = tensor::norm_factor(kernels, x, norm.epsilon);
             out.iter_mut().zip(x).zip(gain).for_each(|((o, v), g)| *o += v * factor * g);
@@ -203,7 +206,7 @@ impl Backend for Cpu {
         assert_eq!((out.cols, gain.cols), (x.cols, x.cols));
         self.counts.ran(Kernel::NormQuantize);
         let (kernels, out) = (self.kernels, out.split());
-        share(&mut self.pool, self.rows.len() * x.cols, self.rows.len(), &|row, _| {
+        self.workers.share(self.rows.len() * x.cols, self.rows.len(), &|row, _| {
             let factor = tensor::norm_factor(kernels, x.row(row), epsilon);
             // SAFETY: each row is one task.
             unsafe { out.row(row) }.norm_quantize(kernels, x.row(row), factor, gain.row(0));
@@ -214,7 +217,7 @@ impl Backend for Cpu {
         assert_eq!(out.cols, x.cols);
         self.counts.ran(Kernel::Quantize);
         let (kernels, out) = (self.kernels, out.split());
-        share(&mut self.pool, self.rows.len() * x.cols, self.rows.len(), &|row, _| {
+        self.workers.share(self.rows.len() * x.cols, self.rows.len(), &|row, _| {
             // SAFETY: each row is one task.
             unsafe { out.row(row) }.quantize(kernels, x.row(row));
         });
@@ -232,7 +235,7 @@ impl Backend for Cpu {
         let pairs = rope.frequencies.len();
         assert_eq!(out.cols, 2 * pairs);
         let rows = &self.rows;
-        share_rows(&mut self.pool, out.rows_mut(rows.len()), 2 * pairs, &|row, out| {
+        self.workers.share_rows(out.rows_mut(rows.len()), 2 * pairs, &|row, out| {
             let (cosines, sines) = out.split_at_mut(pairs);
             for ((cos, sin), frequency) in cosines.iter_mut().zip(sines).zip(&rope.frequencies) {
                 let (s, c) = (f64::from(rows[row].position) * frequency).sin_cos();
@@ -257,7 +260,7 @@ impl Backend for Cpu {
         });
         let turning = Turning { rotations: &rotations.values[..rows.len() * rotations.cols], pairs, norm };
         let (work, qkv, cache) = (rows.len() * qkv.cols, Disjoint::new(qkv.rows_mut(rows.len())), cache.split());
-        share(&mut self.pool, work, heads.kv_heads, &|kv_head, _| {
+        self.workers.share(work, heads.kv_heads, &|kv_head, _| {
             // SAFETY: each key/value head is one task; `qkv` and the cache are borrowed for this run.
             unsafe { attention::rope_append_head(&qkv, &cache, rows, turning, heads, kv_head) };
         });
@@ -270,14 +273,14 @@ impl Backend for Cpu {
         let positions: usize = rows.iter().map(|row| cache.seen(row.position as usize)).sum();
         self.counts.read(Kernel::Attend, positions * cache.position_bytes());
         let attention = Attention { kernels: self.kernels, rows, qkv, cache, heads };
-        attention.run(&mut self.pool, &mut self.parts, out.rows_mut(rows.len()));
+        attention.run(&self.workers, &mut self.parts, out.rows_mut(rows.len()));
     }
 
     fn glu(&mut self, out: &mut Tensor, gate_up: &Tensor, activation: Activation) {
         assert_eq!(gate_up.cols, 2 * out.cols);
         self.counts.ran(Kernel::Glu);
         let (kernels, cols) = (self.kernels, out.cols);
-        share_rows(&mut self.pool, out.rows_mut(self.rows.len()), cols, &|row, out| {
+        self.workers.share_rows(out.rows_mut(self.rows.len()), cols, &|row, out| {
             let (gate, up) = gate_up.row(row).split_at(cols);
             match activation {
                 Activation::SquaredRelu => kernels.squared_relu(out, gate, up),
@@ -291,7 +294,7 @@ impl Backend for Cpu {
         assert_eq!((out.cols, gain.cols), (x.cols, x.cols));
         self.counts.ran(Kernel::NormSelected);
         let (kernels, selected, cols) = (self.kernels, &self.selected, out.cols);
-        share_rows(&mut self.pool, out.rows_mut(selected.len()), cols, &|packed, out| {
+        self.workers.share_rows(out.rows_mut(selected.len()), cols, &|packed, out| {
             let x = x.row(selected[packed]);
             kernels.norm(out, x, tensor::norm_factor(kernels, x, epsilon), gain.row(0));
         });
@@ -315,13 +318,13 @@ impl Backend for Cpu {
     fn top(&mut self, tokens: &mut Vec<u32>, values: &mut Tensor, count: usize, logits: &Tensor) {
         self.counts.ran(Kernel::Choose);
         for row in 0..self.selected.len() {
-            self.write_top(tokens, values, count, row, Told::All(logits.row(row)));
+            self.write_top(tokens, values, count, row, ExactLogits::All(logits.row(row)));
         }
     }
 
     fn best(&mut self, tokens: &mut Vec<u32>, logits: &mut Tensor, head: &Matrix, x: &Tensor) {
         self.counts.ran(Kernel::Choose);
-        self.enough_logits(logits, head, x, 1, &mut |cpu, row, told| tokens[row] = told.best(cpu.kernels));
+        self.enough_logits(logits, head, x, 1, &mut |cpu, row, exact| tokens[row] = exact.best(cpu.kernels));
     }
 
     fn candidates(
@@ -334,11 +337,43 @@ impl Backend for Cpu {
         x: &Tensor,
     ) {
         self.counts.ran(Kernel::Choose);
-        let told = &mut |cpu: &mut Self, row, told: Told<'_>| cpu.write_top(tokens, values, count, row, told);
-        self.enough_logits(logits, head, x, count, told);
+        let write = &mut |cpu: &mut Self, row, exact: ExactLogits<'_>| cpu.write_top(tokens, values, count, row, exact);
+        self.enough_logits(logits, head, x, count, write);
+    }
+
+    fn totals(&mut self, out: &mut Tensor, logits: &Tensor, factors: &Tensor) {
+        self.add_odds(out, logits, factors);
     }
 
     fn end(&mut self) {}
+
+    fn read_cache(&mut self, cache: &Cache, place: CachePlace, keys: &mut [f32], values: &mut [f32]) -> Result<()> {
+        cache.read(place, keys, values);
+        Ok(())
+    }
+
+    fn write_cache(&mut self, cache: &mut Cache, place: CachePlace, keys: &[f32], values: &[f32]) {
+        cache.write(place, keys, values);
+    }
+
+    fn copy_prefix(&mut self, cache: &mut Cache, from: u32, to: u32, positions: usize) -> Result<()> {
+        cache.copy_prefix(from, to, positions);
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        let screened = if self.screener.is_ready() { ", screened head" } else { "" };
+        let plural = if self.threads() == 1 { "" } else { "s" };
+        format!("cpu, {}, {} thread{plural}{screened}", self.kernels(), self.threads())
+    }
+
+    fn cache_shape(&self, cache: &Cache) -> CacheShape {
+        cache.shape()
+    }
+
+    fn matrix_bytes(&self, matrix: &Matrix) -> u64 {
+        matrix.bytes_in_all()
+    }
 
     fn work(&self) -> Work {
         self.counts.work()
@@ -357,8 +392,8 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn read_tensor(&mut self, tensor: &Tensor, values: &mut [f32]) -> Result<()> {
-        values.copy_from_slice(&tensor.values[..values.len()]);
+    fn read_rows(&mut self, tensor: &Tensor, first_row: usize, values: &mut [f32]) -> Result<()> {
+        values.copy_from_slice(&tensor.values[first_row * tensor.cols..][..values.len()]);
         Ok(())
     }
 

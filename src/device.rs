@@ -8,14 +8,15 @@ mod probe;
 pub use best::Best;
 pub use list::{DeviceInfo, DeviceKind};
 
-use crate::cpu::{Cpu, CpuOptions};
-use crate::engine::{BackendEngine, Engine};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::cpu::{Cpu, CpuDevice, CpuOptions};
+use crate::engine::{Loading, Shared};
 use crate::error::{Error, Result};
-use crate::generate::SessionOptions;
 use crate::gpu::{Adapter, Gpu, GpuDevice, GpuOptions};
 use crate::model::Model;
 
-/// A machine that can run a model.
+/// A machine that can run models. Cheap to clone; all that is loaded on clones of one device shares its threads or its queue.
 ///
 /// The environment variables `WGPU_BACKEND` (vulkan, metal, dx12, gl) and `WGPU_ADAPTER_NAME` (part of a name) limit which
 /// GPUs are found.
@@ -26,8 +27,25 @@ pub struct Device {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Cpu(CpuOptions),
+    Cpu(LazyCpu),
     Gpu(GpuDevice),
+}
+
+/// A CPU whose threads start when something is first loaded on it. Clones share them.
+#[derive(Clone, Debug)]
+struct LazyCpu {
+    options: CpuOptions,
+    opened: Arc<Mutex<Option<CpuDevice>>>,
+}
+
+impl LazyCpu {
+    fn open(&self) -> Result<CpuDevice> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*opened {
+            Some(device) => Ok(device.clone()),
+            None => Ok(opened.insert(CpuDevice::open(&self.options)?).clone()),
+        }
+    }
 }
 
 impl Device {
@@ -38,7 +56,7 @@ impl Device {
 
     /// The CPU, with chosen kernels or threads.
     pub fn cpu_with(options: CpuOptions) -> Self {
-        Self { kind: Kind::Cpu(options) }
+        Self { kind: Kind::Cpu(LazyCpu { options, opened: Arc::default() }) }
     }
 
     /// The fastest: the CPU, or a GPU that proves in a short probe (ternary products, a few tenths of a second) that it
@@ -97,25 +115,11 @@ impl Device {
         matches!(self.kind, Kind::Gpu(_))
     }
 
-    /// Puts a model on this device; also returns the device's name as it turned out ("cpu, avx2, 2 threads").
-    pub(crate) fn load(
-        &self,
-        model: &Model,
-        options: &SessionOptions,
-        progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<(Box<dyn Engine>, String)> {
-        match &self.kind {
-            Kind::Cpu(cpu) => {
-                let cpu = Cpu::new(cpu)?;
-                let engine = BackendEngine::load(cpu, model, options, progress)?;
-                let name = engine.backend().describe();
-                Ok((Box::new(engine), name))
-            }
-            Kind::Gpu(device) => {
-                let engine = BackendEngine::load(Gpu::new(device), model, options, progress)?;
-                let name = engine.backend().describe();
-                Ok((Box::new(engine), name))
-            }
-        }
+    /// Puts a model on this device.
+    pub(crate) fn load(&self, model: &Model, progress: &mut dyn FnMut(usize, usize)) -> Result<Arc<dyn Shared>> {
+        Ok(match &self.kind {
+            Kind::Cpu(cpu) => Arc::new(Loading::load(Cpu::on(&cpu.open()?), model, progress)?),
+            Kind::Gpu(device) => Arc::new(Loading::load(Gpu::new(device), model, progress)?),
+        })
     }
 }

@@ -1,68 +1,179 @@
-//! A model on a device behind one object-safe trait: whoever generates text knows no backend. Long inputs are cut into
-//! steps here, so a caller may hand over any number of rows.
+//! A model on a device behind object-safe traits: whoever generates text knows no backend.
+//!
+//! A [`Shared`] is what is loaded, for any number of sessions; an [`Engine`] is what one session computes with. A step is begun
+//! by [`Engine::start`], which never waits for a device, and what it chose is had from [`Engine::finish`], [`Engine::logits`] and
+//! [`Engine::features`], which do: nothing else in the library waits for a step.
 
-use std::any::Any;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::backend::{Backend, NO_TOKEN, Row};
-use crate::error::{Error, Result};
-use crate::generate::SessionOptions;
-use crate::gpu::Gpu;
-use crate::measure::Work;
+use crate::backend::{Backend, GpuCounters, MOST_CANDIDATES, NO_TOKEN, Row, ShaderTime, Work};
+use crate::error::Result;
 use crate::model::Model;
-use crate::transformer::{Capacity, Input, MOST_CANDIDATES, Telling, Transformer};
+use crate::transformer::{Capacity, Input, State, Transformer, Wanted};
 
-/// What to bring back from the device for the rows that want logits, in their order.
-pub(crate) enum Wanted<'a> {
-    /// The most likely token of each. The caller means to continue each with its token, at most `steps` times: a device may
-    /// start on those steps. They are wasted, and do no harm, if something else comes.
-    Best { best: &'a mut Vec<u32>, steps: usize },
-    /// The `count` most likely tokens of each and their logits, best first. Places without a token hold −∞.
-    Candidates { count: usize, sink: &'a mut dyn FnMut(&[u32], &[f32]) },
-    /// All logits of each, `[vocabulary]`; the receiver may change them.
-    Logits(&'a mut dyn FnMut(&mut [f32])),
-    /// The features of each after the last norm, `[width]`.
-    Features(&'a mut dyn FnMut(&[f32])),
+/// A model that was loaded on a device.
+pub(crate) trait Shared: Send + Sync {
+    /// Rows of a step that keep the device busy.
+    fn rows_at_once(&self) -> usize;
+
+    /// Bytes that the weights take, on the device or in the map of their file.
+    fn weight_bytes(&self) -> u64;
+
+    /// Bytes of memory of its own that the device gave for the weights; none where it has none.
+    fn device_bytes(&self) -> Option<u64>;
+
+    /// What a session computes with.
+    fn engine(&self, capacity: Capacity) -> Result<Box<dyn Engine>>;
 }
 
-/// A model on some device.
+/// One step of a session.
+pub(crate) struct Step<'a> {
+    /// `[rows]`, below the vocabulary.
+    pub(crate) tokens: &'a [u32],
+    /// At most [`Capacity::rows`], in slots and at positions that there are.
+    pub(crate) rows: &'a [Row],
+    /// Of the rows that want logits: at most [`Capacity::selected`] of them, unless this is [`Wanted::Nothing`].
+    pub(crate) wanted: Wanted,
+    /// Inverse temperatures of the rows that want logits, for [`Wanted::Totals`].
+    pub(crate) factors: &'a [f32],
+    /// With [`Wanted::Best`]: each of these rows will be continued with its best token, and nothing else, at most so many times.
+    /// A device may start on those steps. They are wasted, and do no harm, if something else comes.
+    pub(crate) steps_ahead: usize,
+}
+
+/// What a step chose, for the rows that want logits, in their order.
+pub(crate) enum Chosen<'a> {
+    Nothing,
+    /// The most likely token of each; [`NO_TOKEN`] where no logit is a number.
+    Best(&'a [u32]),
+    Candidates(AllCandidates<'a>),
+}
+
+/// The most likely tokens of each row.
+#[derive(Clone, Copy)]
+pub(crate) struct AllCandidates<'a> {
+    count: usize,
+    ids: &'a [u32],    // [selected, MOST_CANDIDATES]
+    logits: &'a [f32], // [selected, MOST_CANDIDATES], −∞ where there is no token
+    totals: &'a [f32], // [selected, 2], or none
+}
+
+impl<'a> AllCandidates<'a> {
+    /// The ids and logits of one row, best first, and its totals, if they were wanted.
+    pub(crate) fn of(&self, row: usize) -> (&'a [u32], &'a [f32], Option<[f32; 2]>) {
+        let places = row * MOST_CANDIDATES..row * MOST_CANDIDATES + self.count;
+        let totals = self.totals.as_chunks().0.get(row).copied();
+        (&self.ids[places.clone()], &self.logits[places], totals)
+    }
+}
+
+/// What one session computes with.
 pub(crate) trait Engine: Send {
-    /// The sizes it was loaded with.
+    /// The sizes it was made with.
     fn capacity(&self) -> Capacity;
 
-    /// What the device did since it was made.
+    /// Runs a step, or sends it to the device. Does not wait.
+    fn start(&mut self, step: &Step<'_>);
+
+    /// Waits for what was wanted of the step that was started last.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if the device failed.
+    fn finish(&mut self) -> Result<()>;
+
+    /// What that was.
+    fn chosen(&self) -> Chosen<'_>;
+
+    /// The logits of some of the last step's rows that want them, counted in their order, `[selected.len(), vocabulary]`: at most
+    /// [`Capacity::selected`] at once. Waits.
+    fn logits(&mut self, selected: Range<usize>) -> Result<&mut [f32]>;
+
+    /// The features after the last norm, as [`Engine::logits`]: `[selected.len(), width]`. Waits.
+    fn features(&mut self, selected: Range<usize>) -> Result<&[f32]>;
+
+    /// The first positions of one slot become those of another.
+    fn copy_prefix(&mut self, from: u32, to: u32, positions: usize) -> Result<()>;
+
+    /// The device as it turned out, for people.
+    fn describe(&self) -> String;
+
+    /// What the device did for this session.
     fn work(&self) -> Work;
 
     /// Bytes that the caches were given.
     fn cache_bytes(&self) -> u64;
 
-    /// Bytes of memory of its own that the device has given; none where it has none.
+    /// Bytes of memory of its own that the device gave to this session; none where it has none.
     fn device_bytes(&self) -> Option<u64>;
 
-    /// Appends rows to the caches and brings back what is wanted. Ids, slots and positions were checked by the caller.
-    fn forward(&mut self, tokens: &[u32], rows: &[Row], wanted: Wanted) -> Result<()>;
+    /// What a GPU did for this session; none elsewhere.
+    fn gpu_counters(&self) -> Option<GpuCounters>;
 
-    /// The GPU that computes, to ask what it did; none elsewhere.
-    fn gpu(&self) -> Option<&Gpu>;
+    /// Times every shader from now on.
+    fn profile(&mut self) -> Result<()>;
 
-    /// As [`Engine::gpu`], to have it profiled.
-    fn gpu_mut(&mut self) -> Option<&mut Gpu>;
+    /// What each shader took since then.
+    fn shader_times(&self) -> Vec<ShaderTime>;
 }
 
-/// The one engine, for each backend.
-pub(crate) struct BackendEngine<B: Backend> {
+/// The one kind of [`Shared`], for each backend.
+pub(crate) struct Loading<B: Backend> {
+    transformer: Arc<Transformer<B>>,
+    /// The one that loaded, which no step runs on: sessions get siblings of it.
+    backend: Mutex<B>,
+}
+
+impl<B: Backend> Loading<B> {
+    pub(crate) fn load(mut backend: B, model: &Model, progress: &mut dyn FnMut(usize, usize)) -> Result<Self> {
+        let transformer = Arc::new(Transformer::load(&mut backend, model, progress)?);
+        Ok(Self { transformer, backend: Mutex::new(backend) })
+    }
+
+    /// Nobody panics while the backend is taken, but for a device that does.
+    fn with_backend<T>(&self, ask: impl FnOnce(&B) -> T) -> T {
+        ask(&self.backend.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<B: Backend + 'static> Shared for Loading<B> {
+    fn rows_at_once(&self) -> usize {
+        self.with_backend(B::rows_at_once)
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.with_backend(|backend| self.transformer.matrix_bytes(backend))
+    }
+
+    fn device_bytes(&self) -> Option<u64> {
+        self.with_backend(B::device_bytes)
+    }
+
+    fn engine(&self, capacity: Capacity) -> Result<Box<dyn Engine>> {
+        let backend = self.with_backend(B::sibling);
+        let engine = BackendEngine::new(backend, Arc::clone(&self.transformer), capacity)?;
+        Ok(Box::new(engine))
+    }
+}
+
+/// The one kind of [`Engine`], for each backend.
+struct BackendEngine<B: Backend> {
     backend: B,
-    transformer: Transformer<B>,
+    transformer: Arc<Transformer<B>>,
+    state: State<B>,
     capacity: Capacity,
-    vocabulary: usize,
-    width: usize,
-    logits: Vec<f32>, // [capacity.selected, vocabulary], grown when logits (or features) are first wanted
+    /// Of the step that was started last.
+    wanted: Wanted,
+    selected: usize,
+    logits: Vec<f32>, // [vocabulary], or as many rows of logits (or features) as were wanted at once
+    best: Vec<u32>,   // [capacity.selected]
     top: Vec<u32>,    // [capacity.selected, MOST_CANDIDATES], as `top_logits`
     top_logits: Vec<f32>,
+    totals: Vec<f32>, // [capacity.selected, 2]
     ahead: Ahead,
 }
 
 /// Steps of greedy decoding that the device has and nobody has read.
-#[derive(Default)]
 struct Ahead {
     steps: usize,
     /// The rows that the first of them computes, and the tokens that it was given: those last read.
@@ -73,24 +184,25 @@ struct Ahead {
 }
 
 impl<B: Backend> BackendEngine<B> {
-    pub(crate) fn load(
-        mut backend: B,
-        model: &Model,
-        options: &SessionOptions,
-        progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<Self> {
-        let capacity = options.capacity(model.config(), backend.rows_at_once())?;
-        let rehearsals = usize::from(backend.wants_rehearsal());
-        let transformer =
-            Transformer::load(&mut backend, model, capacity, &mut |done, all| progress(done, all + rehearsals))?;
-        let (vocabulary, width) = (model.config().vocabulary, model.config().width);
-        let candidates = capacity.selected * MOST_CANDIDATES;
-        let (top, top_logits) = (vec![0; candidates], vec![0.0; candidates]);
-        let (logits, ahead) = (Vec::new(), Ahead::default());
-        let mut engine = Self { backend, transformer, capacity, vocabulary, width, logits, top, top_logits, ahead };
-        if rehearsals > 0 {
+    fn new(mut backend: B, transformer: Arc<Transformer<B>>, capacity: Capacity) -> Result<Self> {
+        let Capacity { rows, selected, .. } = capacity;
+        let candidates = selected * MOST_CANDIDATES;
+        let mut engine = Self {
+            state: State::new(&mut backend, &transformer, capacity)?,
+            backend,
+            capacity,
+            wanted: Wanted::Nothing,
+            selected: 0,
+            logits: vec![0.0; transformer.config().vocabulary],
+            transformer,
+            best: vec![0; selected],
+            top: vec![0; candidates],
+            top_logits: vec![0.0; candidates],
+            totals: vec![0.0; 2 * selected],
+            ahead: Ahead::with_room(rows, selected),
+        };
+        if engine.backend.wants_rehearsal() {
             engine.rehearse()?;
-            progress(model.config().layers + rehearsals, model.config().layers + rehearsals);
         }
         Ok(engine)
     }
@@ -108,102 +220,59 @@ impl<B: Backend> BackendEngine<B> {
         steps.push((0..rows.min(positions) as u32).map(|position| row(0, position, position == 0)).collect());
         for rows in steps {
             let ids = vec![0; rows.len()];
-            for telling in [Telling::Best, Telling::Candidates(1)] {
-                self.transformer.forward(&mut self.backend, Input::Ids(&ids), &rows, telling);
+            for wanted in [Wanted::Best, Wanted::Candidates(1)] {
+                self.transformer.forward(&mut self.backend, &mut self.state, Input::Ids(&ids), &rows, wanted);
             }
         }
-        self.transformer.read_best(&mut self.backend, 0, &mut [0])
+        self.state.read_best(&mut self.backend, 0, &mut [0])
     }
 
-    fn candidates(
-        &mut self,
-        tokens: &[u32],
-        rows: &[Row],
-        count: usize,
-        sink: &mut dyn FnMut(&[u32], &[f32]),
-    ) -> Result<()> {
-        self.ahead.steps = 0;
-        self.transformer.forward(&mut self.backend, Input::Ids(tokens), rows, Telling::Candidates(count));
-        let all = selected(rows) * MOST_CANDIDATES;
-        let (ids, logits) = (&mut self.top[..all], &mut self.top_logits[..all]);
-        self.transformer.read_candidates(&mut self.backend, ids, logits)?;
-        for (ids, logits) in ids.chunks_exact(MOST_CANDIDATES).zip(logits.chunks_exact(MOST_CANDIDATES)) {
-            sink(&ids[..count], &logits[..count]);
-        }
-        Ok(())
-    }
-
-    fn logits(&mut self, tokens: &[u32], rows: &[Row], sink: &mut dyn FnMut(&mut [f32])) -> Result<()> {
-        self.ahead.steps = 0;
-        self.transformer.forward(&mut self.backend, Input::Ids(tokens), rows, Telling::Logits);
-        let count = selected(rows) * self.vocabulary;
-        let logits = room(&mut self.logits, count);
-        self.transformer.read_logits(&mut self.backend, logits)?;
-        logits.chunks_exact_mut(self.vocabulary).for_each(sink);
-        Ok(())
-    }
-
-    fn features(&mut self, tokens: &[u32], rows: &[Row], sink: &mut dyn FnMut(&[f32])) -> Result<()> {
-        self.ahead.steps = 0;
-        self.transformer.forward(&mut self.backend, Input::Ids(tokens), rows, Telling::Features);
-        let features = room(&mut self.logits, selected(rows) * self.width);
-        self.transformer.read_features(&mut self.backend, features)?;
-        features.chunks_exact(self.width).for_each(sink);
-        Ok(())
-    }
-
-    /// The most likely tokens of a step, which may have been started already; and starts on the next ones.
-    fn best(&mut self, tokens: &[u32], rows: &[Row], steps: usize, best: &mut Vec<u32>) -> Result<()> {
-        let Ahead { steps: pending, rows: first_rows, tokens: first_tokens, last_rows } = &mut self.ahead;
-        let started = *pending > 0 && first_rows == rows && first_tokens == tokens;
-        if !started {
-            self.transformer.forward(&mut self.backend, Input::Ids(tokens), rows, Telling::Best);
-            *pending = 1;
-            last_rows.clear();
-            last_rows.extend_from_slice(rows);
-        }
-        let selected = selected(rows);
+    /// Starts on the steps that follow one of which the best tokens are wanted, as far as the device works ahead.
+    fn start_ahead(&mut self, steps: usize) {
+        let Ahead { steps: pending, last_rows, .. } = &mut self.ahead;
         let most = self.backend.steps_ahead().min(steps);
-        while selected > 0 && *pending <= most {
+        while self.selected > 0 && *pending <= most {
             last_rows.retain(|row| row.wants_logits);
             last_rows.iter_mut().for_each(|row| row.position += 1);
             if last_rows.iter().any(|row| row.position as usize >= self.capacity.positions) {
                 break;
             }
-            self.transformer.forward(&mut self.backend, Input::Chosen, last_rows, Telling::Best);
+            self.transformer.forward(&mut self.backend, &mut self.state, Input::Chosen, last_rows, Wanted::Best);
             *pending += 1;
         }
-        let start = best.len();
-        best.resize(start + selected, 0);
+    }
+
+    /// Reads the best tokens of the step that was started first, and notes which step they would make the next.
+    fn read_best(&mut self) -> Result<()> {
+        let Ahead { steps: pending, rows, tokens, .. } = &mut self.ahead;
         *pending -= 1;
-        let read = match selected {
-            0 => Ok(()),
-            _ => self.transformer.read_best(&mut self.backend, *pending, &mut best[start..]),
-        };
-        if read.is_err() || best[start..].contains(&NO_TOKEN) {
-            *pending = 0;
-            return read.and(Err(not_finite()));
+        let best = &mut self.best[..self.selected];
+        let read = self.state.read_best(&mut self.backend, *pending, best);
+        if read.is_err() || best.contains(&NO_TOKEN) {
+            *pending = 0; // what follows from no token means nothing
         }
-        first_rows.clear();
-        first_rows
-            .extend(rows.iter().filter(|row| row.wants_logits).map(|row| Row { position: row.position + 1, ..*row }));
-        first_tokens.clear();
-        first_tokens.extend_from_slice(&best[start..]);
+        read?;
+        rows.retain(|row| row.wants_logits);
+        rows.iter_mut().for_each(|row| row.position += 1);
+        tokens.clear();
+        tokens.extend_from_slice(best);
         Ok(())
     }
+}
 
-    pub(crate) fn backend(&self) -> &B {
-        &self.backend
+impl Ahead {
+    fn with_room(rows: usize, selected: usize) -> Self {
+        Self {
+            steps: 0,
+            rows: Vec::with_capacity(rows),
+            tokens: Vec::with_capacity(selected),
+            last_rows: Vec::with_capacity(rows),
+        }
     }
 
-    /// How many of the rows fit one step.
-    fn step_len(&self, rows: &[Row]) -> usize {
-        let mut selected = 0;
-        let fits = |row: &&Row| {
-            selected += usize::from(row.wants_logits);
-            selected <= self.capacity.selected
-        };
-        rows.iter().take(self.capacity.rows).take_while(fits).count()
+    /// Whether the step was started already: then it is the first of those that wait to be read.
+    fn has_started(&self, step: &Step<'_>) -> bool {
+        self.steps > 0 && self.rows == step.rows && self.tokens == step.tokens
     }
 }
 
@@ -212,44 +281,108 @@ impl<B: Backend + 'static> Engine for BackendEngine<B> {
         self.capacity
     }
 
+    fn start(&mut self, step: &Step<'_>) {
+        assert!(step.tokens.len() == step.rows.len() && step.rows.len() <= self.capacity.rows);
+        self.wanted = step.wanted;
+        self.selected = step.rows.iter().filter(|row| row.wants_logits).count();
+        let has_started = step.wanted == Wanted::Best && self.ahead.has_started(step);
+        if !has_started {
+            if let Wanted::Totals(_) = step.wanted {
+                self.state.write_factors(&mut self.backend, step.factors);
+            }
+            let input = Input::Ids(step.tokens);
+            self.transformer.forward(&mut self.backend, &mut self.state, input, step.rows, step.wanted);
+            self.ahead.steps = 0;
+        }
+        if step.wanted == Wanted::Best {
+            if !has_started {
+                self.ahead.steps = 1;
+                self.ahead.rows.clear();
+                self.ahead.rows.extend_from_slice(step.rows);
+                self.ahead.last_rows.clear();
+                self.ahead.last_rows.extend_from_slice(step.rows);
+            }
+            self.start_ahead(step.steps_ahead);
+        }
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let Self { backend, state, selected, .. } = self;
+        let candidates = *selected * MOST_CANDIDATES;
+        match self.wanted {
+            _ if *selected == 0 => Ok(()),
+            Wanted::Best => self.read_best(),
+            Wanted::Candidates(_) | Wanted::Totals(_) => {
+                state.read_candidates(backend, &mut self.top[..candidates], &mut self.top_logits[..candidates])?;
+                match self.wanted {
+                    Wanted::Totals(_) => state.read_totals(backend, &mut self.totals[..2 * *selected]),
+                    _ => Ok(()),
+                }
+            }
+            Wanted::Nothing | Wanted::Logits | Wanted::Features => Ok(()),
+        }
+    }
+
+    fn chosen(&self) -> Chosen<'_> {
+        let (count, totals) = match self.wanted {
+            Wanted::Best => return Chosen::Best(&self.best[..self.selected]),
+            Wanted::Candidates(count) => (count, 0),
+            Wanted::Totals(count) => (count, 2 * self.selected),
+            Wanted::Nothing | Wanted::Logits | Wanted::Features => return Chosen::Nothing,
+        };
+        let (ids, logits, totals) = (&self.top, &self.top_logits, &self.totals[..totals]);
+        Chosen::Candidates(AllCandidates { count, ids, logits, totals })
+    }
+
+    fn logits(&mut self, selected: Range<usize>) -> Result<&mut [f32]> {
+        if !self.state.has_logits(&selected) {
+            self.transformer.head(&mut self.backend, &mut self.state, selected.clone(), Wanted::Logits);
+            self.backend.end();
+        }
+        let logits = room(&mut self.logits, selected.len() * self.transformer.config().vocabulary);
+        self.state.read_logits(&mut self.backend, selected, logits)?;
+        Ok(logits)
+    }
+
+    fn features(&mut self, selected: Range<usize>) -> Result<&[f32]> {
+        self.transformer.head(&mut self.backend, &mut self.state, selected.clone(), Wanted::Features);
+        self.backend.end();
+        let features = room(&mut self.logits, selected.len() * self.transformer.config().width);
+        self.state.read_features(&mut self.backend, features)?;
+        Ok(features)
+    }
+
+    fn copy_prefix(&mut self, from: u32, to: u32, positions: usize) -> Result<()> {
+        self.ahead.steps = 0;
+        self.state.copy_prefix(&mut self.backend, from, to, positions)
+    }
+
+    fn describe(&self) -> String {
+        self.backend.describe()
+    }
+
     fn work(&self) -> Work {
         self.backend.work()
     }
 
     fn cache_bytes(&self) -> u64 {
-        self.transformer.cache_bytes(&self.backend)
+        self.state.cache_bytes(&self.backend)
     }
 
     fn device_bytes(&self) -> Option<u64> {
         self.backend.device_bytes()
     }
 
-    fn forward(&mut self, mut tokens: &[u32], mut rows: &[Row], mut wanted: Wanted) -> Result<()> {
-        assert_eq!(tokens.len(), rows.len());
-        while !rows.is_empty() {
-            let (step, later) = rows.split_at(self.step_len(rows));
-            let (ids, later_ids) = tokens.split_at(step.len());
-            match &mut wanted {
-                Wanted::Best { best, steps } => {
-                    // Only after the last of several steps is it known what comes next.
-                    let steps = if later.is_empty() { *steps } else { 0 };
-                    self.best(ids, step, steps, best)?;
-                }
-                Wanted::Candidates { count, sink } => self.candidates(ids, step, *count, sink)?,
-                Wanted::Logits(sink) => self.logits(ids, step, sink)?,
-                Wanted::Features(sink) => self.features(ids, step, sink)?,
-            }
-            (rows, tokens) = (later, later_ids);
-        }
-        Ok(())
+    fn gpu_counters(&self) -> Option<GpuCounters> {
+        self.backend.gpu_counters()
     }
 
-    fn gpu(&self) -> Option<&Gpu> {
-        (&self.backend as &dyn Any).downcast_ref()
+    fn profile(&mut self) -> Result<()> {
+        self.backend.profile()
     }
 
-    fn gpu_mut(&mut self) -> Option<&mut Gpu> {
-        (&mut self.backend as &mut dyn Any).downcast_mut()
+    fn shader_times(&self) -> Vec<ShaderTime> {
+        self.backend.shader_times()
     }
 }
 
@@ -259,14 +392,4 @@ fn room(values: &mut Vec<f32>, count: usize) -> &mut [f32] {
         values.resize(count, 0.0);
     }
     &mut values[..count]
-}
-
-/// How many rows want logits.
-fn selected(rows: &[Row]) -> usize {
-    rows.iter().filter(|row| row.wants_logits).count()
-}
-
-/// A damaged embedding can do this: all other weights are checked when they are loaded.
-pub(crate) fn not_finite() -> Error {
-    Error::Model("the network computed logits that are not finite numbers".into())
 }

@@ -1,9 +1,11 @@
 //! The library's one error type, split by what the caller can do next.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Why a call failed. Each variant is one kind of way out; the text names the thing and the mend.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused a file. Way out: the path or its permissions.
@@ -12,7 +14,8 @@ pub enum Error {
         /// The file that was asked for.
         path: PathBuf,
         /// What the operating system said.
-        cause: std::io::Error,
+        #[source]
+        cause: Arc<std::io::Error>,
     },
     /// The bytes break the rules of their format: cut off, damaged or hostile. Way out: another copy of the file.
     #[error("malformed file: {0}")]
@@ -26,9 +29,68 @@ pub enum Error {
     /// An argument of the call is out of range. Way out: the caller.
     #[error("{0}")]
     Input(String),
-    /// The device is not there, lacks a capability or ran out of memory. Way out: another device or smaller sizes.
+    /// The device is not there, lacks a capability or ran out of memory. Way out: as its [kind](DeviceError::kind) says.
     #[error("device: {0}")]
-    Device(String),
+    Device(DeviceError),
+    /// A session has no room for another sequence at present. Way out: later, or a session with more room.
+    #[error("busy: {0}")]
+    Busy(String),
+}
+
+/// What is wrong with a device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct DeviceError {
+    /// What a program can do about it.
+    pub kind: DeviceErrorKind,
+    /// The device and the mend, for people.
+    pub message: String,
+}
+
+/// The kinds of a [`DeviceError`], by their way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DeviceErrorKind {
+    /// There is no such device, or none with what was asked for. Way out: another device, or a driver.
+    Absent,
+    /// It has too little memory. Way out: smaller sizes, or a larger device.
+    OutOfMemory,
+    /// It was lost while it worked, and whatever was loaded with it. Way out: open it again and load again.
+    Lost,
+    /// It refuses what was asked of it. Way out: another option, or another device.
+    Refused,
+}
+
+impl Error {
+    pub(crate) fn io(path: impl Into<PathBuf>, cause: std::io::Error) -> Self {
+        Self::Io { path: path.into(), cause: Arc::new(cause) }
+    }
+
+    pub(crate) fn absent(message: impl fmt::Display) -> Self {
+        Self::device(DeviceErrorKind::Absent, message)
+    }
+
+    pub(crate) fn out_of_memory(message: impl fmt::Display) -> Self {
+        Self::device(DeviceErrorKind::OutOfMemory, message)
+    }
+
+    pub(crate) fn lost(message: impl fmt::Display) -> Self {
+        Self::device(DeviceErrorKind::Lost, message)
+    }
+
+    pub(crate) fn refused(message: impl fmt::Display) -> Self {
+        Self::device(DeviceErrorKind::Refused, message)
+    }
+
+    fn device(kind: DeviceErrorKind, message: impl fmt::Display) -> Self {
+        Self::Device(DeviceError { kind, message: message.to_string() })
+    }
+
+    /// A damaged embedding can do this: all other weights are checked when they are loaded.
+    pub(crate) fn not_finite() -> Self {
+        Self::Model("the network computed logits that are not finite numbers".into())
+    }
 }
 
 /// `Result` with the library's [`Error`].

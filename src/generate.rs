@@ -1,42 +1,64 @@
-//! Text generation: a [`Session`] holds a model on a device and the caches of its sequences; iterators yield tokens or
-//! text as they are made.
+//! Text generation: a [`Session`] runs sequences on a model that was loaded. They join and leave at any time, and each step
+//! makes a token of every one of them; iterators over the tokens or the text of one prompt, or of several, are short loops over
+//! that.
 
 mod batch;
 mod embed;
+mod evaluate;
+mod logprobs;
 mod options;
 mod sampler;
+mod sampling;
+mod scheduler;
+mod sequence;
+mod slots;
 mod stop;
 mod streams;
 
-use std::ops::ControlFlow;
-
-pub use batch::{Batch, Finish, Piece};
-pub use options::{GenerateOptions, Prompt, Sampling, SessionOptions};
+pub use batch::Batch;
+pub use logprobs::Logprobs;
+pub use options::{GenerateOptions, Prompt, SessionOptions, StepBudget};
+pub use sampler::{Candidates, Draw, History, Logits, Need, Sampler, Totals};
+pub use sampling::Sampling;
+pub use sequence::{Finish, Piece, SequenceId};
 pub use streams::{Text, TokenIds};
 
-use crate::backend::{Backend, Row};
+use crate::backend::{Backend, GpuCounters, Row, ShaderTime, Work};
 use crate::device::Device;
-use crate::engine::{BackendEngine, Engine, Wanted};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, GpuCounters, ShaderTime};
-use crate::measure::Work;
+use crate::generate::scheduler::Schedule;
+use crate::generate::slots::{Admission, Slots};
+use crate::loaded::Loaded;
 use crate::model::Model;
 
-/// A model on a device, with room for one or several sequences.
+/// Sequences on a model that was loaded on a device.
 ///
-/// A sequence's cache outlives the generation that filled it: the next prompt on the same slot reuses the longest
-/// common prefix and only computes the rest.
+/// What a sequence computed stays cached when it ends: the next prompt that begins alike only computes the rest.
 pub struct Session {
-    model: Model,
+    loaded: Loaded,
     engine: Box<dyn Engine>,
     device: String,
-    positions: usize,
-    chunk: usize,
-    cached: Vec<Vec<u32>>, // [sequences], the ids whose keys and values each slot holds
+    slots: Slots,
+    schedule: Schedule,
+}
+
+/// Tokens of a sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt: usize,
+    /// Those of them that were found in the cache.
+    pub cached: usize,
+    /// Rows that were computed: the rest of the prompt, and all that was made but the last.
+    pub computed: usize,
+    /// Tokens that were made.
+    pub made: usize,
 }
 
 impl Session {
-    /// Puts a model on a device.
+    /// Loads a model on a device for one session. Several share one [`Loaded`].
     ///
     /// # Errors
     /// [`Error::Device`] if the device cannot hold it, [`Error::Input`] for impossible options, otherwise those of
@@ -45,7 +67,7 @@ impl Session {
         Self::with_progress(model, device, options, &mut |_, _| {})
     }
 
-    /// [`Session::new`], telling `progress` the number of layers loaded, and of all.
+    /// [`Session::new`], telling `progress` the number of parts that are done, and of all: the layers, and the session.
     ///
     /// # Errors
     /// As [`Session::new`].
@@ -55,8 +77,10 @@ impl Session {
         options: &SessionOptions,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
-        let (engine, device) = device.load(model, options, progress)?;
-        Ok(Self::from_engine(model, engine, device))
+        let all = model.config().layers + 1;
+        let session = model.load_with_progress(device, &mut |done, _| progress(done, all))?.session(options)?;
+        progress(all, all);
+        Ok(session)
     }
 
     /// A session on any [`Backend`]: for backends of your own, and for holding a model against the reference.
@@ -64,20 +88,28 @@ impl Session {
     /// # Errors
     /// As [`Session::new`].
     pub fn with_backend<B: Backend + 'static>(model: &Model, backend: B, options: &SessionOptions) -> Result<Self> {
-        let engine = BackendEngine::load(backend, model, options, &mut |_, _| {})?;
-        Ok(Self::from_engine(model, Box::new(engine), std::any::type_name::<B>().into()))
+        Loaded::on_backend(model, backend)?.session(options)
     }
 
-    fn from_engine(model: &Model, engine: Box<dyn Engine>, device: String) -> Self {
+    pub(crate) fn on_engine(loaded: &Loaded, engine: Box<dyn Engine>, options: &SessionOptions) -> Self {
         let capacity = engine.capacity();
-        // Room for all, so that no token allocates.
-        let cached = (0..capacity.sequences).map(|_| Vec::with_capacity(capacity.positions)).collect();
-        Self { model: model.clone(), engine, device, positions: capacity.positions, chunk: capacity.rows, cached }
+        Self {
+            loaded: loaded.clone(),
+            device: engine.describe(),
+            slots: Slots::new(capacity.sequences, capacity.positions),
+            schedule: Schedule::new(capacity.rows, capacity.sequences, options.queue()),
+            engine,
+        }
     }
 
     /// The model.
     pub fn model(&self) -> &Model {
-        &self.model
+        self.loaded.model()
+    }
+
+    /// What the session shares with others.
+    pub fn loaded(&self) -> &Loaded {
+        &self.loaded
     }
 
     /// The device as it turned out, for example "cpu, avx2, 2 threads".
@@ -85,9 +117,9 @@ impl Session {
         &self.device
     }
 
-    /// What a GPU did for this session, its load included; none on other devices.
+    /// What a GPU did for this session; none on other devices.
     pub fn gpu_counters(&self) -> Option<GpuCounters> {
-        self.engine.gpu().map(Gpu::counters)
+        self.engine.gpu_counters()
     }
 
     /// Times every shader from now on, which slows each step down.
@@ -95,25 +127,20 @@ impl Session {
     /// # Errors
     /// [`Error::Device`] if the device is no GPU, or a GPU without timestamps.
     pub fn profile(&mut self) -> Result<()> {
-        match self.engine.gpu_mut() {
-            Some(gpu) => gpu.profile(),
-            None => {
-                Err(Error::Device(format!("\"{}\" runs no shaders that could be timed; choose a GPU", self.device)))
-            }
-        }
+        self.engine.profile()
     }
 
     /// What each shader took since [`Session::profile`], the longest first.
     pub fn shader_times(&self) -> Vec<ShaderTime> {
-        self.engine.gpu().map(Gpu::shader_times).unwrap_or_default()
+        self.engine.shader_times()
     }
 
     /// Positions that each sequence has room for.
     pub fn positions(&self) -> usize {
-        self.positions
+        self.engine.capacity().positions
     }
 
-    /// What the device did since the session was made: the kernels that ran, and the bytes that they had to read.
+    /// What the device did for this session: the kernels that ran, and the bytes that they have to read.
     pub fn work(&self) -> Work {
         self.engine.work()
     }
@@ -123,24 +150,25 @@ impl Session {
         self.engine.cache_bytes()
     }
 
-    /// Bytes of memory of its own that the device holds for this session: weights, caches, activations. None where the device
-    /// shares the memory of the process, as a CPU does.
+    /// Bytes of memory of its own that the device holds for this session alone, caches and activations; [`Loaded::device_bytes`]
+    /// are those that it shares. None where the device shares the memory of the process, as a CPU does.
     pub fn device_bytes(&self) -> Option<u64> {
         self.engine.device_bytes()
     }
 
     /// Sequences that can be held at once.
     pub fn sequences(&self) -> usize {
-        self.cached.len()
+        self.slots.count()
     }
 
     /// Continues a text. The beginning-of-sequence token is added as the model's tokenizer asks; special tokens that
     /// are spelled in the prompt count as such.
     ///
     /// # Errors
-    /// [`Error::Input`] if the prompt is longer than the session's positions, or an option is out of range.
+    /// [`Error::Input`] if the prompt is longer than the session's positions, or an option is out of range; [`Error::Busy`] if
+    /// sequences that [joined](Session::join) are not over.
     pub fn generate(&mut self, prompt: &str, options: &GenerateOptions) -> Result<Text<'_>> {
-        let ids = self.model.tokenizer()?.encode_prompt(prompt)?;
+        let ids = self.model().tokenizer()?.encode_prompt(prompt)?;
         Ok(Text::new(Batch::new(self, &[Prompt { ids, options: options.clone() }], true)?))
     }
 
@@ -153,132 +181,46 @@ impl Session {
         Ok(TokenIds::new(Batch::new(self, &[prompt], false)?))
     }
 
-    /// Continues several prompts at once, one in each slot: every step computes one row of each that is not finished.
-    /// Each sequence's tokens are those it would get alone. Pieces carry text if the model has a tokenizer.
+    /// Continues several prompts at once, and goes on until all are done. Each sequence's tokens are those it would get alone.
+    /// Pieces carry text if the model has a tokenizer.
     ///
     /// # Errors
     /// As [`Session::generate_ids`], and if there are more prompts than [`Session::sequences`].
     pub fn generate_batch(&mut self, prompts: &[Prompt]) -> Result<Batch<'_>> {
-        let texts = self.model.tokenizer().is_ok();
+        let texts = self.model().tokenizer().is_ok();
         Batch::new(self, prompts, texts)
     }
 
-    /// Computes the cache of the first slot for `ids` ahead of a generation, chunk by chunk. After each chunk
-    /// `progress` is told how many ids are done and may stop; what was done stays cached.
-    ///
-    /// # Errors
-    /// [`Error::Input`] for ids outside the vocabulary or more than [`Session::positions`].
-    pub fn prefill(
-        &mut self,
-        ids: &[u32],
-        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>> {
-        self.check_ids(ids)?;
-        let mut done = self.reuse_prefix(0, ids);
-        while done < ids.len() {
-            let chunk = &ids[done..ids.len().min(done + self.chunk)];
-            let rows: Vec<Row> = (done..).map(|position| row(0, position, false)).take(chunk.len()).collect();
-            self.forward(chunk, &rows, Wanted::Best { best: &mut Vec::new(), steps: 0 })?;
-            done += chunk.len();
-            if progress(done, ids.len()).is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok(ControlFlow::Continue(()))
-    }
-
-    /// Runs `ids` from an empty cache in the first slot, and hands over the logits after each position:
-    /// `sink(position, logits[vocabulary])`.
-    ///
-    /// # Errors
-    /// As [`Session::prefill`].
-    pub fn evaluate(&mut self, ids: &[u32], sink: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
-        self.check_ids(ids)?;
-        self.cached[0].clear();
-        let rows: Vec<Row> = (0..ids.len()).map(|position| row(0, position, true)).collect();
-        let mut position = 0;
-        let mut count = |logits: &mut [f32]| {
-            sink(position, logits);
-            position += 1;
-        };
-        self.forward(ids, &rows, Wanted::Logits(&mut count))
-    }
-
-    /// The logits after `ids`, `[vocabulary]`, in the first slot. What the slot has cached of them is reused, so that one more
-    /// id than last time costs one row.
-    ///
-    /// # Errors
-    /// As [`Session::prefill`].
-    pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
-        self.check_ids(ids)?;
-        // The last one is always computed: its logits are wanted.
-        let cached = self.reuse_prefix(0, &ids[..ids.len() - 1]);
-        let rows: Vec<Row> = (cached..ids.len()).map(|place| row(0, place, place + 1 == ids.len())).collect();
-        let mut result = Vec::new();
-        self.forward(&ids[cached..], &rows, Wanted::Logits(&mut |logits| result.extend_from_slice(logits)))?;
-        Ok(result)
-    }
-
-    /// The natural logarithm of the probability of each of `ids[1..]`, given those before it. The perplexity of a text
-    /// is `exp(-mean)`.
-    ///
-    /// # Errors
-    /// As [`Session::prefill`].
-    pub fn log_likelihoods(&mut self, ids: &[u32]) -> Result<Vec<f64>> {
-        let mut result = Vec::with_capacity(ids.len());
-        self.evaluate(ids, &mut |position, logits| {
-            if let Some(&next) = ids.get(position + 1) {
-                let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-                let total: f64 = logits.iter().map(|&l| (f64::from(l) - largest).exp()).sum();
-                result.push(f64::from(logits[next as usize]) - largest - total.ln());
-            }
-        })?;
-        Ok(result)
-    }
-
-    /// Forgets all cached sequences.
+    /// Forgets all cached sequences, but for those that are computed.
     pub fn clear(&mut self) {
-        self.cached.iter_mut().for_each(Vec::clear);
+        self.slots.forget_free();
     }
 
     /// Ids that are below the vocabulary and fit the cache.
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
-        let vocabulary = self.model.config().vocabulary;
+        let vocabulary = self.model().config().vocabulary;
         if ids.is_empty() {
             return Err(Error::Input("the prompt holds no tokens, so there is nothing to continue".into()));
         }
         if let Some(id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
             return Err(Error::Input(format!("token id {id} is outside the vocabulary of {vocabulary}")));
         }
-        if ids.len() > self.positions {
+        if ids.len() > self.positions() {
             return Err(Error::Input(format!(
                 "{} tokens do not fit the session's context of {} positions; make the session with a larger context",
                 ids.len(),
-                self.positions
+                self.positions()
             )));
         }
         Ok(())
     }
 
-    /// Keeps the longest prefix that a slot's cache and `ids` share, and returns its length.
-    fn reuse_prefix(&mut self, slot: usize, ids: &[u32]) -> usize {
-        let cached = &mut self.cached[slot];
-        let shared = cached.iter().zip(ids).take_while(|(a, b)| a == b).count();
-        cached.truncate(shared);
-        shared
-    }
-
-    /// Runs rows and notes what the slots then hold. If the device fails, their caches are forgotten.
-    fn forward(&mut self, ids: &[u32], rows: &[Row], wanted: Wanted) -> Result<()> {
-        let result = self.engine.forward(ids, rows, wanted);
-        for (&id, row) in ids.iter().zip(rows) {
-            let cached = &mut self.cached[row.sequence as usize];
-            match &result {
-                Ok(()) => cached.push(id),
-                Err(_) => cached.clear(),
-            }
+    /// Does what a slot was given on condition of.
+    fn copy_to(&mut self, Admission { slot, copy }: Admission) -> Result<()> {
+        match copy {
+            Some((from, positions)) => self.engine.copy_prefix(from as u32, slot as u32, positions),
+            None => Ok(()),
         }
-        result
     }
 }
 

@@ -22,17 +22,23 @@ mod recorder;
 mod shader;
 mod step;
 
+use std::ops::Range;
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+pub use crate::backend::{GpuCounters, ShaderTime};
 pub(crate) use adapter::variable;
 pub use adapter::{Adapter, GpuKind};
 pub use bandwidth::copy_bandwidth;
 pub use buffers::{Cache, Quantized, Tensor, Tokens};
 pub use context::{GpuDevice, GpuOptions};
 pub use matrix::Matrix;
-pub use profile::ShaderTime;
-pub use recorder::GpuCounters;
 pub use shader::Dot;
 
-use crate::backend::{Activation, Backend, CacheShape, Heads, Norm, Numerics, Rope, Rotary, Row};
+use crate::backend::{
+    Activation, Backend, CachePlace, CachePrecision, CacheShape, Heads, Norm, Numerics, Rope, Rotary, Row, Work,
+};
 use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::format::ternary::BLOCK;
@@ -41,7 +47,6 @@ use crate::gpu::layout::{Attention, elementwise};
 use crate::gpu::product::Rows;
 use crate::gpu::recorder::{Dispatch, Recorder};
 use crate::gpu::shader::{Output, Shader};
-use crate::measure::Work;
 
 /// A GPU that computes one model's steps.
 #[derive(Debug)]
@@ -49,14 +54,15 @@ pub struct Gpu {
     device: GpuDevice,
     recorder: Recorder,
     rows: Vec<Row>,
-    selected: usize,
+    selected: Range<usize>,          // of the rows that want logits, in their order
     step: Option<Buffer>,            // struct Step: header, then [most rows] entries
     selected_count: Option<Buffer>,  // struct Step, without entries: what a ternary head knows of a step
+    head_input: Option<Quantized>,   // of a ternary head, [most selected, cols]
     attention_parts: Option<Buffer>, // of contexts that several workgroups share
     stretches: Option<Buffer>,       // the best of each stretch of logits
+    between_slots: Option<Buffer>,   // what is copied from slot to slot of a cache
     words: Vec<u32>,                 // to be written
     floats: Vec<f32>,
-    next_id: u64,
     allocated: u64, // bytes of all buffers made
     steps: u64,
     computed_rows: u64,
@@ -78,14 +84,15 @@ impl Gpu {
             device: device.clone(),
             recorder: Recorder::new(device),
             rows: Vec::new(),
-            selected: 0,
+            selected: 0..0,
             step: None,
             selected_count: None,
+            head_input: None,
             attention_parts: None,
             stretches: None,
+            between_slots: None,
             words: Vec::new(),
             floats: Vec::new(),
-            next_id: 0,
             allocated: 0,
             steps: 0,
             computed_rows: 0,
@@ -99,32 +106,16 @@ impl Gpu {
         Self { fuses: false, ..Self::new(device) }
     }
 
-    /// What was done so far.
-    pub fn counters(&self) -> GpuCounters {
-        self.recorder.counters()
-    }
-
-    /// Times every shader from now on. Steps are slower meanwhile: each dispatch is a pass of its own.
-    ///
-    /// # Errors
-    /// [`Error::Device`] if the device has no timestamps.
-    pub fn profile(&mut self) -> Result<()> {
-        self.recorder.profile()
-    }
-
-    /// The times of the shaders since [`Gpu::profile`], the longest first.
-    pub fn shader_times(&self) -> Vec<ShaderTime> {
-        self.recorder.profiler().map(profile::Profiler::times).unwrap_or_default()
-    }
-
-    /// The device, for people.
-    pub(crate) fn describe(&self) -> String {
-        let dot = match self.device.0.dot {
-            Dot::Packed => "packed dot products",
-            Dot::Float => "float dot products",
-        };
-        let matrices = if self.device.0.cooperative.is_some() { ", cooperative matrices" } else { "" };
-        format!("gpu, {}, {dot}{matrices}", self.device.adapter().name())
+    /// Tells the shaders which rows the step has, and which of those that want logits are selected.
+    fn describe_step(&mut self) {
+        let mut words = std::mem::take(&mut self.words);
+        step::describe(&self.rows, self.selected.clone(), &mut words);
+        let step = self.scratch(|gpu| &mut gpu.step, "step", words.len() as u64 * 4);
+        self.recorder.write(&step, bytemuck::cast_slice(&words));
+        self.words = words;
+        if let Some(count) = &self.selected_count {
+            self.recorder.write(count, bytemuck::cast_slice(&step::count(self.selected.len())));
+        }
     }
 
     fn step(&self) -> Buffer {
@@ -152,6 +143,10 @@ impl Backend for Gpu {
     type Cache = Cache;
     type Tokens = Tokens;
 
+    fn sibling(&self) -> Self {
+        Self { fuses: self.fuses, ..Self::new(&self.device) }
+    }
+
     fn tensor(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {
         Ok(Tensor { max_rows, cols, buffer: self.floats("activations", max_rows, cols)? })
     }
@@ -172,9 +167,13 @@ impl Backend for Gpu {
         Matrix::upload(parts, self)
     }
 
-    fn prepare_head(&mut self, head: &mut Matrix, selected: usize, numerics: Numerics) -> Result<()> {
+    fn prepare_head(&mut self, _head: &mut Matrix, _numerics: Numerics) -> Result<()> {
+        Ok(())
+    }
+
+    fn head_room(&mut self, head: &Matrix, selected: usize, numerics: Numerics) -> Result<()> {
         match head.format == shader::Format::Ternary {
-            true => self.prepare_ternary_head(head, selected, numerics),
+            true => self.ternary_head_room(head, selected, numerics),
             false => Ok(()),
         }
     }
@@ -183,7 +182,7 @@ impl Backend for Gpu {
         if Attention::fitting(&shape, shape.kv_heads).is_none() {
             return Err(Error::Unsupported(format!("heads of {} features on a GPU", shape.head_dim)));
         }
-        let bytes = shape.bytes().ok_or_else(|| Error::Device("a cache of more bytes than can be counted".into()))?;
+        let bytes = shape.bytes().ok_or_else(|| Error::out_of_memory("a cache of more bytes than can be counted"))?;
         let half = bytes as u64 / 2;
         Ok(Cache { shape, keys: self.storage("a cache", half)?, values: self.storage("a cache", half)? })
     }
@@ -199,19 +198,20 @@ impl Backend for Gpu {
         self.rows.extend_from_slice(rows);
         self.steps += 1;
         self.computed_rows += rows.len() as u64;
-        let mut words = std::mem::take(&mut self.words);
-        self.selected = step::describe(rows, &mut words);
-        let step = self.scratch(|gpu| &mut gpu.step, "step", words.len() as u64 * 4);
-        self.recorder.write(&step, bytemuck::cast_slice(&words));
-        self.words = words;
-        if let Some(count) = &self.selected_count {
-            self.recorder.write(count, bytemuck::cast_slice(&step::count(self.selected)));
+        self.selected = 0..rows.iter().filter(|row| row.wants_logits).count();
+        self.describe_step();
+    }
+
+    fn select(&mut self, selected: Range<usize>) {
+        if self.selected != selected {
+            self.selected = selected;
+            self.describe_step();
         }
     }
 
     fn copy_tokens(&mut self, tokens: &mut Tokens, chosen: &Tokens, count: usize) {
         assert!(count <= tokens.max_rows && count <= chosen.max_rows);
-        self.recorder.copy(&tokens.buffer, &chosen.buffer, count as u64 * 4);
+        self.recorder.copy((&tokens.buffer, 0), (&chosen.buffer, 0), count as u64 * 4);
     }
 
     fn embed(&mut self, out: &mut Tensor, table: &Matrix, tokens: &Tokens) {
@@ -284,7 +284,13 @@ impl Backend for Gpu {
     }
 
     fn norm_selected(&mut self, out: &mut Tensor, x: &Tensor, gain: &Tensor, epsilon: f32) {
-        self.norm_rows(out, x, Norm { gain, epsilon }, self.selected, Shader::Norm { selected: true, add: false });
+        self.norm_rows(
+            out,
+            x,
+            Norm { gain, epsilon },
+            self.selected.len(),
+            Shader::Norm { selected: true, add: false },
+        );
     }
 
     fn logits(&mut self, out: &mut Tensor, head: &Matrix, x: &Tensor) {
@@ -361,8 +367,70 @@ impl Backend for Gpu {
         }
     }
 
+    fn totals(&mut self, out: &mut Tensor, logits: &Tensor, factors: &Tensor) {
+        self.add_odds(out, logits, factors);
+    }
+
     fn end(&mut self) {
         self.recorder.submit();
+    }
+
+    fn read_cache(&mut self, cache: &Cache, place: CachePlace, keys: &mut [f32], values: &mut [f32]) -> Result<()> {
+        let bytes = cache.bytes_of(place);
+        let mut stored = vec![0; (bytes.end - bytes.start) as usize];
+        for (buffer, floats) in [(&cache.keys, keys), (&cache.values, values)] {
+            self.recorder.read(buffer, bytes.start, &mut stored)?;
+            match cache.shape.precision {
+                CachePrecision::F32 => floats.copy_from_slice(bytemuck::cast_slice(&stored)),
+                CachePrecision::F16 => bytemuck::cast_slice::<u8, f16>(&stored).convert_to_f32_slice(floats),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_cache(&mut self, cache: &mut Cache, place: CachePlace, keys: &[f32], values: &[f32]) {
+        let bytes = cache.bytes_of(place);
+        for (buffer, floats) in [(&cache.keys, keys), (&cache.values, values)] {
+            let stored: Vec<u8> = match cache.shape.precision {
+                CachePrecision::F32 => bytemuck::cast_slice(floats).to_vec(),
+                CachePrecision::F16 => floats.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
+            };
+            assert_eq!(stored.len() as u64, bytes.end - bytes.start);
+            self.recorder.write_at(buffer, bytes.start, &stored);
+        }
+    }
+
+    fn copy_prefix(&mut self, cache: &mut Cache, from: u32, to: u32, positions: usize) -> Result<()> {
+        self.copy_slot(cache, from, to, positions)
+    }
+
+    fn describe(&self) -> String {
+        let dot = match self.device.0.dot {
+            Dot::Packed => "packed dot products",
+            Dot::Float => "float dot products",
+        };
+        let matrices = if self.device.0.cooperative.is_some() { ", cooperative matrices" } else { "" };
+        format!("gpu, {}, {dot}{matrices}", self.device.adapter().name())
+    }
+
+    fn cache_shape(&self, cache: &Cache) -> CacheShape {
+        cache.shape
+    }
+
+    fn matrix_bytes(&self, matrix: &Matrix) -> u64 {
+        matrix.bytes()
+    }
+
+    fn gpu_counters(&self) -> Option<GpuCounters> {
+        Some(self.recorder.counters())
+    }
+
+    fn profile(&mut self) -> Result<()> {
+        self.recorder.profile()
+    }
+
+    fn shader_times(&self) -> Vec<ShaderTime> {
+        self.recorder.profiler().map(profile::Profiler::times).unwrap_or_default()
     }
 
     fn work(&self) -> Work {
@@ -398,12 +466,13 @@ impl Backend for Gpu {
 
     fn read_tokens(&mut self, tokens: &Tokens, ids: &mut [u32]) -> Result<()> {
         assert!(ids.len() <= tokens.max_rows);
-        self.recorder.read(&tokens.buffer, bytemuck::cast_slice_mut(ids))
+        self.recorder.read(&tokens.buffer, 0, bytemuck::cast_slice_mut(ids))
     }
 
-    fn read_tensor(&mut self, tensor: &Tensor, values: &mut [f32]) -> Result<()> {
-        assert!(values.len() <= tensor.max_rows * tensor.cols);
-        self.recorder.read(&tensor.buffer, bytemuck::cast_slice_mut(values))
+    fn read_rows(&mut self, tensor: &Tensor, first_row: usize, values: &mut [f32]) -> Result<()> {
+        let first = first_row * tensor.cols;
+        assert!(first + values.len() <= tensor.max_rows * tensor.cols);
+        self.recorder.read(&tensor.buffer, first as u64 * 4, bytemuck::cast_slice_mut(values))
     }
 
     fn write_tensor(&mut self, tensor: &mut Tensor, values: &[f32]) {
@@ -415,12 +484,12 @@ impl Backend for Gpu {
         let (row_bytes, rows) = (q.words() * 4, values.len() / q.cols);
         assert!(rows <= q.max_rows && values.len() == rows * q.cols && scales.len() == rows * q.scales_a_row());
         let mut padded = vec![0i8; rows * row_bytes];
-        self.recorder.read(&q.values, bytemuck::cast_slice_mut(&mut padded))?;
+        self.recorder.read(&q.values, 0, bytemuck::cast_slice_mut(&mut padded))?;
         for (to, from) in values.chunks_exact_mut(q.cols).zip(padded.chunks_exact(row_bytes)) {
             to.copy_from_slice(&from[..q.cols]);
         }
         let mut facts = vec![[0f32; 2]; scales.len()];
-        self.recorder.read(&q.facts, bytemuck::cast_slice_mut(&mut facts))?;
+        self.recorder.read(&q.facts, 0, bytemuck::cast_slice_mut(&mut facts))?;
         scales.iter_mut().zip(facts).for_each(|(scale, fact)| *scale = fact[0]);
         Ok(())
     }

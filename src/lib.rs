@@ -53,6 +53,7 @@ mod error;
 pub mod format;
 pub mod generate;
 pub mod gpu;
+mod loaded;
 pub mod measure;
 pub mod model;
 mod ranking;
@@ -62,8 +63,9 @@ pub mod transformer;
 
 pub use decision::Decision;
 pub use device::Device;
-pub use error::{Error, Result};
-pub use generate::{GenerateOptions, Sampling, Session, SessionOptions};
+pub use error::{DeviceError, DeviceErrorKind, Error, Result};
+pub use generate::{GenerateOptions, Prompt, Sampling, Session, SessionOptions, StepBudget};
+pub use loaded::Loaded;
 pub use model::Model;
 
 /// Compiles the README's code.

@@ -9,7 +9,6 @@ mod machine;
 mod memory;
 mod run;
 pub mod validate;
-mod work;
 
 use std::time::Duration;
 
@@ -18,7 +17,8 @@ pub use latency::{Latency, Spread};
 pub use machine::Machine;
 pub use memory::{peak_memory_bytes, resident_memory_bytes};
 pub use run::{Measurement, Run, Workload};
-pub use work::{KernelCount, Reads, Work};
+
+pub use crate::backend::{KernelCount, Reads, Work};
 
 /// Time and tokens of a generation: computing the prompt (prefill) and making tokens (decode) apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -34,14 +34,22 @@ pub struct Timings {
 }
 
 impl Timings {
-    /// Adds one step of `rows` rows. A step with any prompt in it counts as prefill.
-    pub(crate) fn add_step(&mut self, prompt: bool, rows: usize, time: Duration) {
-        if prompt {
-            self.prefill_tokens += rows;
-            self.prefill += time;
-        } else {
-            self.decode_tokens += rows;
-            self.decode += time;
+    /// Adds one step. The time of one that has rows of both is shared out by their numbers.
+    pub(crate) fn add_step(&mut self, prompt_rows: usize, decode_rows: usize, time: Duration) {
+        let prefill = time.mul_f64(prompt_rows as f64 / (prompt_rows + decode_rows).max(1) as f64);
+        self.prefill_tokens += prompt_rows;
+        self.prefill += prefill;
+        self.decode_tokens += decode_rows;
+        self.decode += time.saturating_sub(prefill);
+    }
+
+    /// What came after an earlier look.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            prefill_tokens: self.prefill_tokens - earlier.prefill_tokens,
+            prefill: self.prefill - earlier.prefill,
+            decode_tokens: self.decode_tokens - earlier.decode_tokens,
+            decode: self.decode - earlier.decode,
         }
     }
 
@@ -76,8 +84,12 @@ mod tests {
     fn rates_are_absent_until_something_was_measured() {
         let mut timings = Timings::default();
         assert_eq!((timings.prefill_per_second(), timings.decode_per_second()), (None, None));
-        timings.add_step(true, 10, Duration::from_secs(2));
-        timings.add_step(false, 3, Duration::from_secs(1));
+        timings.add_step(10, 0, Duration::from_secs(2));
+        timings.add_step(0, 3, Duration::from_secs(1));
         assert_eq!((timings.prefill_per_second(), timings.decode_per_second()), (Some(5.0), Some(3.0)));
+        let before = timings;
+        timings.add_step(3, 1, Duration::from_secs(4));
+        let mixed = timings.since(before);
+        assert_eq!((mixed.prefill, mixed.decode), (Duration::from_secs(3), Duration::from_secs(1)));
     }
 }

@@ -86,6 +86,14 @@ impl Ranking {
     }
 }
 
+/// `Σ exp((logit − best) · factor)`: what the odds of all tokens add up to. NaN and −∞ add nothing.
+pub(crate) fn total_odds(logits: &[f32], best: f32, factor: f32) -> f64 {
+    /// Odds that are added in f32, as single ones have no more digits.
+    const PIECE: usize = 256;
+    let odds = |&logit: &f32| if logit > f32::NEG_INFINITY { ((logit - best) * factor).exp() } else { 0.0 };
+    logits.chunks(PIECE).map(|piece| f64::from(piece.iter().map(odds).sum::<f32>())).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

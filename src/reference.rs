@@ -9,9 +9,11 @@ mod rows;
 pub use data::{Cache, Matrix, Quantized, Tensor};
 
 use std::f64::consts::PI;
+use std::ops::Range;
 
 use crate::backend::{
-    Activation, Backend, CacheShape, HeadNormOrder, Heads, NO_TOKEN, Norm, Numerics, Rope, RopePairs, Rotary, Row,
+    Activation, Backend, CachePlace, CacheShape, HeadNormOrder, Heads, NO_TOKEN, Norm, Numerics, Rope, RopePairs,
+    Rotary, Row,
 };
 use crate::error::Result;
 use crate::format::Weights;
@@ -22,11 +24,13 @@ use crate::reference::rows::rms_norm;
 #[derive(Debug, Default)]
 pub struct Reference {
     rows: Vec<Row>,
+    selected: Range<usize>, // of the rows that want logits, in their order
 }
 
 impl Reference {
     fn selected(&self) -> impl Iterator<Item = usize> + '_ {
-        self.rows.iter().enumerate().filter(|(_, row)| row.wants_logits).map(|(i, _)| i)
+        let wanting = self.rows.iter().enumerate().filter(|(_, row)| row.wants_logits).map(|(i, _)| i);
+        wanting.skip(self.selected.start).take(self.selected.len())
     }
 
     fn product(&self, w: &Matrix, x: &Quantized, mut store: impl FnMut(usize, usize, f32)) {
@@ -49,6 +53,10 @@ impl Backend for Reference {
     type Cache = Cache;
     type Tokens = Vec<u32>;
 
+    fn sibling(&self) -> Self {
+        Self::default()
+    }
+
     fn tensor(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {
         Ok(Tensor { cols, values: vec![f32::NAN; max_rows * cols] })
     }
@@ -65,8 +73,12 @@ impl Backend for Reference {
         Ok(Matrix::new(parts))
     }
 
-    fn prepare_head(&mut self, head: &mut Matrix, _selected: usize, numerics: Numerics) -> Result<()> {
+    fn prepare_head(&mut self, head: &mut Matrix, numerics: Numerics) -> Result<()> {
         head.numerics = numerics;
+        Ok(())
+    }
+
+    fn head_room(&mut self, _head: &Matrix, _selected: usize, _numerics: Numerics) -> Result<()> {
         Ok(())
     }
 
@@ -81,6 +93,11 @@ impl Backend for Reference {
     fn begin(&mut self, rows: &[Row]) {
         self.rows.clear();
         self.rows.extend_from_slice(rows);
+        self.selected = 0..rows.iter().filter(|row| row.wants_logits).count();
+    }
+
+    fn select(&mut self, selected: Range<usize>) {
+        self.selected = selected;
     }
 
     fn copy_tokens(&mut self, tokens: &mut Vec<u32>, chosen: &Vec<u32>, count: usize) {
@@ -286,7 +303,49 @@ impl Backend for Reference {
         }
     }
 
+    fn totals(&mut self, out: &mut Tensor, logits: &Tensor, factors: &Tensor) {
+        for packed in 0..self.selected().count() {
+            let numbers: Vec<f64> =
+                logits.row(packed).iter().filter(|v| **v > f32::NEG_INFINITY).map(|&v| f64::from(v)).collect();
+            let largest = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            for (place, factor) in [1.0, f64::from(factors.row(packed)[0])].into_iter().enumerate() {
+                let odds = numbers.iter().map(|logit| ((logit - largest) * factor).exp());
+                out.row_mut(packed)[place] = odds.sum::<f64>() as f32;
+            }
+        }
+    }
+
     fn end(&mut self) {}
+
+    fn read_cache(&mut self, cache: &Cache, place: CachePlace, keys: &mut [f32], values: &mut [f32]) -> Result<()> {
+        let head_dim = cache.shape.head_dim;
+        let entries = keys.chunks_exact_mut(head_dim).zip(values.chunks_exact_mut(head_dim));
+        for (position, (key, value)) in entries.enumerate().take(place.positions) {
+            let begin = cache.place(place.slot, position, place.kv_head);
+            key.copy_from_slice(&cache.keys[begin..begin + head_dim]);
+            value.copy_from_slice(&cache.values[begin..begin + head_dim]);
+        }
+        Ok(())
+    }
+
+    fn write_cache(&mut self, cache: &mut Cache, place: CachePlace, keys: &[f32], values: &[f32]) {
+        let head_dim = cache.shape.head_dim;
+        let entries = keys.chunks_exact(head_dim).zip(values.chunks_exact(head_dim));
+        for (position, (key, value)) in entries.enumerate().take(place.positions) {
+            let begin = cache.place(place.slot, position, place.kv_head);
+            for i in 0..head_dim {
+                (cache.keys[begin + i], cache.values[begin + i]) = (cache.round(key[i]), cache.round(value[i]));
+            }
+        }
+    }
+
+    fn cache_shape(&self, cache: &Cache) -> CacheShape {
+        cache.shape
+    }
+
+    fn matrix_bytes(&self, matrix: &Matrix) -> u64 {
+        matrix.rows.iter().map(MatrixRow::bytes).sum()
+    }
 
     fn cache_bytes(&self, cache: &Cache) -> u64 {
         (size_of_val(&cache.keys[..]) + size_of_val(&cache.values[..])) as u64
@@ -301,8 +360,8 @@ impl Backend for Reference {
         Ok(())
     }
 
-    fn read_tensor(&mut self, tensor: &Tensor, values: &mut [f32]) -> Result<()> {
-        values.copy_from_slice(&tensor.values[..values.len()]);
+    fn read_rows(&mut self, tensor: &Tensor, first_row: usize, values: &mut [f32]) -> Result<()> {
+        values.copy_from_slice(&tensor.values[first_row * tensor.cols..][..values.len()]);
         Ok(())
     }
 

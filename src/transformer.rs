@@ -3,49 +3,32 @@
 //! A layer reads as its definition (BitNet b1.58 2B4T, arXiv 2504.12285): norm, attention, projection, norm, gated
 //! feed-forward, projection. Differences between architectures are data in the config and `Option`s in a layer.
 //!
+//! What never changes once it is loaded, a [`Transformer`], serves any number of sessions at once; what a step changes is the
+//! [`State`] of one of them.
+//!
 //! Factors around the layers cost nothing here. The residual stream is held divided by the factor of the embeddings: norms do
 //! not see it, except by their epsilon, and what layers add is scaled with the weights, at load.
 
 mod layer;
+mod state;
 
-use crate::backend::{Backend, CachePrecision, Rope, Row};
+use std::ops::Range;
+
+pub use state::{Capacity, State};
+
+use crate::backend::{Backend, MOST_CANDIDATES, Row};
 use crate::error::{Error, Result};
 use crate::model::{Config, Model, Role};
-use crate::transformer::layer::{Apart, Layer};
+use crate::transformer::layer::Layer;
 
-/// A model on a device: weights, activations and caches.
+/// A model on a device: its weights.
 pub struct Transformer<B: Backend> {
     config: Config,
     stream_epsilon: f32,     // of norms of the residual stream
-    rope: Rope,              // of layers that see all positions
     embedding: B::Matrix,    // [vocabulary, width]
     layers: Vec<Layer<B>>,   // [layers]
     output_norm: B::Tensor,  // [width]
     head: Option<B::Matrix>, // [vocabulary, width]; None where it is tied to the embedding
-    activations: Activations<B>,
-    told: usize, // the place in `activations.best` of the step that told last
-}
-
-/// Every intermediate value of a step, allocated once. `rows` and `selected` are the largest of any step.
-struct Activations<B: Backend> {
-    tokens: B::Tokens,                   // [rows]
-    rotations: B::Tensor,                // [rows, 2 * rope pairs]
-    window_rotations: Option<B::Tensor>, // the same, of layers that see only the latest positions
-    hidden: B::Tensor,                   // [rows, width], the residual stream
-    normed: B::Quantized,                // [rows, width]
-    qkv: B::Tensor,                      // [rows, heads.qkv_cols()]
-    attended: B::Tensor,                 // [rows, heads.query_cols()]
-    attended_q: B::Quantized,            // [rows, heads.query_cols()]
-    gate_up: B::Tensor,                  // [rows, 2 * ffn_width]
-    product: B::Tensor,                  // [rows, ffn_width]
-    product_q: B::Quantized,             // [rows, ffn_width]
-    apart: Option<Apart<B>>,             // of projections with norms of their own
-    branch: Option<B::Tensor>,           // [rows, width], where it is normed before it is added
-    selected: B::Tensor,                 // [selected, width]
-    logits: B::Tensor,                   // [selected, vocabulary]
-    best: Vec<B::Tokens>,                // [selected] each, of the latest steps by turns
-    top: B::Tokens,                      // [selected * MOST_CANDIDATES]
-    top_logits: B::Tensor,               // [selected, MOST_CANDIDATES]
 }
 
 /// The token ids of a step's rows.
@@ -53,40 +36,26 @@ struct Activations<B: Backend> {
 pub enum Input<'a> {
     /// Known here, each below the vocabulary.
     Ids(&'a [u32]),
-    /// Chosen by the step before, which told [`Telling::Best`] of as many rows as this one has. Where it found no token, the
-    /// row's values are unspecified.
+    /// Chosen by the step before, of which [`Wanted::Best`] was wanted, and which has as many rows as this one. Where it found no
+    /// token, the row's values are unspecified.
     Chosen,
 }
 
-/// What the head is to tell of the rows that want logits.
+/// What is wanted of the rows that want logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Telling {
+pub enum Wanted {
+    /// Nothing yet: [`Transformer::head`] may be asked later.
+    Nothing,
     /// The most likely token.
     Best,
     /// This many of the most likely tokens with their logits, at most [`MOST_CANDIDATES`].
     Candidates(usize),
+    /// The same, and what the odds of all tokens add up to ([`Backend::totals`]).
+    Totals(usize),
     /// All logits.
     Logits,
     /// No logits, but the features that the head would be given, after the last norm.
     Features,
-}
-
-/// The most candidates a step can tell of a row: enough for the usual samplers, 2 KiB to bring back from a device.
-pub const MOST_CANDIDATES: usize = 256;
-
-/// The largest step and the longest sequences that room is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capacity {
-    /// Rows of one step.
-    pub rows: usize,
-    /// Rows of one step that want logits.
-    pub selected: usize,
-    /// Sequences held at once.
-    pub sequences: usize,
-    /// Positions of each sequence.
-    pub positions: usize,
-    /// The number format of the caches.
-    pub cache: CachePrecision,
 }
 
 impl<B: Backend> Transformer<B> {
@@ -94,150 +63,97 @@ impl<B: Backend> Transformer<B> {
     ///
     /// # Errors
     /// [`Error::Device`] if the device has too little memory, otherwise those of [`Model::weights`].
-    pub fn load(
-        backend: &mut B,
-        model: &Model,
-        capacity: Capacity,
-        progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<Self> {
+    pub fn load(backend: &mut B, model: &Model, progress: &mut dyn FnMut(usize, usize)) -> Result<Self> {
         let config = model.config().clone();
         let mut embedding = backend.matrix(&[model.required(Role::Embedding)?])?;
         let mut head = match model.weights(Role::Head)? {
             Some(weights) => Some(backend.matrix(&[weights])?),
             None => None,
         };
-        backend.prepare_head(head.as_mut().unwrap_or(&mut embedding), capacity.selected, config.numerics)?;
+        backend.prepare_head(head.as_mut().unwrap_or(&mut embedding), config.numerics)?;
         let output_norm = gain(backend, model, Role::OutputNorm, 1.0 / config.factors.logits)?;
         let mut layers = Vec::new();
         for layer in 0..config.layers {
             progress(layer, config.layers);
-            layers.push(Layer::load(backend, model, layer, capacity)?);
+            layers.push(Layer::load(backend, model, layer)?);
         }
         progress(config.layers, config.layers);
-        let rope = config.rope_for(capacity.positions);
-        let activations = Activations::new(backend, &config, &rope, capacity)?;
         let stream_epsilon = config.norm_epsilon / config.factors.embedding.powi(2);
-        Ok(Self { config, stream_epsilon, rope, embedding, layers, output_norm, head, activations, told: 0 })
+        Ok(Self { config, stream_epsilon, embedding, layers, output_norm, head })
     }
 
-    /// Runs one step: afterwards the caches hold the rows, and what the head was to tell of the rows that want logits is
-    /// ready.
-    pub fn forward(&mut self, b: &mut B, input: Input, rows: &[Row], telling: Telling) {
-        let a = &mut self.activations;
+    /// The network.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Bytes that the matrices take on the device, or in the map of their file.
+    pub fn matrix_bytes(&self, b: &B) -> u64 {
+        let layers: u64 = self.layers.iter().map(|layer| layer.matrix_bytes(b)).sum();
+        let head = self.head.as_ref().map_or(0, |head| b.matrix_bytes(head));
+        layers + head + b.matrix_bytes(&self.embedding)
+    }
+
+    /// Runs one step, with the head if anything is wanted: afterwards the caches hold the rows, and what is wanted of those that
+    /// want logits is ready.
+    pub fn forward(&self, b: &mut B, s: &mut State<B>, input: Input, rows: &[Row], wanted: Wanted) {
+        self.layers(b, s, input, rows);
+        let selected = rows.iter().filter(|row| row.wants_logits).count();
+        if selected > 0 && wanted != Wanted::Nothing {
+            self.head(b, s, 0..selected, wanted);
+        }
+        b.end();
+    }
+
+    /// The layers of a step: from token ids to the residual stream, which stays until the next step.
+    fn layers(&self, b: &mut B, s: &mut State<B>, input: Input, rows: &[Row]) {
+        let a = &mut s.activations;
         b.begin(rows);
-        b.rotations(&mut a.rotations, &self.rope);
+        b.rotations(&mut a.rotations, &s.rope);
         if let Some((rotations, windows)) = a.window_rotations.as_mut().zip(self.config.windows.as_ref()) {
             b.rotations(rotations, &windows.rope);
         }
         match input {
             Input::Ids(ids) => b.write_tokens(&mut a.tokens, ids),
-            Input::Chosen => b.copy_tokens(&mut a.tokens, &a.best[self.told], rows.len()),
+            Input::Chosen => b.copy_tokens(&mut a.tokens, &a.best[s.latest], rows.len()),
         }
         b.embed(&mut a.hidden, &self.embedding, &a.tokens);
-        for layer in &mut self.layers {
-            layer.attention(b, a, &self.config, self.stream_epsilon);
+        for (layer, cache) in self.layers.iter().zip(&mut s.caches) {
+            layer.attention(b, a, cache, &self.config, self.stream_epsilon);
             layer.feed_forward(b, a, &self.config, self.stream_epsilon);
         }
-        if rows.iter().any(|row| row.wants_logits) {
-            b.norm_selected(&mut a.selected, &a.hidden, &self.output_norm, self.stream_epsilon);
-            let head = self.head.as_ref().unwrap_or(&self.embedding);
-            match telling {
-                Telling::Best => {
-                    self.told = (self.told + 1) % a.best.len();
-                    b.best(&mut a.best[self.told], &mut a.logits, head, &a.selected);
-                }
-                Telling::Candidates(count) => {
-                    assert!((1..=MOST_CANDIDATES).contains(&count));
-                    b.candidates(&mut a.top, &mut a.top_logits, count, &mut a.logits, head, &a.selected);
-                }
-                Telling::Logits => b.logits(&mut a.logits, head, &a.selected),
-                Telling::Features => {}
+        s.with_logits = 0..0;
+    }
+
+    /// The head, for some of the rows of the last step that want logits, counted in their order: as often as anything is wanted
+    /// of them before the next step, at most [`Capacity::selected`] at once.
+    pub fn head(&self, b: &mut B, s: &mut State<B>, selected: Range<usize>, wanted: Wanted) {
+        let (a, head) = (&mut s.activations, self.head.as_ref().unwrap_or(&self.embedding));
+        s.with_logits = 0..0;
+        b.select(selected.clone());
+        b.norm_selected(&mut a.selected, &a.hidden, &self.output_norm, self.stream_epsilon);
+        match wanted {
+            Wanted::Nothing | Wanted::Features => {}
+            Wanted::Best => {
+                s.latest = (s.latest + 1) % a.best.len();
+                b.best(&mut a.best[s.latest], &mut a.logits, head, &a.selected);
+            }
+            Wanted::Candidates(count) => {
+                assert!((1..=MOST_CANDIDATES).contains(&count));
+                b.candidates(&mut a.top, &mut a.top_logits, count, &mut a.logits, head, &a.selected);
+            }
+            Wanted::Totals(count) => {
+                assert!((1..=MOST_CANDIDATES).contains(&count));
+                b.logits(&mut a.logits, head, &a.selected);
+                b.top(&mut a.top, &mut a.top_logits, count, &a.logits);
+                b.totals(&mut a.totals, &a.logits, &a.factors);
+                s.with_logits = selected;
+            }
+            Wanted::Logits => {
+                b.logits(&mut a.logits, head, &a.selected);
+                s.with_logits = selected;
             }
         }
-        b.end();
-    }
-
-    /// The most likely next token of each row that wanted logits in a step that told [`Telling::Best`]: the last such step, or
-    /// one up to [`Backend::steps_ahead`] of them `before`. `ids: [selected]`.
-    ///
-    /// # Errors
-    /// [`Error::Device`] if the device was lost.
-    pub fn read_best(&self, b: &mut B, before: usize, ids: &mut [u32]) -> Result<()> {
-        let best = &self.activations.best;
-        assert!(before < best.len());
-        b.read_tokens(&best[(self.told + best.len() - before) % best.len()], ids)
-    }
-
-    /// The candidates of each row that wanted logits in the last step, if it told [`Telling::Candidates`], best first:
-    /// `ids` and `logits` are `[selected, MOST_CANDIDATES]`, of which the first of each row are filled.
-    ///
-    /// # Errors
-    /// [`Error::Device`] if the device was lost.
-    pub fn read_candidates(&self, b: &mut B, ids: &mut [u32], logits: &mut [f32]) -> Result<()> {
-        b.read_tokens(&self.activations.top, ids)?;
-        b.read_tensor(&self.activations.top_logits, logits)
-    }
-
-    /// The logits of the rows that wanted them in the last step, if it told [`Telling::Logits`]:
-    /// `logits: [selected, vocabulary]`.
-    ///
-    /// # Errors
-    /// [`Error::Device`] if the device was lost.
-    pub fn read_logits(&self, b: &mut B, logits: &mut [f32]) -> Result<()> {
-        b.read_tensor(&self.activations.logits, logits)
-    }
-
-    /// Bytes of memory that the caches of all layers were given.
-    pub fn cache_bytes(&self, b: &B) -> u64 {
-        self.layers.iter().map(|layer| layer.cache_bytes(b)).sum()
-    }
-
-    /// The features of the rows that wanted logits in the last step, after the last norm: `features: [selected, width]`.
-    ///
-    /// # Errors
-    /// [`Error::Device`] if the device was lost.
-    pub fn read_features(&self, b: &mut B, features: &mut [f32]) -> Result<()> {
-        b.read_tensor(&self.activations.selected, features)
-    }
-
-    /// The residual stream after the last layer of the last step, `[rows, width]`.
-    ///
-    /// # Errors
-    /// [`Error::Device`] if the device was lost.
-    pub fn read_hidden(&self, b: &mut B, hidden: &mut [f32]) -> Result<()> {
-        b.read_tensor(&self.activations.hidden, hidden)?;
-        hidden.iter_mut().for_each(|value| *value *= self.config.factors.embedding);
-        Ok(())
-    }
-}
-
-impl<B: Backend> Activations<B> {
-    fn new(backend: &mut B, config: &Config, rope: &Rope, capacity: Capacity) -> Result<Self> {
-        let Config { width, ffn_width, heads, numerics, .. } = *config;
-        let Capacity { rows, selected, .. } = capacity;
-        Ok(Self {
-            tokens: backend.tokens(rows)?,
-            rotations: backend.tensor(rows, 2 * rope.frequencies.len())?,
-            window_rotations: match &config.windows {
-                Some(windows) => Some(backend.tensor(rows, 2 * windows.rope.frequencies.len())?),
-                None => None,
-            },
-            hidden: backend.tensor(rows, width)?,
-            normed: backend.quantized(rows, width, numerics)?,
-            qkv: backend.tensor(rows, heads.qkv_cols())?,
-            attended: backend.tensor(rows, heads.query_cols())?,
-            attended_q: backend.quantized(rows, heads.query_cols(), numerics)?,
-            gate_up: backend.tensor(rows, 2 * ffn_width)?,
-            product: backend.tensor(rows, ffn_width)?,
-            product_q: backend.quantized(rows, ffn_width, numerics)?,
-            apart: if config.input_norms { Some(Apart::new(backend, config, rows)?) } else { None },
-            branch: if config.post_norms { Some(backend.tensor(rows, width)?) } else { None },
-            selected: backend.tensor(selected, width)?,
-            logits: backend.tensor(selected, config.vocabulary)?,
-            best: (0..=backend.steps_ahead()).map(|_| backend.tokens(selected)).collect::<Result<_>>()?,
-            top: backend.tokens(selected * MOST_CANDIDATES)?,
-            top_logits: backend.tensor(selected, MOST_CANDIDATES)?,
-        })
     }
 }
 

@@ -11,7 +11,7 @@ use sterna::backend::{CachePrecision, Row};
 use sterna::cpu::{Cpu, CpuOptions, KernelSet, Screening};
 use sterna::generate::{GenerateOptions, Sampling, Session, SessionOptions};
 use sterna::model::Model;
-use sterna::transformer::{Capacity, Input, Telling, Transformer};
+use sterna::transformer::{Capacity, Input, State, Transformer, Wanted};
 
 struct Counting;
 
@@ -87,23 +87,24 @@ fn a_token_of_a_session_allocates_nothing(model: &Model, cpu: Cpu, what: &str) {
 /// Chunks of a prompt, and tokens of three sequences: all steps but the first ones.
 fn a_step_of_several_sequences_allocates_nothing(model: &Model, mut cpu: Cpu, what: &str) {
     let capacity = Capacity { rows: 40, selected: 3, sequences: 3, positions: 100, cache: CachePrecision::F16 };
-    let mut transformer = Transformer::load(&mut cpu, model, capacity, &mut |_, _| {}).unwrap();
-    let mut steps = |telling, len, wants_logits| -> usize {
+    let transformer = Transformer::load(&mut cpu, model, &mut |_, _| {}).unwrap();
+    let mut state = State::new(&mut cpu, &transformer, capacity).unwrap();
+    let mut steps = |wanted, len, wants_logits| -> usize {
         let step = |first: u32| {
             let row = |i: u32| Row { sequence: i % 3, position: first + i / 3, wants_logits };
             let (rows, tokens): (Vec<Row>, Vec<u32>) = (0..len).map(|i| (row(i), 7)).unzip();
-            allocations(|| transformer.forward(&mut cpu, Input::Ids(&tokens), &rows, telling))
+            allocations(|| transformer.forward(&mut cpu, &mut state, Input::Ids(&tokens), &rows, wanted))
         };
         (0..STEPS).map(step).sum()
     };
-    let mut kinds =
-        [Telling::Best, Telling::Candidates(40), Telling::Logits].map(|telling| (telling, 3, true)).to_vec();
-    kinds.push((Telling::Best, 40, false));
+    let all = [Wanted::Best, Wanted::Candidates(40), Wanted::Totals(256), Wanted::Logits, Wanted::Features];
+    let mut kinds = all.map(|wanted| (wanted, 3, true)).to_vec();
+    kinds.push((Wanted::Nothing, 40, false));
     // The first time, room is made and threads begin.
-    for &(telling, len, wants_logits) in &kinds {
-        steps(telling, len, wants_logits);
+    for &(wanted, len, wants_logits) in &kinds {
+        steps(wanted, len, wants_logits);
     }
-    for &(telling, len, wants_logits) in &kinds {
-        assert_eq!(steps(telling, len, wants_logits), 0, "{telling:?}, {len} rows, {what}");
+    for &(wanted, len, wants_logits) in &kinds {
+        assert_eq!(steps(wanted, len, wants_logits), 0, "{wanted:?}, {len} rows, {what}");
     }
 }

@@ -15,7 +15,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
 use sterna::cpu::{CpuOptions, KernelSet};
-use sterna::generate::Prompt;
+use sterna::generate::{Prompt, StepBudget};
 use sterna::gpu::{Adapter, GpuDevice, GpuOptions, copy_bandwidth};
 use sterna::measure::{peak_memory_bytes, read_bandwidth};
 use sterna::model::SyntheticShape;
@@ -179,6 +179,7 @@ impl Bench {
         let mut made = self.session.generate_ids(&ids(0, tokens), &greedy(1))?;
         made.next().context("a token comes")??;
         let rate = made.timings().prefill_per_second().context("there was a prompt")?;
+        drop(made);
         self.row(&format!("prefill of {tokens}"), rate, None, Some(rate * self.trits));
         Ok(())
     }
@@ -188,7 +189,7 @@ impl Bench {
         // One more than is timed: the first token belongs to the prompt.
         let prompt = |i| Prompt { ids: ids(i, context), options: greedy(steps + 1) };
         let prompts: Vec<Prompt> = (0..sequences).map(prompt).collect();
-        let mut batch = self.session.generate_batch(&prompts)?;
+        let mut batch = self.session.generate_batch(&prompts)?.with_budget(StepBudget::side_by_side());
         let mut times = Vec::new();
         loop {
             let start = Instant::now();
@@ -199,6 +200,7 @@ impl Bench {
             ensure!(pieces.len() == sequences && pieces.iter().all(|p| p.id.is_some()), "every sequence goes on");
             times.push(start.elapsed().as_secs_f64());
         }
+        drop(batch);
         ensure!(times.len() == steps + 1, "as many steps as were asked for");
         let times = &mut times[1..];
         times.sort_by(f64::total_cmp);

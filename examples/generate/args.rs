@@ -74,6 +74,18 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = Sampling::default().repetition_window)]
     pub repetition_window: usize,
 
+    /// Makes every token that was made less likely, once; −2 to 2, as in OpenAI's API.
+    #[arg(long, value_name = "P", allow_negative_numbers = true, default_value_t = Sampling::default().presence_penalty)]
+    pub presence_penalty: f32,
+
+    /// Makes every token that was made less likely, once for each time; −2 to 2, as in OpenAI's API.
+    #[arg(long, value_name = "P", allow_negative_numbers = true, default_value_t = Sampling::default().frequency_penalty)]
+    pub frequency_penalty: f32,
+
+    /// Adds B to the logit of a token; -inf rules it out. May be given several times.
+    #[arg(long, value_name = "ID=B", value_parser = bias, allow_hyphen_values = true)]
+    pub logit_bias: Vec<(u32, f32)>,
+
     /// Starts the random stream: the same seed gives the same text. The default is a new one each time.
     #[arg(long, value_name = "SEED")]
     pub seed: Option<u64>,
@@ -189,10 +201,20 @@ impl Args {
                 min_p: self.min_p,
                 repetition_penalty: self.repetition_penalty,
                 repetition_window: self.repetition_window,
+                presence_penalty: self.presence_penalty,
+                frequency_penalty: self.frequency_penalty,
+                logit_bias: self.logit_bias.clone(),
                 seed,
             }
         };
         let (stop, ignore_end) = (self.stop.clone(), self.ignore_end);
-        GenerateOptions { sampling, max_tokens: self.max_tokens, stop, ignore_end, stop_ids: Vec::new() }
+        let max_tokens = self.max_tokens;
+        GenerateOptions { sampling, max_tokens, stop, ignore_end, ..GenerateOptions::default() }
     }
+}
+
+/// A token and what is added to its logit.
+fn bias(text: &str) -> Result<(u32, f32), String> {
+    let pair = text.split_once('=').and_then(|(id, bias)| Some((id.trim().parse().ok()?, bias.trim().parse().ok()?)));
+    pair.ok_or_else(|| "a bias is a token id and a number, such as 17=-1.5".into())
 }

@@ -16,7 +16,6 @@ mod report;
 mod terminal;
 
 use std::io::{ErrorKind, Write};
-use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,7 +24,7 @@ use anyhow::Context;
 use clap::Parser;
 use indicatif::HumanBytes;
 use serde_json::json;
-use sterna::generate::{Finish, Prompt, Session};
+use sterna::generate::{Finish, Prompt, Session, StepBudget};
 use sterna::gpu::GpuCounters;
 use sterna::measure::{Timings, peak_memory_bytes};
 
@@ -86,28 +85,26 @@ fn generate(
 ) -> anyhow::Result<Run> {
     let mut run = Run::default();
     let before = session.gpu_counters();
-    let start = Instant::now();
-    let bar = terminal::progress_bar("reading the prompt");
-    let all_but_last = &ids[..ids.len().saturating_sub(1)];
-    if !all_but_last.is_empty() {
-        let outcome = session.prefill(all_but_last, &mut |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-            if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        run.interrupted = outcome.is_break();
-    }
-    bar.finish_and_clear();
-    let read = start.elapsed();
-
-    let before_tokens = session.gpu_counters();
-
+    let mut before_tokens = before;
     let mut out = Out { pipe: std::io::stdout().lock(), is_closed: false };
-    let prompt = Prompt { ids: ids.to_vec(), options: args.generate_options(seed) };
-    let mut pieces = session.generate_batch(&[prompt])?;
-    out.write(text.unwrap_or_default())?; // not before, as an embedding model refuses
-    while !run.interrupted && !out.is_closed {
-        let Some(piece) = pieces.next().transpose()? else { break };
+    let sequence = session.join(Prompt { ids: ids.to_vec(), options: args.generate_options(seed) })?;
+    let bar = terminal::progress_bar("reading the prompt");
+    bar.set_length(ids.len() as u64);
+    while run.finish.is_none() && !run.interrupted && !out.is_closed {
+        let piece = session.step(&StepBudget::whole_chunks()).first().cloned();
+        run.interrupted = stop.load(Ordering::Relaxed);
+        let Some(piece) = piece else {
+            bar.set_position(session.usage(sequence).map_or(0, |usage| (usage.cached + usage.computed) as u64));
+            continue;
+        };
+        if !bar.is_finished() {
+            bar.finish_and_clear();
+            before_tokens = session.gpu_counters();
+            out.write(text.unwrap_or_default())?;
+        }
+        if let Some(error) = piece.error {
+            return Err(error.into());
+        }
         match (text, piece.id) {
             (None, Some(id)) => out.write(&format!("{id} "))?,
             _ => out.write(&piece.text)?,
@@ -115,12 +112,10 @@ fn generate(
         run.ids.extend(piece.id);
         run.text.push_str(&piece.text);
         run.finish = piece.finish;
-        run.interrupted = stop.load(Ordering::Relaxed);
     }
+    bar.finish_and_clear();
     out.write("\n")?;
-    run.timings = pieces.timings();
-    run.timings.prefill += read;
-    run.timings.prefill_tokens += all_but_last.len();
+    run.timings = session.timings();
     let since = |earlier: Option<GpuCounters>| Some(session.gpu_counters()?.since(earlier?));
     run.counters = since(before).zip(since(before_tokens)).map(|(all, tokens)| [all, tokens]);
     Ok(run)
@@ -156,6 +151,7 @@ impl Run {
             Some(Finish::StopId(id)) => format!("met stop token {id}"),
             Some(Finish::StopText) => "met a --stop text".into(),
             Some(Finish::ContextFull) => format!("filled the context of {} positions", session.positions()),
+            Some(other) => format!("{other:?}"),
         };
         let how = if args.greedy { "greedy".into() } else { format!("seed {seed}") };
         let memory = peak_memory_bytes().map_or("not measured".into(), |bytes| HumanBytes(bytes).to_string());

@@ -158,6 +158,16 @@ pub struct CacheShape {
     pub window: Option<usize>,
 }
 
+impl CachePrecision {
+    /// Bytes of a key's or a value's feature.
+    pub fn bytes(self) -> usize {
+        match self {
+            CachePrecision::F16 => 2,
+            CachePrecision::F32 => 4,
+        }
+    }
+}
+
 impl CacheShape {
     /// The first position that a row at `position` sees.
     pub fn first_seen(&self, position: usize) -> usize {
@@ -166,11 +176,7 @@ impl CacheShape {
 
     /// Bytes of the keys and values together; `None` where that overflows.
     pub fn bytes(&self) -> Option<usize> {
-        let entry = match self.precision {
-            CachePrecision::F16 => 2,
-            CachePrecision::F32 => 4,
-        };
-        [self.slots, self.positions, self.kv_heads, self.head_dim, 2, entry]
+        [self.slots, self.positions, self.kv_heads, self.head_dim, 2, self.precision.bytes()]
             .into_iter()
             .try_fold(1usize, |product, factor| product.checked_mul(factor))
     }

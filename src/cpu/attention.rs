@@ -15,8 +15,9 @@ pub(crate) use cache::{Norming, Turning, rope_append_head};
 use crate::backend::{Heads, Row};
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{HEADS, Kernels};
-use crate::cpu::pool::{Pool, WORTH_SHARING, share};
+
 use crate::cpu::tensor::Tensor;
+use crate::cpu::workers::{WORTH_SHARING, Workers};
 
 /// Positions of a tile: its keys, 16 KiB in half precision of 128 features, stay in the nearest cache.
 const POSITIONS: usize = 64;
@@ -47,8 +48,8 @@ struct Group {
 
 impl Attention<'_> {
     /// `out: [rows, heads.query_cols()]`. `room` is kept from call to call.
-    pub(crate) fn run(&self, pool: &mut Pool, room: &mut Vec<f32>, out: &mut [f32]) {
-        let (threads, groups) = (pool.threads(), self.rows.len() * self.heads.kv_heads);
+    pub(crate) fn run(&self, workers: &Workers, room: &mut Vec<f32>, out: &mut [f32]) {
+        let (threads, groups) = (workers.threads(), self.rows.len() * self.heads.kv_heads);
         let positions: usize = self.rows.iter().map(|row| self.cache.seen(row.position as usize)).sum();
         let work = positions * self.heads.query_cols() / 4;
         let most_blocks = (0..self.rows.len()).map(|row| self.blocks(row)).max().unwrap_or(0);
@@ -61,7 +62,7 @@ impl Attention<'_> {
         let (room, out) = (Disjoint::new(room), Disjoint::new(out));
         if threads > 1 && groups < few && most_blocks > 1 {
             let tasks = groups * most_blocks;
-            share(pool, work, tasks, &|task, _| {
+            workers.share(work, tasks, &|task, _| {
                 let (group, block) = (self.group(task / most_blocks), task % most_blocks);
                 if block < self.blocks(group.row) {
                     // SAFETY: each task has a part of its own.
@@ -96,7 +97,7 @@ impl Attention<'_> {
         if work < WORTH_SHARING {
             (0..groups).for_each(|index| whole(index, 0));
         } else {
-            pool.run(groups, &whole);
+            workers.run(groups, &whole);
         }
     }
 

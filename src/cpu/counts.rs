@@ -1,6 +1,6 @@
 //! Counts of the kernels that ran: a few additions a verb, made by the calling thread, without memory of their own.
 
-use crate::measure::{KernelCount, Reads, Work};
+use crate::backend::{KernelCount, Reads, Work};
 
 /// The inner loops of a verb.
 #[derive(Clone, Copy)]
@@ -12,7 +12,8 @@ pub(super) enum Kernel {
     DotCodes,
     DotCodesGrouped,
     DotTables,
-    DotFloats,
+    DotBlocks,
+    Unpack,
     TernaryHead,
     RopeAppend,
     Attend,
@@ -21,9 +22,10 @@ pub(super) enum Kernel {
     DotDense,
     DotBytes,
     Choose,
+    Totals,
 }
 
-const KERNELS: [KernelCount; 16] = {
+const KERNELS: [KernelCount; 18] = {
     const fn none(name: &'static str, reads: Reads) -> KernelCount {
         KernelCount { name, calls: 0, reads, bytes: 0 }
     }
@@ -35,7 +37,8 @@ const KERNELS: [KernelCount; 16] = {
         none("dot_codes", Reads::Trits),
         none("dot_codes, grouped", Reads::Trits),
         none("dot_tables", Reads::Trits),
-        none("dot_floats", Reads::Trits),
+        none("dot_blocks", Reads::Trits),
+        none("unpack", Reads::Trits),
         none("ternary head", Reads::Head),
         none("rope_append", Reads::Nothing),
         none("attend", Reads::Cache),
@@ -44,6 +47,7 @@ const KERNELS: [KernelCount; 16] = {
         none("dot_dense", Reads::Head),
         none("dot_bytes", Reads::Head),
         none("choose", Reads::Nothing),
+        none("totals", Reads::Nothing),
     ]
 };
 

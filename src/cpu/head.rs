@@ -8,7 +8,6 @@ use crate::cpu::counts::Kernel;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS};
 use crate::cpu::matrix::Matrix;
-use crate::cpu::pool::share;
 use crate::cpu::screen::{Probe, Screen};
 use crate::cpu::tensor::{Tensor, area, filled};
 use crate::cpu::{Cpu, Screening};
@@ -32,19 +31,19 @@ const FEW: usize = 4;
 const TASK_ROWS: usize = 8;
 
 /// The exact logits of one row of a step.
-pub(super) enum Told<'a> {
+pub(super) enum ExactLogits<'a> {
     /// Of all tokens.
     All(&'a [f32]),
     /// Of some tokens, in ascending order: all that can be among the best that were asked for. At least one is a number.
     Some(&'a [u32], &'a [f32]),
 }
 
-impl Told<'_> {
+impl ExactLogits<'_> {
     /// The token of the largest logit, as [`Backend::argmax`](crate::backend::Backend::argmax) of them all would say.
     pub(super) fn best(&self, kernels: &dyn Kernels) -> u32 {
         match *self {
-            Told::All(logits) => kernels.largest(logits).map_or(NO_TOKEN, |place| place as u32),
-            Told::Some(tokens, logits) => kernels.largest(logits).map_or(NO_TOKEN, |place| tokens[place]),
+            ExactLogits::All(logits) => kernels.largest(logits).map_or(NO_TOKEN, |place| place as u32),
+            ExactLogits::Some(tokens, logits) => kernels.largest(logits).map_or(NO_TOKEN, |place| tokens[place]),
         }
     }
 }
@@ -79,7 +78,7 @@ impl Screener {
     }
 
     /// Makes room for a screen, so that no step allocates.
-    fn reserve(&mut self, screen: &Screen) -> Result<()> {
+    pub(super) fn reserve(&mut self, screen: &Screen) -> Result<()> {
         let (integers, rows) = (area(TILE_ROWS, screen.stride())?, screen.rows());
         self.integers = filled(integers.max(self.integers.len()), 0)?;
         self.lowers = filled(rows.max(self.lowers.len()), 0.0)?;
@@ -122,8 +121,7 @@ impl Cpu {
             Screening::Always => true,
         };
         if wanted {
-            let screen = Screen::new(dense, self.kernels, &mut self.pool)?;
-            self.screener.reserve(&screen)?;
+            let screen = Screen::new(dense, self.kernels, &self.workers)?;
             head.screen = Some(screen);
         }
         Ok(())
@@ -135,7 +133,7 @@ impl Cpu {
         let kernels = self.kernels;
         self.counts.read(Kernel::DotDense, head.bytes);
         let out = Disjoint::new(out.rows_mut(rows.end));
-        share(&mut self.pool, rows.len() * head.rows * head.cols, head.strips(), &|strip, _| {
+        self.workers.share(rows.len() * head.rows * head.cols, head.strips(), &|strip, _| {
             // SAFETY: each strip is one task, and `out` is borrowed for this run.
             unsafe { head.logits(kernels, &out, x, rows.clone(), strip) };
         });
@@ -146,7 +144,7 @@ impl Cpu {
         let mut input = self.head_input.take().expect("the head was prepared");
         assert!(rows <= x.values.len() / x.cols && x.cols == input.cols);
         let (kernels, split) = (self.kernels, input.split());
-        share(&mut self.pool, rows * x.cols, rows, &|row, _| {
+        self.workers.share(rows * x.cols, rows, &|row, _| {
             // SAFETY: each row is one task.
             unsafe { split.row(row) }.quantize(kernels, x.row(row));
         });
@@ -161,12 +159,12 @@ impl Cpu {
         head: &Matrix,
         x: &Tensor,
         count: usize,
-        told: &mut dyn FnMut(&mut Self, usize, Told<'_>),
+        found: &mut dyn FnMut(&mut Self, usize, ExactLogits<'_>),
     ) {
         let selected = self.selected.len();
         let Some(screen) = &head.screen else {
             self.logits(scratch, head, x);
-            return (0..selected).for_each(|row| told(self, row, Told::All(scratch.row(row))));
+            return (0..selected).for_each(|row| found(self, row, ExactLogits::All(scratch.row(row))));
         };
         for first in (0..selected).step_by(TILE_ROWS) {
             let rows = first..selected.min(first + TILE_ROWS);
@@ -178,12 +176,12 @@ impl Cpu {
                     self.compute_left(head, x.row(row));
                     let (left, logits) =
                         (std::mem::take(&mut self.screener.left), std::mem::take(&mut self.screener.logits));
-                    told(self, row, Told::Some(&left, &logits[..left.len()]));
+                    found(self, row, ExactLogits::Some(&left, &logits[..left.len()]));
                     (self.screener.left, self.screener.logits) = (left, logits);
                 } else {
                     self.all_logits(scratch, head, x, row..row + 1);
                     self.screener.exact_logits += head.rows as u64;
-                    told(self, row, Told::All(scratch.row(row)));
+                    found(self, row, ExactLogits::All(scratch.row(row)));
                 }
             }
         }
@@ -196,14 +194,16 @@ impl Cpu {
         values: &mut Tensor,
         count: usize,
         row: usize,
-        told: Told<'_>,
+        exact: ExactLogits<'_>,
     ) {
         let ranking = &mut self.screener.ranking;
         ranking.reserve(values.cols); // the most that may be asked for, so that no later step allocates
         ranking.begin(count);
-        match told {
-            Told::All(logits) => ranking.offer_all(logits),
-            Told::Some(tokens, logits) => tokens.iter().zip(logits).for_each(|(&id, &logit)| ranking.offer(id, logit)),
+        match exact {
+            ExactLogits::All(logits) => ranking.offer_all(logits),
+            ExactLogits::Some(tokens, logits) => {
+                tokens.iter().zip(logits).for_each(|(&id, &logit)| ranking.offer(id, logit))
+            }
         }
         let best = ranking.finish();
         for place in 0..count {
@@ -225,7 +225,7 @@ impl Cpu {
         );
         let (kernels, integers, probes) = (self.kernels, &*integers, &probes[..]);
         let out = Disjoint::new(out.rows_mut(rows.end));
-        share(&mut self.pool, integers.len() * screen.rows(), screen.strips(), &|strip, _| {
+        self.workers.share(integers.len() * screen.rows(), screen.strips(), &|strip, _| {
             // SAFETY: each strip is one task, and `out` is borrowed for this run.
             unsafe { screen.estimate(kernels, &out, integers, probes, rows.start, strip) };
         });
@@ -239,7 +239,7 @@ impl Cpu {
         let (left, out) = (&left[..], Disjoint::new(logits));
         *exact_logits += left.len() as u64;
         self.counts.read(Kernel::DotDense, left.len() * (head.bytes / head.rows.max(1)));
-        share(&mut self.pool, left.len() * x.len(), left.len().div_ceil(TASK_ROWS), &|task, _| {
+        self.workers.share(left.len() * x.len(), left.len().div_ceil(TASK_ROWS), &|task, _| {
             for (place, &token) in left.iter().enumerate().skip(task * TASK_ROWS).take(TASK_ROWS) {
                 // SAFETY: each place belongs to one task.
                 let out = unsafe { out.cut(place..place + 1) };

@@ -9,7 +9,7 @@ use crate::cpu::screen::Screen;
 use crate::cpu::tensor::Tensor;
 use crate::error::{Error, Result};
 use crate::format::ternary::{BLOCK, code};
-use crate::format::{Dense, Scales, Weights};
+use crate::format::{Dense, Scales, Values, Weights};
 
 /// Weights `[out, in]`: one or more parts, stacked by rows.
 #[derive(Debug)]
@@ -83,6 +83,23 @@ impl Matrix {
             matrix.rows += weights.rows();
         }
         Ok(matrix)
+    }
+
+    /// Bytes of the weights, their scales, and what was added to them as a head.
+    pub(crate) fn bytes_in_all(&self) -> u64 {
+        let scales = |part: &Part| match &part.weights {
+            Weights::Ternary(w) => match w.scales() {
+                Scales::Tensor(_) => size_of::<f32>(),
+                Scales::Rows(values) | Scales::Groups { values, .. } => size_of_val(&values[..]),
+                Scales::RowRanges(ranges) => size_of_val(&ranges[..]),
+            },
+            Weights::Dense(w) => match w.values() {
+                Values::Int8 { scales, .. } => size_of_val(&scales[..]),
+                _ => 0,
+            },
+        };
+        let scales: usize = self.parts.iter().map(scales).sum();
+        (self.bytes + scales) as u64 + self.screen.as_ref().map_or(0, Screen::bytes)
     }
 
     /// Tasks of a product of few rows.

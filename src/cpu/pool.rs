@@ -14,15 +14,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::cpu::disjoint::Disjoint;
 use crate::error::{Error, Result};
 
 /// How long a thread looks for a change before it sleeps: longer than the caller's work between two jobs of a step,
 /// shorter than anything a person would notice on an otherwise busy machine.
 const PATIENCE: Duration = Duration::from_micros(40);
-
-/// The least work, in values to compute or multiply, that is worth handing to other threads: about 5 µs.
-pub(super) const WORTH_SHARING: usize = 1 << 14;
 
 /// What a job does: task, thread.
 type Work<'a> = dyn Fn(usize, usize) + Sync + 'a;
@@ -89,7 +85,7 @@ impl Pool {
             let worker = std::thread::Builder::new()
                 .name(format!("sterna-{thread}"))
                 .spawn(move || shared.serve(thread))
-                .map_err(|e| Error::Device(format!("cannot start thread {thread} of {threads}: {e}")))?;
+                .map_err(|e| Error::refused(format!("cannot start thread {thread} of {threads}: {e}")))?;
             pool.workers.push(worker);
         }
         Ok(pool)
@@ -133,25 +129,6 @@ impl Pool {
             resume_unwind(payload);
         }
     }
-}
-
-/// Runs `task(i, thread)` on the pool, or here if `work` (in values) is too little to share.
-pub(super) fn share(pool: &mut Pool, work: usize, tasks: usize, task: &(dyn Fn(usize, usize) + Sync)) {
-    if work < WORTH_SHARING {
-        (0..tasks).for_each(|i| task(i, 0));
-    } else {
-        pool.run(tasks, task);
-    }
-}
-
-/// Runs `task(row, out_row)` for each row of `out: [rows, cols]`, with the pool if there is enough to do.
-pub(super) fn share_rows(pool: &mut Pool, out: &mut [f32], cols: usize, task: &(dyn Fn(usize, &mut [f32]) + Sync)) {
-    let (len, rows) = (out.len(), out.len().checked_div(cols).unwrap_or(0));
-    let out = Disjoint::new(out);
-    share(pool, len, rows, &|row, _| {
-        // SAFETY: each row is one task.
-        task(row, unsafe { out.cut(row * cols..(row + 1) * cols) });
-    });
 }
 
 impl Drop for Pool {

@@ -15,9 +15,9 @@ use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::tables::{SETS, SPAN, TABLE_ROWS, Tables};
 use crate::cpu::kernels::{Kernels, TILE_ROWS};
 use crate::cpu::matrix::{Matrix, OUTPUTS, Part, SUMS, Strip};
-use crate::cpu::pool::share;
 use crate::cpu::product::values::{block_products, float_products, group_products, products, tile};
 use crate::cpu::tensor::{Quantized, Tensor};
+use crate::cpu::workers::{Crew, WORTH_SHARING};
 use crate::format::{Scales, Ternary, Weights};
 
 /// Fewest rows of a matrix for tables: building them costs about as much as 80 rows save.
@@ -44,9 +44,10 @@ impl Cpu {
         is_head: bool,
     ) {
         assert_eq!((out.cols, w.cols), (w.rows, x.cols), "the shapes of a product fit");
-        let (out, tables) = (Disjoint::new(out.rows_mut(rows)), Disjoint::new(&mut self.tables));
+        let Crew { pool, tables } = &mut *self.workers.take();
+        let (out, tables) = (Disjoint::new(out.rows_mut(rows)), Disjoint::new(tables));
         let product = Product { kernels: self.kernels, w, x, out, rows, add, tables };
-        let cut = product.cut(self.pool.threads());
+        let cut = product.cut(pool.threads());
         if cut.passes_of_tables() > 0 {
             let kernel = if is_head { Kernel::TernaryHead } else { Kernel::DotTables };
             self.counts.read(kernel, cut.passes_of_tables() * w.bytes);
@@ -56,15 +57,19 @@ impl Cpu {
                 _ if is_head => Kernel::TernaryHead,
                 Numerics::Int8Rows if w.grouped => Kernel::DotCodesGrouped,
                 Numerics::Int8Rows => Kernel::DotCodes,
-                Numerics::Int8Groups => Kernel::DotCodesGrouped,
-                Numerics::Float => Kernel::DotFloats,
+                Numerics::Int8Groups => Kernel::DotBlocks,
+                Numerics::Float => Kernel::Unpack,
             };
             self.counts.read(kernel, w.bytes);
         }
-        share(&mut self.pool, rows * w.rows * w.cols / 16, cut.tasks(), &|task, thread| {
+        let run = |task, thread| {
             // SAFETY: each task is handed out once, a thread runs one at a time, and all is borrowed for this run.
             unsafe { product.run(cut, task, thread) };
-        });
+        };
+        match rows * w.rows * w.cols / 16 < WORTH_SHARING {
+            true => (0..cut.tasks()).for_each(|task| run(task, 0)),
+            false => pool.run(cut.tasks(), &run),
+        }
     }
 }
 

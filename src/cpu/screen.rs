@@ -47,8 +47,8 @@ pub(crate) use probe::Probe;
 
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{Kernels, TILE_ROWS};
-use crate::cpu::pool::Pool;
 use crate::cpu::tensor::{area, filled};
+use crate::cpu::workers::Workers;
 use crate::error::Result;
 use crate::format::ternary::padded;
 use crate::format::{Dense, Values};
@@ -83,7 +83,7 @@ impl Screen {
     ///
     /// # Errors
     /// [`crate::Error::Device`] if there is no memory for it.
-    pub(crate) fn new(head: &Dense, kernels: &dyn Kernels, pool: &mut Pool) -> Result<Self> {
+    pub(crate) fn new(head: &Dense, kernels: &dyn Kernels, workers: &Workers) -> Result<Self> {
         let (rows, cols, stride) = (head.rows(), head.cols(), padded(head.cols()));
         let mut screen = Self {
             rows,
@@ -96,7 +96,7 @@ impl Screen {
         let (strips, strip_rows) = (screen.strips(), screen.strip_rows());
         let (codes, scales) = (Disjoint::new(&mut screen.codes), Disjoint::new(&mut screen.scales));
         let (residuals, norms) = (Disjoint::new(&mut screen.residuals), Disjoint::new(&mut screen.norms));
-        pool.run(strips, &|strip, _| {
+        workers.run(strips, &|strip, _| {
             let mut w = vec![0.0f32; cols];
             for row in strip * strip_rows..rows.min((strip + 1) * strip_rows) {
                 head.row_to_f32(row, &mut w);
@@ -122,6 +122,11 @@ impl Screen {
             }
         });
         Ok(screen)
+    }
+
+    /// Bytes of the copy and what stands beside it.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.codes.len() + 3 * size_of_val(&self.scales[..])) as u64
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -197,9 +202,9 @@ mod tests {
     fn check(w: &[f32], x: &[f32]) -> Result<(), TestCaseError> {
         let bytes: Vec<u8> = w.iter().flat_map(|v| v.to_le_bytes()).collect();
         let head = Dense::new(1, w.len(), Values::F32(bytes.into())).expect("the sizes fit");
-        let mut pool = Pool::new(1).expect("it starts no threads");
         for kernels in KernelSet::available().iter().filter_map(|set| set.table()) {
-            let screen = Screen::new(&head, kernels, &mut pool).expect("it is small");
+            let screen = Screen::new(&head, kernels, &Workers::start(1, kernels).expect("it starts no threads"))
+                .expect("it is small");
             let mut p = vec![0; screen.stride()];
             let Some(probe) = Probe::new(&mut p, x) else { continue };
             let (mut lower, mut upper, mut computed) = ([0.0], [0.0], [0.0]);

@@ -77,7 +77,7 @@ pub(crate) fn filled<T: Copy>(len: usize, value: T) -> Result<Vec<T>> {
     let mut values = Vec::new();
     values
         .try_reserve_exact(len)
-        .map_err(|e| Error::Device(format!("no memory for {len} values of {} bytes: {e}", size_of::<T>())))?;
+        .map_err(|e| Error::out_of_memory(format!("no memory for {len} values of {} bytes: {e}", size_of::<T>())))?;
     values.resize(len, value);
     Ok(values)
 }
@@ -87,7 +87,7 @@ pub(crate) fn filled<T: Copy>(len: usize, value: T) -> Result<Vec<T>> {
 /// # Errors
 /// [`Error::Device`] if that is beyond any memory.
 pub(crate) fn area(rows: usize, cols: usize) -> Result<usize> {
-    rows.checked_mul(cols).ok_or_else(|| Error::Device(format!("no memory for [{rows}, {cols}]")))
+    rows.checked_mul(cols).ok_or_else(|| Error::out_of_memory(format!("no memory for [{rows}, {cols}]")))
 }
 
 impl Tensor {

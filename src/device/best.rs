@@ -34,7 +34,7 @@ pub(super) fn best() -> Best {
     for adapter in &gpus {
         match contest(adapter) {
             Ok((device, decision)) => return Best { device, decision, had_choice },
-            Err(Error::Device(reason)) => failures.push(reason),
+            Err(Error::Device(reason)) => failures.push(reason.message),
             Err(other) => failures.push(other.to_string()),
         }
     }
@@ -62,7 +62,7 @@ fn contest(adapter: &Adapter) -> Result<(Device, Decision)> {
 fn judge(name: &str, gpu: &Reading, cpu: &Reading, took: Duration) -> Result<(bool, String)> {
     if !gpu.agrees_with(cpu) {
         let fault = "multiplies ternary weights wrongly, a fault of its driver or of this crate";
-        return Err(Error::Device(format!("{name} {fault}; it is not used unless asked for by name")));
+        return Err(Error::refused(format!("{name} {fault}; it is not used unless asked for by name")));
     }
     let reason = format!(
         "{name} multiplies ternary weights at {:.1} GB/s, the CPU at {:.1}; probed in {} ms",

@@ -72,7 +72,7 @@ impl Probe {
     /// Times a device.
     pub(super) fn read(&self, device: &Device) -> Result<Reading> {
         match &device.kind {
-            Kind::Cpu(options) => self.read_on(Cpu::new(options)?),
+            Kind::Cpu(cpu) => self.read_on(Cpu::on(&cpu.open()?)),
             Kind::Gpu(device) => self.read_on(Gpu::new(device)),
         }
     }

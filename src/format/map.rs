@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 /// Maps a regular file. The file must not be changed or truncated while the bytes are in use.
 pub(crate) fn map(path: &Path) -> Result<Bytes> {
-    map_regular(path).map_err(|cause| Error::Io { path: path.to_owned(), cause })
+    map_regular(path).map_err(|cause| Error::io(path, cause))
 }
 
 /// Asks what the path is before opening it, because opening a pipe would wait for its writer.

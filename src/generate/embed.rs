@@ -1,21 +1,23 @@
 //! One vector for each text, from a model that was trained for it.
 
 use crate::backend::Row;
-use crate::engine::{Wanted, not_finite};
+use crate::engine::Step;
 use crate::error::{Error, Result};
+use crate::generate::evaluate::no_slot;
 use crate::generate::{Session, row};
 use crate::model::Pooling;
+use crate::transformer::Wanted;
 
 impl Session {
     /// A vector of length 1 for each text, `[texts][width]`: their dot products are the cosines of their angles. As many texts
-    /// as the session has [`sequences`](Session::sequences) are computed together. The token that ends a text is added, and
+    /// as the session has free [`sequences`](Session::sequences) are computed together. The token that ends a text is added, and
     /// the one that begins a text as the model's tokenizer asks; an instruction that the model's card wants before a query
     /// is the caller's to add.
     ///
     /// # Errors
     /// [`Error::Input`] if the model makes no vectors, or a text is longer than the session's positions.
     pub fn embed(&mut self, texts: &[impl AsRef<str>]) -> Result<Vec<Vec<f32>>> {
-        let tokenizer = self.model.tokenizer()?;
+        let tokenizer = self.model().tokenizer()?;
         let ends = |ids: &mut Vec<u32>| match tokenizer.eos() {
             Some(eos) if ids.last() != Some(&eos) => ids.push(eos),
             _ => {}
@@ -34,25 +36,50 @@ impl Session {
     /// # Errors
     /// As [`Session::embed`], and for ids outside the vocabulary or an empty list of them.
     pub fn embed_ids(&mut self, texts: &[impl AsRef<[u32]>]) -> Result<Vec<Vec<f32>>> {
-        let Some(Pooling::LastToken) = self.model.config().pooling else {
+        let Some(Pooling::LastToken) = self.model().config().pooling else {
             return Err(Error::Input("this model continues texts, and was not trained to make vectors of them".into()));
         };
         let mut vectors = Vec::with_capacity(texts.len());
-        for texts in texts.chunks(self.sequences()) {
-            self.clear();
-            let (mut ids, mut rows) = (Vec::new(), Vec::<Row>::new());
-            for (slot, text) in texts.iter().map(AsRef::as_ref).enumerate() {
-                self.check_ids(text)?;
-                ids.extend_from_slice(text);
-                rows.extend((0..text.len()).map(|position| row(slot, position, position + 1 == text.len())));
-            }
-            self.forward(&ids, &rows, Wanted::Features(&mut |features| vectors.push(normalized(features))))?;
+        texts.iter().try_for_each(|text| self.check_ids(text.as_ref()))?;
+        for texts in texts.chunks(self.slots.free().max(1)) {
+            self.embed_together(texts, &mut vectors)?;
         }
-        // A damaged file can do this.
+        // A damaged embedding can do this.
         if vectors.iter().flatten().any(|value| !value.is_finite()) {
-            return Err(not_finite());
+            return Err(Error::not_finite());
         }
         Ok(vectors)
+    }
+
+    /// Appends the vectors of at most as many texts as there are free slots; each has one meanwhile.
+    fn embed_together(&mut self, texts: &[impl AsRef<[u32]>], vectors: &mut Vec<Vec<f32>>) -> Result<()> {
+        let (mut slots, mut ids, mut rows) = (Vec::new(), Vec::new(), Vec::<Row>::new());
+        for text in texts.iter().map(AsRef::as_ref) {
+            let slot = self.slots.admit(&[]).ok_or_else(no_slot)?.slot;
+            slots.push(slot);
+            ids.extend_from_slice(text);
+            rows.extend((0..text.len()).map(|position| row(slot, position, position + 1 == text.len())));
+        }
+        let outcome = self.add_vectors(&ids, &rows, vectors);
+        for slot in slots {
+            self.slots.forget(slot);
+            self.slots.release(slot);
+        }
+        outcome
+    }
+
+    /// Runs rows, in as many steps as it takes, and appends the vectors of those that end a text.
+    fn add_vectors(&mut self, ids: &[u32], rows: &[Row], vectors: &mut Vec<Vec<f32>>) -> Result<()> {
+        let (chunk, width) = (self.engine.capacity().rows, self.model().config().width);
+        for (tokens, rows) in ids.chunks(chunk).zip(rows.chunks(chunk)) {
+            self.engine.start(&Step { tokens, rows, wanted: Wanted::Nothing, factors: &[], steps_ahead: 0 });
+            self.engine.finish()?;
+            let ends = rows.iter().filter(|row| row.wants_logits).count();
+            if ends > 0 {
+                vectors.extend(self.engine.features(0..ends)?.chunks_exact(width).map(normalized));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,10 @@
-//! What can be asked of a session and of a generation, with defaults that suit small and large models.
+//! What can be asked of a session, of a step and of a generation, with defaults that suit small and large models.
+
+use std::time::Duration;
 
 use crate::backend::CachePrecision;
 use crate::error::{Error, Result};
+use crate::generate::Sampling;
 use crate::model::Config;
 use crate::transformer::Capacity;
 
@@ -10,24 +13,29 @@ use crate::transformer::Capacity;
 pub struct SessionOptions {
     /// Positions of each sequence. `None`: what the model was trained for, but at most 4096.
     pub context: Option<usize>,
-    /// Sequences held at once. Default 1.
+    /// Sequences held at once: each has a slot of the caches, with room for the whole context. Default 1.
     pub sequences: usize,
+    /// Sequences that may wait for a slot. `None`: four for each slot, at least 32.
+    pub queue: Option<usize>,
     /// The number format of cached keys and values. Default f16.
     pub cache: CachePrecision,
-    /// The most rows (tokens) computed in one step. `None`: what keeps the device busy, 128 on a CPU and 512 on a GPU.
+    /// The most rows (tokens) computed in one step; at least one for each sequence. `None`: what keeps the device busy, 128 on
+    /// a CPU and 512 on a GPU.
     pub chunk: Option<usize>,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { context: None, sequences: 1, cache: CachePrecision::default(), chunk: None }
+        Self { context: None, sequences: 1, queue: None, cache: CachePrecision::default(), chunk: None }
     }
 }
 
 /// The context of a session that asks for none: enough to chat, and 315 MB of cache for a 2B model.
 const DEFAULT_CONTEXT: usize = 4096;
-/// Rows whose logits are kept at once when every position's are wanted: 8 MB for a vocabulary of 128256.
+/// Rows that one run of the head computes: when every position's logits are wanted, 8 MB of them for a vocabulary of 128256.
 const SELECTED_ROWS: usize = 16;
+/// Sequences that may wait, for each slot, and at least.
+const QUEUE: (usize, usize) = (4, 32);
 
 impl SessionOptions {
     /// Checks the sizes against a model. `device_chunk` is the chunk that suits the device.
@@ -43,12 +51,50 @@ impl SessionOptions {
                 return Err(Error::Input(format!("a {what} of {value}; this model and version take 1 to {largest}")));
             }
         }
-        let selected = self.sequences.max(SELECTED_ROWS).min(chunk);
-        Ok(Capacity { rows: chunk, selected, sequences: self.sequences, positions, cache: self.cache })
+        let rows = chunk.max(self.sequences);
+        let selected = self.sequences.max(SELECTED_ROWS).min(rows);
+        Ok(Capacity { rows, selected, sequences: self.sequences, positions, cache: self.cache })
+    }
+
+    /// How many sequences may wait.
+    pub(crate) fn queue(&self) -> usize {
+        self.queue.unwrap_or_else(|| self.sequences.saturating_mul(QUEUE.0).max(QUEUE.1))
     }
 }
 
-/// A prompt of a batch, with options of its own.
+/// How much one step may compute. Every sequence that makes tokens has one row in every step; the rest of the rows goes to
+/// prompts, so that a long prompt is read in pieces between which the others go on (Sarathi, arXiv 2308.16369).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepBudget {
+    /// The most rows; at least one for each sequence is granted. `None`: the session's [chunk](SessionOptions::chunk).
+    pub rows: Option<usize>,
+    /// For how long sequences that make tokens may be kept waiting by prompts: what is read of those in one step is cut to that
+    /// time, by the speed of the steps before. `None`: as long as the rows take. Default 200 ms.
+    pub longest_stall: Option<Duration>,
+    /// Read all prompts that have a slot before any sequence goes on: for measuring, where all are to make their tokens side by
+    /// side. Default false.
+    pub prompts_first: bool,
+}
+
+impl Default for StepBudget {
+    fn default() -> Self {
+        Self { longest_stall: Some(Duration::from_millis(200)), ..Self::whole_chunks() }
+    }
+}
+
+impl StepBudget {
+    /// As many rows as a step has room for, however long they take: for programs that nobody waits for.
+    pub fn whole_chunks() -> Self {
+        Self { rows: None, longest_stall: None, prompts_first: false }
+    }
+
+    /// The same, with all prompts read first: for measuring.
+    pub fn side_by_side() -> Self {
+        Self { prompts_first: true, ..Self::whole_chunks() }
+    }
+}
+
+/// A prompt, with options of its own.
 #[derive(Clone, Debug)]
 pub struct Prompt {
     /// Token ids, the beginning-of-sequence token included if one is wanted.
@@ -70,6 +116,9 @@ pub struct GenerateOptions {
     pub stop_ids: Vec<u32>,
     /// Go on past the model's end-of-generation tokens: for measuring. Default false.
     pub ignore_end: bool,
+    /// Tell the log-probability of each token, and of this many of the most likely ones beside it, at most
+    /// [`MOST_CANDIDATES`](crate::backend::MOST_CANDIDATES). Default none.
+    pub logprobs: Option<usize>,
 }
 
 impl Default for GenerateOptions {
@@ -80,6 +129,7 @@ impl Default for GenerateOptions {
             stop: Vec::new(),
             stop_ids: Vec::new(),
             ignore_end: false,
+            logprobs: None,
         }
     }
 }
@@ -88,70 +138,5 @@ impl GenerateOptions {
     /// The most likely token each time.
     pub fn greedy() -> Self {
         Self { sampling: Sampling::greedy(), ..Self::default() }
-    }
-}
-
-/// How the next token is drawn from the logits. The steps run in this order: repetition penalty, top-k, top-p, min-p,
-/// temperature, draw.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sampling {
-    /// Divides the logits before the draw; 0 takes the most likely token. Default 0.7.
-    pub temperature: f32,
-    /// Keeps the `k` most likely tokens; 0 keeps all. Default 40.
-    pub top_k: usize,
-    /// Keeps the fewest most likely tokens whose probabilities reach this sum; 1 keeps all. Default 1.
-    /// (Nucleus sampling, arXiv 1904.09751.)
-    pub top_p: f32,
-    /// Keeps tokens at least this fraction as likely as the most likely one; 0 keeps all. Default 0. (arXiv 2407.01082.)
-    pub min_p: f32,
-    /// Makes tokens of the last `repetition_window` less likely: positive logits are divided by it, negative ones
-    /// multiplied. 1 does nothing. Default 1.1. (CTRL, arXiv 1909.05858.)
-    pub repetition_penalty: f32,
-    /// How many of the latest tokens, prompt included, the penalty looks at. Default 64.
-    pub repetition_window: usize,
-    /// Starts the random stream: the same seed gives the same tokens on every run and with any number of threads.
-    pub seed: u64,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self {
-            temperature: 0.7,
-            top_k: 40,
-            top_p: 1.0,
-            min_p: 0.0,
-            repetition_penalty: 1.1,
-            repetition_window: 64,
-            seed: 0,
-        }
-    }
-}
-
-impl Sampling {
-    /// The most likely token each time, without a penalty.
-    pub fn greedy() -> Self {
-        Self { temperature: 0.0, repetition_penalty: 1.0, ..Self::default() }
-    }
-
-    /// Whether the most likely token is taken as it is, so that no logits need to leave the device.
-    pub(crate) fn takes_best(&self) -> bool {
-        self.temperature == 0.0 && (self.repetition_penalty == 1.0 || self.repetition_window == 0)
-    }
-
-    /// # Errors
-    /// [`Error::Input`] naming the first value that is out of range.
-    pub(crate) fn check(&self) -> Result<()> {
-        let checks = [
-            ("temperature", self.temperature, 0.0, 100.0),
-            ("top-p", self.top_p, f32::MIN_POSITIVE, 1.0),
-            ("min-p", self.min_p, 0.0, 1.0),
-            ("repetition penalty", self.repetition_penalty, 0.01, 100.0),
-        ];
-        for (what, value, least, most) in checks {
-            if !(least..=most).contains(&value) {
-                return Err(Error::Input(format!("a {what} of {value}; it must lie between {least} and {most}")));
-            }
-        }
-        Ok(())
     }
 }

@@ -79,8 +79,8 @@ impl Adapter {
         let (all, asked) = (Self::all(), variable("WGPU_ADAPTER_NAME").is_some());
         match all.iter().find(|adapter| asked || !adapter.is_software()) {
             Some(adapter) => Ok(adapter.clone()),
-            None if all.is_empty() => Err(Error::Device(Self::why_none())),
-            None => Err(Error::Device(format!(
+            None if all.is_empty() => Err(Error::absent(Self::why_none())),
+            None => Err(Error::absent(format!(
                 "this machine has no GPU but the {}; to use that, ask for it by a part of its name, here or in WGPU_ADAPTER_NAME; \
                  the CPU is faster",
                 Self::list(&all)
@@ -96,8 +96,8 @@ impl Adapter {
         let all = Self::all();
         match all.iter().find(|adapter| adapter.is_called(name)) {
             Some(adapter) => Ok(adapter.clone()),
-            None if all.is_empty() => Err(Error::Device(Self::why_none())),
-            None => Err(Error::Device(format!("no GPU is called \"{name}\"; there is the {}", Self::list(&all)))),
+            None if all.is_empty() => Err(Error::absent(Self::why_none())),
+            None => Err(Error::absent(format!("no GPU is called \"{name}\"; there is the {}", Self::list(&all)))),
         }
     }
 

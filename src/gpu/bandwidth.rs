@@ -33,7 +33,7 @@ pub fn copy_bandwidth(device: &GpuDevice) -> Result<f64> {
         let submission_index = Some(context.queue.submit([commands]));
         let waited = context.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
         context.check()?;
-        waited.map_err(|cause| Error::Device(format!("the bandwidth cannot be measured: {cause}")))?;
+        waited.map_err(|cause| Error::lost(format!("the bandwidth cannot be measured: {cause}")))?;
         if pass > 0 {
             times.push(start.elapsed().as_secs_f64());
         }

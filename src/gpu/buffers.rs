@@ -1,6 +1,8 @@
 //! What lies on the device: buffers with an identity, and the types of the verbs made of them.
 
-use crate::backend::{CacheShape, Numerics};
+use std::ops::Range;
+
+use crate::backend::{CachePlace, CacheShape, Numerics};
 use crate::format::ternary::{BLOCK, padded};
 
 /// A storage buffer. The identity tells bind groups apart.
@@ -73,6 +75,21 @@ pub struct Cache {
     pub(crate) shape: CacheShape,
     pub(crate) keys: Buffer,
     pub(crate) values: Buffer,
+}
+
+impl Cache {
+    /// Where the first positions of a head lie, in bytes, among the keys as among the values.
+    pub(crate) fn bytes_of(&self, place: CachePlace) -> Range<u64> {
+        let CacheShape { slots, positions, kv_heads, head_dim, precision, .. } = self.shape;
+        let (slot, entry_bytes) = (place.slot as usize, precision.bytes());
+        assert!(
+            slot < slots && place.kv_head < kv_heads && place.positions <= positions,
+            "{place:?} of {:?}",
+            self.shape
+        );
+        let begin = (slot * kv_heads + place.kv_head) * positions * head_dim * entry_bytes;
+        begin as u64..(begin + place.positions * head_dim * entry_bytes) as u64
+    }
 }
 
 /// Token ids `[max_rows]`.

@@ -40,7 +40,7 @@ pub(crate) struct Context {
     adapter: Adapter,
     checked: bool,
     cache: PipelineCache,
-    fault: Arc<Mutex<Option<String>>>,
+    fault: Arc<Mutex<Option<Error>>>,
     layouts: Mutex<HashMap<&'static [Access], wgpu::BindGroupLayout>>,
     pipelines: Mutex<HashMap<Shader, wgpu::ComputePipeline>>,
 }
@@ -76,7 +76,7 @@ impl GpuDevice {
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.raw.request_device(&descriptor))
-            .map_err(|cause| Error::Device(format!("{} cannot be opened: {cause}", adapter.name())))?;
+            .map_err(|cause| Error::refused(format!("{} cannot be opened: {cause}", adapter.name())))?;
         let fault = Arc::new(Mutex::new(None));
         let noted = fault.clone();
         let name = adapter.name();
@@ -84,7 +84,10 @@ impl GpuDevice {
         let (noted, name) = (fault.clone(), adapter.name());
         device.set_device_lost_callback(move |reason, message| {
             if reason != wgpu::DeviceLostReason::Destroyed {
-                note(&noted, format!("{name} was lost ({message}); load the model again"));
+                note(
+                    &noted,
+                    Error::lost(format!("{name} was lost ({message}); open it again, and load the model again")),
+                );
             }
         });
         let dot = options.dot.unwrap_or(match adapter.info().backend {
@@ -125,9 +128,22 @@ impl Context {
     /// What went wrong first, if anything did: nothing that comes after it can be relied on.
     pub(crate) fn check(&self) -> Result<()> {
         match &*lock(&self.fault) {
-            Some(fault) => Err(Error::Device(fault.clone())),
+            Some(fault) => Err(fault.clone()),
             None => Ok(()),
         }
+    }
+
+    /// Waits until the device has done a submit, or all that was sent: the one place where a step waits.
+    pub(crate) fn wait(&self, submit: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let waited = self.device.poll(wgpu::PollType::Wait { submission_index: submit, timeout: None });
+        self.check()?;
+        let lost = |cause| {
+            let name = self.adapter.name();
+            Error::lost(format!(
+                "{name} does not end what it was sent; open it again, and load the model again: {cause}"
+            ))
+        };
+        waited.map(drop).map_err(lost)
     }
 
     /// Does something that may fail without harm to the rest.
@@ -135,7 +151,7 @@ impl Context {
         let scope = self.device.push_error_scope(filter);
         let value = action();
         match pollster::block_on(scope.pop()) {
-            Some(error) => Err(Error::Device(explain(&self.adapter.name(), &error))),
+            Some(error) => Err(explain(&self.adapter.name(), &error)),
             None => Ok(value),
         }
     }
@@ -143,7 +159,7 @@ impl Context {
     /// A buffer of at least `bytes` bytes.
     pub(crate) fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         if bytes > self.largest_binding {
-            return Err(Error::Device(format!(
+            return Err(Error::out_of_memory(format!(
                 "{label} of {bytes} bytes is more than {} lets a shader see at once ({} bytes); choose a smaller context, \
                  fewer sequences or smaller steps",
                 self.adapter.name(),
@@ -237,19 +253,19 @@ impl Context {
 }
 
 /// Keeps the first fault: later ones follow from it.
-fn note(fault: &Mutex<Option<String>>, message: String) {
-    log::error!("{message}");
-    lock(fault).get_or_insert(message);
+fn note(fault: &Mutex<Option<Error>>, error: Error) {
+    log::error!("{error}");
+    lock(fault).get_or_insert(error);
 }
 
-fn explain(name: &str, error: &wgpu::Error) -> String {
+fn explain(name: &str, error: &wgpu::Error) -> Error {
     match error {
-        wgpu::Error::OutOfMemory { .. } => {
-            format!("{name} has too little free memory; choose a smaller context, fewer sequences, or the CPU")
-        }
-        other => {
-            format!("{name} refuses a command, a fault of this crate or of the driver; use another device: {other}")
-        }
+        wgpu::Error::OutOfMemory { .. } => Error::out_of_memory(format!(
+            "{name} has too little free memory; choose a smaller context, fewer sequences, or the CPU"
+        )),
+        other => Error::refused(format!(
+            "{name} refuses a command, a fault of this crate or of the driver; use another device: {other}"
+        )),
     }
 }
 
@@ -275,7 +291,7 @@ mod tests {
 
     fn told<T: std::fmt::Debug>(result: Result<T>) -> String {
         match result {
-            Err(Error::Device(text)) => text,
+            Err(Error::Device(fault)) => fault.message,
             other => panic!("{other:?} is no error of the device"),
         }
     }

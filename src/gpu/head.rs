@@ -1,14 +1,12 @@
 //! Both ends of a model: the rows of the embedding, the products of the head, and the tokens that are chosen from them.
 
-use crate::backend::{Backend, Numerics};
+use crate::backend::{Backend, MOST_CANDIDATES, Numerics, Reads};
 use crate::error::Result;
 use crate::gpu::buffers::Buffer;
 use crate::gpu::layout::{elementwise, grid, matvec_shape};
 use crate::gpu::product::Rows;
 use crate::gpu::shader::{Format, Output, Shader};
 use crate::gpu::{Gpu, Matrix, Tensor, Tokens, step};
-use crate::measure::Reads;
-use crate::transformer::MOST_CANDIDATES;
 
 /// Logits that one workgroup looks at for the best.
 const STRETCH: usize = 4096;
@@ -35,8 +33,8 @@ impl Gpu {
     }
 
     /// Makes room for the input of a ternary head.
-    pub(super) fn prepare_ternary_head(&mut self, head: &mut Matrix, rows: usize, numerics: Numerics) -> Result<()> {
-        head.head_input = Some(self.quantized(rows, head.cols, numerics)?);
+    pub(super) fn ternary_head_room(&mut self, head: &Matrix, rows: usize, numerics: Numerics) -> Result<()> {
+        self.head_input = Some(self.quantized(rows, head.cols, numerics)?);
         if self.selected_count.is_none() {
             self.selected_count = Some(self.storage("step", step::COUNT_BYTES)?);
         }
@@ -45,16 +43,17 @@ impl Gpu {
 
     /// The product of a ternary head, as linear layers have it.
     fn ternary_head_product(&mut self, out: &Tensor, head: &Matrix, x: &Tensor) {
-        let input = head.head_input.as_ref().expect("a ternary head was made ready");
+        let input = self.head_input.take().expect("room was made for a ternary head");
         let step = self.selected_count.clone().expect("made with the input");
-        self.quantize_rows(input, x, None, self.selected);
-        let rows = Rows { count: self.selected, step: &step, reads: Reads::Head };
-        self.product(out, head, input, Output::Store, &rows);
+        self.quantize_rows(&input, x, None, self.selected.len());
+        let rows = Rows { count: self.selected.len(), step: &step, reads: Reads::Head };
+        self.product(out, head, &input, Output::Store, &rows);
+        self.head_input = Some(input);
     }
 
     pub(super) fn head_product(&mut self, out: &mut Tensor, head: &Matrix, x: &Tensor) {
         assert_eq!((out.cols, head.cols), (head.rows, x.cols));
-        assert!(self.selected <= out.max_rows && self.selected <= x.max_rows);
+        assert!(self.selected.len() <= out.max_rows && self.selected.len() <= x.max_rows);
         if head.format == Format::Ternary {
             return self.ternary_head_product(out, head, x);
         }
@@ -69,9 +68,9 @@ impl Gpu {
                 head.group as u32,
                 head.row_scales as u32,
             ];
-            let shape = matvec_shape(self.selected, shard.rows);
+            let shape = matvec_shape(self.selected.len(), shard.rows);
             let [x_groups, y_groups, _] = grid(shard.rows.div_ceil(shape.outputs_of_group()));
-            let groups = [x_groups, y_groups, self.selected.div_ceil(shape.rows as usize)];
+            let groups = [x_groups, y_groups, self.selected.len().div_ceil(shape.rows as usize)];
             let buffers = [&step, &shard.weights, &shard.scales, &x.buffer, &out.buffer];
             let bytes = (shard.rows * head.row_bytes) as u64;
             let shader = Shader::Logits { head: head.format, shape, aligned: head.cols.is_multiple_of(4) };
@@ -80,30 +79,39 @@ impl Gpu {
     }
 
     pub(super) fn choose_best(&mut self, tokens: &mut Tokens, logits: &Tensor) {
-        assert!(self.selected <= tokens.max_rows && self.selected <= logits.max_rows);
+        assert!(self.selected.len() <= tokens.max_rows && self.selected.len() <= logits.max_rows);
         let stretches = logits.cols.div_ceil(STRETCH);
-        let bytes = (self.selected * stretches * 8) as u64;
+        let bytes = (self.selected.len() * stretches * 8) as u64;
         let best = self.scratch(|gpu| &mut gpu.stretches, "stretches", bytes);
         let params = [logits.cols as u32, STRETCH as u32];
-        self.run(Shader::ArgmaxFirst, &params, &[&logits.buffer, &best], [stretches, self.selected, 1], 0);
+        self.run(Shader::ArgmaxFirst, &params, &[&logits.buffer, &best], [stretches, self.selected.len(), 1], 0);
         let params = [stretches as u32, stretches as u32];
-        self.run(Shader::ArgmaxLast, &params, &[&best, &tokens.buffer], [1, self.selected, 1], 0);
-        self.bring(&tokens.buffer, self.selected * 4);
+        self.run(Shader::ArgmaxLast, &params, &[&best, &tokens.buffer], [1, self.selected.len(), 1], 0);
+        self.bring(&tokens.buffer, self.selected.len() * 4);
     }
 
     pub(super) fn choose_top(&mut self, tokens: &mut Tokens, values: &mut Tensor, count: usize, logits: &Tensor) {
         assert!(count <= MOST_CANDIDATES && values.cols == MOST_CANDIDATES);
-        assert!(self.selected * MOST_CANDIDATES <= tokens.max_rows && self.selected <= values.max_rows);
+        assert!(self.selected.len() * MOST_CANDIDATES <= tokens.max_rows && self.selected.len() <= values.max_rows);
         let params = [logits.cols as u32, count as u32];
         let buffers = [&logits.buffer, &tokens.buffer, &values.buffer];
-        self.run(Shader::Top, &params, &buffers, [self.selected, 1, 1], 0);
-        self.bring(&tokens.buffer, self.selected * MOST_CANDIDATES * 4);
-        self.bring(&values.buffer, self.selected * MOST_CANDIDATES * 4);
+        self.run(Shader::Top, &params, &buffers, [self.selected.len(), 1, 1], 0);
+        self.bring(&tokens.buffer, self.selected.len() * MOST_CANDIDATES * 4);
+        self.bring(&values.buffer, self.selected.len() * MOST_CANDIDATES * 4);
+    }
+
+    pub(super) fn add_odds(&mut self, out: &mut Tensor, logits: &Tensor, factors: &Tensor) {
+        let selected = self.selected.len();
+        assert!(out.cols == 2 && factors.cols == 1);
+        assert!([out.max_rows, logits.max_rows, factors.max_rows].iter().all(|&rows| selected <= rows));
+        let buffers = [&logits.buffer, &factors.buffer, &out.buffer];
+        self.run(Shader::Totals, &[logits.cols as u32], &buffers, [selected, 1, 1], 0);
+        self.bring(&out.buffer, selected * 8);
     }
 
     /// Makes ready for the host what a step chose, in the same submit. A failure is told by the read that follows.
     fn bring(&mut self, from: &Buffer, bytes: usize) {
-        if let Err(fault) = self.recorder.stage(from, bytes as u64) {
+        if let Err(fault) = self.recorder.stage(from, 0, bytes as u64) {
             self.recorder.fail(fault);
         }
     }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::format::dense::{Dense, Values};
 use crate::format::ternary::{BLOCK, Scales, Ternary};
-use crate::gpu::buffers::{Buffer, Quantized};
+use crate::gpu::buffers::Buffer;
 use crate::gpu::shader::Format;
 
 /// Weights `[rows, cols]`.
@@ -24,8 +24,6 @@ pub struct Matrix {
     /// Scales of a row.
     pub(crate) row_scales: usize,
     pub(crate) shards: Vec<Shard>,
-    /// What a ternary head multiplies, `[selected, cols]`.
-    pub(crate) head_input: Option<Quantized>,
 }
 
 /// Consecutive rows of a matrix.
@@ -69,7 +67,7 @@ impl Matrix {
         let plan = Plan::new(parts)?;
         let most_rows = usize::try_from(to.largest_shard()).unwrap_or(usize::MAX) / plan.row_bytes;
         if most_rows == 0 {
-            return Err(Error::Device(format!("a row of {} bytes is more than a shader can see", plan.row_bytes)));
+            return Err(Error::refused(format!("a row of {} bytes is more than a shader can see", plan.row_bytes)));
         }
         let mut shards = Vec::new();
         for first in (0..plan.rows).step_by(most_rows) {
@@ -90,7 +88,12 @@ impl Matrix {
             shards.push(Shard { first, rows, weights, scales });
         }
         let Plan { rows, cols, format, row_bytes, group, row_scales, .. } = plan;
-        Ok(Self { rows, cols, format, row_bytes, group, row_scales, shards, head_input: None })
+        Ok(Self { rows, cols, format, row_bytes, group, row_scales, shards })
+    }
+
+    /// Bytes of the weights and their scales on the device.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.weights.raw.size() + shard.scales.raw.size()).sum()
     }
 
     /// 16-byte pieces of a row.

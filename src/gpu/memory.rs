@@ -1,10 +1,15 @@
 //! The device's memory: storage buffers, scratch that grows, and the way of weights into it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::backend::CachePlace;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::gpu::buffers::Buffer;
+use crate::gpu::buffers::{Buffer, Cache};
 use crate::gpu::matrix::Uploader;
 
+/// The identity of the next buffer, of any GPU: bind groups are found by identities, and weights are bound by every session.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// Uploads after which the device is waited for, so that staging memory is used again.
 const MOST_UNSENT: usize = 128 << 20;
 
@@ -12,16 +17,32 @@ impl Gpu {
     pub(super) fn storage(&mut self, label: &str, bytes: u64) -> Result<Buffer> {
         use wgpu::BufferUsages as Usage;
         let raw = self.device.0.buffer(label, bytes, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)?;
-        self.next_id += 1;
         self.allocated += raw.size();
-        Ok(Buffer { id: self.next_id, raw })
+        Ok(Buffer { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), raw })
     }
 
     /// Room for `rows * cols` values of four bytes.
     pub(super) fn floats(&mut self, label: &str, rows: usize, cols: usize) -> Result<Buffer> {
         let bytes = rows.checked_mul(cols).and_then(|n| n.checked_mul(4));
-        let bytes = bytes.ok_or_else(|| Error::Device(format!("{label} [{rows}, {cols}] is too large")))?;
+        let bytes = bytes.ok_or_else(|| Error::out_of_memory(format!("{label} [{rows}, {cols}] is too large")))?;
         self.storage(label, bytes as u64)
+    }
+
+    /// Copies the first positions of a slot of a cache to another slot: through scratch memory, as no command copies within a
+    /// buffer.
+    pub(super) fn copy_slot(&mut self, cache: &Cache, from: u32, to: u32, positions: usize) -> Result<()> {
+        for kv_head in 0..cache.shape.kv_heads {
+            let bytes_of = |slot| cache.bytes_of(CachePlace { slot, kv_head, positions });
+            let (from, to) = (bytes_of(from), bytes_of(to));
+            let bytes = from.end - from.start;
+            let between = self.scratch(|gpu| &mut gpu.between_slots, "a copy of a cache", bytes);
+            for store in [&cache.keys, &cache.values] {
+                self.recorder.copy((&between, 0), (store, from.start), bytes);
+                self.recorder.copy((store, to.start), (&between, 0), bytes);
+            }
+        }
+        self.recorder.submit();
+        self.device.0.check()
     }
 
     /// Scratch memory that grows as steps do.
@@ -50,9 +71,7 @@ impl Uploader for Gpu {
         if self.unsent > MOST_UNSENT {
             self.unsent = 0;
             self.device.0.queue.submit([]);
-            let waited = self.device.0.device.poll(wgpu::PollType::wait_indefinitely());
-            self.device.0.check()?;
-            waited.map_err(|cause| Error::Device(format!("the weights cannot be uploaded: {cause}")))?;
+            self.device.0.wait(None)?;
         }
         self.device.0.check()
     }

@@ -1,6 +1,6 @@
 //! Products of ternary weights: quantised activations or floats in, one dispatch for each shard of the weights.
 
-use crate::backend::{Norm, Numerics};
+use crate::backend::{Norm, Numerics, Reads};
 use crate::format::ternary::padded;
 use crate::gpu::buffers::Buffer;
 use crate::gpu::cooperative::Cooperative;
@@ -10,7 +10,6 @@ use crate::gpu::matrix::Shard;
 use crate::gpu::recorder::Dispatch;
 use crate::gpu::shader::{Format, Input, Output, Product, Scaling, Shader, Shape};
 use crate::gpu::{Gpu, MATVEC_ROWS, Matrix, Quantized, Tensor};
-use crate::measure::Reads;
 
 /// The rows that a product is made of: those of the step, or those that want logits, packed together.
 pub(super) struct Rows<'a> {

@@ -2,22 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::backend::ShaderTime;
 use crate::error::{Error, Result};
 use crate::gpu::context::GpuDevice;
 use crate::gpu::shader::Shader;
-
-/// What one shader did, over all its runs.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ShaderTime {
-    /// The file in `shaders/`.
-    pub shader: &'static str,
-    /// How often it ran.
-    pub runs: u64,
-    /// Seconds of the device's clock, all runs together.
-    pub seconds: f64,
-    /// Bytes of weights and cache that it had to read, all runs together.
-    pub bytes: u64,
-}
 
 #[derive(Debug)]
 pub(crate) struct Profiler {
@@ -36,7 +24,7 @@ impl Profiler {
     pub(crate) fn new(device: &GpuDevice) -> Result<Self> {
         let context = &device.0;
         if !context.has_timestamps {
-            return Err(Error::Device(format!("{} has no timestamps to profile with", device.adapter().name())));
+            return Err(Error::refused(format!("{} has no timestamps to profile with", device.adapter().name())));
         }
         let queries = context.device.create_query_set(&wgpu::QuerySetDescriptor {
             label: Some("profile"),
@@ -80,7 +68,7 @@ impl Profiler {
             return;
         }
         self.read.map_async(wgpu::MapMode::Read, range.clone(), |_| ());
-        if device.0.device.poll(wgpu::PollType::wait_indefinitely()).is_ok()
+        if device.0.wait(None).is_ok()
             && let Ok(view) = self.read.get_mapped_range(range)
         {
             let ticks = view.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));

@@ -5,13 +5,13 @@
 
 use std::collections::HashMap;
 
+use crate::backend::{GpuCounters, KernelCount, Reads};
 use crate::error::{Error, Result};
 use crate::gpu::buffers::Buffer;
 use crate::gpu::context::GpuDevice;
 use crate::gpu::limits::MOST_GROUPS;
 use crate::gpu::profile::Profiler;
 use crate::gpu::shader::{Access, Shader};
-use crate::measure::{KernelCount, Reads};
 
 /// Most 32-bit parameters of a shader.
 pub(crate) const MOST_PARAMS: usize = 8;
@@ -32,31 +32,6 @@ pub(crate) struct Dispatch<'a> {
     pub(crate) bytes: u64,
     /// What they are.
     pub(crate) reads: Reads,
-}
-
-/// What the recorder did since it was made: the cost of a token that is not arithmetic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GpuCounters {
-    /// Shaders run.
-    pub dispatches: u64,
-    /// Command buffers sent.
-    pub submits: u64,
-    /// Bind groups made.
-    pub bind_groups: u64,
-    /// Bytes brought back to the host.
-    pub bytes_read: u64,
-}
-
-impl GpuCounters {
-    /// What was done after an earlier look.
-    pub fn since(self, earlier: Self) -> Self {
-        Self {
-            dispatches: self.dispatches - earlier.dispatches,
-            submits: self.submits - earlier.submits,
-            bind_groups: self.bind_groups - earlier.bind_groups,
-            bytes_read: self.bytes_read - earlier.bytes_read,
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -91,13 +66,14 @@ struct Bound {
 #[derive(Debug)]
 enum Command {
     Dispatch { bound: u32, groups: [u32; 3], bytes: u64 },
-    Copy { from: wgpu::Buffer, to: wgpu::Buffer, bytes: u64 },
+    Copy { from: wgpu::Buffer, from_offset: u64, to: wgpu::Buffer, to_offset: u64, bytes: u64 },
 }
 
 /// What was copied to a mappable buffer, and with which submit; none while it is only recorded.
 #[derive(Debug)]
 struct Staged {
     of: u64,
+    offset: u64,
     bytes: u64,
     submit: Option<wgpu::SubmissionIndex>,
 }
@@ -198,14 +174,15 @@ impl Recorder {
         bound
     }
 
-    /// Appends a copy of the first `bytes` of a buffer.
-    pub(crate) fn copy(&mut self, to: &Buffer, from: &Buffer, bytes: u64) {
+    /// Appends a copy of `bytes` from one buffer to another, each from an offset on.
+    pub(crate) fn copy(&mut self, (to, to_offset): (&Buffer, u64), (from, from_offset): (&Buffer, u64), bytes: u64) {
         self.staged.retain(|staged| staged.of != to.id);
-        self.commands.push(Command::Copy { from: from.raw.clone(), to: to.raw.clone(), bytes });
+        let (from, to) = (from.raw.clone(), to.raw.clone());
+        self.commands.push(Command::Copy { from, from_offset, to, to_offset, bytes });
     }
 
-    /// Brings the first `bytes` of a buffer within reach of [`Recorder::read`], in this submit.
-    pub(crate) fn stage(&mut self, from: &Buffer, bytes: u64) -> Result<()> {
+    /// Brings `bytes` of a buffer within reach of [`Recorder::read`], in this submit.
+    pub(crate) fn stage(&mut self, from: &Buffer, offset: u64, bytes: u64) -> Result<()> {
         let bytes = bytes.next_multiple_of(4);
         let context = &self.device.0;
         let stage = match self.stages.get(&from.id).filter(|stage| stage.size() >= bytes) {
@@ -218,18 +195,24 @@ impl Recorder {
             }
         };
         self.staged.retain(|staged| staged.of != from.id);
-        self.staged.push(Staged { of: from.id, bytes, submit: None });
-        self.commands.push(Command::Copy { from: from.raw.clone(), to: stage, bytes });
+        self.staged.push(Staged { of: from.id, offset, bytes, submit: None });
+        let (from, from_offset) = (from.raw.clone(), offset);
+        self.commands.push(Command::Copy { from, from_offset, to: stage, to_offset: 0, bytes });
         Ok(())
     }
 
-    /// Writes to a buffer, after all that was recorded before.
+    /// Writes to the beginning of a buffer, after all that was recorded before.
     pub(crate) fn write(&mut self, to: &Buffer, bytes: &[u8]) {
+        self.write_at(to, 0, bytes);
+    }
+
+    /// The same, from an offset on.
+    pub(crate) fn write_at(&mut self, to: &Buffer, offset: u64, bytes: &[u8]) {
         if !self.commands.is_empty() {
             self.submit();
         }
         self.staged.retain(|staged| staged.of != to.id);
-        self.device.0.queue.write_buffer(&to.raw, 0, bytes);
+        self.device.0.queue.write_buffer(&to.raw, offset, bytes);
     }
 
     /// Sends what was recorded.
@@ -247,8 +230,8 @@ impl Recorder {
         let mut commands = self.commands.iter().peekable();
         while let Some(command) = commands.next() {
             let mut next = command;
-            if let Command::Copy { from, to, bytes } = next {
-                encoder.copy_buffer_to_buffer(from, 0, to, 0, *bytes);
+            if let Command::Copy { from, from_offset, to, to_offset, bytes } = next {
+                encoder.copy_buffer_to_buffer(from, *from_offset, to, *to_offset, *bytes);
                 continue;
             }
             let timestamps = match (&mut self.profiler, next) {
@@ -320,11 +303,12 @@ impl Recorder {
         self.fault.get_or_insert(fault);
     }
 
-    /// The first bytes of a buffer as it is after all that was recorded. Waits for no more than what made them.
-    pub(crate) fn read(&mut self, from: &Buffer, bytes: &mut [u8]) -> Result<()> {
+    /// Bytes of a buffer, from an offset on, as they are after all that was recorded. Waits for no more than what made them.
+    pub(crate) fn read(&mut self, from: &Buffer, offset: u64, bytes: &mut [u8]) -> Result<()> {
         let count = bytes.len() as u64;
-        if !self.staged.iter().any(|staged| staged.of == from.id && staged.bytes >= count) {
-            self.stage(from, count)?;
+        let is_staged = |staged: &Staged| staged.of == from.id && staged.offset == offset && staged.bytes >= count;
+        if !self.staged.iter().any(is_staged) {
+            self.stage(from, offset, count)?;
         }
         self.submit();
         if let Some(fault) = self.fault.take() {
@@ -337,14 +321,9 @@ impl Recorder {
         let context = &self.device.0;
         // The outcome of the mapping is known when the view is asked for.
         stage.map_async(wgpu::MapMode::Read, range.clone(), |_| ());
-        let wait = wgpu::PollType::Wait { submission_index: staged.submit.clone(), timeout: None };
-        let waited = context.device.poll(wait);
-        context.check()?;
-        let lost = |cause: &dyn std::fmt::Display| {
-            Error::Device(format!("what was computed cannot be read; load the model again: {cause}"))
-        };
-        waited.map_err(|cause| lost(&cause))?;
-        let view = stage.get_mapped_range(range).map_err(|cause| lost(&cause))?;
+        context.wait(staged.submit.clone())?;
+        let lost = |cause| Error::lost(format!("what was computed cannot be read; load the model again: {cause}"));
+        let view = stage.get_mapped_range(range).map_err(lost)?;
         bytes.copy_from_slice(&view[..bytes.len()]);
         drop(view);
         stage.unmap();

@@ -7,9 +7,8 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use crate::backend::{Activation, CachePrecision, HeadNormOrder, RopePairs};
+use crate::backend::{Activation, CachePrecision, HeadNormOrder, Reads, RopePairs};
 use crate::gpu::cooperative::Cooperative;
-use crate::measure::Reads;
 
 /// One pipeline: a shader and what it is specialised for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,6 +67,7 @@ pub(crate) enum Shader {
     ArgmaxFirst,
     ArgmaxLast,
     Top,
+    Totals,
 }
 
 /// How a matrix is stored on the device.
@@ -133,6 +133,7 @@ pub(crate) struct HeadCut {
 
 /// How four products of codes and int8 are computed. Both give the same integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Dot {
     /// By `dot4I8Packed`: one instruction where the device has one.
     Packed,
@@ -255,6 +256,7 @@ impl Shader {
             }
             Self::ArgmaxFirst | Self::ArgmaxLast => file!("argmax", "cols per_group", &[R, W]),
             Self::Top => file!("top", "cols count", &[R, W, W]),
+            Self::Totals => file!("totals", "cols", &[R, R, W]),
         }
     }
 }

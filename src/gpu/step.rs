@@ -1,5 +1,7 @@
 //! What shaders know of a step: `struct Step` of `shaders/shared/step.wgsl`, word by word.
 
+use std::ops::Range;
+
 use crate::backend::Row;
 
 /// Words before the entries.
@@ -9,20 +11,21 @@ const ENTRY_WORDS: usize = 4;
 /// The word of an entry that says which row is the i-th to want logits.
 const SELECTED_WORD: usize = 2;
 
-/// Fills `words` with the description of a step's rows; gives the number of rows that want logits.
-pub(crate) fn describe(rows: &[Row], words: &mut Vec<u32>) -> usize {
+/// Fills `words` with the description of a step's rows, and of those that want logits of these, counted in their order.
+pub(crate) fn describe(rows: &[Row], selected: Range<usize>, words: &mut Vec<u32>) {
     words.clear();
     words.extend([rows.len() as u32, 0, 0, 0]);
     for row in rows {
         words.extend([row.sequence, row.position, 0, 0]);
     }
-    let mut selected = 0;
-    for (place, _) in rows.iter().enumerate().filter(|(_, row)| row.wants_logits) {
-        words[HEADER_WORDS + selected * ENTRY_WORDS + SELECTED_WORD] = place as u32;
-        selected += 1;
+    let wanting = rows.iter().enumerate().filter(|(_, row)| row.wants_logits);
+    let mut count = 0;
+    for (place, _) in wanting.skip(selected.start).take(selected.len()) {
+        words[HEADER_WORDS + count * ENTRY_WORDS + SELECTED_WORD] = place as u32;
+        count += 1;
     }
-    words[1] = selected as u32;
-    selected
+    assert_eq!(count, selected.len(), "only rows that want logits can be selected");
+    words[1] = count as u32;
 }
 
 /// Bytes of the description of a step of which nothing but the count of its rows is told.

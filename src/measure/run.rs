@@ -10,7 +10,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use crate::error::{Error, Result};
-use crate::generate::{GenerateOptions, Prompt, Session};
+use crate::generate::{GenerateOptions, Prompt, Session, StepBudget};
 use crate::measure::{Latency, Reads, Spread, Timings, Work};
 use crate::model::Config;
 
@@ -95,7 +95,7 @@ impl Run {
         let mut first_work = Work::default();
         let mut outside = Duration::ZERO; // spent by `tick`
         let start = Instant::now();
-        let mut batch = session.generate_batch(prompts)?;
+        let mut batch = session.generate_batch(prompts)?.with_budget(StepBudget::side_by_side());
         while let Some(piece) = batch.next().transpose()? {
             let steps = ids[piece.sequence].len();
             ids[piece.sequence].extend(piece.id);
@@ -111,8 +111,7 @@ impl Run {
                 outside += start.elapsed() - mark;
             }
         }
-        let (wall, timings) = (start.elapsed() - outside, batch.timings());
-        let work = session.work();
+        let (wall, timings, work) = (start.elapsed() - outside, batch.timings(), batch.work());
         let decoding = work.since(&first_work);
         let first_token = *marks.first().ok_or_else(|| Error::Input("a run makes at least one token".into()))?;
         Ok(Some(Self {

@@ -47,6 +47,16 @@ pub struct Cache {
     pub(super) values: Vec<f32>,
 }
 
+impl MatrixRow {
+    /// Bytes of the row as it is kept here.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            MatrixRow::Ternary { trits, scales } => (size_of_val(&trits[..]) + size_of_val(&scales[..])) as u64,
+            MatrixRow::Dense(values) => size_of_val(&values[..]) as u64,
+        }
+    }
+}
+
 impl Tensor {
     pub(super) fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.cols..][..self.cols]

@@ -4,9 +4,10 @@ use crate::backend::{Backend, CacheShape, HeadNorm, Norm, Rotary};
 use crate::error::Result;
 use crate::format::Weights;
 use crate::model::{Config, Model, Part, Role};
-use crate::transformer::{Activations, Capacity, gain};
+use crate::transformer::state::Activations;
+use crate::transformer::{Capacity, gain};
 
-/// The weights and the cache of one layer.
+/// The weights of one layer.
 pub(super) struct Layer<B: Backend> {
     attention_norm: B::Tensor,              // [width]
     qkv: Projections<B>,                    // [heads.qkv_cols(), width]
@@ -20,7 +21,6 @@ pub(super) struct Layer<B: Backend> {
     down: B::Matrix,                        // [width, ffn_width]
     ffn_post_norm: Option<B::Tensor>,       // [width]
     is_windowed: bool,
-    cache: B::Cache,
 }
 
 struct HeadGains<B: Backend> {
@@ -52,7 +52,14 @@ pub(super) struct Apart<B: Backend> {
 
 impl<B: Backend> Layer<B> {
     /// Attention, and what it adds to the residual stream.
-    pub(super) fn attention(&mut self, b: &mut B, a: &mut Activations<B>, config: &Config, stream_epsilon: f32) {
+    pub(super) fn attention(
+        &self,
+        b: &mut B,
+        a: &mut Activations<B>,
+        cache: &mut B::Cache,
+        config: &Config,
+        stream_epsilon: f32,
+    ) {
         let epsilon = config.norm_epsilon;
         let norm = Norm { gain: &self.attention_norm, epsilon: stream_epsilon };
         match &self.qkv {
@@ -71,7 +78,7 @@ impl<B: Backend> Layer<B> {
             order,
         });
         let rotary = Rotary { rotations, pairs: config.rope.pairs, norm };
-        b.rope_attend(&mut a.attended, &mut a.qkv, &mut self.cache, rotary, config.heads);
+        b.rope_attend(&mut a.attended, &mut a.qkv, cache, rotary, config.heads);
 
         let sub_norm = self.attention_sub_norm.as_ref().map(|gain| Norm { gain, epsilon });
         let w = &self.attention_output;
@@ -85,7 +92,7 @@ impl<B: Backend> Layer<B> {
     }
 
     /// The feed-forward network, and what it adds to the residual stream.
-    pub(super) fn feed_forward(&mut self, b: &mut B, a: &mut Activations<B>, config: &Config, stream_epsilon: f32) {
+    pub(super) fn feed_forward(&self, b: &mut B, a: &mut Activations<B>, config: &Config, stream_epsilon: f32) {
         let (epsilon, activation) = (config.norm_epsilon, config.activation);
         let norm = Norm { gain: &self.ffn_norm, epsilon: stream_epsilon };
         match &self.gate_up {
@@ -109,12 +116,28 @@ impl<B: Backend> Layer<B> {
         }
     }
 
-    /// Bytes of memory that the cache was given.
-    pub(super) fn cache_bytes(&self, b: &B) -> u64 {
-        b.cache_bytes(&self.cache)
+    /// Room for the keys and values of the layer.
+    pub(super) fn cache(&self, b: &mut B, config: &Config, capacity: Capacity) -> Result<B::Cache> {
+        b.cache(CacheShape {
+            slots: capacity.sequences,
+            positions: capacity.positions,
+            kv_heads: config.heads.kv_heads,
+            head_dim: config.heads.head_dim,
+            precision: capacity.cache,
+            window: config.windows.as_ref().filter(|_| self.is_windowed).map(|windows| windows.positions),
+        })
     }
 
-    pub(super) fn load(b: &mut B, model: &Model, layer: usize, capacity: Capacity) -> Result<Self> {
+    /// Bytes of the matrices.
+    pub(super) fn matrix_bytes(&self, b: &B) -> u64 {
+        let projections = [&self.qkv, &self.gate_up].map(|projections| match projections {
+            Projections::Stacked(w) => b.matrix_bytes(w),
+            Projections::Apart(parts) => parts.iter().map(|part| b.matrix_bytes(&part.weights)).sum(),
+        });
+        projections.iter().sum::<u64>() + b.matrix_bytes(&self.attention_output) + b.matrix_bytes(&self.down)
+    }
+
+    pub(super) fn load(b: &mut B, model: &Model, layer: usize) -> Result<Self> {
         let config = model.config();
         let role = |part| Role::Layer(layer, part);
         let plain_gain = |b: &mut B, part| gain(b, model, role(part), 1.0);
@@ -156,14 +179,6 @@ impl<B: Backend> Layer<B> {
             down: output(b, Part::Down)?,
             ffn_post_norm: optional_gain(b, Part::FfnPostNorm, added)?,
             is_windowed,
-            cache: b.cache(CacheShape {
-                slots: capacity.sequences,
-                positions: capacity.positions,
-                kv_heads: config.heads.kv_heads,
-                head_dim: config.heads.head_dim,
-                precision: capacity.cache,
-                window: config.windows.as_ref().filter(|_| is_windowed).map(|windows| windows.positions),
-            })?,
         })
     }
 }

@@ -1,12 +1,12 @@
 //! Activations that are scaled by blocks of 128 columns, or kept as floats: products with every kind of weight scale, and
 //! heads that are ternary.
 
+use sterna::backend::MOST_CANDIDATES;
 use sterna::backend::{Backend, Numerics};
 use sterna::format::Weights;
 use sterna::format::ternary::{Scales, Ternary};
 use sterna::measure::Reads;
 use sterna::reference::Reference;
-use sterna::transformer::MOST_CANDIDATES;
 
 use crate::material::{
     Random, assert_close, assert_same_bits, every_kind_of_scale, pack, poisoned, read, rows, scales_a_row, tensor,
@@ -141,7 +141,8 @@ fn tell<B: Backend>(b: &mut B, parts: &[Weights], numerics: Numerics, x: &[f32])
     let cols = parts[0].cols();
     let (selected, outputs) = (x.len() / cols, parts.iter().map(Weights::rows).sum());
     let (mut head, x) = (b.matrix(parts).unwrap(), tensor(b, cols, x));
-    b.prepare_head(&mut head, selected, numerics).unwrap();
+    b.prepare_head(&mut head, numerics).unwrap();
+    b.head_room(&head, selected, numerics).unwrap();
     let mut step = rows(2 * selected);
     step.iter_mut().for_each(|row| row.wants_logits = row.position % 2 == 1);
     b.begin(&step);

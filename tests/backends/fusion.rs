@@ -148,7 +148,7 @@ fn one_row_is_one_dispatch_a_product() {
         let case = Case::new(&mut Random(23), 256, 64, 1, Scales::Tensor(1.0));
         let dispatches = |mut gpu: Gpu, numerics| {
             case.run(&mut gpu, numerics, false);
-            gpu.counters().dispatches
+            gpu.gpu_counters().unwrap().dispatches
         };
         for numerics in [Numerics::Int8Rows, Numerics::Int8Groups] {
             let [fused, plain] = [Gpu::new(&device), Gpu::plain(&device)].map(|gpu| dispatches(gpu, numerics));

@@ -1,9 +1,9 @@
 //! Both ends of a model: the embedding, the head and the choice of the best token.
 
+use sterna::backend::MOST_CANDIDATES;
 use sterna::backend::{Backend, NO_TOKEN};
 use sterna::format::Weights;
 use sterna::reference::Reference;
-use sterna::transformer::MOST_CANDIDATES;
 
 use crate::FLOAT_SUM;
 use crate::material::{

@@ -8,7 +8,7 @@ mod tokens;
 
 use sterna::device::DeviceKind;
 use sterna::generate::SessionOptions;
-use sterna::{Device, Error, Model, Session};
+use sterna::{Device, DeviceErrorKind, Error, Model, Session};
 
 fn shipped_model() -> Model {
     Model::open(concat!(env!("CARGO_MANIFEST_DIR"), "/models/tales-4m-i2_s.gguf")).unwrap()
@@ -46,7 +46,9 @@ fn devices_have_names_of_any_case_and_parts_of_names() {
 
 #[test]
 fn a_name_that_no_device_has_is_an_error_that_lists_those_there_are() {
-    let Err(Error::Device(text)) = Device::named("abacus") else { panic!("there is an abacus") };
+    let Err(Error::Device(fault)) = Device::named("abacus") else { panic!("there is an abacus") };
+    assert_eq!(fault.kind, DeviceErrorKind::Absent);
+    let text = fault.message;
     for name in gpus() {
         assert!(text.contains("\"abacus\"") && text.contains(&name), "{text}");
     }
@@ -58,9 +60,11 @@ fn a_session_that_no_gpu_can_hold_is_an_error_with_a_way_out() {
     let model = shipped_model();
     let options = SessionOptions { sequences: 1 << 16, ..SessionOptions::default() };
     for name in gpus() {
-        let Err(Error::Device(text)) = Session::new(&model, &Device::named(&name).unwrap(), &options) else {
+        let Err(Error::Device(fault)) = Session::new(&model, &Device::named(&name).unwrap(), &options) else {
             panic!("{name} holds 65536 sequences")
         };
+        let text = fault.message;
         assert!(text.contains(&name) && text.contains("fewer sequences"), "{text}");
+        assert_eq!(fault.kind, DeviceErrorKind::OutOfMemory);
     }
 }

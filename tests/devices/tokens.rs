@@ -85,6 +85,6 @@ fn a_profile_names_the_shaders_and_the_bytes_they_read() {
 fn the_cpu_counts_no_dispatches_and_has_no_profile() {
     let mut session = session("cpu");
     assert_eq!(session.gpu_counters(), None);
-    assert!(matches!(session.profile(), Err(Error::Device(text)) if text.contains("choose a GPU")));
+    assert!(matches!(session.profile(), Err(Error::Device(fault)) if fault.message.contains("choose a GPU")));
     assert_eq!(session.shader_times(), []);
 }

@@ -22,7 +22,8 @@ fn choose(cpu: &mut Cpu, head: &Weights, hidden: &[f32], count: usize) -> Choice
     let selected = hidden.len() / head.cols();
     let rows: Vec<Row> = (0..selected as u32).map(|i| Row { sequence: 0, position: i, wants_logits: true }).collect();
     let mut matrix = cpu.matrix(std::slice::from_ref(head)).unwrap();
-    cpu.prepare_head(&mut matrix, 1, Numerics::Int8Rows).unwrap();
+    cpu.prepare_head(&mut matrix, Numerics::Int8Rows).unwrap();
+    cpu.head_room(&matrix, 1, Numerics::Int8Rows).unwrap();
     let mut x = cpu.tensor(selected, head.cols()).unwrap();
     cpu.write_tensor(&mut x, hidden);
     let mut scratch = cpu.tensor(selected, head.rows()).unwrap();

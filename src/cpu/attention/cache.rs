@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use half::slice::HalfFloatSliceExt;
 
-use crate::backend::{CachePrecision, CacheShape, HeadNormOrder, Heads, RopePairs, Row};
+use crate::backend::{CachePlace, CachePrecision, CacheShape, HeadNormOrder, Heads, RopePairs, Row};
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::floats;
 use crate::cpu::kernels::{Entries, Kernels};
@@ -34,7 +34,7 @@ impl Cache {
     /// [`Error::Device`] if there is no memory for it.
     pub(crate) fn new(shape: CacheShape) -> Result<Self> {
         let no_memory =
-            || Error::Device(format!("no memory for a cache of {shape:?}: fewer slots or positions need less"));
+            || Error::out_of_memory(format!("no memory for a cache of {shape:?}: fewer slots or positions need less"));
         shape.bytes().filter(|&bytes| isize::try_from(bytes).is_ok()).ok_or_else(no_memory)?;
         let entries = shape.slots * shape.kv_heads * shape.positions * shape.head_dim;
         let store = || {
@@ -95,6 +95,60 @@ impl Cache {
         let begin = head_begin(&self.shape, sequence, kv_head) + places.start * self.shape.head_dim;
         let places = begin..begin + places.len() * self.shape.head_dim;
         (self.keys.entries(places.clone()), self.values.entries(places))
+    }
+
+    /// What it was made for.
+    pub(crate) fn shape(&self) -> CacheShape {
+        self.shape
+    }
+
+    /// Where the first positions of a head lie.
+    fn places(&self, CachePlace { slot, kv_head, positions }: CachePlace) -> Range<usize> {
+        let CacheShape { slots, positions: most, kv_heads, head_dim, .. } = self.shape;
+        assert!(
+            (slot as usize) < slots && kv_head < kv_heads && positions <= most,
+            "a place outside of {:?}",
+            self.shape
+        );
+        let begin = head_begin(&self.shape, slot, kv_head);
+        begin..begin + positions * head_dim
+    }
+
+    /// Keys and values of the first positions of a head, `[positions, head_dim]` each.
+    pub(crate) fn read(&self, place: CachePlace, keys: &mut [f32], values: &mut [f32]) {
+        let places = self.places(place);
+        for (store, out) in [(&self.keys, keys), (&self.values, values)] {
+            match store {
+                Store::F32(entries) => out.copy_from_slice(&entries[places.clone()]),
+                Store::F16(entries) => {
+                    bytemuck::cast_slice::<u16, half::f16>(&entries[places.clone()]).convert_to_f32_slice(out);
+                }
+            }
+        }
+    }
+
+    /// Overwrites what [`Cache::read`] reads.
+    pub(crate) fn write(&mut self, place: CachePlace, keys: &[f32], values: &[f32]) {
+        let places = self.places(place);
+        assert_eq!((keys.len(), values.len()), (places.len(), places.len()));
+        for (store, x) in [(&mut self.keys, keys), (&mut self.values, values)] {
+            // SAFETY: the whole cache is borrowed for this call.
+            unsafe { store.split().write(places.start, x) };
+        }
+    }
+
+    /// Copies the first positions of one slot over those of another.
+    pub(crate) fn copy_prefix(&mut self, from: u32, to: u32, positions: usize) {
+        for kv_head in 0..self.shape.kv_heads {
+            let place = |slot| CachePlace { slot, kv_head, positions };
+            let (from, to) = (self.places(place(from)), self.places(place(to)).start);
+            for store in [&mut self.keys, &mut self.values] {
+                match store {
+                    Store::F16(entries) => entries.copy_within(from.clone(), to),
+                    Store::F32(entries) => entries.copy_within(from.clone(), to),
+                }
+            }
+        }
     }
 
     /// The cache, to be written by several threads.

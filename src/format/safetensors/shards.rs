@@ -37,7 +37,7 @@ pub(super) fn open(directory: &Path) -> Result<Checkpoint> {
             std::io::ErrorKind::NotFound,
             format!("the directory has neither {WEIGHTS_FILE} nor {INDEX_FILE}"),
         );
-        return Err(Error::Io { path: directory.to_owned(), cause });
+        return Err(Error::io(directory, cause));
     }
     let bytes = map(&index)?;
     join(directory, &bytes).map_err(|error| within(index.display(), error))

@@ -1,10 +1,9 @@
 //! The source of a shader: constants, then fragments, then its file.
 
 use super::{Cached, Dot, Format, Input, Output, Scaling, Shader, Shape};
-use crate::backend::{Activation, CachePrecision, HeadNormOrder, RopePairs};
+use crate::backend::{Activation, CachePrecision, HeadNormOrder, MOST_CANDIDATES, RopePairs};
 use crate::gpu::cooperative::{Cooperative, TEAMS};
 use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, QUANTIZE_THREADS, TILE};
-use crate::transformer::MOST_CANDIDATES;
 
 macro_rules! fragment {
     ($name:literal) => {
@@ -86,6 +85,7 @@ impl Shader {
             }
             Self::ArgmaxFirst => text.add(fragment!("float_order")).add(fragment!("argmax_first")),
             Self::ArgmaxLast => text.add(fragment!("argmax_last")),
+            Self::Totals => text.add(fragment!("float_order")),
             Self::Top => text.number("MOST", MOST_CANDIDATES as u32).add(fragment!("float_order")),
         };
         text.add(self.file().source);

@@ -70,7 +70,8 @@ fn a_step_is_described_as_shaders_read_it() {
     let row = |sequence, position, wants_logits| Row { sequence, position, wants_logits };
     let rows = [row(7, 70, false), row(8, 80, true), row(9, 90, false), row(10, 100, true)];
     let mut words = vec![99; 3];
-    assert_eq!(step::describe(&rows, &mut words), 2);
+    step::describe(&rows, 0..2, &mut words);
+    assert_eq!(words[1], 2);
 
     let parsed = Parsed::new(Shader::Norm { selected: true, add: false });
     let step = parsed.variables(|_| true).find(|(_, variable, _)| variable.name.as_deref() == Some("step"));

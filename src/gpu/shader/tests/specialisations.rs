@@ -39,7 +39,7 @@ pub(super) fn core() -> Vec<Shader> {
     all.extend(norm_products());
     HEAD_DIMS.into_iter().for_each(|head_dim| all.extend(attention(head_dim)));
     all.extend(ACTIVATIONS.map(|activation| Shader::Glu { activation }));
-    all.extend([Shader::Place, Shader::ArgmaxFirst, Shader::ArgmaxLast, Shader::Top]);
+    all.extend([Shader::Place, Shader::ArgmaxFirst, Shader::ArgmaxLast, Shader::Top, Shader::Totals]);
     all
 }
 

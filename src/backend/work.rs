@@ -1,5 +1,5 @@
-//! What a device did: which kernels ran, how often, and what they had to read. A measured speed is only believed beside
-//! these counts: they say that the weights were really multiplied, every one of them, for every step.
+//! What a device did: which kernels ran, how often, and what they have to read. A measured speed is only believed beside
+//! these counts: they say which verbs ran, for every step. That the verbs compute what they should is shown by the logits.
 
 /// What a device did since it was made, or between two moments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,44 @@ pub enum Reads {
     Head,
     /// Cached keys and values.
     Cache,
+}
+
+/// What a GPU was asked for, beside arithmetic: the cost of a token that is not computing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GpuCounters {
+    /// Shaders run.
+    pub dispatches: u64,
+    /// Command buffers sent.
+    pub submits: u64,
+    /// Bind groups made.
+    pub bind_groups: u64,
+    /// Bytes brought back to the host.
+    pub bytes_read: u64,
+}
+
+/// What one shader did, over all its runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ShaderTime {
+    /// The file in `shaders/`.
+    pub shader: &'static str,
+    /// How often it ran.
+    pub runs: u64,
+    /// Seconds of the device's clock, all runs together.
+    pub seconds: f64,
+    /// Bytes of weights and cache that it had to read, all runs together.
+    pub bytes: u64,
+}
+
+impl GpuCounters {
+    /// What was done after an earlier look.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            dispatches: self.dispatches - earlier.dispatches,
+            submits: self.submits - earlier.submits,
+            bind_groups: self.bind_groups - earlier.bind_groups,
+            bytes_read: self.bytes_read - earlier.bytes_read,
+        }
+    }
 }
 
 impl Work {

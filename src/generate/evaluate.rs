@@ -1,0 +1,125 @@
+//! What a network says of given tokens: prompts computed ahead, logits of every position, likelihoods.
+
+use std::ops::ControlFlow;
+
+use crate::engine::Step;
+use crate::error::{Error, Result};
+use crate::generate::{Session, row};
+use crate::transformer::Wanted;
+
+impl Session {
+    /// Computes `ids` ahead of a generation that begins with them, chunk by chunk. After each chunk `progress` is told how
+    /// many ids are done and may stop; what was done stays cached.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for ids outside the vocabulary or more than [`Session::positions`]; [`Error::Busy`] if all slots are
+    /// taken by sequences that joined.
+    pub fn prefill(
+        &mut self,
+        ids: &[u32],
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        self.check_ids(ids)?;
+        self.with_slot(ids, |session, slot| session.read_chunks(slot, ids, progress))
+    }
+
+    /// Runs `ids` from an empty cache, and hands over the logits after each position: `sink(position, logits[vocabulary])`.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`].
+    pub fn evaluate(&mut self, ids: &[u32], sink: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
+        self.check_ids(ids)?;
+        let vocabulary = self.model().config().vocabulary;
+        self.with_slot(&[], |session, slot| {
+            session.slots.forget(slot);
+            let (chunk, selected) = (session.engine.capacity().rows, session.engine.capacity().selected);
+            for (first, ids) in (0..).step_by(chunk).zip(ids.chunks(chunk)) {
+                session.compute_rows(slot, ids, true)?;
+                // The layers are done at once; the head goes by pieces, as all logits together are large.
+                for begin in (0..ids.len()).step_by(selected) {
+                    let piece = begin..ids.len().min(begin + selected);
+                    let logits = session.engine.logits(piece)?.chunks_exact(vocabulary);
+                    logits.enumerate().for_each(|(row, logits)| sink(first + begin + row, logits));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The logits after `ids`, `[vocabulary]`. What is cached of them is reused, so that one more id than last time costs one
+    /// row.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`].
+    pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
+        self.check_ids(ids)?;
+        let (last, known) = ids.split_last().expect("ids were checked to be some");
+        self.with_slot(known, |session, slot| {
+            let _ = session.read_chunks(slot, known, &mut |_, _| ControlFlow::Continue(()))?;
+            session.compute_rows(slot, &[*last], true)?;
+            Ok(session.engine.logits(0..1)?.to_vec())
+        })
+    }
+
+    /// The natural logarithm of the probability of each of `ids[1..]`, given those before it. The perplexity of a text
+    /// is `exp(-mean)`.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`].
+    pub fn log_likelihoods(&mut self, ids: &[u32]) -> Result<Vec<f64>> {
+        let mut result = Vec::with_capacity(ids.len());
+        self.evaluate(ids, &mut |position, logits| {
+            if let Some(&next) = ids.get(position + 1) {
+                let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+                let total: f64 = logits.iter().map(|&l| (f64::from(l) - largest).exp()).sum();
+                result.push(f64::from(logits[next as usize]) - largest - total.ln());
+            }
+        })?;
+        Ok(result)
+    }
+
+    /// Computes what a slot does not hold of `ids`, chunk by chunk.
+    fn read_chunks(
+        &mut self,
+        slot: usize,
+        ids: &[u32],
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        let rows = self.engine.capacity().rows;
+        while self.slots.cached(slot) < ids.len() {
+            let done = self.slots.cached(slot);
+            self.compute_rows(slot, &ids[done..ids.len().min(done + rows)], false)?;
+            if progress(self.slots.cached(slot), ids.len()).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Lends a free slot, with what it holds of `ids`, to some work. What fails leaves nothing there.
+    pub(super) fn with_slot<T>(&mut self, ids: &[u32], work: impl FnOnce(&mut Self, usize) -> Result<T>) -> Result<T> {
+        let admission = self.slots.admit(ids).ok_or_else(no_slot)?;
+        let slot = admission.slot;
+        let outcome = self.copy_to(admission).and_then(|()| work(self, slot));
+        if outcome.is_err() {
+            self.slots.forget(slot);
+        }
+        self.slots.release(slot);
+        outcome
+    }
+
+    /// Appends ids to a slot, at most a chunk; all of them may be asked for their logits or features afterwards, if wanted.
+    pub(super) fn compute_rows(&mut self, slot: usize, ids: &[u32], wants_logits: bool) -> Result<()> {
+        let first = self.slots.cached(slot);
+        let rows: Vec<_> = (first..first + ids.len()).map(|position| row(slot, position, wants_logits)).collect();
+        self.engine.start(&Step { tokens: ids, rows: &rows, wanted: Wanted::Nothing, factors: &[], steps_ahead: 0 });
+        self.engine.finish()?;
+        ids.iter().for_each(|&id| self.slots.push(slot, id));
+        Ok(())
+    }
+}
+
+/// Sequences that joined are not pushed aside.
+pub(super) fn no_slot() -> Error {
+    Error::Busy("all slots are taken by sequences that joined this session; step it until one ends".into())
+}

@@ -1,0 +1,174 @@
+//! The slots of the caches: which sequence has which, and what is cached there for whoever comes next.
+//!
+//! A slot has room for the whole context, so that nothing that was admitted runs out of room half way. What a sequence leaves
+//! there is found again by those that begin alike: with few slots, comparing the beginnings of all is exact and takes
+//! microseconds.
+
+/// Positions that are worth keeping a slot for; those that share fewer take the slot that was not used for the longest time.
+const WORTH_KEEPING: usize = 16;
+/// Positions that are worth copying from another slot.
+const WORTH_COPYING: usize = 128;
+
+/// What one slot holds.
+#[derive(Debug)]
+struct Slot {
+    cached: Vec<u32>, // the ids whose keys and values are there
+    is_taken: bool,
+    last_used: u64,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Slots {
+    slots: Vec<Slot>,
+    clock: u64,
+}
+
+/// A slot that a sequence was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Admission {
+    pub(super) slot: usize,
+    /// What has to be copied there first: from which slot, and how many positions.
+    pub(super) copy: Option<(usize, usize)>,
+}
+
+impl Slots {
+    /// Empty ones. They have room for all ids, so that no token allocates.
+    pub(super) fn new(count: usize, positions: usize) -> Self {
+        let slot = || Slot { cached: Vec::with_capacity(positions), is_taken: false, last_used: 0 };
+        Self { slots: (0..count).map(|_| slot()).collect(), clock: 0 }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Slots that no sequence has.
+    pub(super) fn free(&self) -> usize {
+        self.slots.iter().filter(|slot| !slot.is_taken).count()
+    }
+
+    /// Gives a free slot to a sequence that begins with `ids`; none if all are taken. What the slot keeps of them is then
+    /// [`Slots::cached`].
+    ///
+    /// It is the one with the longest common beginning, unless that is short, or most of what the slot holds would be lost
+    /// while another is free: then it is the one that was not used for the longest time.
+    pub(super) fn admit(&mut self, ids: &[u32]) -> Option<Admission> {
+        let free = || self.slots.iter().enumerate().filter(|(_, slot)| !slot.is_taken);
+        // Of equals the one that was not used for the longest time.
+        let longest = free().max_by_key(|(_, slot)| (slot.shared(ids), u64::MAX - slot.last_used))?.0;
+        let oldest = free().min_by_key(|(_, slot)| (slot.last_used, slot.cached.len()))?.0;
+        let shared = self.slots[longest].shared(ids);
+        let keeps = shared >= WORTH_KEEPING && 2 * shared >= self.slots[longest].cached.len();
+        let slot = if keeps { longest } else { oldest };
+        let has = self.slots[slot].shared(ids);
+        let others = self.slots.iter().enumerate().map(|(other, slot)| (slot.shared(ids), other));
+        let (most, other) = others.max_by_key(|&(shared, other)| (shared, usize::MAX - other))?;
+        let copy = (most >= has + WORTH_COPYING).then_some((other, most));
+        self.clock += 1;
+        let Slot { cached, is_taken, last_used } = &mut self.slots[slot];
+        (*is_taken, *last_used) = (true, self.clock);
+        cached.truncate(has);
+        if copy.is_some() {
+            cached.clear();
+            cached.extend_from_slice(&ids[..most]);
+        }
+        Some(Admission { slot, copy })
+    }
+
+    /// Gives back a slot; what is cached stays for others.
+    pub(super) fn release(&mut self, slot: usize) {
+        self.clock += 1;
+        (self.slots[slot].is_taken, self.slots[slot].last_used) = (false, self.clock);
+    }
+
+    /// How many ids a slot holds.
+    pub(super) fn cached(&self, slot: usize) -> usize {
+        self.slots[slot].cached.len()
+    }
+
+    /// Takes note of an id that was computed for a slot.
+    pub(super) fn push(&mut self, slot: usize, id: u32) {
+        self.slots[slot].cached.push(id);
+    }
+
+    /// Forgets what a slot holds.
+    pub(super) fn forget(&mut self, slot: usize) {
+        self.slots[slot].cached.clear();
+    }
+
+    /// Forgets what free slots hold.
+    pub(super) fn forget_free(&mut self) {
+        self.slots.iter_mut().filter(|slot| !slot.is_taken).for_each(|slot| slot.cached.clear());
+    }
+}
+
+impl Slot {
+    /// How many ids at the beginning are the same.
+    fn shared(&self, ids: &[u32]) -> usize {
+        self.cached.iter().zip(ids).take_while(|(a, b)| a == b).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sequence that was computed to its end, and left.
+    fn leave_behind(slots: &mut Slots, ids: &[u32]) -> usize {
+        let slot = slots.admit(ids).unwrap().slot;
+        ids[slots.cached(slot)..].iter().for_each(|&id| slots.push(slot, id));
+        slots.release(slot);
+        slot
+    }
+
+    fn counting(from: u32, len: u32) -> Vec<u32> {
+        (from..from + len).collect()
+    }
+
+    #[test]
+    fn the_longest_common_beginning_is_found_whatever_came_between() {
+        let mut slots = Slots::new(3, 1000);
+        let (a, b) = (counting(0, 40), counting(500, 40));
+        let places = [leave_behind(&mut slots, &a), leave_behind(&mut slots, &b), leave_behind(&mut slots, &[9; 30])];
+        assert_eq!(places, [0, 1, 2], "empty slots come first");
+        assert_eq!(slots.admit(&counting(500, 60)), Some(Admission { slot: 1, copy: None }));
+        assert_eq!(slots.cached(1), 40);
+        assert_eq!(slots.admit(&counting(0, 39)), Some(Admission { slot: 0, copy: None }));
+        assert_eq!(slots.cached(0), 39, "no more is kept than is shared");
+    }
+
+    #[test]
+    fn short_beginnings_take_the_slot_that_was_not_used_for_the_longest_time() {
+        let mut slots = Slots::new(2, 1000);
+        leave_behind(&mut slots, &counting(0, 40));
+        leave_behind(&mut slots, &counting(100, 40));
+        let ids = [&counting(100, 15)[..], &[7; 20]].concat();
+        assert_eq!(slots.admit(&ids).unwrap().slot, 0);
+        assert_eq!(slots.cached(0), 0);
+    }
+
+    #[test]
+    fn a_long_conversation_is_not_lost_to_one_that_shares_its_first_words() {
+        let mut slots = Slots::new(2, 1000);
+        leave_behind(&mut slots, &counting(0, 400));
+        let other = [&counting(0, 150)[..], &[7; 20]].concat();
+        assert_eq!(slots.admit(&other), Some(Admission { slot: 1, copy: Some((0, 150)) }));
+        assert_eq!(slots.cached(1), 150);
+        assert_eq!(slots.admit(&counting(0, 420)).map(|admission| admission.slot), Some(0));
+        assert_eq!(slots.cached(0), 400);
+    }
+
+    #[test]
+    fn taken_slots_are_copied_from_and_not_given_twice() {
+        let mut slots = Slots::new(2, 1000);
+        let ids = counting(0, 200);
+        let first = slots.admit(&ids).unwrap();
+        ids.iter().for_each(|&id| slots.push(first.slot, id));
+        let second = slots.admit(&[&ids[..], &[7]].concat()).unwrap();
+        assert_eq!((second.slot, second.copy), (1, Some((0, 200))));
+        assert_eq!((slots.admit(&ids), slots.free()), (None, 0));
+        slots.forget_free();
+        assert_eq!(slots.cached(0), 200, "what a sequence works with stays");
+    }
+}
