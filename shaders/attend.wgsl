@@ -1,7 +1,7 @@
 // Causal attention of one row over its sequence's cache: softmax(q · k / √HEAD_DIM) · v (FlashDecoding: the context is
 // cut into chunks that are computed apart and merged). A workgroup takes GROUP query heads that share a key/value head,
 // and every `params.splits`-th chunk of the context that the row sees. With one split it writes the output; with several it writes the
-// part of each chunk, for attend_merge. Queries were rotated and the row appended to the cache before (attend_cached), or
+// partial sums of each chunk, for attend_merge. Queries were rotated and the row appended to the cache before (attend_cached), or
 // that is done here too (attend_append).
 
 struct Params {
@@ -9,7 +9,7 @@ struct Params {
     kv_heads: u32,
     positions: u32, // of a cache slot
     splits: u32,
-    chunks: u32,    // that `parts` has room for
+    chunks: u32,    // that the output has room for
     scale: f32,     // 1 / √HEAD_DIM
     pairs: u32,     // of features that are turned, in attend_append
     window: u32,    // positions that a row sees, its own the last of them
@@ -48,9 +48,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     append(first_vector, kv_head, (cache + at.position) * PAIRS, row, thread, group.y == 0u && group.x % GROUPS == 0u);
 
-    var before: array<Part, GROUP>;
+    var before: array<Partial, GROUP>;
     for (var g = 0u; g < GROUP; g++) {
-        before[g] = NO_PART;
+        before[g] = NO_PARTIAL;
     }
     var sums: array<vec2<f32>, SUMS>; // [GROUP, PAIRS], spread over the threads
     for (var chunk = first_seen / CHUNK + group.y; chunk * CHUNK < length; chunk += params.splits) {
@@ -71,9 +71,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
 
         var chunk_sums = array<vec2<f32>, SUMS>();
-        var parts: array<Part, GROUP>;
+        var partials: array<Partial, GROUP>;
         for (var g = 0u; g < GROUP; g++) {
-            parts[g] = weigh(g, count, thread);
+            partials[g] = weigh(g, count, thread);
         }
         for (var first = 0u; first < count; first += TILE) {
             workgroupBarrier();
@@ -94,21 +94,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let g = min(place / PAIRS, GROUP - 1u);
             if params.splits > 1u {
                 if place < GROUP * PAIRS {
-                    let part = ((row * params.heads + first_head + g) * params.chunks + chunk) * (2u + HEAD_DIM);
+                    let to = ((row * params.heads + first_head + g) * params.chunks + chunk) * (2u + HEAD_DIM);
                     if place % PAIRS == 0u {
-                        out[part] = parts[g].largest;
-                        out[part + 1u] = parts[g].total;
+                        out[to] = partials[g].largest;
+                        out[to + 1u] = partials[g].total;
                     }
-                    out[part + 2u + place % PAIRS * 2u] = chunk_sums[i].x;
-                    out[part + 3u + place % PAIRS * 2u] = chunk_sums[i].y;
+                    out[to + 2u + place % PAIRS * 2u] = chunk_sums[i].x;
+                    out[to + 3u + place % PAIRS * 2u] = chunk_sums[i].y;
                 }
             } else {
-                let factors = merge_factors(before[g], parts[g]);
+                let factors = merge_factors(before[g], partials[g]);
                 sums[i] = sums[i] * factors.x + chunk_sums[i] * factors.y;
             }
         }
         for (var g = 0u; g < GROUP; g++) {
-            before[g] = merge(before[g], parts[g]);
+            before[g] = merge(before[g], partials[g]);
         }
     }
 
@@ -148,7 +148,7 @@ fn score(g: u32, position: u32) -> f32 {
 }
 
 // Turns the scores of one head into weights exp(score - largest). Every thread owns one position of the chunk.
-fn weigh(g: u32, count: u32, thread: u32) -> Part {
+fn weigh(g: u32, count: u32, thread: u32) -> Partial {
     var mine = -3.0e38;
     if thread < count {
         mine = scores[g * CHUNK + thread];
@@ -178,5 +178,5 @@ fn weigh(g: u32, count: u32, thread: u32) -> Part {
     }
     let total = reduced[0];
     workgroupBarrier();
-    return Part(largest, total);
+    return Partial(largest, total);
 }

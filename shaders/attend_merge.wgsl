@@ -1,14 +1,14 @@
-// Merges the parts of a row's chunks that attend wrote, in their order. One workgroup a head.
+// Merges the partial sums of a row's chunks that attend wrote, in their order. One workgroup a head.
 
 struct Params {
     heads: u32,
-    chunks: u32, // that `parts` has room for
+    chunks: u32, // that `partials` has room for
     window: u32, // positions that a row sees, its own the last of them
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> step: Step;
-@group(0) @binding(2) var<storage, read> parts: array<f32>;     // [rows, heads, chunks, 2 + HEAD_DIM]
+@group(0) @binding(2) var<storage, read> partials: array<f32>;  // [rows, heads, chunks, 2 + HEAD_DIM]
 @group(0) @binding(3) var<storage, read_write> out: array<f32>; // [rows, heads, HEAD_DIM]
 
 @compute @workgroup_size(64)
@@ -17,14 +17,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let length = step.entries[group.y].position + 1u;
     let first_chunk = (length - min(length, params.window)) / CHUNK;
     for (var i = thread; i < HEAD_DIM; i += 64u) {
-        var before = NO_PART;
+        var before = NO_PARTIAL;
         var sum = 0.0;
         for (var chunk = first_chunk; chunk * CHUNK < length; chunk++) {
             let at = (head * params.chunks + chunk) * (2u + HEAD_DIM);
-            let part = Part(parts[at], parts[at + 1u]);
-            let factors = merge_factors(before, part);
-            sum = sum * factors.x + parts[at + 2u + i] * factors.y;
-            before = merge(before, part);
+            let partial = Partial(partials[at], partials[at + 1u]);
+            let factors = merge_factors(before, partial);
+            sum = sum * factors.x + partials[at + 2u + i] * factors.y;
+            before = merge(before, partial);
         }
         out[head * HEAD_DIM + i] = sum / before.total;
     }

@@ -18,10 +18,7 @@ struct Params {
 // Binding 4: `x`, [selected, width], of the fragment `vectors_aligned` or `vectors_any`.
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;   // [selected, outputs]
 
-const TEAMS: u32 = THREADS / LANES;
-const SUMS: u32 = OUTPUTS * ROWS;
-
-var<workgroup> partial: array<array<f32, THREADS>, SUMS>;
+alias Sum = f32;
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -51,7 +48,7 @@ fn main(
         }
     }
     for (var i = 0u; i < SUMS; i++) {
-        partial[i][thread] = sums[i];
+        lane_sums[i][thread] = sums[i];
     }
     workgroupBarrier();
 
@@ -59,10 +56,7 @@ fn main(
         let team = i % TEAMS;
         let output = i / TEAMS % OUTPUTS;
         let row = i / (TEAMS * OUTPUTS);
-        var sum = partial[output * ROWS + row][team * LANES];
-        for (var other = 1u; other < LANES; other++) {
-            sum += partial[output * ROWS + row][team * LANES + other];
-        }
+        let sum = lanes_sum(team, output, row);
         let weight = first + output * TEAMS + team;
         if weight < params.rows && first_row + row < step.selected {
             out[(first_row + row) * params.outputs + params.first + weight] = sum;

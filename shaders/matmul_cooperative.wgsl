@@ -24,9 +24,9 @@ struct Params {
 @group(0) @binding(5) var<storage, read> facts: array<vec2<u32>>;   // [rows of the step]: bits of the scale, sum
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;     // [rows of the step, outputs]
 
-const BLOCKS: u32 = TILE / 2u / SIDE; // matrices of a team along each side of the tile
-const COLUMNS: u32 = 32u;             // at once: half a piece
-const STRIDE: u32 = 40u;              // in workgroup memory: whole 16 bytes, as matrices need; rows begin in other banks
+const MATRICES: u32 = TILE / 2u / SIDE; // matrices of a team along each side of the tile
+const COLUMNS: u32 = 32u;               // at once: half a piece
+const STRIDE: u32 = 40u;                // in workgroup memory: whole 16 bytes, as matrices need; rows begin in other banks
 const_assert TEAMS == 4u && TILE % (2u * SIDE) == 0u && COLUMNS % SIDE == 0u && STRIDE >= COLUMNS && STRIDE % 8u == 0u;
 
 var<workgroup> tile_w: array<f16, TILE * STRIDE>;     // [outputs, COLUMNS]: trits
@@ -43,21 +43,21 @@ fn main(
     let first_row = group.y * TILE;
     let at_row = team % TEAMS / 2u * SIDE; // of the team's first matrix
     let at_output = team % 2u * SIDE;
-    var results: array<MatrixC, BLOCKS * BLOCKS>;
+    var results: array<MatrixC, MATRICES * MATRICES>;
     for (var half_piece = 0u; half_piece < 2u * params.pieces; half_piece++) {
         for (var vector = thread; vector < 2u * TILE; vector += THREADS) {
             unpack(first_weight, first_row, vector / 2u, half_piece / 2u, half_piece % 2u * 2u + vector % 2u);
         }
         workgroupBarrier();
         for (var k = 0u; k < COLUMNS; k += SIDE) {
-            var w: array<MatrixB, BLOCKS>; // [COLUMNS, outputs]: columns of it are rows of tile_w
-            for (var j = 0u; j < BLOCKS; j++) {
+            var w: array<MatrixB, MATRICES>; // [COLUMNS, outputs]: columns of it are rows of tile_w
+            for (var j = 0u; j < MATRICES; j++) {
                 w[j] = coopLoad<MatrixB>(&tile_w[(j * 2u * SIDE + at_output) * STRIDE + k], STRIDE);
             }
-            for (var i = 0u; i < BLOCKS; i++) {
+            for (var i = 0u; i < MATRICES; i++) {
                 let rows = coopLoadT<MatrixA>(&tile_x[(i * 2u * SIDE + at_row) * STRIDE + k], STRIDE);
-                for (var j = 0u; j < BLOCKS; j++) {
-                    results[i * BLOCKS + j] = coopMultiplyAdd(rows, w[j], results[i * BLOCKS + j]);
+                for (var j = 0u; j < MATRICES; j++) {
+                    results[i * MATRICES + j] = coopMultiplyAdd(rows, w[j], results[i * MATRICES + j]);
                 }
             }
         }
@@ -65,9 +65,9 @@ fn main(
     }
 
     // Matrices cannot be scaled or written in part, so they go out through workgroup memory, one of each team at a time.
-    for (var i = 0u; i < BLOCKS; i++) {
-        for (var j = 0u; j < BLOCKS; j++) {
-            coopStoreT(results[i * BLOCKS + j], &sums[at_row * 2u * SIDE + at_output], 2u * SIDE);
+    for (var i = 0u; i < MATRICES; i++) {
+        for (var j = 0u; j < MATRICES; j++) {
+            coopStoreT(results[i * MATRICES + j], &sums[at_row * 2u * SIDE + at_output], 2u * SIDE);
             workgroupBarrier();
             for (var place = thread; place < TEAMS * SIDE * SIDE; place += THREADS) {
                 let row = first_row + i * 2u * SIDE + place / (2u * SIDE);

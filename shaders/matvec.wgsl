@@ -21,12 +21,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read> scales: array<f32>;        // [rows, row_scales]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;     // [rows of the step, outputs]
 
-const TEAMS: u32 = THREADS / LANES; // weight rows that are worked on at once
-const SUMS: u32 = OUTPUTS * ROWS;   // of a thread
 const RESULTS: u32 = select(OUTPUTS, OUTPUTS / 2u, GLU); // of a team, for each row of `x`
-
-// Sums of all threads: i32, or f32 where groups of columns have their own scales, of weights or of activations.
-var<workgroup> partial: array<array<Sum, THREADS>, SUMS>;
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -64,7 +59,7 @@ fn main(
         weights = load_weights(first, team, begin + AHEAD * LANES);
     }
     for (var i = 0u; i < SUMS; i++) {
-        partial[i][thread] = sums[i];
+        lane_sums[i][thread] = sums[i];
     }
     workgroupBarrier();
 
@@ -118,11 +113,8 @@ fn load_weights(first: u32, team: u32, piece: u32) -> array<array<vec4<u32>, OUT
     return weights;
 }
 
-// The product that a team's lanes have summed parts of, for the row that is `within` of this workgroup's.
+// The product that a team's lanes have summed, for the row that is `within` of this workgroup's.
 fn finish(first: u32, team: u32, output: u32, within: u32, row: u32) -> f32 {
-    var sum = partial[output * ROWS + within][team * LANES];
-    for (var other = 1u; other < LANES; other++) {
-        sum += partial[output * ROWS + within][team * LANES + other];
-    }
+    let sum = lanes_sum(team, output, within);
     return product(sum, weight_row(first, team, output) * params.row_scales, row);
 }

@@ -37,9 +37,9 @@ use crate::model::{Model, Part, Role};
 use table::Table;
 
 /// The encodings that linear layers are written in.
-pub const LINEAR: [Encoding; 4] = [Encoding::I2S, Encoding::Tq1_0, Encoding::Tq2_0, Encoding::Q2_0];
+pub const LINEAR: &[Encoding] = &[Encoding::I2S, Encoding::Tq1_0, Encoding::Tq2_0, Encoding::Q2_0];
 /// The encodings that embedding and head are written in where one is asked for.
-pub const TABLES: [Encoding; 5] = [Encoding::F16, Encoding::Bf16, Encoding::F32, Encoding::Q8_0, Encoding::Q6K];
+pub const TABLES: &[Encoding] = &[Encoding::F16, Encoding::Bf16, Encoding::F32, Encoding::Q8_0, Encoding::Q6K];
 
 /// What to write, and what to put up with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,10 +155,10 @@ impl ConvertOptions {
     fn check(&self, path: &Path) -> Result<()> {
         let list = |all: &[Encoding]| all.iter().map(|encoding| encoding.name()).collect::<Vec<_>>().join(", ");
         if !LINEAR.contains(&self.linear) {
-            return Err(Error::Input(format!("linear layers are written in {}, not {}", list(&LINEAR), self.linear)));
+            return Err(Error::Input(format!("linear layers are written in {}, not {}", list(LINEAR), self.linear)));
         }
         if let Some(tables) = self.tables.filter(|tables| !TABLES.contains(tables)) {
-            return Err(Error::Input(format!("embedding and head are written in {}, not {tables}", list(&TABLES))));
+            return Err(Error::Input(format!("embedding and head are written in {}, not {tables}", list(TABLES))));
         }
         if !self.overwrite && path.exists() {
             return Err(exists(path));

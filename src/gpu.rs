@@ -12,6 +12,7 @@ mod context;
 mod cooperative;
 mod head;
 mod layout;
+mod limits;
 mod matrix;
 mod memory;
 mod pipeline_cache;

@@ -1,5 +1,8 @@
 //! The device of the command line: chosen by its options, and loaded with the model.
 
+#[path = "kernels.rs"]
+mod kernels;
+
 use sterna::cpu::{CpuOptions, KernelSet, Screening};
 use sterna::device::{Best, DeviceKind};
 use sterna::generate::{Session, SessionOptions};
@@ -24,9 +27,7 @@ pub struct DeviceArgs {
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 
-    /// Instruction set of the CPU kernels: portable; avx2, avx-vnni, avx512-vnni, amx; neon, neon-dotprod. The default is the
-    /// fastest this CPU has.
-    #[arg(long, value_name = "SET")]
+    #[arg(long, value_name = "SET", help = kernels::help())]
     pub kernels: Option<KernelSet>,
 
     /// Keeps no int8 copy of the head. Tokens are the same ones: the copy only saves most of the reading of the head's

@@ -1,5 +1,8 @@
 //! The command line of `validate`, and what its words mean to the library.
 
+#[path = "../shared/kernels.rs"]
+mod kernels;
+
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -43,9 +46,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 
-    /// Instruction set of the CPU kernels: portable; avx2, avx-vnni, avx512-vnni; neon, neon-dotprod. The default is the
-    /// fastest this CPU has.
-    #[arg(long, value_name = "SET")]
+    #[arg(long, value_name = "SET", help = kernels::help())]
     pub kernels: Option<KernelSet>,
 
     /// Writes everything that was measured to a file.

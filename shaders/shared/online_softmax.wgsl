@@ -1,19 +1,19 @@
-// Softmax-weighted sums of parts of a context, merged one after the other (Milakov and Gimelshein, arXiv 1805.02867).
-struct Part {
-    largest: f32, // score of the part
+// Softmax-weighted sums over stretches of a context, merged one after the other (Milakov and Gimelshein, arXiv 1805.02867).
+struct Partial {
+    largest: f32, // score of the stretch
     total: f32,   // of exp(score - largest)
 }
 
-// What the sums of `before` and of `part` are multiplied with when they are added.
-fn merge_factors(before: Part, part: Part) -> vec2<f32> {
-    let largest = max(before.largest, part.largest);
-    return vec2<f32>(exp(before.largest - largest), exp(part.largest - largest));
+// What the sums of `before` and of `next` are multiplied with when they are added.
+fn merge_factors(before: Partial, next: Partial) -> vec2<f32> {
+    let largest = max(before.largest, next.largest);
+    return vec2<f32>(exp(before.largest - largest), exp(next.largest - largest));
 }
 
-fn merge(before: Part, part: Part) -> Part {
-    let factors = merge_factors(before, part);
-    return Part(max(before.largest, part.largest), before.total * factors.x + part.total * factors.y);
+fn merge(before: Partial, next: Partial) -> Partial {
+    let factors = merge_factors(before, next);
+    return Partial(max(before.largest, next.largest), before.total * factors.x + next.total * factors.y);
 }
 
-// Before the first part: finite, so that no difference is NaN.
-const NO_PART: Part = Part(-3.0e38, 0.0);
+// Before the first: finite, so that no difference is NaN.
+const NO_PARTIAL: Partial = Partial(-3.0e38, 0.0);

@@ -28,31 +28,19 @@ fn quantize_blocks(row: u32, cols: u32, blocks: u32, epsilon: f32, thread: u32) 
             absmax = max(absmax, block_absmax[leader + other]);
         }
         let scales = multipliers(absmax, factor);
-        var sum = 0;
-        var words: vec4<u32>;
-        for (var word = 0u; word < 4u; word++) {
-            let col = vector * 16u + word * 4u;
-            let codes = vec4<i32>(
-                code_of(gained(row, col, cols), scales.y),
-                code_of(gained(row, col + 1u, cols), scales.y),
-                code_of(gained(row, col + 2u, cols), scales.y),
-                code_of(gained(row, col + 3u, cols), scales.y),
-            );
-            sum += codes.x + codes.y + codes.z + codes.w;
-            words[word] = pack4xI8(codes);
-        }
-        block_sums[thread] = sum;
+        let packed = pack_codes(row, vector, cols, scales.y);
+        block_sums[thread] = packed.sum;
         workgroupBarrier();
         if block < blocks {
-            store(row, vector, words);
+            store(row, vector, packed.codes);
             if thread == leader {
                 // Columns 32q + 16h.. are those of half h.
                 var halves = vec2<i32>(0);
                 for (var other = 0u; other < TEAM; other += 2u) {
                     halves += vec2<i32>(block_sums[leader + other], block_sums[leader + other + 1u]);
                 }
-                let packed = bitcast<u32>(halves.x & 0xffff) | bitcast<u32>(halves.y << 16u);
-                store_fact(row, block, vec2<u32>(bitcast<u32>(scales.x), packed));
+                let sums = bitcast<u32>(halves.x & 0xffff) | bitcast<u32>(halves.y << 16u);
+                store_fact(row, block, vec2<u32>(bitcast<u32>(scales.x), sums));
             }
         }
     }

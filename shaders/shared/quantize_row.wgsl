@@ -39,19 +39,9 @@ fn quantize_row(row: u32, cols: u32, vectors: u32, epsilon: f32, thread: u32) ->
 
     var sum = 0;
     for (var vector = thread; vector < vectors; vector += THREADS) {
-        var words: vec4<u32>;
-        for (var word = 0u; word < 4u; word++) {
-            let col = vector * 16u + word * 4u;
-            let codes = vec4<i32>(
-                code_of(gained(row, col, cols), scales.y),
-                code_of(gained(row, col + 1u, cols), scales.y),
-                code_of(gained(row, col + 2u, cols), scales.y),
-                code_of(gained(row, col + 3u, cols), scales.y),
-            );
-            sum += codes.x + codes.y + codes.z + codes.w;
-            words[word] = pack4xI8(codes);
-        }
-        store(row, vector, words);
+        let packed = pack_codes(row, vector, cols, scales.y);
+        sum += packed.sum;
+        store(row, vector, packed.codes);
     }
     atomicAdd(&row_sum, sum);
     workgroupBarrier();

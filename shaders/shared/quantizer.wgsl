@@ -60,3 +60,26 @@ fn multipliers(largest: u32, factor: f32) -> vec2<f32> {
     }
     return vec2<f32>(scale_of(normed), 127.0 / bitcast<f32>(largest));
 }
+
+struct Packed {
+    codes: vec4<u32>, // of sixteen columns, four in a word
+    sum: i32,         // of the codes
+}
+
+// The codes of the columns from 16 * vector on.
+fn pack_codes(row: u32, vector: u32, cols: u32, scale: f32) -> Packed {
+    var packed: vec4<u32>;
+    var sum = 0;
+    for (var word = 0u; word < 4u; word++) {
+        let col = vector * 16u + word * 4u;
+        let codes = vec4<i32>(
+            code_of(gained(row, col, cols), scale),
+            code_of(gained(row, col + 1u, cols), scale),
+            code_of(gained(row, col + 2u, cols), scale),
+            code_of(gained(row, col + 3u, cols), scale),
+        );
+        sum += codes.x + codes.y + codes.z + codes.w;
+        packed[word] = pack4xI8(codes);
+    }
+    return Packed(packed, sum);
+}

@@ -37,7 +37,7 @@ impl Workers {
     /// [`crate::Error::Device`] if the system refuses a thread.
     pub(crate) fn start(threads: usize, kernels: &dyn Kernels) -> Result<Self> {
         let tables = match kernels.fewest_table_rows() {
-            Some(_) => (0..threads).map(|_| Tables::new()).collect(),
+            Some(_) => (0..threads).map(|_| Tables::new(kernels)).collect(),
             None => Vec::new(),
         };
         let crew = Crew { pool: Pool::new(threads)?, tables };

@@ -1,7 +1,8 @@
 //! Attention: rows are appended to the cache, and read all that their sequence has there.
 
 use crate::backend::{CacheShape, HeadNorm, Heads, RopePairs, Rotary, Row};
-use crate::gpu::layout::{Attention, CHUNK};
+use crate::gpu::layout::Attention;
+use crate::gpu::limits::CHUNK;
 use crate::gpu::shader::{Cached, Shader};
 use crate::gpu::{Cache, Gpu, Tensor};
 
@@ -64,7 +65,7 @@ impl Gpu {
         let (step, whole) = (self.step(), attention.splits == 1);
         let result = match whole {
             true => out.buffer.clone(),
-            false => self.scratch(|gpu| &mut gpu.attention_parts, "attention", attention.parts_bytes(heads, rows)),
+            false => self.scratch(|gpu| &mut gpu.attention_parts, "attention", attention.partials_bytes(heads, rows)),
         };
         match append {
             None => {

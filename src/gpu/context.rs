@@ -45,9 +45,6 @@ pub(crate) struct Context {
     pipelines: Mutex<HashMap<Shader, wgpu::ComputePipeline>>,
 }
 
-/// Dispatches along one dimension, in core WebGPU.
-pub(crate) const MOST_GROUPS: u32 = 65535;
-
 impl GpuDevice {
     /// Opens a GPU.
     ///

@@ -4,6 +4,8 @@
 //! memory that are not ordered by barriers to the letter of the memory model that comes with them (gfx-rs/wgpu#8805), and how
 //! much faster they are is not known of any device.
 
+use crate::gpu::limits::MOST_THREADS;
+
 /// The matrices that the shader multiplies, and its workgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Cooperative {
@@ -15,8 +17,6 @@ pub(crate) struct Cooperative {
 
 /// Subgroups that share a tile, 2 × 2.
 pub(crate) const TEAMS: u32 = 4;
-/// Threads of a workgroup, in core WebGPU.
-const MOST_THREADS: u32 = 256;
 /// Most columns: that many products of a weight of at most 2 (code 3 less one) and an int8 add up to 2^24 at most, and to no
 /// more on the way, so that every sum is exact in f32.
 const MOST_COLS: usize = 1 << 16;

@@ -2,8 +2,8 @@
 
 use crate::backend::{CachePrecision, CacheShape, Heads};
 use crate::format::ternary::{BLOCK, padded};
-use crate::gpu::context::MOST_GROUPS;
-use crate::gpu::shader::{Cached, HeadCut, QUANTIZE_THREADS, Scaling, Shape};
+use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, MOST_GROUPS, QUANTIZE_THREADS, WORKGROUP_BYTES};
+use crate::gpu::shader::{Cached, HeadCut, Scaling, Shape};
 
 /// `count` workgroups in two dimensions: shaders number them by rows.
 pub(crate) fn grid(count: usize) -> [usize; 3] {
@@ -33,11 +33,6 @@ pub(crate) fn norm_matvec_shape(cols: usize, weight_rows: usize, glu: bool, scal
     (used <= WORKGROUP_BYTES).then_some(shape)
 }
 
-/// Rows, and outputs, of the tile that a workgroup makes of a product of many rows.
-pub(crate) const TILE: usize = 64;
-/// Threads of a workgroup where each makes one element.
-pub(crate) const ELEMENTWISE_THREADS: usize = 64;
-
 /// Workgroups where each thread makes one element of `[rows, cols]`.
 pub(crate) fn elementwise(rows: usize, cols: usize) -> [usize; 3] {
     [cols.div_ceil(ELEMENTWISE_THREADS), rows, 1]
@@ -53,21 +48,17 @@ pub(crate) struct Attention {
     pub(crate) chunks: usize,
 }
 
-/// Positions that are computed apart.
-pub(crate) const CHUNK: usize = 128;
-/// Workgroup memory, in core WebGPU.
-pub(crate) const WORKGROUP_BYTES: usize = 16384;
 /// Workgroups that keep a large device busy.
 const BUSY: usize = 1024;
-/// Most memory for parts that are merged later.
-const MOST_PARTS_BYTES: u64 = 64 << 20;
+/// Most memory for partial sums that are merged later.
+const MOST_PARTIALS_BYTES: u64 = 64 << 20;
 
 impl Attention {
     /// Cuts the attention of `rows` rows, each of which sees at most `longest` chunks of positions.
     pub(crate) fn new(shape: &CacheShape, heads: Heads, rows: usize, longest: usize, largest_binding: u64) -> Self {
         let mut cut = Self::fitting(shape, heads.heads).expect("told when the cache was made");
         let workgroups = rows * heads.kv_heads * cut.heads.groups as usize;
-        let fits = cut.parts_bytes(heads, rows) <= MOST_PARTS_BYTES.min(largest_binding);
+        let fits = cut.partials_bytes(heads, rows) <= MOST_PARTIALS_BYTES.min(largest_binding);
         if fits && workgroups < BUSY {
             // Powers of two, so that few kinds of bind groups are made as a context grows.
             let wanted = BUSY.div_ceil(workgroups.max(1)).next_power_of_two();
@@ -76,7 +67,7 @@ impl Attention {
         cut
     }
 
-    /// The largest pieces that workgroup memory holds; none where a head is too large.
+    /// The largest tiles that workgroup memory holds; none where a head is too large.
     pub(crate) fn fitting(shape: &CacheShape, heads: usize) -> Option<Self> {
         let (head_dim, together) = (shape.head_dim, heads / shape.kv_heads);
         let pair_bytes = match shape.precision {
@@ -99,8 +90,8 @@ impl Attention {
         Some(Self { heads, splits: 1, chunks: shape.positions.div_ceil(CHUNK) })
     }
 
-    /// Bytes of the parts of all chunks.
-    pub(crate) fn parts_bytes(&self, heads: Heads, rows: usize) -> u64 {
+    /// Bytes of the partial sums of all chunks.
+    pub(crate) fn partials_bytes(&self, heads: Heads, rows: usize) -> u64 {
         (rows * heads.heads * self.chunks * (2 + heads.head_dim) * 4) as u64
     }
 }

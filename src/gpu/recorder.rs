@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use crate::backend::{GpuCounters, KernelCount, Reads};
 use crate::error::{Error, Result};
 use crate::gpu::buffers::Buffer;
-use crate::gpu::context::{GpuDevice, MOST_GROUPS};
+use crate::gpu::context::GpuDevice;
+use crate::gpu::limits::MOST_GROUPS;
 use crate::gpu::profile::Profiler;
 use crate::gpu::shader::{Access, Shader};
 

@@ -1,13 +1,14 @@
-//! The shaders: one WGSL file a verb, put together with shared fragments and constants into the source of a pipeline.
+//! The list of shaders: one WGSL file a verb, what each can be specialised for, and what it is bound to.
 //!
-//! WGSL has no includes and no generics. A [`Shader`] names a file of `shaders/` and what it is specialised for; its
-//! source is the constants, then the fragments, then the file.
+//! WGSL has no includes and no generics. A [`Shader`] names a file of `shaders/` and what it is specialised for; `source.rs`
+//! puts the file together with constants and shared fragments.
 
-use crate::backend::MOST_CANDIDATES;
-use crate::backend::Reads;
-use crate::backend::{Activation, CachePrecision, HeadNormOrder, RopePairs};
-use crate::gpu::cooperative::{Cooperative, TEAMS};
-use crate::gpu::layout::{CHUNK, ELEMENTWISE_THREADS, TILE};
+mod source;
+#[cfg(test)]
+mod tests;
+
+use crate::backend::{Activation, CachePrecision, HeadNormOrder, Reads, RopePairs};
+use crate::gpu::cooperative::Cooperative;
 
 /// One pipeline: a shader and what it is specialised for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -132,6 +133,7 @@ pub(crate) struct HeadCut {
 
 /// How four products of codes and int8 are computed. Both give the same integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Dot {
     /// By `dot4I8Packed`: one instruction where the device has one.
     Packed,
@@ -175,9 +177,6 @@ pub(crate) enum Access {
     Write,
 }
 
-/// Threads that normalise and quantise a row together, wherever that is done: the order of their sums.
-pub(crate) const QUANTIZE_THREADS: u32 = 256;
-
 /// The file of a shader.
 struct File {
     name: &'static str,
@@ -191,12 +190,6 @@ macro_rules! file {
         let source = include_str!(concat!("../../shaders/", $name, ".wgsl"));
         File { name: $name, source, params: $params, access: $access }
     }};
-}
-
-macro_rules! fragment {
-    ($name:literal) => {
-        include_str!(concat!("../../shaders/shared/", $name, ".wgsl"))
-    };
 }
 
 impl Shader {
@@ -266,188 +259,4 @@ impl Shader {
             Self::Totals => file!("totals", "cols", &[R, R, W]),
         }
     }
-
-    /// The whole WGSL source.
-    pub(crate) fn source(&self) -> String {
-        let mut text = Text::default();
-        match *self {
-            Self::Embed { table } => text.number("THREADS", ELEMENTWISE_THREADS as u32).add(table.weight()),
-            Self::NormQuantize { norm } => {
-                text.number("THREADS", QUANTIZE_THREADS).quantizer(norm).add(fragment!("quantize_row"))
-            }
-            Self::NormQuantizeBlocks { norm } => {
-                text.number("THREADS", QUANTIZE_THREADS).quantizer(norm).add(fragment!("quantize_blocks"))
-            }
-            Self::Norm { selected, add } => text.truth("SELECTED", selected).truth("ADD", add).add(fragment!("step")),
-            Self::Place => text.number("THREADS", ELEMENTWISE_THREADS as u32),
-            Self::Matvec { product, shape, input } => {
-                text.shape(shape).output(product.output).add(fragment!("step")).add(product.dot.fragment());
-                text.add(fragment!("dot_piece")).add(match product.scaling {
-                    Scaling::Rows => fragment!("scale_rows"),
-                    Scaling::Groups => fragment!("scale_groups"),
-                    Scaling::Blocks => fragment!("scale_blocks"),
-                });
-                match input {
-                    Input::Quantized => text.add(fragment!("x_stored")),
-                    Input::Floats { norm, vectors } => {
-                        assert_eq!(shape.threads, QUANTIZE_THREADS, "so that sums of floats are added in one order");
-                        text.number("VECTORS", vectors).quantizer(norm);
-                        match product.scaling {
-                            Scaling::Blocks => text.add(fragment!("quantize_blocks")).add(fragment!("x_normed_blocks")),
-                            _ => text.add(fragment!("quantize_row")).add(fragment!("x_normed")),
-                        }
-                    }
-                }
-            }
-            Self::MatvecFloats { output, shape } => {
-                text.shape(shape).truth("ADD", output == Output::Add).add(fragment!("step"))
-            }
-            Self::Matmul { product } => text
-                .number("TILE", TILE as u32)
-                .output(product.output)
-                .truth("GROUPED", product.scaling != Scaling::Rows)
-                .truth("BLOCKS", product.scaling == Scaling::Blocks)
-                .add(fragment!("step"))
-                .add(product.dot.fragment()),
-            Self::MatmulCooperative { output, cut } => text.cooperative(cut).output(output).add(fragment!("step")),
-            Self::RopeAppend { cache, pairs, norm } => {
-                text.rotation(pairs).cache(cache).add(fragment!("step"));
-                text.truth("NORM_BEFORE", norm == Some(HeadNormOrder::BeforeRope));
-                text.truth("NORM_AFTER", norm == Some(HeadNormOrder::AfterRope)).add(match norm {
-                    Some(_) => fragment!("head_norm"),
-                    None => fragment!("head_as_it_is"),
-                })
-            }
-            Self::Attend { cut, append } => {
-                text.number("GROUP", cut.heads).number("GROUPS", cut.groups).number("TILE", cut.tile);
-                text.number("CHUNK", CHUNK as u32);
-                text.cache(cut.cache).add(fragment!("step")).add(fragment!("online_softmax"));
-                match append {
-                    None => text.add(fragment!("attend_cached")),
-                    Some(pairs) => text.rotation(pairs).add(fragment!("attend_append")),
-                }
-            }
-            Self::AttendMerge { head_dim } => {
-                text.number("HEAD_DIM", head_dim).number("CHUNK", CHUNK as u32);
-                text.add(fragment!("step")).add(fragment!("online_softmax"))
-            }
-            Self::Glu { activation } => text.number("THREADS", ELEMENTWISE_THREADS as u32).activation(activation),
-            Self::Logits { head, shape, aligned } => {
-                text.shape(shape).add(fragment!("step")).add(head.unpack_piece()).add(match aligned {
-                    true => fragment!("vectors_aligned"),
-                    false => fragment!("vectors_any"),
-                })
-            }
-            Self::ArgmaxFirst => text.add(fragment!("float_order")).add(fragment!("argmax_first")),
-            Self::ArgmaxLast => text.add(fragment!("argmax_last")),
-            Self::Totals => text.add(fragment!("float_order")),
-            Self::Top => text.number("MOST", MOST_CANDIDATES as u32).add(fragment!("float_order")),
-        };
-        text.add(self.file().source);
-        text.0
-    }
 }
-
-impl Format {
-    /// `weight(row, col)`.
-    fn weight(self) -> &'static str {
-        match self {
-            Self::F32 => fragment!("table_f32"),
-            Self::F16 => fragment!("table_f16"),
-            Self::Bf16 => fragment!("table_bf16"),
-            Self::Int8 => fragment!("table_int8"),
-            Self::Ternary => fragment!("table_ternary"),
-        }
-    }
-
-    /// `unpack_piece(bits, row, piece)`.
-    fn unpack_piece(self) -> &'static str {
-        match self {
-            Self::F32 => fragment!("piece_f32"),
-            Self::F16 => fragment!("piece_f16"),
-            Self::Bf16 => fragment!("piece_bf16"),
-            Self::Int8 => fragment!("piece_int8"),
-            Self::Ternary => panic!("a dense head"),
-        }
-    }
-}
-
-impl Dot {
-    fn fragment(self) -> &'static str {
-        match self {
-            Self::Packed => fragment!("dot_packed"),
-            Self::Float => fragment!("dot_float"),
-        }
-    }
-}
-
-/// A source that grows.
-#[derive(Default)]
-struct Text(String);
-
-impl Text {
-    fn number(&mut self, name: &str, value: u32) -> &mut Self {
-        self.add(&format!("const {name}: u32 = {value}u;"))
-    }
-
-    fn truth(&mut self, name: &str, value: bool) -> &mut Self {
-        self.add(&format!("const {name}: bool = {value};"))
-    }
-
-    fn shape(&mut self, shape: Shape) -> &mut Self {
-        self.number("ROWS", shape.rows)
-            .number("OUTPUTS", shape.outputs)
-            .number("LANES", shape.lanes)
-            .number("THREADS", shape.threads)
-            .number("AHEAD", shape.ahead)
-    }
-
-    fn output(&mut self, output: Output) -> &mut Self {
-        self.truth("ADD", output == Output::Add).truth("GLU", matches!(output, Output::Glu(_)));
-        // Without a gate, one that is never called.
-        self.activation(if let Output::Glu(activation) = output { activation } else { Activation::SquaredRelu })
-    }
-
-    /// Directives come before all else.
-    fn cooperative(&mut self, cut: Cooperative) -> &mut Self {
-        let side = cut.side;
-        self.add("enable f16;\nenable wgpu_cooperative_matrix;")
-            .number("SIDE", side)
-            .number("THREADS", cut.threads)
-            .number("TEAMS", TEAMS)
-            .number("TILE", TILE as u32)
-            .add(&format!("alias MatrixA = coop_mat{side}x{side}<f16, A>;"))
-            .add(&format!("alias MatrixB = coop_mat{side}x{side}<f16, B>;"))
-            .add(&format!("alias MatrixC = coop_mat{side}x{side}<f32, C>;"))
-    }
-
-    fn activation(&mut self, activation: Activation) -> &mut Self {
-        self.truth("SILU", activation == Activation::Silu)
-            .truth("GELU", activation == Activation::Gelu)
-            .add(fragment!("activation"))
-    }
-
-    fn rotation(&mut self, pairs: RopePairs) -> &mut Self {
-        self.truth("INTERLEAVED", pairs == RopePairs::Interleaved).add(fragment!("rotation"))
-    }
-
-    fn quantizer(&mut self, norm: bool) -> &mut Self {
-        self.truth("NORM", norm).add(fragment!("float_order")).add(fragment!("quantizer"))
-    }
-
-    fn cache(&mut self, cache: Cached) -> &mut Self {
-        self.number("HEAD_DIM", cache.head_dim).add(match cache.precision {
-            CachePrecision::F16 => fragment!("cache_f16"),
-            CachePrecision::F32 => fragment!("cache_f32"),
-        })
-    }
-
-    fn add(&mut self, text: &str) -> &mut Self {
-        self.0.push_str(text);
-        self.0.push('\n');
-        self
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -95,7 +95,7 @@ fn options_out_of_range_are_refused() {
 fn kernel_sets_have_names_and_portable_is_everywhere() {
     assert_eq!(KernelSet::available()[0], KernelSet::Portable);
     assert!(KernelSet::available().contains(&KernelSet::best()));
-    for set in KernelSet::ALL {
+    for &set in KernelSet::ALL {
         assert_eq!(set.to_string().parse::<KernelSet>().unwrap(), set);
     }
     assert!(matches!("quantum".parse::<KernelSet>(), Err(sterna::Error::Input(_))));

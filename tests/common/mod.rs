@@ -62,15 +62,22 @@ macro_rules! on_every_backend {
     )+ };
 }
 
-/// One test for each kernel set; each runs the body on its set, or prints why it cannot.
+/// Hands the names of all kernel sets' tests to [`on_every_kernel_set`]; `tests/models` checks that none is missing.
 #[macro_export]
-macro_rules! on_every_kernel_set {
-    (|$kernels:ident| $body:expr) => {
-        $crate::on_every_kernel_set! { |$kernels| $body;
+macro_rules! with_all_kernel_sets {
+    ($($what:tt)+) => {
+        $crate::on_every_kernel_set! { $($what)+;
             cpu_portable: Portable, cpu_avx2: Avx2, cpu_avx_vnni: AvxVnni, cpu_avx512_vnni: Avx512Vnni, cpu_amx: Amx,
             cpu_neon: Neon, cpu_neon_dotprod: NeonDot,
         }
     };
+}
+
+/// One test for each kernel set; each runs the body on its set, or prints why it cannot.
+#[macro_export]
+macro_rules! on_every_kernel_set {
+    (|$kernels:ident| $body:expr) => { $crate::with_all_kernel_sets! { |$kernels| $body } };
+    (list; $($name:ident: $set:ident,)+) => { [$($crate::common::KernelSet::$set),+] };
     (|$kernels:ident| $body:expr; $($name:ident: $set:ident,)+) => { $(
         #[test]
         fn $name() {

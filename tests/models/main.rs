@@ -27,6 +27,11 @@ use sterna::backend::{Backend, CachePrecision};
 use sterna::generate::{Session, SessionOptions};
 use sterna::model::Model;
 
+#[test]
+fn every_kernel_set_has_its_tests() {
+    assert_eq!(with_all_kernel_sets!(list), common::KernelSet::ALL);
+}
+
 /// A session on a backend, with the cache in f32 as the float references have it.
 fn exact_session(model: &Model, backend: impl Backend + 'static) -> Session {
     let options = SessionOptions { cache: CachePrecision::F32, ..SessionOptions::default() };

@@ -11,12 +11,13 @@
 
 mod detect;
 
+use std::any::Any;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::avx2::prefetch_to_second;
 use super::vnni::Avx512Vnni;
-use crate::cpu::kernels::tables::{SETS, SPAN, TABLE_ROWS, Tables};
+use crate::cpu::kernels::tables::{SETS, SPAN, SpanSums, TABLE_ROWS, Tables};
 use crate::cpu::kernels::{KernelSet, Kernels, Tile};
 
 /// The token: only [`Amx::detect`] gives one out.
@@ -25,27 +26,27 @@ pub(crate) struct Amx {
 }
 
 /// Rows of a tile register, of weights or of packed activations.
-const TILE_ROWS: usize = 16;
+const REGISTER_ROWS: usize = 16;
 /// Weight rows that are unpacked together: two tiles.
-const PANEL: usize = 2 * TILE_ROWS;
+const PANEL: usize = 2 * REGISTER_ROWS;
 /// Blocks of a panel that are unpacked together: 16 KiB, a third of the nearest cache.
-const PIECE: usize = 4;
+const STRETCH: usize = 4;
 /// Tiles of 64 columns in a block.
-const STEPS: usize = 2;
+const BLOCK_TILES: usize = 2;
 
 /// A tile register: 16 rows of 64 bytes.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-pub(crate) struct Bytes([[u8; 64]; TILE_ROWS]);
+struct Bytes([[u8; 64]; REGISTER_ROWS]);
 
-const NO_BYTES: Bytes = Bytes([[0; 64]; TILE_ROWS]);
+const NO_BYTES: Bytes = Bytes([[0; 64]; REGISTER_ROWS]);
 
-/// What a thread keeps for this kernel.
+/// What a thread keeps for this kernel: as much as the longest row of activations needs.
 #[derive(Default)]
-pub(crate) struct Room {
-    /// Codes: `[2, PIECE * STEPS]`.
+struct Room {
+    /// Codes: `[2, STRETCH * BLOCK_TILES]`.
     panel: Vec<Bytes>,
-    /// Activations: `[sets, blocks * STEPS]`, an even number of sets.
+    /// Activations: `[sets, blocks * BLOCK_TILES]`, an even number of sets.
     x: Vec<Bytes>,
 }
 
@@ -63,22 +64,27 @@ impl Kernels for Amx {
         Some(16)
     }
 
+    fn room(&self) -> Box<dyn Any + Send> {
+        Box::<Room>::default()
+    }
+
     fn dot_tables(&self, tables: &mut Tables, tile: &Tile<'_>) -> bool {
+        let (sums, room) = tables.split();
         // SAFETY: `self` exists, so the CPU has AVX-512F, AVX-512BW and AMX with int8, and this process may use them.
-        unsafe { dot_tables(tables, tile) }
+        unsafe { dot_tables(sums, room, tile) }
         true
     }
 }
 
 /// [`Kernels::dot_tables`]; every code counts.
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn dot_tables(tables: &mut Tables, tile: &Tile<'_>) {
+unsafe fn dot_tables(sums: &mut SpanSums, room: &mut Room, tile: &Tile<'_>) {
     let (outputs, sets) = (tile.outputs, tile.rows.div_ceil(TABLE_ROWS));
     assert!((1..=SPAN).contains(&outputs) && (1..=SETS).contains(&sets));
-    let steps = tile.blocks * STEPS;
-    let Tables { sums, room: Room { panel, x }, .. } = tables;
+    let steps = tile.blocks * BLOCK_TILES;
+    let Room { panel, x } = room;
     // Room that grows to the longest row, once.
-    panel.resize(2 * PIECE * STEPS, NO_BYTES);
+    panel.resize(2 * STRETCH * BLOCK_TILES, NO_BYTES);
     let pairs = sets.div_ceil(2);
     if x.len() < 2 * pairs * steps {
         x.resize(2 * pairs * steps, NO_BYTES);
@@ -90,17 +96,17 @@ unsafe fn dot_tables(tables: &mut Tables, tile: &Tile<'_>) {
     }
     configure();
     for output in (0..outputs).step_by(PANEL) {
-        for block in (0..tile.blocks).step_by(PIECE) {
-            let blocks = PIECE.min(tile.blocks - block);
+        for block in (0..tile.blocks).step_by(STRETCH) {
+            let blocks = STRETCH.min(tile.blocks - block);
             unpack(panel, tile, output, block, blocks);
             for pair in 0..pairs {
                 let [first, second] =
-                    [2 * pair, 2 * pair + 1].map(|set| &x[set * steps + block * STEPS..][..blocks * STEPS]);
+                    [2 * pair, 2 * pair + 1].map(|set| &x[set * steps + block * BLOCK_TILES..][..blocks * BLOCK_TILES]);
                 let [below, above] = &mut sums[2 * pair..2 * pair + 2] else { unreachable!("a slice of two") };
                 let [below, above] = [below, above].map(|sums| &mut sums[output..output + PANEL]);
-                let (codes, more_codes) = panel.split_at(PIECE * STEPS);
+                let (codes, more_codes) = panel.split_at(STRETCH * BLOCK_TILES);
                 // SAFETY: the caller shows AMX, which is configured; all six slices have as many tiles as are asked for.
-                unsafe { multiply([codes, more_codes], [first, second], [below, above], blocks * STEPS) };
+                unsafe { multiply([codes, more_codes], [first, second], [below, above], blocks * BLOCK_TILES) };
             }
         }
     }
@@ -115,9 +121,9 @@ fn unpack(panel: &mut [Bytes], tile: &Tile<'_>, output: usize, block: usize, blo
     // The low half of a register keeps the field of the first 32 columns, the high half that of the next.
     let shifts = [_mm512_set_epi64(4, 4, 4, 4, 6, 6, 6, 6), _mm512_set_epi64(0, 0, 0, 0, 2, 2, 2, 2)];
     let mask = _mm512_set1_epi8(3);
-    for (row, half) in (0..PANEL).map(|row| (row % TILE_ROWS, row / TILE_ROWS)) {
-        let tiles = &mut panel[half * PIECE * STEPS..][..blocks * STEPS];
-        let weight_row = output + half * TILE_ROWS + row;
+    for (row, half) in (0..PANEL).map(|row| (row % REGISTER_ROWS, row / REGISTER_ROWS)) {
+        let tiles = &mut panel[half * STRETCH * BLOCK_TILES..][..blocks * BLOCK_TILES];
+        let weight_row = output + half * REGISTER_ROWS + row;
         if weight_row >= tile.outputs {
             tiles.iter_mut().for_each(|tile| tile.0[row] = [0; 64]);
             continue;
@@ -127,7 +133,7 @@ fn unpack(panel: &mut [Bytes], tile: &Tile<'_>, output: usize, block: usize, blo
         for line in packed.chunks(2) {
             prefetch_to_second(line.as_ptr().cast::<u8>().wrapping_add(PANEL * tile.codes_stride));
         }
-        for (tiles, packed) in tiles.as_chunks_mut::<STEPS>().0.iter_mut().zip(packed) {
+        for (tiles, packed) in tiles.as_chunks_mut::<BLOCK_TILES>().0.iter_mut().zip(packed) {
             // SAFETY: a block has 32 bytes; the load may be unaligned.
             let codes = _mm512_broadcast_i64x4(unsafe { _mm256_loadu_si256(packed.as_ptr().cast()) });
             for (tile, shift) in tiles.iter_mut().zip(shifts) {
@@ -149,7 +155,7 @@ fn pack(packed: &mut [Bytes], tile: &Tile<'_>, first: usize) -> [i32; TABLE_ROWS
     for (row, sum) in x_sums.iter_mut().enumerate().take(tile.rows.saturating_sub(first)) {
         *sum = tile.activations(first + row).as_flattened().iter().map(|&v| i32::from(v)).sum();
     }
-    for (block, tiles) in packed.as_chunks_mut::<STEPS>().0.iter_mut().enumerate() {
+    for (block, tiles) in packed.as_chunks_mut::<BLOCK_TILES>().0.iter_mut().enumerate() {
         let mut rows = [&NONE; TABLE_ROWS];
         for (row, x) in rows.iter_mut().enumerate().take(tile.rows.saturating_sub(first)) {
             *x = &tile.activations(first + row)[block];
@@ -262,7 +268,7 @@ fn configure() {
     let mut configuration =
         Configuration { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
     configuration.row_bytes[..8].fill(64);
-    configuration.rows[..8].fill(TILE_ROWS as u8);
+    configuration.rows[..8].fill(REGISTER_ROWS as u8);
     // SAFETY: only [`dot_tables`] calls this, where the CPU has AMX; 64 bytes are read.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &configuration, options(nostack, readonly)) };
 }

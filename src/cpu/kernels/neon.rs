@@ -12,9 +12,9 @@ use std::arch::is_aarch64_feature_detected;
 
 use eight::Eight;
 
-use crate::cpu::kernels::portable::Portable;
+use crate::cpu::kernels::portable::{Portable, blocks_by_codes};
 use crate::cpu::kernels::vector::{dense, heads};
-use crate::cpu::kernels::{BlockTile, DenseRow, Entries, KernelSet, Kernels, Tile, blocks_by_codes};
+use crate::cpu::kernels::{BlockTile, DenseRow, Entries, KernelSet, Kernels, Tile};
 
 /// The token of NEON: only [`Neon::detect`] gives one out.
 pub(crate) struct Neon(());

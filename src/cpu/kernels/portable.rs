@@ -2,10 +2,17 @@
 //! that the compiler can use the vector instructions that every CPU of the target has.
 
 use crate::cpu::floats::{self, brain, half};
-use crate::cpu::kernels::{BlockTile, DenseRow, Entries, KernelSet, Kernels, Tile, blocks_by_codes};
+use crate::cpu::kernels::{BlockRow, BlockTile, DenseRow, Entries, KernelSet, Kernels, Tile};
 
 /// The set that every CPU can run.
 pub(crate) struct Portable;
+
+impl Portable {
+    /// The kernels, which need nothing.
+    pub(crate) fn detect() -> Option<&'static Self> {
+        Some(&Portable)
+    }
+}
 
 impl Kernels for Portable {
     fn set(&self) -> KernelSet {
@@ -85,22 +92,44 @@ impl Kernels for Portable {
     }
 }
 
-/// [`Kernels::dot_codes`]. A group of a weight row is unpacked in pieces, and each piece serves all activation rows.
+/// [`Kernels::dot_blocks`] by a set's [`Kernels::dot_codes`].
+pub(crate) fn blocks_by_codes(kernels: &dyn Kernels, out: &mut [f32], tile: &BlockTile<'_>) {
+    /// Blocks of a stretch.
+    const STRETCH: usize = 64;
+    let mut dots = [0i32; STRETCH];
+    for (row, out) in out.iter_mut().enumerate() {
+        let BlockRow { x, sums, steps } = tile.row(row);
+        *out = 0.0;
+        for (stretch, codes) in tile.codes.chunks(STRETCH).enumerate() {
+            let places = stretch * STRETCH..stretch * STRETCH + codes.len();
+            let (blocks, dots) = (codes.len(), &mut dots[..codes.len()]);
+            let (codes, x) = (codes.as_flattened(), x[places.clone()].as_flattened());
+            let (codes_stride, x_stride) = (codes.len(), x.len());
+            kernels.dot_codes(dots, &Tile { codes, codes_stride, outputs: 1, x, x_stride, rows: 1, blocks, group: 1 });
+            // Codes are trits + 1, so the sum of the activations is too much.
+            for (dot, block) in dots.iter().zip(places) {
+                *out += (dot - sums[block]) as f32 * (steps[block] * tile.scales[block]);
+            }
+        }
+    }
+}
+
+/// [`Kernels::dot_codes`]. A group of a weight row is unpacked in stretches, and each stretch serves all activation rows.
 pub(crate) fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {
-    const PIECE: usize = 8; // blocks
+    const STRETCH: usize = 8; // blocks
     let groups = tile.groups();
     assert_eq!(sums.len(), tile.sums());
     sums.fill(0);
-    let mut unpacked = [[0i16; 128]; PIECE];
+    let mut unpacked = [[0i16; 128]; STRETCH];
     for output in 0..tile.outputs {
         for (g, group) in tile.weights(output).chunks(tile.group).enumerate() {
-            for (p, piece) in group.chunks(PIECE).enumerate() {
-                for (codes, block) in unpacked.iter_mut().zip(piece) {
+            for (p, stretch) in group.chunks(STRETCH).enumerate() {
+                for (codes, block) in unpacked.iter_mut().zip(stretch) {
                     unpack(codes, block);
                 }
                 for row in 0..tile.rows {
-                    let x = &tile.activations(row)[g * tile.group + p * PIECE..][..piece.len()];
-                    sums[(output * tile.rows + row) * groups + g] += dot_piece(&unpacked[..piece.len()], x);
+                    let x = &tile.activations(row)[g * tile.group + p * STRETCH..][..stretch.len()];
+                    sums[(output * tile.rows + row) * groups + g] += dot_stretch(&unpacked[..stretch.len()], x);
                 }
             }
         }
@@ -117,7 +146,7 @@ fn unpack(codes: &mut [i16; 128], block: &[u8; 32]) {
 }
 
 /// `Σ code·x` of at most eight blocks.
-fn dot_piece(codes: &[[i16; 128]], x: &[[i8; 128]]) -> i32 {
+fn dot_stretch(codes: &[[i16; 128]], x: &[[i8; 128]]) -> i32 {
     // A lane gains 8 products of at most 3·128 a block, so eight blocks come to 24576 and fit 16 bits.
     let mut lanes = [0i16; 16];
     for (codes, x) in codes.iter().zip(x) {

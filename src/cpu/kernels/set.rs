@@ -1,4 +1,4 @@
-//! The sets of kernels by name: which there are, and which this CPU can run.
+//! The sets of kernels by name: the list of all, one row each, and which this CPU can run.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,80 +10,65 @@ use super::{Kernels, portable};
 use super::{amx, avx2, vnni};
 use crate::error::Error;
 
-/// A family of kernels for one instruction set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum KernelSet {
+/// Makes of each row a set, its name and its kernels, which are compiled where the condition holds.
+macro_rules! kernel_sets {
+    ($($(#[$doc:meta])* $set:ident $name:literal if $condition:meta, $kernels:path;)+) => {
+        /// A family of kernels for one instruction set. More may come.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum KernelSet {
+            $($(#[$doc])* $set,)+
+        }
+
+        impl KernelSet {
+            /// All sets, slowest first among those of one architecture.
+            pub const ALL: &'static [KernelSet] = &[$(KernelSet::$set),+];
+
+            fn name(self) -> &'static str {
+                match self {
+                    $(KernelSet::$set => $name,)+
+                }
+            }
+
+            /// The kernels, where this CPU can run them.
+            pub(crate) fn table(self) -> Option<&'static dyn Kernels> {
+                match self {$(
+                    #[cfg($condition)]
+                    KernelSet::$set => <$kernels>::detect().map(|kernels| kernels as &dyn Kernels),
+                    #[cfg(not($condition))]
+                    KernelSet::$set => None,
+                )+}
+            }
+        }
+    };
+}
+
+kernel_sets! {
     /// Plain Rust: runs on every CPU.
-    Portable,
+    Portable "portable" if all(), portable::Portable;
     /// x86 of 2013 and later: AVX2, FMA and F16C.
-    Avx2,
+    Avx2 "avx2" if target_arch = "x86_64", avx2::Avx2;
     /// x86 of 2021 and later: AVX-VNNI beside AVX2.
-    AvxVnni,
+    AvxVnni "avx-vnni" if target_arch = "x86_64", vnni::AvxVnni;
     /// x86 servers of 2019 and later: AVX-512 VNNI beside AVX2.
-    Avx512Vnni,
+    Avx512Vnni "avx512-vnni" if target_arch = "x86_64", vnni::Avx512Vnni;
     /// Intel servers of 2023 and later, on Linux: AMX for many rows beside AVX-512 VNNI.
-    Amx,
+    Amx "amx" if target_arch = "x86_64", amx::Amx;
     /// ARM of 64 bits: NEON. Tested under emulation, never timed on hardware.
-    Neon,
+    Neon "neon" if target_arch = "aarch64", neon::Neon;
     /// ARM of about 2018 and later: NEON with dot products of int8. Tested under emulation, never timed on hardware.
-    NeonDot,
+    NeonDot "neon-dotprod" if target_arch = "aarch64", neon::NeonDot;
 }
 
 impl KernelSet {
-    /// All sets, slowest first among those of one architecture.
-    pub const ALL: [KernelSet; 7] = [
-        KernelSet::Portable,
-        KernelSet::Avx2,
-        KernelSet::AvxVnni,
-        KernelSet::Avx512Vnni,
-        KernelSet::Amx,
-        KernelSet::Neon,
-        KernelSet::NeonDot,
-    ];
-
     /// The sets that this CPU can run, slowest first.
     pub fn available() -> Vec<KernelSet> {
-        Self::ALL.into_iter().filter(|set| set.table().is_some()).collect()
+        Self::ALL.iter().copied().filter(|set| set.table().is_some()).collect()
     }
 
     /// The fastest set that this CPU can run.
     pub fn best() -> KernelSet {
         Self::available().pop().unwrap_or(KernelSet::Portable)
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            KernelSet::Portable => "portable",
-            KernelSet::Avx2 => "avx2",
-            KernelSet::AvxVnni => "avx-vnni",
-            KernelSet::Avx512Vnni => "avx512-vnni",
-            KernelSet::Amx => "amx",
-            KernelSet::Neon => "neon",
-            KernelSet::NeonDot => "neon-dotprod",
-        }
-    }
-
-    /// The kernels, where this CPU can run them.
-    pub(crate) fn table(self) -> Option<&'static dyn Kernels> {
-        match self {
-            KernelSet::Portable => Some(&portable::Portable),
-            #[cfg(target_arch = "x86_64")]
-            KernelSet::Avx2 => avx2::Avx2::detect().map(|kernels| kernels as &dyn Kernels),
-            #[cfg(target_arch = "x86_64")]
-            KernelSet::AvxVnni => vnni::AvxVnni::detect().map(|kernels| kernels as &dyn Kernels),
-            #[cfg(target_arch = "x86_64")]
-            KernelSet::Avx512Vnni => vnni::Avx512Vnni::detect().map(|kernels| kernels as &dyn Kernels),
-            #[cfg(target_arch = "x86_64")]
-            KernelSet::Amx => amx::Amx::detect().map(|kernels| kernels as &dyn Kernels),
-            #[cfg(not(target_arch = "x86_64"))]
-            KernelSet::Avx2 | KernelSet::AvxVnni | KernelSet::Avx512Vnni | KernelSet::Amx => None,
-            #[cfg(target_arch = "aarch64")]
-            KernelSet::Neon => neon::Neon::detect().map(|kernels| kernels as &dyn Kernels),
-            #[cfg(target_arch = "aarch64")]
-            KernelSet::NeonDot => neon::NeonDot::detect().map(|kernels| kernels as &dyn Kernels),
-            #[cfg(not(target_arch = "aarch64"))]
-            KernelSet::Neon | KernelSet::NeonDot => None,
-        }
     }
 }
 
@@ -99,7 +84,7 @@ impl FromStr for KernelSet {
     /// # Errors
     /// [`Error::Input`] if no set has this name.
     fn from_str(name: &str) -> Result<Self, Error> {
-        Self::ALL.into_iter().find(|set| set.name() == name).ok_or_else(|| {
+        Self::ALL.iter().copied().find(|set| set.name() == name).ok_or_else(|| {
             let names: Vec<_> = Self::ALL.iter().map(|set| set.name()).collect();
             Error::Input(format!("there are no kernels \"{name}\": choose one of {}", names.join(", ")))
         })

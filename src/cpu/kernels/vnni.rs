@@ -15,7 +15,7 @@ use std::array;
 use std::ops::Range;
 
 use super::avx2::lanes::{InOrder, add_lanes_i32};
-use super::avx2::prefetch;
+use super::avx2::{AHEAD_BYTES, prefetch};
 use crate::cpu::kernels::Tile;
 
 pub(super) use ymm::AvxVnni;
@@ -23,13 +23,10 @@ pub(super) use zmm::Avx512Vnni;
 
 /// Most blocks that are summed before the fields come together; the activations of four rows stay in the nearest cache.
 /// A lane gains at most 4 · (3·64) · 128 = 98304 a block, so 64 blocks come to 6.3 million and cannot wrap.
-const PIECE: usize = 64;
+const STRETCH: usize = 64;
 
 /// Activation rows of a register tile.
 const ROWS: usize = 4;
-
-/// Bytes between a load of the one-row stream and the prefetch that goes with it.
-const AHEAD_BYTES: usize = 2048;
 
 /// A vector register, or rather what the loops below do with it. Lanes are sums of 32 bits.
 ///
@@ -37,25 +34,25 @@ const AHEAD_BYTES: usize = 2048;
 /// Every function needs the instructions of its set; that the CPU has them is the caller's to show.
 trait Vector: Copy {
     /// Vectors that hold the codes of a block, at most four.
-    const PARTS: usize;
+    const VECTORS: usize;
     unsafe fn zero() -> Self;
-    /// One part of a block's codes, not shifted down.
-    unsafe fn codes(block: &[u8; 32], part: usize) -> Self;
+    /// One vector of a block's codes, not shifted down.
+    unsafe fn codes(block: &[u8; 32], vector: usize) -> Self;
     /// The activations that belong to these codes.
-    unsafe fn activations(x: &[i8; 128], part: usize) -> Self;
+    unsafe fn activations(x: &[i8; 128], vector: usize) -> Self;
     /// Adds the products of codes and activations.
     unsafe fn add_products(self, codes: Self, x: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
-    /// From the weights of one part to those of the next.
+    /// From the weights of one vector to those of the next.
     unsafe fn shift_down(self) -> Self;
-    /// What the sums are in the end, after the last part.
+    /// What the sums are in the end, after the last vector.
     unsafe fn finish(self) -> __m256i;
     /// As many floats as there are sums.
     type Floats: Copy;
     unsafe fn no_floats() -> Self::Floats;
-    /// Sums of nothing, from which `count` is taken off 64 times: what is left of it when all parts came together is once.
+    /// Sums of nothing, from which `count` is taken off 64 times: what is left of it when all vectors came together is once.
     unsafe fn less(count: i32) -> Self;
-    /// `to + sums * factor`, after the last part.
+    /// `to + sums * factor`, after the last vector.
     unsafe fn add_scaled(self, factor: f32, to: Self::Floats) -> Self::Floats;
     /// The sum of what [`Vector::add_scaled`] added to both.
     unsafe fn total(even: Self::Floats, odd: Self::Floats) -> f32;
@@ -110,7 +107,7 @@ unsafe fn dot_one<V: Vector>(codes: &[[u8; 32]], x: &[[i8; 128]]) -> __m256i {
     // SAFETY: the caller shows the instructions.
     unsafe {
         let mut total = _mm256_setzero_si256();
-        for (codes, x) in codes.chunks(PIECE).zip(x.chunks(PIECE)) {
+        for (codes, x) in codes.chunks(STRETCH).zip(x.chunks(STRETCH)) {
             // Even and odd blocks have their own sums, so that additions do not wait for each other.
             let mut sums = [[V::zero(); 4]; 2];
             let ((pairs, last), (x_pairs, x_last)) = (codes.as_chunks::<2>(), x.as_chunks::<2>());
@@ -125,8 +122,8 @@ unsafe fn dot_one<V: Vector>(codes: &[[u8; 32]], x: &[[i8; 128]]) -> __m256i {
             }
             let [even, odd] = sums;
             let mut sum = even[0].add(odd[0]);
-            for part in 1..V::PARTS {
-                sum = sum.shift_down().add(even[part].add(odd[part]));
+            for vector in 1..V::VECTORS {
+                sum = sum.shift_down().add(even[vector].add(odd[vector]));
             }
             total = _mm256_add_epi32(total, sum.finish());
         }
@@ -134,15 +131,15 @@ unsafe fn dot_one<V: Vector>(codes: &[[u8; 32]], x: &[[i8; 128]]) -> __m256i {
     }
 }
 
-/// Adds the products of a block to the sums of its parts.
+/// Adds the products of a block to the sums of its vectors.
 ///
 /// # Safety
 /// As for [`dot_codes`].
 #[inline(always)]
 unsafe fn add_block<V: Vector>(sums: &mut [V; 4], block: &[u8; 32], x: &[i8; 128]) {
-    for (part, sum) in sums.iter_mut().enumerate().take(V::PARTS) {
+    for (vector, sum) in sums.iter_mut().enumerate().take(V::VECTORS) {
         // SAFETY: the caller shows the instructions.
-        *sum = unsafe { sum.add_products(V::codes(block, part), V::activations(x, part)) };
+        *sum = unsafe { sum.add_products(V::codes(block, vector), V::activations(x, vector)) };
     }
 }
 
@@ -184,9 +181,9 @@ unsafe fn some_rows<V: Vector, const OUTPUTS: usize, const COUNT: usize>(
         // SAFETY: the caller shows the instructions; each weight row and each activation row has `tile.blocks` blocks.
         unsafe {
             let mut totals = [[_mm256_setzero_si256(); COUNT]; OUTPUTS];
-            for first in blocks.clone().step_by(PIECE) {
-                let piece = first..blocks.end.min(first + PIECE);
-                let lanes = dot_many::<V, OUTPUTS, COUNT>(&codes, &x, piece, OUTPUTS * tile.codes_stride);
+            for first in blocks.clone().step_by(STRETCH) {
+                let stretch = first..blocks.end.min(first + STRETCH);
+                let lanes = dot_many::<V, OUTPUTS, COUNT>(&codes, &x, stretch, OUTPUTS * tile.codes_stride);
                 for (totals, lanes) in totals.iter_mut().zip(lanes) {
                     for (total, lanes) in totals.iter_mut().zip(lanes) {
                         *total = _mm256_add_epi32(*total, lanes);
@@ -209,35 +206,35 @@ unsafe fn some_rows<V: Vector, const OUTPUTS: usize, const COUNT: usize>(
 /// on, those of the next weight rows, are fetched meanwhile.
 ///
 /// # Safety
-/// As for [`dot_codes`]; and every slice has the blocks of `piece`.
+/// As for [`dot_codes`]; and every slice has the blocks of `stretch`.
 #[inline(always)]
 unsafe fn dot_many<V: Vector, const OUTPUTS: usize, const COUNT: usize>(
     codes: &[&[[u8; 32]]; OUTPUTS],
     x: &[&[[i8; 128]]; COUNT],
-    piece: Range<usize>,
+    stretch: Range<usize>,
     ahead: usize,
 ) -> [[__m256i; COUNT]; OUTPUTS] {
     // SAFETY: the caller shows the instructions, and that the places lie inside.
     unsafe {
         let mut sums = [[V::zero(); COUNT]; OUTPUTS];
-        for part in 0..V::PARTS {
+        for vector in 0..V::VECTORS {
             for sums in &mut sums {
                 for sum in sums {
                     *sum = sum.shift_down();
                 }
             }
-            for b in piece.clone() {
-                let mut vectors = [V::zero(); OUTPUTS];
-                for (vector, codes) in vectors.iter_mut().zip(codes) {
+            for b in stretch.clone() {
+                let mut loaded = [V::zero(); OUTPUTS];
+                for (loaded, codes) in loaded.iter_mut().zip(codes) {
                     let block = codes.get_unchecked(b);
-                    if part == 0 && b % 2 == 0 {
+                    if vector == 0 && b % 2 == 0 {
                         prefetch(block.as_ptr().wrapping_add(ahead));
                     }
-                    *vector = V::codes(block, part);
+                    *loaded = V::codes(block, vector);
                 }
                 for (j, x) in x.iter().enumerate() {
-                    let x = V::activations(x.get_unchecked(b), part);
-                    for (sums, codes) in sums.iter_mut().zip(vectors) {
+                    let x = V::activations(x.get_unchecked(b), vector);
+                    for (sums, codes) in sums.iter_mut().zip(loaded) {
                         sums[j] = sums[j].add_products(codes, x);
                     }
                 }

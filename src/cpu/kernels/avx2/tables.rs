@@ -10,7 +10,42 @@ use std::arch::x86_64::*;
 use std::array;
 
 use crate::cpu::kernels::Tile;
-use crate::cpu::kernels::tables::{Lanes, SETS, SPAN, TABLE_ROWS, TABLES, Tables};
+use crate::cpu::kernels::tables::{SETS, SPAN, SpanSums, TABLE_ROWS, boxed};
+
+/// Tables in use at a time. 81 entries of 32 bytes each: together 20 KiB, which fits the nearest cache of every CPU.
+const TABLES: usize = 8;
+/// What one lookup needs at most, for a byte that is not checked to be below 81.
+const ENTRIES: usize = 256;
+
+/// A value of 16 bits for each activation row.
+#[derive(Clone, Copy)]
+#[repr(align(32))]
+struct Lanes([i16; TABLE_ROWS]);
+
+/// What a thread keeps: with the sums half a megabyte, most of which stays in the second cache while a span of weight rows
+/// is worked on.
+pub(super) struct Room {
+    /// The columns of a block: `[128]`.
+    x: Box<[Lanes; 128]>,
+    /// The sums that a packed byte may stand for, side by side for consecutive bytes. Those beyond 81 are never touched.
+    entries: Box<[[Lanes; TABLES]; ENTRIES]>,
+    /// The packed bytes of a block as places in the tables: `[32 / TABLES, SPAN]`.
+    places: Box<[[[u8; TABLES]; SPAN]; 32 / TABLES]>,
+    /// Sums of few columns: `[SETS, SPAN]`.
+    near: Box<[[Lanes; SPAN]; SETS]>,
+}
+
+impl Room {
+    pub(super) fn new() -> Self {
+        let zero = Lanes([0; TABLE_ROWS]);
+        Self {
+            x: boxed(zero),
+            entries: boxed([zero; TABLES]),
+            places: boxed([[0; TABLES]; SPAN]),
+            near: boxed([zero; SPAN]),
+        }
+    }
+}
 
 /// Passes until 16-bit sums are widened. A pass adds eight entries of four products of at most 128: 4096. Seven make
 /// 28672, so a lane cannot wrap.
@@ -18,37 +53,37 @@ const PASSES: usize = 7;
 
 /// [`crate::cpu::kernels::Kernels::dot_tables`].
 #[target_feature(enable = "avx2")]
-pub(super) fn dot_tables(tables: &mut Tables, tile: &Tile<'_>) -> bool {
+pub(super) fn dot_tables(sums: &mut SpanSums, room: &mut Room, tile: &Tile<'_>) -> bool {
     let (outputs, sets) = (tile.outputs, tile.rows.div_ceil(TABLE_ROWS));
     assert!(outputs <= SPAN && sets <= SETS);
-    tables.sums[..sets].iter_mut().for_each(|sums| sums[..outputs].fill([0; TABLE_ROWS]));
+    sums[..sets].iter_mut().for_each(|sums| sums[..outputs].fill([0; TABLE_ROWS]));
     let mut passes = 0; // of each set
     for block in 0..tile.blocks {
-        if !find_places(tables, tile, block) {
+        if !find_places(room, tile, block) {
             return false;
         }
         let passes_before = passes;
-        for set in 0..sets {
-            transpose(&mut tables.x, tile, set * TABLE_ROWS, block);
+        for (set, sums) in sums.iter_mut().enumerate().take(sets) {
+            transpose(&mut room.x, tile, set * TABLE_ROWS, block);
             passes = passes_before;
-            for pass in 0..tables.places.len() {
+            for pass in 0..room.places.len() {
                 for table in 0..TABLES {
-                    build(tables, table, pass * TABLES + table);
+                    build(room, table, pass * TABLES + table);
                 }
                 if passes == 0 {
-                    tables.near[set][..outputs].fill(Lanes([0; TABLE_ROWS]));
+                    room.near[set][..outputs].fill(Lanes([0; TABLE_ROWS]));
                 }
-                look_up(tables, set, pass, outputs);
+                look_up(room, set, pass, outputs);
                 passes += 1;
                 if passes == PASSES {
-                    widen(tables, set, outputs);
+                    widen(sums, &room.near[set], outputs);
                     passes = 0;
                 }
             }
         }
     }
     if passes > 0 {
-        (0..sets).for_each(|set| widen(tables, set, outputs));
+        (0..sets).for_each(|set| widen(&mut sums[set], &room.near[set], outputs));
     }
     true
 }
@@ -57,7 +92,7 @@ pub(super) fn dot_tables(tables: &mut Tables, tile: &Tile<'_>) -> bool {
 /// top; false if there is a code 3.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn find_places(tables: &mut Tables, tile: &Tile<'_>, block: usize) -> bool {
+fn find_places(room: &mut Room, tile: &Tile<'_>, block: usize) -> bool {
     let low = nibbles(|nibble| 3 * (nibble >> 2) + (nibble & 3));
     let high = nibbles(|nibble| 27 * (nibble >> 2) + 9 * (nibble & 3));
     let (mask, mut threes) = (_mm256_set1_epi8(15), _mm256_setzero_si256());
@@ -72,7 +107,7 @@ fn find_places(tables: &mut Tables, tile: &Tile<'_>, block: usize) -> bool {
         let mut places = [[0; TABLES]; 4];
         // SAFETY: `places` has 32 bytes; the store may be unaligned.
         unsafe { _mm256_storeu_si256(places.as_mut_ptr().cast(), _mm256_add_epi8(from_low, from_high)) };
-        for (all, places) in tables.places.iter_mut().zip(places) {
+        for (all, places) in room.places.iter_mut().zip(places) {
             all[output] = places;
         }
     }
@@ -118,14 +153,14 @@ fn transpose(out: &mut [Lanes; 128], tile: &Tile<'_>, first: usize, block: usize
 /// Builds the table of one byte of a block.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn build(tables: &mut Tables, table: usize, byte: usize) {
-    let x = [0, 32, 64, 96].map(|quarter| load(&tables.x[byte + quarter]));
+fn build(room: &mut Room, table: usize, byte: usize) {
+    let x = [0, 32, 64, 96].map(|quarter| load(&room.x[byte + quarter]));
     let mut place = 0;
     for a in times_trit(_mm256_setzero_si256(), x[0]) {
         for b in times_trit(a, x[1]) {
             for c in times_trit(b, x[2]) {
                 for d in times_trit(c, x[3]) {
-                    store(&mut tables.entries[place][table], d);
+                    store(&mut room.entries[place][table], d);
                     place += 1;
                 }
             }
@@ -143,8 +178,8 @@ fn times_trit(sum: __m256i, x: __m256i) -> [__m256i; 3] {
 /// Adds what the eight bytes of a pass stand for to the near sums of each weight row.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn look_up(tables: &mut Tables, set: usize, pass: usize, outputs: usize) {
-    let Tables { entries, places, near, .. } = tables;
+fn look_up(room: &mut Room, set: usize, pass: usize, outputs: usize) {
+    let Room { entries, places, near, .. } = room;
     for (near, places) in near[set][..outputs].iter_mut().zip(&places[pass]) {
         let mut sum = load(near);
         for (table, place) in places.iter().enumerate() {
@@ -154,11 +189,11 @@ fn look_up(tables: &mut Tables, set: usize, pass: usize, outputs: usize) {
     }
 }
 
-/// Adds the near sums to the sums.
+/// Adds the near sums of a set to its sums.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn widen(tables: &mut Tables, set: usize, outputs: usize) {
-    for (sums, near) in tables.sums[set][..outputs].iter_mut().zip(&tables.near[set]) {
+fn widen(sums: &mut [[i32; TABLE_ROWS]; SPAN], near: &[Lanes; SPAN], outputs: usize) {
+    for (sums, near) in sums[..outputs].iter_mut().zip(near) {
         for (sum, near) in sums.iter_mut().zip(near.0) {
             *sum += i32::from(near);
         }

@@ -49,10 +49,10 @@ fn one_row(sums: &mut [i32], tile: &Tile<'_>) {
 fn dot_one(codes: &[[u8; 32]], x: &[[i8; 128]]) -> __m256i {
     // A 16-bit lane of `a` or `b` gains two fields of two products of at most 3·128 a block: 1536. Twenty blocks make
     // 30720, so it cannot wrap. (`vpmaddubsw` itself saturates at 32767, far above 768.)
-    const BLOCKS: usize = 20;
+    const STRETCH: usize = 20;
     let ones = _mm256_set1_epi16(1);
     let mut sum = _mm256_setzero_si256();
-    for (codes, x) in codes.chunks(BLOCKS).zip(x.chunks(BLOCKS)) {
+    for (codes, x) in codes.chunks(STRETCH).zip(x.chunks(STRETCH)) {
         let (mut a, mut b) = (_mm256_setzero_si256(), _mm256_setzero_si256());
         for (block, x) in codes.iter().zip(x) {
             prefetch(block.as_ptr().wrapping_add(AHEAD_BYTES));
@@ -95,21 +95,21 @@ fn many_rows<const ROWS: usize>(sums: &mut [i32], tile: &Tile<'_>) {
 fn dot_many<const ROWS: usize>(codes: &[[u8; 32]], x: [&[[i8; 128]]; ROWS]) -> [__m256i; ROWS] {
     // A 16-bit lane gains four fields of two products of at most 3·128 a block: 3072. Ten blocks make 30720, so it
     // cannot wrap.
-    const BLOCKS: usize = 10;
+    const STRETCH: usize = 10;
     for x in &x {
         assert_eq!(x.len(), codes.len());
     }
     let ones = _mm256_set1_epi16(1);
     let mut sums = [_mm256_setzero_si256(); ROWS];
-    for (piece, codes) in codes.chunks(BLOCKS).enumerate() {
+    for (stretch, codes) in codes.chunks(STRETCH).enumerate() {
         let mut lanes = [_mm256_setzero_si256(); ROWS];
         for (b, block) in codes.iter().enumerate() {
             prefetch(block.as_ptr().wrapping_add(AHEAD_BYTES));
             let codes = unpack(block);
             for (lanes, x) in lanes.iter_mut().zip(&x) {
-                // SAFETY: each row has as many blocks as there are codes, by the assertion above, and `piece` and `b`
+                // SAFETY: each row has as many blocks as there are codes, by the assertion above, and `stretch` and `b`
                 // count through those.
-                let x = unsafe { x.get_unchecked(piece * BLOCKS + b) };
+                let x = unsafe { x.get_unchecked(stretch * STRETCH + b) };
                 for (field, codes) in codes.iter().enumerate() {
                     *lanes = _mm256_add_epi16(*lanes, _mm256_maddubs_epi16(*codes, load_x(x, field)));
                 }

@@ -156,18 +156,18 @@ unsafe fn dot<S: Sums, const ROWS: usize, const EACH: usize>(
     codes: &[[u8; 32]],
     x: [&[[i8; 128]]; ROWS],
 ) -> [i32; ROWS] {
-    let blocks = const { S::ADDITIONS / (VECTORS / EACH) };
+    let of_stretch = const { S::ADDITIONS / (VECTORS / EACH) };
     for x in &x {
         assert_eq!(x.len(), codes.len());
     }
     let mut totals = [0; ROWS];
-    for (piece, codes) in codes.chunks(blocks).enumerate() {
+    for (stretch, codes) in codes.chunks(of_stretch).enumerate() {
         // SAFETY: the caller shows the instructions, here and below.
         let mut sums = [[unsafe { S::zero() }; EACH]; ROWS];
         for (b, block) in codes.iter().enumerate() {
-            // SAFETY: each row has as many blocks as there are codes, by the assertion above, and `piece` and `b` count
+            // SAFETY: each row has as many blocks as there are codes, by the assertion above, and `stretch` and `b` count
             // through those.
-            let x = x.map(|x| unsafe { x.get_unchecked(piece * blocks + b) });
+            let x = x.map(|x| unsafe { x.get_unchecked(stretch * of_stretch + b) });
             // SAFETY: the caller shows the instructions.
             unsafe { add_block(&mut sums, block, x) };
         }

@@ -68,19 +68,19 @@ unsafe fn add<V: Vector, const COUNT: usize>(
     unsafe {
         let (block, scale) = (tile.codes.get_unchecked(b), *tile.scales.get_unchecked(b));
         let mut codes = [V::zero(); 4];
-        for (part, codes) in codes.iter_mut().enumerate().take(V::PARTS) {
-            *codes = V::codes(block, part);
+        for (vector, codes) in codes.iter_mut().enumerate().take(V::VECTORS) {
+            *codes = V::codes(block, vector);
         }
         for (total, row) in totals.iter_mut().zip(rows) {
             let x = row.x.get_unchecked(b);
             // Codes are trits + 1, so the sum of the activations is too much. Fields come from the top, as in `dot_codes`:
             // a lane is at most 4 · (3·64) · 128, and 64 · 128 · 128 more.
             let mut sums = V::less(*row.sums.get_unchecked(b));
-            for (part, codes) in codes.iter().enumerate().take(V::PARTS) {
-                if part > 0 {
+            for (vector, codes) in codes.iter().enumerate().take(V::VECTORS) {
+                if vector > 0 {
                     sums = sums.shift_down();
                 }
-                sums = sums.add_products(*codes, V::activations(x, part));
+                sums = sums.add_products(*codes, V::activations(x, vector));
             }
             *total = sums.add_scaled(*row.steps.get_unchecked(b) * scale, *total);
         }

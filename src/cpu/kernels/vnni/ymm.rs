@@ -63,7 +63,7 @@ fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>) {
 }
 
 impl Vector for __m256i {
-    const PARTS: usize = 4;
+    const VECTORS: usize = 4;
     type Floats = __m256;
 
     #[inline(always)]
@@ -97,16 +97,16 @@ impl Vector for __m256i {
     }
 
     #[inline(always)]
-    unsafe fn codes(block: &[u8; 32], part: usize) -> Self {
+    unsafe fn codes(block: &[u8; 32], vector: usize) -> Self {
         const FIELDS: [i8; 4] = [0xc0u8 as i8, 0x30, 0x0c, 0x03];
         // SAFETY: the block has 32 bytes, the load may be unaligned; the caller shows AVX2.
-        unsafe { _mm256_and_si256(_mm256_loadu_si256(block.as_ptr().cast()), _mm256_set1_epi8(FIELDS[part])) }
+        unsafe { _mm256_and_si256(_mm256_loadu_si256(block.as_ptr().cast()), _mm256_set1_epi8(FIELDS[vector])) }
     }
 
     #[inline(always)]
-    unsafe fn activations(x: &[i8; 128], part: usize) -> Self {
+    unsafe fn activations(x: &[i8; 128], vector: usize) -> Self {
         // SAFETY: a quarter has 32 bytes, the load may be unaligned; the caller shows AVX2.
-        unsafe { _mm256_loadu_si256(x.as_chunks::<32>().0[part].as_ptr().cast()) }
+        unsafe { _mm256_loadu_si256(x.as_chunks::<32>().0[vector].as_ptr().cast()) }
     }
 
     #[inline(always)]

@@ -73,7 +73,7 @@ fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>) {
 }
 
 impl Vector for __m512i {
-    const PARTS: usize = 2;
+    const VECTORS: usize = 2;
     type Floats = __m512;
 
     #[inline(always)]
@@ -114,9 +114,9 @@ impl Vector for __m512i {
     }
 
     #[inline(always)]
-    unsafe fn codes(block: &[u8; 32], part: usize) -> Self {
+    unsafe fn codes(block: &[u8; 32], vector: usize) -> Self {
         const FIELDS: [[i8; 2]; 2] = [[0xc0u8 as i8, 0x30], [0x0c, 0x03]];
-        let [low, high] = FIELDS[part];
+        let [low, high] = FIELDS[vector];
         // SAFETY: the block has 32 bytes, the load may be unaligned; the caller shows AVX2 and AVX-512F.
         unsafe {
             let mask = _mm512_broadcast_i64x4(_mm256_set1_epi8(low));
@@ -127,9 +127,9 @@ impl Vector for __m512i {
     }
 
     #[inline(always)]
-    unsafe fn activations(x: &[i8; 128], part: usize) -> Self {
+    unsafe fn activations(x: &[i8; 128], vector: usize) -> Self {
         // SAFETY: a half has 64 bytes, the load may be unaligned; the caller shows AVX-512F.
-        unsafe { _mm512_loadu_si512(x.as_chunks::<64>().0[part].as_ptr().cast()) }
+        unsafe { _mm512_loadu_si512(x.as_chunks::<64>().0[vector].as_ptr().cast()) }
     }
 
     #[inline(always)]

@@ -4,10 +4,7 @@ use naga::AddressSpace;
 use naga::proc::Layouter;
 
 use super::Parsed;
-use crate::gpu::layout::WORKGROUP_BYTES;
-
-/// Invocations of a workgroup, in core WebGPU.
-const MOST_THREADS: u32 = 256;
+use crate::gpu::limits::{MOST_THREADS, WORKGROUP_BYTES};
 
 #[test]
 fn every_workgroup_is_within_the_limits_of_core_webgpu() {

@@ -1,0 +1,129 @@
+//! What the kernels are called with: weights, activations and cache entries as they lie in memory, and how many of each.
+
+use crate::format::dense::{Dense, Values};
+use crate::format::ternary::{BLOCK, BLOCK_BYTES};
+
+/// Most activation rows of a [`Tile`].
+pub(crate) const TILE_ROWS: usize = 8;
+
+/// Some rows of packed weights against some rows of activations, over some of their blocks of 128 columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile<'a> {
+    /// Packed codes of the first weight row's first block, and of all that follow it.
+    pub(crate) codes: &'a [u8],
+    /// Bytes from one weight row to the next.
+    pub(crate) codes_stride: usize,
+    /// Weight rows.
+    pub(crate) outputs: usize,
+    /// Activations of the first row's first block, and of all that follow them.
+    pub(crate) x: &'a [i8],
+    /// Activations from one row to the next.
+    pub(crate) x_stride: usize,
+    /// Activation rows, 1 to [`TILE_ROWS`] or [`super::tables::TABLE_ROWS`].
+    pub(crate) rows: usize,
+    /// Blocks of 128 columns.
+    pub(crate) blocks: usize,
+    /// Blocks that one sum covers; the last sum of a row may cover fewer.
+    pub(crate) group: usize,
+}
+
+impl Tile<'_> {
+    /// Sums of one weight row with one activation row.
+    pub(crate) fn groups(&self) -> usize {
+        self.blocks.div_ceil(self.group)
+    }
+
+    /// The sums of the whole tile.
+    pub(crate) fn sums(&self) -> usize {
+        self.outputs * self.rows * self.groups()
+    }
+
+    /// The blocks of one weight row, checked to lie inside.
+    #[inline(always)]
+    pub(crate) fn weights(&self, output: usize) -> &[[u8; 32]] {
+        &self.codes[output * self.codes_stride..].as_chunks().0[..self.blocks]
+    }
+
+    /// The blocks of one activation row, checked to lie inside.
+    #[inline(always)]
+    pub(crate) fn activations(&self, row: usize) -> &[[i8; 128]] {
+        &self.x[row * self.x_stride..].as_chunks().0[..self.blocks]
+    }
+}
+
+/// One row of packed weights against some rows of activations, in which each block has a scale of its own.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockTile<'a> {
+    /// Packed codes of the weight row.
+    pub(crate) codes: &'a [[u8; BLOCK_BYTES]],
+    /// The scale of each block of the weight row, or ones where it has one in all.
+    pub(crate) scales: &'a [f32],
+    /// Activations of the first row, and of all that follow it.
+    pub(crate) x: &'a [i8],
+    /// Activations from one row to the next.
+    pub(crate) x_stride: usize,
+    /// The sum of the activations of each block of the first row, and of all rows that follow it.
+    pub(crate) x_sums: &'a [i32],
+    /// What one step of each block's activations stands for, as `x_sums`.
+    pub(crate) steps: &'a [f32],
+}
+
+/// The blocks of one activation row.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockRow<'a> {
+    pub(crate) x: &'a [[i8; BLOCK]],
+    pub(crate) sums: &'a [i32],
+    pub(crate) steps: &'a [f32],
+}
+
+impl BlockTile<'_> {
+    /// The blocks of one activation row, checked to be as many as there are codes and scales.
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> BlockRow<'_> {
+        let (blocks, first) = (self.codes.len(), row * (self.x_stride / BLOCK));
+        assert_eq!(self.scales.len(), blocks);
+        BlockRow {
+            x: &self.x[row * self.x_stride..].as_chunks().0[..blocks],
+            sums: &self.x_sums[first..first + blocks],
+            steps: &self.steps[first..first + blocks],
+        }
+    }
+}
+
+/// One row of dense weights, as stored.
+#[derive(Clone, Copy)]
+pub(crate) enum DenseRow<'a> {
+    /// Little-endian, 4 bytes each.
+    F32(&'a [u8]),
+    /// IEEE half, little-endian, 2 bytes each.
+    F16(&'a [u8]),
+    /// bfloat16, little-endian, 2 bytes each.
+    Bf16(&'a [u8]),
+    /// int8 with a scale for each `columns`.
+    Int8 { codes: &'a [u8], scales: &'a [f32], columns: usize },
+}
+
+impl<'a> DenseRow<'a> {
+    pub(crate) fn new(dense: &'a Dense, row: usize) -> Self {
+        let cols = dense.cols();
+        match dense.values() {
+            Values::F32(bytes) => DenseRow::F32(&bytes[row * cols * 4..][..cols * 4]),
+            Values::F16(bytes) => DenseRow::F16(&bytes[row * cols * 2..][..cols * 2]),
+            Values::Bf16(bytes) => DenseRow::Bf16(&bytes[row * cols * 2..][..cols * 2]),
+            Values::Int8 { columns, codes, scales } => {
+                let groups = cols / columns;
+                let scales = &scales[row * groups..][..groups];
+                DenseRow::Int8 { codes: &codes[row * cols..][..cols], scales, columns: *columns }
+            }
+        }
+    }
+}
+
+/// Keys or values of consecutive positions, `[positions, head_dim]`.
+#[derive(Clone, Copy)]
+pub(crate) enum Entries<'a> {
+    /// IEEE half.
+    F16(&'a [u16]),
+    /// Single.
+    F32(&'a [f32]),
+}

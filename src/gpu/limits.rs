@@ -1,0 +1,18 @@
+//! Numbers that the list of shaders, the cut of verbs into workgroups and the device all hold to: what core WebGPU allows
+//! everywhere, and the sizes that shaders are compiled for.
+
+/// Workgroups along one dimension of a dispatch, in core WebGPU.
+pub(crate) const MOST_GROUPS: u32 = 65535;
+/// Threads of a workgroup, in core WebGPU.
+pub(crate) const MOST_THREADS: u32 = 256;
+/// Workgroup memory, in core WebGPU.
+pub(crate) const WORKGROUP_BYTES: usize = 16384;
+
+/// Threads of a workgroup where each makes one element.
+pub(crate) const ELEMENTWISE_THREADS: usize = 64;
+/// Threads that normalise and quantise a row together, wherever that is done: the order of their sums.
+pub(crate) const QUANTIZE_THREADS: u32 = 256;
+/// Rows, and outputs, of the tile that a workgroup makes of a product of many rows.
+pub(crate) const TILE: usize = 64;
+/// Positions whose attention is computed apart.
+pub(crate) const CHUNK: usize = 128;

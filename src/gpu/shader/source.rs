@@ -1,0 +1,197 @@
+//! The source of a shader: constants, then fragments, then its file.
+
+use super::{Cached, Dot, Format, Input, Output, Scaling, Shader, Shape};
+use crate::backend::{Activation, CachePrecision, HeadNormOrder, MOST_CANDIDATES, RopePairs};
+use crate::gpu::cooperative::{Cooperative, TEAMS};
+use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, QUANTIZE_THREADS, TILE};
+
+macro_rules! fragment {
+    ($name:literal) => {
+        include_str!(concat!("../../../shaders/shared/", $name, ".wgsl"))
+    };
+}
+
+impl Shader {
+    /// The whole WGSL source.
+    pub(crate) fn source(&self) -> String {
+        let mut text = Text::default();
+        match *self {
+            Self::Embed { table } => text.number("THREADS", ELEMENTWISE_THREADS as u32).add(table.weight()),
+            Self::NormQuantize { norm } => {
+                text.number("THREADS", QUANTIZE_THREADS).quantizer(norm).add(fragment!("quantize_row"))
+            }
+            Self::NormQuantizeBlocks { norm } => {
+                text.number("THREADS", QUANTIZE_THREADS).quantizer(norm).add(fragment!("quantize_blocks"))
+            }
+            Self::Norm { selected, add } => text.truth("SELECTED", selected).truth("ADD", add).add(fragment!("step")),
+            Self::Place => text.number("THREADS", ELEMENTWISE_THREADS as u32),
+            Self::Matvec { product, shape, input } => {
+                text.shape(shape).output(product.output).add(fragment!("step")).add(product.dot.fragment());
+                text.add(fragment!("dot_piece")).add(match product.scaling {
+                    Scaling::Rows => fragment!("scale_rows"),
+                    Scaling::Groups => fragment!("scale_groups"),
+                    Scaling::Blocks => fragment!("scale_blocks"),
+                });
+                match input {
+                    Input::Quantized => text.add(fragment!("x_stored")),
+                    Input::Floats { norm, vectors } => {
+                        assert_eq!(shape.threads, QUANTIZE_THREADS, "so that sums of floats are added in one order");
+                        text.number("VECTORS", vectors).quantizer(norm);
+                        match product.scaling {
+                            Scaling::Blocks => text.add(fragment!("quantize_blocks")).add(fragment!("x_normed_blocks")),
+                            _ => text.add(fragment!("quantize_row")).add(fragment!("x_normed")),
+                        }
+                    }
+                }
+            }
+            Self::MatvecFloats { output, shape } => {
+                text.shape(shape).truth("ADD", output == Output::Add).add(fragment!("step"))
+            }
+            Self::Matmul { product } => text
+                .number("TILE", TILE as u32)
+                .output(product.output)
+                .truth("GROUPED", product.scaling != Scaling::Rows)
+                .truth("BLOCKS", product.scaling == Scaling::Blocks)
+                .add(fragment!("step"))
+                .add(product.dot.fragment()),
+            Self::MatmulCooperative { output, cut } => text.cooperative(cut).output(output).add(fragment!("step")),
+            Self::RopeAppend { cache, pairs, norm } => {
+                text.rotation(pairs).cache(cache).add(fragment!("step"));
+                text.truth("NORM_BEFORE", norm == Some(HeadNormOrder::BeforeRope));
+                text.truth("NORM_AFTER", norm == Some(HeadNormOrder::AfterRope)).add(match norm {
+                    Some(_) => fragment!("head_norm"),
+                    None => fragment!("head_as_it_is"),
+                })
+            }
+            Self::Attend { cut, append } => {
+                text.number("GROUP", cut.heads).number("GROUPS", cut.groups).number("TILE", cut.tile);
+                text.number("CHUNK", CHUNK as u32);
+                text.cache(cut.cache).add(fragment!("step")).add(fragment!("online_softmax"));
+                match append {
+                    None => text.add(fragment!("attend_cached")),
+                    Some(pairs) => text.rotation(pairs).add(fragment!("attend_append")),
+                }
+            }
+            Self::AttendMerge { head_dim } => {
+                text.number("HEAD_DIM", head_dim).number("CHUNK", CHUNK as u32);
+                text.add(fragment!("step")).add(fragment!("online_softmax"))
+            }
+            Self::Glu { activation } => text.number("THREADS", ELEMENTWISE_THREADS as u32).activation(activation),
+            Self::Logits { head, shape, aligned } => {
+                text.shape(shape).add(fragment!("step")).add(head.unpack_piece()).add(match aligned {
+                    true => fragment!("vectors_aligned"),
+                    false => fragment!("vectors_any"),
+                })
+            }
+            Self::ArgmaxFirst => text.add(fragment!("float_order")).add(fragment!("argmax_first")),
+            Self::ArgmaxLast => text.add(fragment!("argmax_last")),
+            Self::Totals => text.add(fragment!("float_order")),
+            Self::Top => text.number("MOST", MOST_CANDIDATES as u32).add(fragment!("float_order")),
+        };
+        text.add(self.file().source);
+        text.0
+    }
+}
+
+impl Format {
+    /// `weight(row, col)`.
+    fn weight(self) -> &'static str {
+        match self {
+            Self::F32 => fragment!("weight_f32"),
+            Self::F16 => fragment!("weight_f16"),
+            Self::Bf16 => fragment!("weight_bf16"),
+            Self::Int8 => fragment!("weight_int8"),
+            Self::Ternary => fragment!("weight_ternary"),
+        }
+    }
+
+    /// `unpack_piece(bits, row, piece)`.
+    fn unpack_piece(self) -> &'static str {
+        match self {
+            Self::F32 => fragment!("piece_f32"),
+            Self::F16 => fragment!("piece_f16"),
+            Self::Bf16 => fragment!("piece_bf16"),
+            Self::Int8 => fragment!("piece_int8"),
+            Self::Ternary => panic!("a dense head"),
+        }
+    }
+}
+
+impl Dot {
+    fn fragment(self) -> &'static str {
+        match self {
+            Self::Packed => fragment!("dot_packed"),
+            Self::Float => fragment!("dot_float"),
+        }
+    }
+}
+
+/// A source that grows.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn number(&mut self, name: &str, value: u32) -> &mut Self {
+        self.add(&format!("const {name}: u32 = {value}u;"))
+    }
+
+    fn truth(&mut self, name: &str, value: bool) -> &mut Self {
+        self.add(&format!("const {name}: bool = {value};"))
+    }
+
+    /// The cut of a matrix–vector product, whose lanes share sums.
+    fn shape(&mut self, shape: Shape) -> &mut Self {
+        self.number("ROWS", shape.rows)
+            .number("OUTPUTS", shape.outputs)
+            .number("LANES", shape.lanes)
+            .number("THREADS", shape.threads)
+            .number("AHEAD", shape.ahead)
+            .add(fragment!("lanes_sum"))
+    }
+
+    fn output(&mut self, output: Output) -> &mut Self {
+        self.truth("ADD", output == Output::Add).truth("GLU", matches!(output, Output::Glu(_)));
+        // Without a gate, one that is never called.
+        self.activation(if let Output::Glu(activation) = output { activation } else { Activation::SquaredRelu })
+    }
+
+    /// Directives come before all else.
+    fn cooperative(&mut self, cut: Cooperative) -> &mut Self {
+        let side = cut.side;
+        self.add("enable f16;\nenable wgpu_cooperative_matrix;")
+            .number("SIDE", side)
+            .number("THREADS", cut.threads)
+            .number("TEAMS", TEAMS)
+            .number("TILE", TILE as u32)
+            .add(&format!("alias MatrixA = coop_mat{side}x{side}<f16, A>;"))
+            .add(&format!("alias MatrixB = coop_mat{side}x{side}<f16, B>;"))
+            .add(&format!("alias MatrixC = coop_mat{side}x{side}<f32, C>;"))
+    }
+
+    fn activation(&mut self, activation: Activation) -> &mut Self {
+        self.truth("SILU", activation == Activation::Silu)
+            .truth("GELU", activation == Activation::Gelu)
+            .add(fragment!("activation"))
+    }
+
+    fn rotation(&mut self, pairs: RopePairs) -> &mut Self {
+        self.truth("INTERLEAVED", pairs == RopePairs::Interleaved).add(fragment!("rotation"))
+    }
+
+    fn quantizer(&mut self, norm: bool) -> &mut Self {
+        self.truth("NORM", norm).add(fragment!("float_order")).add(fragment!("quantizer"))
+    }
+
+    fn cache(&mut self, cache: Cached) -> &mut Self {
+        self.number("HEAD_DIM", cache.head_dim).add(match cache.precision {
+            CachePrecision::F16 => fragment!("cache_f16"),
+            CachePrecision::F32 => fragment!("cache_f32"),
+        })
+    }
+
+    fn add(&mut self, text: &str) -> &mut Self {
+        self.0.push_str(text);
+        self.0.push('\n');
+        self
+    }
+}
