@@ -3,18 +3,22 @@
 //! A verb of the forward pass is over in 5 to 500 µs, so the hand-over must cost less than one: workers look for work
 //! for a short while before they sleep, and a job never waits for a worker that has not come. A worker enters a job
 //! while it is open; the caller works too, closes the job when the tasks are gone, and waits only for workers inside.
-//! So on a machine with too few cores the caller does the work alone, instead of waiting for the scheduler.
+//! So on a machine with too few cores the caller does the work alone, instead of waiting for the scheduler; and so does
+//! a forked child of the process, which inherits the pool without its workers.
 
 use std::any::Any;
-use std::cell::UnsafeCell;
-use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::PoisonError;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
+
+mod sync;
+
+use sync::{
+    Arc, AtomicBool, AtomicU64, AtomicUsize, Builder, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, UnsafeCell,
+    fence, spin,
+};
 
 /// How long a thread looks for a change before it sleeps: longer than the caller's work between two jobs of a step,
 /// shorter than anything a person would notice on an otherwise busy machine.
@@ -27,6 +31,7 @@ type Work<'a> = dyn Fn(usize, usize) + Sync + 'a;
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    process: u32, // that started them
 }
 
 /// The gate's bits, from below: the workers inside (16), whether the job is open, whether the caller sleeps until the
@@ -79,10 +84,10 @@ impl Pool {
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
-        let mut pool = Self { shared, workers: Vec::with_capacity(threads - 1) };
+        let mut pool = Self { shared, workers: Vec::with_capacity(threads - 1), process: std::process::id() };
         for thread in 1..threads {
             let shared = Arc::clone(&pool.shared);
-            let worker = std::thread::Builder::new()
+            let worker = Builder::new()
                 .name(format!("sterna-{thread}"))
                 .spawn(move || shared.serve(thread))
                 .map_err(|e| Error::refused(format!("cannot start thread {thread} of {threads}: {e}")))?;
@@ -113,28 +118,43 @@ impl Pool {
         let job = Job { tasks, work };
         // SAFETY: the gate is closed and nobody is inside: at first because it was made so, later because the last
         // `run` ended so. `&mut self` keeps every other caller out.
-        unsafe { *shared.job.get() = Some(job) };
+        shared.job.with_mut(|place| unsafe { *place = Some(job) });
         shared.next.store(0, Ordering::Relaxed);
         let number = (shared.gate.load(Ordering::Relaxed) >> NUMBER_SHIFT) + 1;
-        shared.gate.store(number << NUMBER_SHIFT | OPEN, Ordering::SeqCst);
-        // A worker counts itself as sleeper before it looks at the gate for the last time, both in the one order of
-        // SeqCst: either it sees the gate open, or it is seen here.
-        if shared.sleepers.load(Ordering::SeqCst) > 0 {
+        shared.gate.store(number << NUMBER_SHIFT | OPEN, Ordering::Release);
+        // A worker counts itself as sleeper before it looks at the gate for the last time. A fence lies between the two
+        // there, as here, and all fences have one order: either the worker sees the gate open, or it is seen here.
+        fence(Ordering::SeqCst);
+        if shared.sleepers.load(Ordering::Relaxed) > 0 && !self.is_forked() {
             let _bed = lock(&shared.bed);
             shared.opened.notify_all();
         }
         shared.hand_out(job, 0);
         shared.close();
-        if let Some(payload) = lock(&shared.panic).take() {
+        let panic = lock(&shared.panic).take(); // The lock is let go first, or unwinding would poison it.
+        if let Some(payload) = panic {
             resume_unwind(payload);
         }
+    }
+
+    /// Whether this process is a fork of the one that started the workers. It has none of them, whatever the pool counts,
+    /// and `bed` may be locked for ever by one that held it. Asks the system, so it is asked only where a worker would
+    /// have to be woken.
+    fn is_forked(&self) -> bool {
+        self.process != std::process::id()
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
+        if self.is_forked() {
+            // There is nobody to notify. Even to let go of a handle names a thread to the system that it may have
+            // given to another.
+            return self.workers.drain(..).for_each(std::mem::forget);
+        }
+        self.shared.stop.store(true, Ordering::Relaxed);
         {
+            // Whoever is about to sleep has looked at `stop` under this lock, or will.
             let _bed = lock(&self.shared.bed);
             self.shared.opened.notify_all();
         }
@@ -157,7 +177,7 @@ impl Shared {
             seen = gate >> NUMBER_SHIFT;
             // SAFETY: this thread is inside, so `run` does not write the job; it was written before the gate was
             // opened, and the exchange acquired that.
-            if let Some(job) = unsafe { *self.job.get() } {
+            if let Some(job) = self.job.with(|place| unsafe { *place }) {
                 self.hand_out(job, thread);
             }
             let before = self.gate.fetch_sub(1, Ordering::Release);
@@ -171,15 +191,16 @@ impl Shared {
     /// Waits for an open job other than `seen`; the gate as it was then, or `None` at the end.
     fn await_job(&self, seen: u64) -> Option<u64> {
         let news = || {
-            let gate = self.gate.load(Ordering::SeqCst);
+            let gate = self.gate.load(Ordering::Relaxed);
             (gate & OPEN != 0 && gate >> NUMBER_SHIFT != seen).then_some(gate)
         };
-        let stopped = || self.stop.load(Ordering::SeqCst);
-        if let Some(gate) = spin(|| news().map(Some).or_else(|| stopped().then_some(None))) {
+        let stopped = || self.stop.load(Ordering::Relaxed);
+        if let Some(gate) = spin(PATIENCE, || news().map(Some).or_else(|| stopped().then_some(None))) {
             return gate;
         }
         let mut bed = lock(&self.bed);
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        self.sleepers.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst); // See `run`.
         let gate = loop {
             if stopped() {
                 break None;
@@ -189,7 +210,7 @@ impl Shared {
             }
             bed = self.opened.wait(bed).unwrap_or_else(PoisonError::into_inner);
         };
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        self.sleepers.fetch_sub(1, Ordering::Relaxed);
         gate
     }
 
@@ -207,7 +228,13 @@ impl Shared {
         }));
         if let Err(payload) = outcome {
             self.next.store(job.tasks, Ordering::Relaxed);
-            lock(&self.panic).get_or_insert(payload);
+            let mut kept = lock(&self.panic);
+            let surplus = if kept.is_none() { kept.replace(payload) } else { Some(payload) };
+            drop(kept);
+            // Destructors of payloads are foreign code, too: a thread that one unwinds would never leave the job.
+            if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(surplus))) {
+                std::mem::forget(another);
+            }
         }
     }
 
@@ -215,7 +242,7 @@ impl Shared {
     fn close(&self) {
         self.gate.fetch_and(!OPEN, Ordering::Acquire);
         let empty = || self.gate.load(Ordering::Acquire) & INSIDE == 0;
-        if spin(|| empty().then_some(())).is_some() {
+        if spin(PATIENCE, || empty().then_some(())).is_some() {
             return;
         }
         let mut bed = lock(&self.bed);
@@ -229,27 +256,12 @@ impl Shared {
     }
 }
 
-/// Asks again and again, for [`PATIENCE`] at most. Offers the core to others before giving up.
-fn spin<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
-    let mut begin = None;
-    loop {
-        for _ in 0..64 {
-            if let Some(answer) = ask() {
-                return Some(answer);
-            }
-            spin_loop();
-        }
-        if begin.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
-            std::thread::yield_now();
-            return ask();
-        }
-    }
-}
-
 /// A poisoned lock is sound here: no code that can panic runs while one is held.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(all(test, not(loom)))]
 mod tests;

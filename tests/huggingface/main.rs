@@ -7,6 +7,7 @@ mod cpu;
 #[path = "../common/golden.rs"]
 mod reference_values;
 
+mod bytes;
 mod directory;
 mod embeddings;
 mod golden;

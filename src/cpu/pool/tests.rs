@@ -1,6 +1,14 @@
 //! Every task once, whatever sleeps, panics or comes late.
 
+use std::time::Instant;
+
 use super::*;
+
+#[cfg(unix)]
+#[path = "../../../tests/common/fork.rs"]
+mod fork;
+#[cfg(unix)]
+use fork::in_a_child;
 
 #[test]
 fn every_task_runs_once_in_every_run() {
@@ -76,4 +84,86 @@ fn more_threads_than_cores_do_not_collapse() {
         });
     }
     assert!(begin.elapsed() < Duration::from_secs(20), "5000 runs took {:?}", begin.elapsed());
+}
+
+/// A panic's payload that panics itself when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a payload panics when it is dropped");
+    }
+}
+
+#[test]
+fn payloads_that_panic_when_dropped_end_neither_workers_nor_caller() {
+    for threads in [2, 3] {
+        let mut pool = Pool::new(threads).unwrap();
+        for _ in 0..3 {
+            // All threads are in a task before the first panics, so that every thread panics.
+            let begun = AtomicUsize::new(0);
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(threads, &|_, _| {
+                    begun.fetch_add(1, Ordering::SeqCst);
+                    while begun.load(Ordering::SeqCst) < threads {
+                        std::thread::yield_now();
+                    }
+                    resume_unwind(Box::new(Bomb));
+                });
+            }));
+            let payload = outcome.expect_err("the first panic is passed on");
+            assert!(payload.is::<Bomb>());
+            std::mem::forget(payload);
+            every_task_runs_once(&mut pool, 10);
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_forked_child_runs_jobs_alone_and_drops_the_pool() {
+    for asleep in [false, true] {
+        let mut pool = Pool::new(3).unwrap();
+        every_task_runs_once(&mut pool, 10);
+        if asleep {
+            fall_asleep(&pool);
+        }
+        in_a_child(&format!("workers sleep: {asleep}"), || {
+            for _ in 0..3 {
+                every_task_runs_once(&mut pool, 10);
+            }
+            drop(pool);
+        });
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_lock_that_was_held_at_the_fork_stops_no_child() {
+    let pool = Pool::new(2).unwrap();
+    fall_asleep(&pool);
+    let shared = Arc::clone(&pool.shared);
+    let mut pool = Some(pool);
+    let held = lock(&shared.bed);
+    in_a_child("a lock is held", || {
+        let mut pool = pool.take().expect("it is there until the child drops it");
+        every_task_runs_once(&mut pool, 10);
+    });
+    drop(held);
+    every_task_runs_once(pool.as_mut().expect("the child took its own"), 10);
+}
+
+fn every_task_runs_once(pool: &mut Pool, tasks: usize) {
+    let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+    pool.run(tasks, &|task, _| {
+        counts[task].fetch_add(1, Ordering::Relaxed);
+    });
+    assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
+}
+
+/// Waits until all workers sleep.
+fn fall_asleep(pool: &Pool) {
+    while pool.shared.sleepers.load(Ordering::Relaxed) < pool.workers.len() {
+        std::thread::sleep(PATIENCE);
+    }
 }
