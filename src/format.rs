@@ -11,6 +11,7 @@ pub mod safetensors;
 pub mod ternary;
 
 pub use dense::{Dense, Values};
+use encodings::hidden::hidden_ternary;
 pub use ternary::{Scales, Ternary};
 
 /// One decoded weight tensor `[rows, cols]` (`rows` = output features, `cols` = input features).
@@ -36,6 +37,26 @@ impl Weights {
         match self {
             Weights::Ternary(w) => w.cols(),
             Weights::Dense(w) => w.cols(),
+        }
+    }
+
+    /// Writes one row as f32 to `out` (`[cols]`).
+    pub(crate) fn row_to_f32(&self, row: usize, out: &mut [f32]) {
+        match self {
+            Weights::Dense(dense) => dense.row_to_f32(row, out),
+            Weights::Ternary(ternary) => {
+                for (col, (out, trit)) in out.iter_mut().zip(ternary.row_trits(row)).enumerate() {
+                    *out = f32::from(trit) * ternary.scale(row, col);
+                }
+            }
+        }
+    }
+
+    /// The trits, also where they are hidden in dense weights; none if these are no trits.
+    pub(crate) fn into_ternary(self) -> Option<Ternary> {
+        match self {
+            Weights::Ternary(ternary) => Some(ternary),
+            Weights::Dense(dense) => hidden_ternary(&dense).map(|hidden| hidden.ternary),
         }
     }
 }

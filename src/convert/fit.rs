@@ -3,8 +3,8 @@
 use half::f16;
 
 use crate::error::{Error, Result};
-use crate::format::encodings::Encoding;
-use crate::format::ternary::{BLOCK, BLOCK_BYTES, Scales, Ternary, ZERO_BYTE};
+use crate::format::encodings::{Encoding, ScalePlaces};
+use crate::format::ternary::{BLOCK, BLOCK_BYTES, Scales, Ternary, ZERO_BYTE, padded};
 
 /// The largest relative change by rounding to a normal f16: half of the last of its 11 bits.
 pub(super) const HALF: f32 = 1.0 / 2048.0;
@@ -17,10 +17,8 @@ const WAY_OUT: &str = "another encoding may hold them, or ask for a lossy conver
 pub(super) fn fit(ternary: Ternary, encoding: Encoding, lossy: bool) -> Result<(Ternary, f32)> {
     encoding.encoded_size(ternary.rows(), ternary.cols())?; // a shape of no whole blocks has no way out
     let (ternary, joined) = join(ternary, encoding, lossy)?;
-    let rounded = match encoding {
-        Encoding::I2S => 0.0,
-        _ => rounding(&ternary),
-    };
+    let are_half = encoding.scale_places().is_some_and(ScalePlaces::are_half);
+    let rounded = if are_half { rounding(&ternary) } else { 0.0 };
     if rounded > HALF && !lossy {
         return Err(Error::Input(format!(
             "a scale changes by {:.2} % when it is rounded to the f16 of {encoding}; {WAY_OUT}",
@@ -30,18 +28,18 @@ pub(super) fn fit(ternary: Ternary, encoding: Encoding, lossy: bool) -> Result<(
     Ok((ternary, if joined > 0.0 { joined + rounded } else { rounded }))
 }
 
-/// Columns under one scale; 64 of Q2_0 are 128 here, as no model has more scales. None where it covers the tensor.
-fn columns(encoding: Encoding) -> Option<usize> {
-    match encoding {
-        Encoding::I2S => None,
-        Encoding::Q2_0 => Some(BLOCK),
-        _ => Some(2 * BLOCK),
+/// Columns of `cols` under one scale; 64 of Q2_0 are 128 here, as no model has more scales. None where it covers the tensor.
+fn columns(encoding: Encoding, cols: usize) -> Option<usize> {
+    match encoding.scale_places()? {
+        ScalePlaces::Tensor | ScalePlaces::Beside => None,
+        ScalePlaces::Rows { .. } => Some(padded(cols)),
+        ScalePlaces::Columns(columns) => Some(columns.max(BLOCK)),
     }
 }
 
 fn join(ternary: Ternary, encoding: Encoding, lossy: bool) -> Result<(Ternary, f32)> {
     let (rows, cols) = (ternary.rows(), ternary.cols());
-    let columns = match (ternary.scales(), columns(encoding)) {
+    let columns = match (ternary.scales(), columns(encoding, cols)) {
         (Scales::Tensor(_), _) | (Scales::Rows(_) | Scales::RowRanges(_), Some(_)) => return Ok((ternary, 0.0)),
         (_, columns) => columns,
     };

@@ -5,7 +5,6 @@ use super::{ConvertOptions, Pairs};
 use crate::backend::RopePairs;
 use crate::decision::Decision;
 use crate::error::{Error, Result};
-use crate::format::encodings::Encoding;
 use crate::format::gguf::{Array, Metadata, Value};
 use crate::model::{Config, Model, NUMERICS_KEY};
 use crate::tokenizer::Tokenizer;
@@ -34,13 +33,9 @@ pub(super) fn metadata(model: &Model, options: &ConvertOptions) -> Result<(Pairs
     let is_dropped = |key: &str| matches!(key, "general.alignment" | "general.file_type") || key.starts_with("split.");
     let kept = model.metadata().iter().filter(|(key, _)| !is_dropped(key));
     let mut pairs: Pairs = kept.map(|(key, value)| (key.to_owned(), value.clone())).collect();
-    let file_type = match options.linear {
-        Encoding::Tq1_0 => 36,
-        Encoding::Tq2_0 => 37,
-        Encoding::I2S => 40, // bitnet.cpp's number
-        _ => 41,
-    };
-    set(&mut pairs, "general.file_type", Value::Unsigned(file_type));
+    if let Some(file_type) = options.linear.file_type() {
+        set(&mut pairs, "general.file_type", Value::Unsigned(file_type));
+    }
     set(&mut pairs, "general.quantization_version", Value::Unsigned(2));
     pad_vocabulary(&mut pairs, model.config().vocabulary, &mut changes);
     check_network(model.config(), &mut pairs)?;

@@ -2,7 +2,6 @@
 //! was rounded already is copied as it lies in the file; or all of it is rounded to an encoding that was asked for.
 
 use bytes::Bytes;
-use half::f16;
 
 use super::{ConvertOptions, fit};
 use crate::decision::Decision;
@@ -39,11 +38,10 @@ impl Table {
         };
         // A table that was rounded already is copied, also where it is asked for in the encoding that it has.
         let stored = model.stored(role).map(|(encoding, _)| encoding).filter(|encoding| !encoding.is_ternary());
-        if let Some(encoding) = stored.filter(|encoding| options.tables.is_none_or(|tables| tables == *encoding)) {
-            let is_float = matches!(encoding, Encoding::F32 | Encoding::F16 | Encoding::Bf16);
-            if !is_float || options.tables.is_some() || encoding == Encoding::F16 {
-                return Ok(table(encoding, Way::Copied, "copied byte by byte"));
-            }
+        if let Some(encoding) = stored.filter(|encoding| options.tables.is_none_or(|tables| tables == *encoding))
+            && (!encoding.is_float() || options.tables.is_some() || encoding == Encoding::F16)
+        {
+            return Ok(table(encoding, Way::Copied, "copied byte by byte"));
         }
         let weights = model.required(role)?;
         if let Some(encoding) = options.tables {
@@ -84,29 +82,11 @@ impl Table {
     }
 }
 
-/// Writes one row of weights as f32.
-pub(super) fn row(weights: &Weights, row: usize, out: &mut [f32]) {
-    match weights {
-        Weights::Dense(dense) => dense.row_to_f32(row, out),
-        Weights::Ternary(ternary) => {
-            for (col, (out, trit)) in out.iter_mut().zip(ternary.row_trits(row)).enumerate() {
-                *out = f32::from(trit) * ternary.scale(row, col);
-            }
-        }
-    }
-}
-
 /// Whether a float encoding holds every value.
 fn is_exact(weights: &Weights, encoding: Encoding) -> bool {
-    let holds = |value: f32| match encoding {
-        Encoding::F32 => true,
-        Encoding::F16 => f16::from_f32(value).to_f32() == value,
-        Encoding::Bf16 => value.to_bits() & 0xffff == 0,
-        _ => false,
-    };
     let mut values = vec![0.0; weights.cols()];
     (0..weights.rows()).all(|place| {
-        row(weights, place, &mut values);
-        values.iter().all(|&value| holds(value))
+        weights.row_to_f32(place, &mut values);
+        values.iter().all(|&value| encoding.holds(value))
     })
 }

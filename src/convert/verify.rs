@@ -6,10 +6,10 @@ use std::path::Path;
 use half::f16;
 
 use super::keys::same_network;
-use super::table::{Table, Way, row};
+use super::table::{Table, Way};
 use super::{Conversion, Pairs, Progress, Stage, named};
 use crate::error::{Error, Result};
-use crate::format::encodings::Encoding;
+use crate::format::encodings::{Encoding, ScalePlaces};
 use crate::format::gguf::{Metadata, Value};
 use crate::format::ternary::{BLOCK, BLOCK_BYTES, Ternary, ZERO_BYTE};
 use crate::format::{Dense, Weights};
@@ -73,7 +73,8 @@ fn same_trits(wanted: &Ternary, found: &Ternary, encoding: Encoding) -> bool {
         return false;
     }
     let groups = wanted.cols().div_ceil(BLOCK);
-    let stored = |scale: f32| if encoding == Encoding::I2S { scale } else { f16::from_f32(scale).to_f32() };
+    let are_half = encoding.scale_places().is_some_and(ScalePlaces::are_half);
+    let stored = |scale: f32| if are_half { f16::from_f32(scale).to_f32() } else { scale };
     let (blocks, _) = wanted.codes().as_chunks::<BLOCK_BYTES>(); // [rows, groups]
     let mut used = blocks.iter().enumerate().filter(|(_, block)| **block != [ZERO_BYTE; BLOCK_BYTES]);
     used.all(|(place, _)| {
@@ -87,15 +88,6 @@ fn same_bits(wanted: &[f32], found: &Dense) -> bool {
     wanted.len() == found.len() && wanted.iter().zip(&found).all(|(w, f)| w.to_bits() == f.to_bits())
 }
 
-/// The largest change of a value by rounding, relative to the largest of its row; none where there is none.
-fn most(encoding: Encoding) -> f32 {
-    match encoding {
-        Encoding::F16 | Encoding::Bf16 => 1.0 / 256.0, // bf16 has 8 bits
-        Encoding::Q8_0 => 1.0 / 127.0,
-        _ => 1.0 / 31.0, // Q6_K
-    }
-}
-
 fn same_table(table: &Table, wanted: &Weights, found: &Weights) -> bool {
     if (wanted.rows(), wanted.cols()) != (found.rows(), found.cols()) {
         return false;
@@ -103,13 +95,14 @@ fn same_table(table: &Table, wanted: &Weights, found: &Weights) -> bool {
     if let (Weights::Ternary(wanted), Weights::Ternary(found)) = (wanted, found) {
         return same_trits(wanted, found, table.encoding);
     }
+    let most = table.encoding.largest_change().unwrap_or(0.0);
     let (mut a, mut b) = (vec![0f32; wanted.cols()], vec![0f32; wanted.cols()]);
     (0..wanted.rows()).all(|place| {
-        row(wanted, place, &mut a);
-        row(found, place, &mut b);
+        wanted.row_to_f32(place, &mut a);
+        found.row_to_f32(place, &mut b);
         let largest = a.iter().fold(0f32, |largest, value| largest.max(value.abs()));
         a.iter().zip(&b).all(|(a, b)| match table.way {
-            Way::Rounded => (a - b).abs() <= most(table.encoding) * largest,
+            Way::Rounded => (a - b).abs() <= most * largest,
             // Zero has two signs, and a trit only one.
             Way::Copied | Way::Exact => a.to_bits() == b.to_bits() || (*a == 0.0 && *b == 0.0),
         })

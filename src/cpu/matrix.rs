@@ -8,7 +8,7 @@ use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS};
 use crate::cpu::screen::Screen;
 use crate::cpu::tensor::Tensor;
 use crate::error::{Error, Result};
-use crate::format::ternary::{BLOCK, code};
+use crate::format::ternary::{BLOCK, MAX_COLS, code};
 use crate::format::{Dense, Scales, Values, Weights};
 
 /// Weights `[out, in]`: one or more parts, stacked by rows.
@@ -48,8 +48,6 @@ const STRIP_ROWS: usize = 128;
 pub(crate) const OUTPUTS: usize = 64;
 /// Most sums of a tile, and so the size of the buffer for them.
 pub(crate) const SUMS: usize = OUTPUTS * TILE_ROWS;
-/// Most columns: a sum of this many products of at most 3·128 is within an i32.
-const MAX_COLS: usize = 1 << 22;
 
 impl Matrix {
     /// Stacks parts, without a copy of their codes or values.

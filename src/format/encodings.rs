@@ -8,12 +8,16 @@
 //!
 //! Which encoding a tensor of a GGUF file has is told by its type number, or, where several programs use one number, by
 //! [`resolve`](super::gguf::resolve).
+//!
+//! A file exports the `Entry` of each of its encodings, and the table below is the one list of them: the names, the sizes,
+//! the decoders, the encoders and the type numbers are all read from there.
 
 pub mod absmean;
 mod base_3;
 mod blocks;
 mod dense_blocks;
 mod encode;
+mod entry;
 pub mod float;
 pub mod hidden;
 pub mod i2_s;
@@ -47,150 +51,130 @@ use bytes::Bytes;
 
 use super::Weights;
 use crate::error::{Error, Result};
+use entry::{Entry, Kind, Size, Stored, check_whole, counted};
 
+pub(crate) use entry::ScalePlaces;
 pub use i2_s::I2sLayout;
 pub use tl::TlScale;
 
-/// How a GGUF file stores the weights of one tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Encoding {
+/// Makes the enum of encodings and the list of their entries of one table. A variant with a choice within it has an entry
+/// for each choice.
+macro_rules! encodings {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident $(($of:ident: $($choice:ident = $chosen:path),+))? $(= $entry:path)?,
+    )+) => {
+        /// How a GGUF file stores the weights of one tensor.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Encoding {
+            $($(#[$doc])* $name $(($of))?,)+
+        }
+
+        /// Every encoding with its entry.
+        static TABLE: &[(Encoding, &Entry)] = &[$(
+            $((Encoding::$name, &$entry),)?
+            $($((Encoding::$name($of::$choice), &$chosen),)+)?
+        )+];
+
+        impl Encoding {
+            fn entry(self) -> &'static Entry {
+                match self {$(
+                    $(Encoding::$name => &$entry,)?
+                    $($(Encoding::$name($of::$choice) => &$chosen,)+)?
+                )+}
+            }
+        }
+    };
+}
+
+encodings! {
     /// 32-bit floats.
-    F32,
+    F32 = float::F32,
     /// IEEE half precision.
-    F16,
+    F16 = float::F16,
     /// bfloat16.
-    Bf16,
+    Bf16 = float::BF16,
     /// 4-bit integers with an f16 scale for 32 columns.
-    Q4_0,
+    Q4_0 = q4::Q4_0,
     /// 4-bit integers with an f16 scale and offset for 32 columns.
-    Q4_1,
+    Q4_1 = q4::Q4_1,
     /// 5-bit integers with an f16 scale for 32 columns.
-    Q5_0,
+    Q5_0 = q5::Q5_0,
     /// 5-bit integers with an f16 scale and offset for 32 columns.
-    Q5_1,
+    Q5_1 = q5::Q5_1,
     /// int8 with an f16 scale for 32 columns.
-    Q8_0,
+    Q8_0 = q8_0::Q8_0,
     /// 2-bit integers with a scale and an offset for 16 columns under two f16 for 256.
-    Q2K,
+    Q2K = q2_k::Q2_K,
     /// 3-bit integers with a 6-bit scale for 16 columns and an f16 scale for 256.
-    Q3K,
+    Q3K = q3_k::Q3_K,
     /// 4-bit integers with a scale and an offset for 32 columns under two f16 for 256.
-    Q4K,
+    Q4K = q4_k::Q4_K,
     /// 5-bit integers with a scale and an offset for 32 columns under two f16 for 256.
-    Q5K,
+    Q5K = q4_k::Q5_K,
     /// 6-bit integers with an int8 scale for 16 columns and an f16 scale for 256.
-    Q6K,
+    Q6K = q6_k::Q6_K,
     /// Trits, 2 bits each, and one f32 scale for the tensor (Microsoft).
-    I2S,
+    I2S = i2_s::I2_S,
     /// Trits, five in a byte, and an f16 scale for 256 columns (ggml).
-    Tq1_0,
+    Tq1_0 = tq1_0::TQ1_0,
     /// Trits, 2 bits each, and an f16 scale for 256 columns (ggml).
-    Tq2_0,
+    Tq2_0 = tq2_0::TQ2_0,
     /// Trits, 2 bits each, and an f16 scale for 64 columns (ggml).
-    Q2_0,
+    Q2_0 = q2_0::Q2_0,
     /// Trits, 2 bits each, and an f16 scale for 128 columns (PrismML; it was called Q2_0 at first).
-    Pq2_0,
+    Pq2_0 = q2_0::PQ2_0,
     /// Trits, five in a byte, and an f16 scale for 128 columns (PrismML).
-    Ptq1_0,
+    Ptq1_0 = ptq1_0::PTQ1_0,
     /// Trits, five in a byte, and an f16 scale for each row (ik_llama.cpp).
-    Iq1Bn,
+    Iq1Bn = iq1_bn::IQ1_BN,
     /// Trits, 2 bits each, and an f32 scale for each row (ik_llama.cpp).
-    Iq2Bn,
+    Iq2Bn = iq2_bn::IQ2_BN,
     /// IQ2_BN of four rows together (ik_llama.cpp).
-    Iq2BnR4,
+    Iq2BnR4 = iq2_bn::IQ2_BN_R4,
     /// Trits of which one in four is zero, four in five bits, and an f16 scale for 256 columns (AngelSlim).
-    Stq1_0,
+    Stq1_0 = stq1_0::STQ1_0,
     /// Pairs of trits as indices of a table, in tiles, and one f32 scale for the tensor (bitnet.cpp on ARM).
-    Tl1(TlScale),
+    Tl1(TlScale: Inside = tl1::INSIDE, Beside = tl1::BESIDE),
     /// Triples of trits as signs and indices of a table, in tiles, and one f32 scale for the tensor (bitnet.cpp on
     /// x86).
-    Tl2(TlScale),
+    Tl2(TlScale: Inside = tl2::INSIDE, Beside = tl2::BESIDE),
     /// Trits, four in a byte, column by column; the scale is another tensor (vlut.cpp).
-    I2V,
+    I2V = vlut::I2_V,
     /// I2_V with four groups of columns side by side (vlut.cpp).
-    I2V4,
+    I2V4 = vlut::I2_V_4,
     /// I2_V with eight groups of columns side by side (vlut.cpp).
-    I2V8,
+    I2V8 = vlut::I2_V_8,
     /// Trits, five in a byte, column by column; the scale is another tensor (vlut.cpp).
-    I1V,
+    I1V = vlut::I1_V,
     /// I1_V with two groups of columns side by side (vlut.cpp).
-    I1V2,
+    I1V2 = vlut::I1_V_2,
 }
 
 impl Encoding {
     /// The name that the program which writes it prints.
     pub fn name(self) -> &'static str {
-        match self {
-            Encoding::F32 => "F32",
-            Encoding::F16 => "F16",
-            Encoding::Bf16 => "BF16",
-            Encoding::Q4_0 => "Q4_0",
-            Encoding::Q4_1 => "Q4_1",
-            Encoding::Q5_0 => "Q5_0",
-            Encoding::Q5_1 => "Q5_1",
-            Encoding::Q8_0 => "Q8_0",
-            Encoding::Q2K => "Q2_K",
-            Encoding::Q3K => "Q3_K",
-            Encoding::Q4K => "Q4_K",
-            Encoding::Q5K => "Q5_K",
-            Encoding::Q6K => "Q6_K",
-            Encoding::I2S => "I2_S",
-            Encoding::Tq1_0 => "TQ1_0",
-            Encoding::Tq2_0 => "TQ2_0",
-            Encoding::Q2_0 => "Q2_0",
-            Encoding::Pq2_0 => "PQ2_0",
-            Encoding::Ptq1_0 => "PTQ1_0",
-            Encoding::Iq1Bn => "IQ1_BN",
-            Encoding::Iq2Bn => "IQ2_BN",
-            Encoding::Iq2BnR4 => "IQ2_BN_R4",
-            Encoding::Stq1_0 => "STQ1_0",
-            Encoding::Tl1(_) => "TL1",
-            Encoding::Tl2(_) => "TL2",
-            Encoding::I2V => "I2_V",
-            Encoding::I2V4 => "I2_V_4",
-            Encoding::I2V8 => "I2_V_8",
-            Encoding::I1V => "I1_V",
-            Encoding::I1V2 => "I1_V_2",
-        }
+        self.entry().name
     }
 
     /// Whether it stores trits, so that it decodes to [`Ternary`](super::Ternary).
     pub fn is_ternary(self) -> bool {
-        use Encoding::*;
-        !matches!(self, F32 | F16 | Bf16 | Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q2K | Q3K | Q4K | Q5K | Q6K)
+        self.scale_places().is_some()
     }
 
     /// Whether a tensor of it has all of its scales. Where not, it decodes to the scale 1, and a tensor of one float
     /// beside it (`….scale` or `….weight_scale`) holds the factor.
     pub fn holds_scale(self) -> bool {
-        use Encoding::*;
-        !matches!(self, Tl1(TlScale::Beside) | Tl2(TlScale::Beside) | I2V | I2V4 | I2V8 | I1V | I1V2)
+        self.scale_places() != Some(ScalePlaces::Beside)
     }
 
-    /// Columns and bytes of a block, of which rows are made; none where a tensor is no sequence of blocks.
-    pub(crate) fn block(self) -> Option<(usize, usize)> {
-        Some(match self {
-            Encoding::F32 => (1, 4),
-            Encoding::F16 | Encoding::Bf16 => (1, 2),
-            Encoding::Q4_0 => (q4::COLUMNS, q4::BYTES_0),
-            Encoding::Q4_1 => (q4::COLUMNS, q4::BYTES_1),
-            Encoding::Q5_0 => (q5::COLUMNS, q5::BYTES_0),
-            Encoding::Q5_1 => (q5::COLUMNS, q5::BYTES_1),
-            Encoding::Q8_0 => (q8_0::COLUMNS, q8_0::BYTES),
-            Encoding::Q2K => (q2_k::COLUMNS, q2_k::BYTES),
-            Encoding::Q3K => (q3_k::COLUMNS, q3_k::BYTES),
-            Encoding::Q4K => (q4_k::COLUMNS, q4_k::BYTES_4),
-            Encoding::Q5K => (q4_k::COLUMNS, q4_k::BYTES_5),
-            Encoding::Q6K => (q6_k::COLUMNS, q6_k::BYTES),
-            Encoding::Tq1_0 => (repack::TQ_COLUMNS, tq1_0::BYTES),
-            Encoding::Tq2_0 => (repack::TQ_COLUMNS, tq2_0::BYTES),
-            Encoding::Q2_0 => q2_0::BLOCK_64,
-            Encoding::Pq2_0 => q2_0::BLOCK_128,
-            Encoding::Ptq1_0 => (ptq1_0::COLUMNS, ptq1_0::BYTES),
-            Encoding::Stq1_0 => (stq1_0::COLUMNS, stq1_0::BYTES),
-            _ => return None,
-        })
+    /// Where it has places for scales, if it is ternary.
+    pub(crate) fn scale_places(self) -> Option<ScalePlaces> {
+        match self.entry().kind {
+            Kind::Ternary { scales, .. } => Some(scales),
+            Kind::Dense { .. } => None,
+        }
     }
 
     /// Bytes of a tensor `[rows, cols]`, without the padding that a container may add.
@@ -199,36 +183,17 @@ impl Encoding {
     /// [`Error::Malformed`] if the shape is empty, does not divide into blocks, or has more bytes than can be counted;
     /// [`Error::Unsupported`] for TL1 and TL2 of a shape whose tiles are not known.
     pub fn size(self, rows: usize, cols: usize) -> Result<usize> {
-        let name = self.name();
         if rows == 0 || cols == 0 {
-            return Err(Error::Malformed(format!("a {name} tensor [{rows}, {cols}] is empty")));
+            return Err(Error::Malformed(format!("a {self} tensor [{rows}, {cols}] is empty")));
         }
-        let (columns, block_bytes) = match self {
-            Encoding::I2S => return i2_s::size(rows, cols),
-            Encoding::Tl1(_) => return tl1::size(self, rows, cols),
-            Encoding::Tl2(_) => return tl2::size(self, rows, cols),
-            Encoding::Iq1Bn => (iq1_bn::COLUMNS, None),
-            Encoding::Iq2Bn | Encoding::Iq2BnR4 => (iq2_bn::COLUMNS, None),
-            Encoding::I2V | Encoding::I2V4 | Encoding::I2V8 | Encoding::I1V | Encoding::I1V2 => (vlut::COLUMNS, None),
-            blocks => blocks.block().map(|(columns, bytes)| (columns, Some(bytes))).expect("all others are blocks"),
-        };
-        if !cols.is_multiple_of(columns) {
-            return Err(Error::Malformed(format!(
-                "{name} stores {columns} columns in a block, but a row of this tensor has {cols}"
-            )));
-        }
-        if self == Encoding::Iq2BnR4 && !rows.is_multiple_of(iq2_bn::TOGETHER) {
-            return Err(Error::Malformed(format!("{name} stores four rows together, but this tensor has {rows}")));
-        }
-        let size = match (self, block_bytes) {
-            (_, Some(bytes)) => rows.checked_mul(cols / columns).and_then(|blocks| blocks.checked_mul(bytes)),
-            (Encoding::Iq1Bn, _) => iq1_bn::row_bytes(cols).and_then(|bytes| bytes.checked_mul(rows)),
-            (Encoding::Iq2Bn | Encoding::Iq2BnR4, _) => {
-                iq2_bn::row_bytes(cols).and_then(|bytes| bytes.checked_mul(rows))
+        match self.entry().size {
+            Size::Blocks { columns, bytes } => {
+                check_whole(self, cols, columns)?;
+                let blocks = rows.checked_mul(cols / columns);
+                counted(self, blocks.and_then(|blocks| blocks.checked_mul(bytes)), rows, cols)
             }
-            _ => vlut::size(self, rows, cols)?,
-        };
-        size.ok_or_else(|| too_large(name, rows, cols))
+            Size::Computed { size, .. } => size(self, rows, cols),
+        }
     }
 
     /// Decodes a tensor `[rows, cols]` (`rows` = output features) from the front of `bytes`, which may be longer.
@@ -244,44 +209,16 @@ impl Encoding {
         let size = self.size(rows, cols)?;
         if bytes.len() < size {
             return Err(Error::Malformed(format!(
-                "a {} tensor [{rows}, {cols}] needs {size} bytes, but there are {}",
-                self.name(),
+                "a {self} tensor [{rows}, {cols}] needs {size} bytes, but there are {}",
                 bytes.len()
             )));
         }
-        let bytes = bytes.slice(..size);
-        let shape = (rows, cols);
-        Ok(match self {
-            Encoding::F32 | Encoding::F16 | Encoding::Bf16 => Weights::Dense(float::decode(self, bytes, rows, cols)?),
-            Encoding::Q4_0 => Weights::Dense(q4::decode_0(&bytes, shape)?),
-            Encoding::Q4_1 => Weights::Dense(q4::decode_1(&bytes, shape)?),
-            Encoding::Q5_0 => Weights::Dense(q5::decode_0(&bytes, shape)?),
-            Encoding::Q5_1 => Weights::Dense(q5::decode_1(&bytes, shape)?),
-            Encoding::Q8_0 => Weights::Dense(q8_0::decode(&bytes, rows, cols)?),
-            Encoding::Q2K => Weights::Dense(q2_k::decode(&bytes, shape)?),
-            Encoding::Q3K => Weights::Dense(q3_k::decode(&bytes, shape)?),
-            Encoding::Q4K => Weights::Dense(q4_k::decode_4(&bytes, shape)?),
-            Encoding::Q5K => Weights::Dense(q4_k::decode_5(&bytes, shape)?),
-            Encoding::Q6K => Weights::Dense(q6_k::decode(&bytes, rows, cols)?),
-            Encoding::I2S => Weights::Ternary(i2_s::decode(&bytes, rows, cols, layout)?),
-            Encoding::Tq1_0 => Weights::Ternary(tq1_0::decode(&bytes, rows, cols)?),
-            Encoding::Tq2_0 => Weights::Ternary(tq2_0::decode(&bytes, rows, cols)?),
-            Encoding::Q2_0 | Encoding::Pq2_0 => Weights::Ternary(q2_0::decode(self, &bytes, rows, cols)?),
-            Encoding::Ptq1_0 => Weights::Ternary(ptq1_0::decode(&bytes, rows, cols)?),
-            Encoding::Iq1Bn => Weights::Ternary(iq1_bn::decode(&bytes, rows, cols)?),
-            Encoding::Iq2Bn | Encoding::Iq2BnR4 => Weights::Ternary(iq2_bn::decode(self, &bytes, rows, cols)?),
-            Encoding::Stq1_0 => Weights::Ternary(stq1_0::decode(&bytes, rows, cols)?),
-            Encoding::Tl1(_) => Weights::Ternary(tl1::decode(self, &bytes, rows, cols)?),
-            Encoding::Tl2(_) => Weights::Ternary(tl2::decode(self, &bytes, rows, cols)?),
-            Encoding::I2V | Encoding::I2V4 | Encoding::I2V8 | Encoding::I1V | Encoding::I1V2 => {
-                Weights::Ternary(vlut::decode(self, &bytes, rows, cols)?)
-            }
-        })
+        let stored = Stored { encoding: self, bytes: &bytes.slice(..size), rows, cols, layout };
+        match self.entry().kind {
+            Kind::Ternary { decode, .. } => decode(&stored).map(Weights::Ternary),
+            Kind::Dense { decode, .. } => decode(&stored).map(Weights::Dense),
+        }
     }
-}
-
-fn too_large(name: &str, rows: usize, cols: usize) -> Error {
-    Error::Malformed(format!("a {name} tensor [{rows}, {cols}] has more bytes than this machine can count"))
 }
 
 impl fmt::Display for Encoding {

@@ -19,6 +19,8 @@ use crate::error::{Error, Result};
 pub const BLOCK: usize = 128;
 /// Bytes in one block of the canonical packing.
 pub const BLOCK_BYTES: usize = 32;
+/// The most columns of a row whose products with int8 can be summed in an i32: each is at most 3 · 128.
+pub(crate) const MAX_COLS: usize = 1 << 22;
 /// A byte of four zero trits (code 1 in each field): the padding.
 pub const ZERO_BYTE: u8 = 0b01_01_01_01;
 

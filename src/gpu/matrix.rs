@@ -7,7 +7,7 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::format::dense::{Dense, Values};
-use crate::format::ternary::{BLOCK, Scales, Ternary};
+use crate::format::ternary::{BLOCK, MAX_COLS, Scales, Ternary};
 use crate::gpu::buffers::Buffer;
 use crate::gpu::shader::Format;
 
@@ -35,8 +35,6 @@ pub(crate) struct Shard {
     pub(crate) scales: Buffer,  // [rows, row_scales] f32
 }
 
-/// Most columns: a sum of this many products of at most 3·128 is within an i32.
-const MAX_COLS: usize = 1 << 22;
 /// Bytes that go to the device at once: what the driver needs of the host's memory meanwhile.
 const UPLOAD_BYTES: usize = 32 << 20;
 

@@ -1,14 +1,16 @@
 //! The numbers that tell one ternary transformer from another. Architectures differ by this data, not by code.
 
-mod family;
+mod architectures;
 mod keys;
 mod rope;
+mod sizes;
 mod write;
 
-pub(super) use family::Family;
+pub(super) use architectures::{Architecture, InputNorms};
 pub(super) use keys::check_factor;
 pub use rope::{LongRope, Windows};
 pub(super) use rope::{RopeKeys, Yarn, check_theta, divide};
+pub(super) use sizes::{JSON, LARGEST_SIZE, Numbers, Sizes};
 pub(crate) use write::NUMERICS;
 
 use crate::backend::{Activation, HeadNormOrder, Heads, Numerics, Rope};
@@ -85,14 +87,6 @@ pub enum Pooling {
     LastToken,
 }
 
-/// Larger than any size of a model.
-pub(super) const LARGEST_SIZE: u64 = 1 << 24;
-/// More layers than any model has. With sizes of at most [`LARGEST_SIZE`], a layer has up to 7 · 2^48 weights, and so
-/// many layers less than 2^63.
-pub(super) const MOST_LAYERS: u64 = 1 << 12;
-/// A larger head than any model has: the table of its frequencies is made before a tensor is looked at, so it must not
-/// be large because a key says so.
-pub(super) const LARGEST_HEAD: u64 = 1 << 14;
 impl Config {
     /// Reads the keys of a GGUF file (`<architecture>.block_count` and so on). `vocabulary` is the number of rows of
     /// the embedding tensor; which tensors there are decides what no key says. The choices that the file does not state
@@ -112,8 +106,8 @@ impl Config {
         vocabulary: usize,
         input_norms: bool,
     ) -> Result<(Self, Vec<Decision>)> {
-        let (architecture, family) = Family::of(metadata)?;
-        let keys = Keys { metadata, architecture };
+        let (name, architecture) = Architecture::of_gguf(metadata)?;
+        let keys = Keys { metadata, architecture: name };
         if !(1..=LARGEST_SIZE).contains(&(vocabulary as u64)) {
             return Err(Error::Model(format!("a vocabulary of {vocabulary}; it must be 1 to {LARGEST_SIZE}")));
         }
@@ -124,41 +118,41 @@ impl Config {
                 quoted(key)
             )));
         }
-        if family == Family::Gemma3 && !input_norms {
+        if architecture.input_norms == InputNorms::Needed && !input_norms {
             return Err(Error::Unsupported(format!(
-                "a gemma3 model without \"{}\"; this version runs BitNet embedding models of that architecture",
+                "a {name} model without \"{}\"; this version runs BitNet embedding models of that architecture",
                 Role::Layer(0, Part::QueryInputNorm).gguf_name()
             )));
         }
 
-        let (layers, width, heads) = (keys.layers()?, keys.size("embedding_length")?, keys.heads()?);
-        let (activation, why) = family.activation(vocabulary, width);
+        let Sizes { layers, width, ffn_width, heads, context, norm_epsilon } = Sizes::read(&keys, &sizes::GGUF)?;
+        let (activation, why) = (architecture.activation)(vocabulary, width);
         let (numerics, numerics_why) = match metadata.string(write::NUMERICS)? {
             Some(text) => match text.parse() {
                 Ok(numerics) => (numerics, "the file was converted from one that says so"),
                 Err(error) => return Err(Error::Model(format!("the key \"{}\": {error}", write::NUMERICS))),
             },
-            None => family.numerics(vocabulary, input_norms),
+            None => architecture.numerics(vocabulary, input_norms),
         };
         let config = Self {
-            architecture: architecture.into(),
+            architecture: name.into(),
             layers,
             width,
-            ffn_width: keys.size("feed_forward_length")?,
+            ffn_width,
             heads,
             vocabulary,
-            context: keys.size("context_length")?,
-            norm_epsilon: keys.epsilon()?,
-            rope: keys.rope(heads.head_dim, family.rope_pairs())?,
+            context,
+            norm_epsilon,
+            rope: keys.rope(heads.head_dim, architecture.gguf_pairs)?,
             long_rope: None, // its factors are tensors
-            windows: if family == Family::Gemma3 { keys.windows(heads.head_dim)? } else { None },
+            windows: if architecture.has_windows { keys.windows(heads.head_dim)? } else { None },
             activation,
             numerics,
-            sub_norms: matches!(family, Family::BitNet | Family::OldBitNet),
-            head_norms: family.head_norms(),
+            sub_norms: architecture.sub_norms,
+            head_norms: architecture.head_norms,
             input_norms,
-            post_norms: family == Family::Gemma3,
-            factors: keys.factors(family, layers, width)?,
+            post_norms: architecture.post_norms,
+            factors: keys.factors(architecture.factors.map(|usual| usual(layers, width)))?,
             pooling: keys.pooling(input_norms)?,
         };
         let mut decisions = vec![
@@ -166,7 +160,7 @@ impl Config {
             Decision::new(
                 "rotary pairs",
                 format!("{:?}", config.rope.pairs),
-                format!("files of architecture \"{architecture}\" order their query and key rows so"),
+                format!("files of architecture \"{name}\" order their query and key rows so"),
             ),
             Decision::new("numerics", numerics.to_string(), numerics_why),
         ];
@@ -179,7 +173,7 @@ impl Config {
 
     /// Refuses an architecture that this version cannot run.
     pub(super) fn check_architecture(metadata: &Metadata) -> Result<()> {
-        Family::of(metadata).map(|_| ())
+        Architecture::of_gguf(metadata).map(|_| ())
     }
 
     /// The rotations of a session with room for so many positions in a sequence.

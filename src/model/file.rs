@@ -76,7 +76,12 @@ impl WeightSource for FileWeights {
         if !role.is_linear() {
             return Ok(Some(weights)); // embeddings and heads are what the file says
         }
-        let Weights::Ternary(ternary) = weights.into_ternary(&name, encoding)? else { unreachable!("just converted") };
+        let Some(ternary) = weights.into_ternary() else {
+            return Err(Error::Unsupported(format!(
+                "the linear layer \"{name}\" holds {encoding} values that are not ternary (0 or ± one scale for a tensor, a \
+                 row or 128 columns)"
+            )));
+        };
         let factor = self.output_scale(role)?;
         if factor == 1.0 {
             return Ok(Some(Weights::Ternary(ternary)));
@@ -135,23 +140,6 @@ impl FileWeights {
             Some(Decision::new("ternary weights", choice, format!("found in \"{name}\", the smallest such layer")))
         };
         smallest.into_iter().filter_map(decide).collect()
-    }
-}
-
-impl Weights {
-    /// Linear layers are ternary; a dense tensor is accepted if ternary weights are hidden in it.
-    fn into_ternary(self, name: &str, encoding: Encoding) -> Result<Weights> {
-        match self {
-            Weights::Ternary(_) => Ok(self),
-            Weights::Dense(dense) => match hidden_ternary(&dense) {
-                Some(hidden) => Ok(Weights::Ternary(hidden.ternary)),
-                None => Err(Error::Unsupported(format!(
-                    "the linear layer \"{name}\" holds {} values that are not ternary (0 or ± one scale for a tensor, a \
-                     row or 128 columns)",
-                    encoding.name()
-                ))),
-            },
-        }
     }
 }
 

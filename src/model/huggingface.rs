@@ -26,18 +26,19 @@ pub(super) fn open(directory: &Path) -> Result<Model> {
     let fields = fields::read(directory, fields::FILE)?;
     let checkpoint = Checkpoint::open(directory)?;
     let in_directory = |error| within(directory.display(), error);
-    let Description { config, rule, ties_head, gains_less_one, rope_keys, mut decisions } =
+    let Description { config, architecture, rule, ties_head, rope_keys, mut decisions } =
         Description::read(&fields, &checkpoint).map_err(in_directory)?;
     if config.pooling.is_some() {
         decisions.push(pooling::check(directory)?);
     }
-    let tensors = Tensors::find(&checkpoint, &config, ties_head).map_err(in_directory)?;
+    let tensors = Tensors::find(&checkpoint, &config, architecture.names, ties_head).map_err(in_directory)?;
     decisions.extend(tensors.decisions(&checkpoint, rule));
     let divisors = rope_keys.divisors.clone();
-    let weights = DirectoryWeights::new(checkpoint, config.clone(), tensors, rule, gains_less_one, divisors);
+    let weights =
+        DirectoryWeights::new(checkpoint, config.clone(), tensors, rule, architecture.gains_less_one, divisors);
     decisions.extend(weights.probe().map_err(in_directory)?);
     decisions.extend(weights.samples().map_err(in_directory)?);
-    let mut metadata = config.gguf_keys(&rope_keys);
+    let mut metadata = config.gguf_keys(architecture, &rope_keys);
     let tokenizer = match directory.join("tokenizer.json").exists() {
         true => {
             let (tokenizer, keys, told) = Tokenizer::read_directory(directory)?;

@@ -127,7 +127,13 @@ impl Part {
             QueryHeadNorm | KeyHeadNorm => config.head_norms.is_some(),
             AttentionPostNorm | FfnPostNorm => config.post_norms,
             AttentionNorm | Query | Key | Value | AttentionOutput | FfnNorm | Gate | Up | Down => true,
-            _ => config.input_norms,
+            QueryInputNorm
+            | KeyInputNorm
+            | ValueInputNorm
+            | AttentionOutputInputNorm
+            | GateInputNorm
+            | UpInputNorm
+            | DownInputNorm => config.input_norms,
         }
     }
 }

@@ -3,6 +3,7 @@
 use half::f16;
 
 use super::Encoding;
+use super::entry::Stored;
 use super::repack::{check_finite, collapse, decode_rows, row_codes};
 use crate::error::{Error, Result};
 use crate::format::ternary::{BLOCK, BLOCK_BYTES, Ternary, ZERO_BYTE};
@@ -10,16 +11,14 @@ use crate::format::ternary::{BLOCK, BLOCK_BYTES, Ternary, ZERO_BYTE};
 /// Decodes a tensor of blocks of `COLUMNS` trits (64, or a multiple of 128) in `BYTES` bytes, with the scale at byte
 /// `scale_at`. `decode_block` writes the codes of a block, one a byte.
 pub(super) fn decode_blocks<const COLUMNS: usize, const BYTES: usize>(
-    encoding: Encoding,
-    bytes: &[u8], // [rows, cols / COLUMNS, BYTES]
-    rows: usize,
-    cols: usize,
+    stored: &Stored,
     scale_at: usize,
     decode_block: impl Fn(&[u8; BYTES], &mut [u8; COLUMNS]) + Sync,
 ) -> Result<Ternary> {
-    let (blocks, _) = bytes.as_chunks::<BYTES>();
+    let &Stored { encoding, bytes, rows, cols, .. } = stored;
+    let (blocks, _) = bytes.as_chunks::<BYTES>(); // [rows, per_row]
     let per_row = cols / COLUMNS;
-    let packed = decode_rows(encoding, rows, cols, |row, codes| {
+    let packed = decode_rows(stored, |row, codes| {
         for (block, codes) in blocks[row * per_row..].iter().zip(codes.as_chunks_mut().0) {
             decode_block(block, codes);
         }

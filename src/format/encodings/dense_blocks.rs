@@ -6,7 +6,7 @@ use std::convert::Infallible;
 
 use half::f16;
 
-use super::Encoding;
+use super::entry::Stored;
 use super::repack::{each_row, room};
 use crate::error::{Error, Result};
 use crate::format::dense::{Dense, Values};
@@ -14,13 +14,11 @@ use crate::format::dense::{Dense, Values};
 /// Decodes a tensor of blocks of `COLUMNS` integers in `BYTES` bytes, with a scale for each `COLUMNS / GROUPS` columns.
 /// `codes_of` writes the integers of a block in two's complement.
 pub(super) fn decode_integers<const COLUMNS: usize, const GROUPS: usize, const BYTES: usize>(
-    encoding: Encoding,
-    bytes: &[u8], // [rows, cols / COLUMNS, BYTES]
-    (rows, cols): (usize, usize),
+    &Stored { encoding, bytes, rows, cols, .. }: &Stored,
     codes_of: impl Fn(&[u8; BYTES], &mut [u8; COLUMNS]) + Sync,
     scales_of: impl Fn(&[u8; BYTES]) -> [f32; GROUPS],
 ) -> Result<Dense> {
-    let (blocks, _) = bytes.as_chunks::<BYTES>();
+    let (blocks, _) = bytes.as_chunks::<BYTES>(); // [rows, cols / COLUMNS]
     let mut codes = room(encoding.name(), rows, cols)?;
     let Ok(_) = each_row(&mut codes, cols, |row, out| -> Result<(), Infallible> {
         for (block, out) in blocks[row * (cols / COLUMNS)..].iter().zip(out.as_chunks_mut().0) {
@@ -34,12 +32,10 @@ pub(super) fn decode_integers<const COLUMNS: usize, const GROUPS: usize, const B
 
 /// Decodes a tensor of blocks of `COLUMNS` weights in `BYTES` bytes to floats.
 pub(super) fn decode_floats<const COLUMNS: usize, const BYTES: usize>(
-    encoding: Encoding,
-    bytes: &[u8], // [rows, cols / COLUMNS, BYTES]
-    (rows, cols): (usize, usize),
+    &Stored { encoding, bytes, rows, cols, .. }: &Stored,
     values_of: impl Fn(&[u8; BYTES], &mut [f32; COLUMNS]) + Sync,
 ) -> Result<Dense> {
-    let (blocks, _) = bytes.as_chunks::<BYTES>();
+    let (blocks, _) = bytes.as_chunks::<BYTES>(); // [rows, cols / COLUMNS]
     let row_values = |row: usize| {
         let mut values = vec![0.0; cols];
         for (block, out) in blocks[row * (cols / COLUMNS)..].iter().zip(values.as_chunks_mut().0) {

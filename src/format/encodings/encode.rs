@@ -1,12 +1,9 @@
 //! Writing weights in an encoding, for converters: ternary encodings without loss, dense ones by rounding.
 
-use half::f16;
-
-use super::{
-    Encoding, I2sLayout, float, i2_s, iq1_bn, iq2_bn, ptq1_0, q2_0, q6_k, q8_0, stq1_0, tl1, tl2, tq1_0, tq2_0, vlut,
-};
+use super::Encoding;
+use super::entry::{DenseEncoder, Kind};
 use crate::error::{Error, Result};
-use crate::format::{Dense, Scales, Ternary, Values, Weights};
+use crate::format::{Scales, Ternary, Weights};
 
 impl Encoding {
     /// The bytes of `weights` in this encoding; the inverse of [`decode`](Self::decode).
@@ -20,68 +17,38 @@ impl Encoding {
     /// scales than it has places for, floats in a ternary encoding, a value out of its range; or if this version does
     /// not write it.
     pub fn encode(self, weights: &Weights) -> Result<Vec<u8>> {
-        match (self, weights) {
-            (Encoding::F32 | Encoding::F16 | Encoding::Bf16 | Encoding::Q8_0 | Encoding::Q6K, _) => {
-                self.encode_dense(weights)
-            }
-            (_, Weights::Ternary(ternary)) if self.is_ternary() => self.encode_ternary(ternary),
-            (_, Weights::Dense(_)) if self.is_ternary() => {
+        match (&self.entry().kind, weights) {
+            (Kind::Ternary { encode, .. }, Weights::Ternary(ternary)) => encode(self, ternary),
+            (Kind::Ternary { .. }, Weights::Dense(_)) => {
                 Err(Error::Input(format!("{self} stores trits, but these weights are dense")))
             }
-            _ => Err(Error::Input(format!("{self} is read but not written; F16, Q8_0 and Q6_K are"))),
+            (Kind::Dense { encoder: Some(encoder), .. }, _) => (encoder.encode)(self, weights),
+            (Kind::Dense { encoder: None, .. }, _) => {
+                Err(Error::Input(format!("{self} is read but not written; F16, Q8_0 and Q6_K are")))
+            }
         }
     }
 
-    fn encode_ternary(self, weights: &Ternary) -> Result<Vec<u8>> {
-        match self {
-            Encoding::I2S => i2_s::encode(weights, I2sLayout::default()),
-            Encoding::Tq1_0 => tq1_0::encode(weights),
-            Encoding::Tq2_0 => tq2_0::encode(weights),
-            Encoding::Q2_0 | Encoding::Pq2_0 => q2_0::encode(self, weights),
-            Encoding::Ptq1_0 => ptq1_0::encode(weights),
-            Encoding::Iq1Bn => iq1_bn::encode(weights),
-            Encoding::Iq2Bn | Encoding::Iq2BnR4 => iq2_bn::encode(self, weights),
-            Encoding::Stq1_0 => stq1_0::encode(weights),
-            Encoding::Tl1(_) => tl1::encode(self, weights),
-            Encoding::Tl2(_) => tl2::encode(self, weights),
-            _ => vlut::encode(self, weights),
-        }
+    /// Whether it has a place for exactly this value, whatever stands beside it.
+    pub(crate) fn holds(self, value: f32) -> bool {
+        self.dense_encoder().and_then(|encoder| encoder.holds).is_some_and(|holds| holds(value))
     }
 
-    fn encode_dense(self, weights: &Weights) -> Result<Vec<u8>> {
-        let (rows, cols) = (weights.rows(), weights.cols());
-        let mut bytes = Vec::with_capacity(self.encoded_size(rows, cols)?);
-        if let (Encoding::Q8_0, Weights::Dense(dense)) = (self, weights)
-            && let Some(bytes) = same_q8_0(dense)
-        {
-            return Ok(bytes);
+    /// Whether each value is a float of its own.
+    pub(crate) fn is_float(self) -> bool {
+        self.dense_encoder().is_some_and(|encoder| encoder.holds.is_some())
+    }
+
+    /// The largest change of a value by rounding, relative to the largest of its row, if it is dense and written.
+    pub(crate) fn largest_change(self) -> Option<f32> {
+        self.dense_encoder().map(|encoder| encoder.largest_change)
+    }
+
+    fn dense_encoder(self) -> Option<&'static DenseEncoder> {
+        match &self.entry().kind {
+            Kind::Ternary { .. } => None,
+            Kind::Dense { encoder, .. } => encoder.as_ref(),
         }
-        let mut values = vec![0.0; cols]; // a row at a time, because a whole embedding as f32 is gigabytes
-        for row in 0..rows {
-            match weights {
-                Weights::Dense(dense) => dense.row_to_f32(row, &mut values),
-                Weights::Ternary(ternary) => {
-                    for (col, (value, trit)) in values.iter_mut().zip(ternary.row_trits(row)).enumerate() {
-                        *value = f32::from(trit) * ternary.scale(row, col);
-                    }
-                }
-            }
-            let limit = match self {
-                Encoding::F16 => f16::MAX.to_f32(),
-                _ => f32::MAX,
-            };
-            if let Some(value) = values.iter().find(|value| value.is_nan() || value.abs() > limit) {
-                return Err(Error::Input(format!("{self}: the value {value} in row {row} is out of its range")));
-            }
-            bytes.extend(match self {
-                Encoding::F32 => float::encode_f32(&values),
-                Encoding::F16 => float::encode_f16(&values),
-                Encoding::Bf16 => float::encode_bf16(&values),
-                Encoding::Q8_0 => q8_0::quantize(&values)?,
-                _ => q6_k::quantize(&values)?,
-            });
-        }
-        Ok(bytes)
     }
 
     /// [`size`](Self::size), for weights of the caller.
@@ -104,10 +71,23 @@ impl Encoding {
     }
 }
 
-/// The same integers and scales, if they are those of Q8_0.
-fn same_q8_0(dense: &Dense) -> Option<Vec<u8>> {
-    let Values::Int8 { columns: q8_0::COLUMNS, codes, scales } = dense.values() else { return None };
-    let halves: Vec<f16> = scales.iter().map(|&scale| f16::from_f32(scale)).collect();
-    let is_exact = halves.iter().zip(scales).all(|(half, scale)| half.to_f32() == *scale);
-    is_exact.then(|| q8_0::encode(bytemuck::cast_slice(codes), &halves))
+/// Encodes weights of any kind by rows, because a whole embedding as f32 is gigabytes. `largest` is the largest magnitude
+/// that the encoding has; `encode_row` gets the values of a row.
+pub(super) fn encode_rows(
+    encoding: Encoding,
+    weights: &Weights,
+    largest: f32,
+    encode_row: impl Fn(&[f32]) -> Result<Vec<u8>>,
+) -> Result<Vec<u8>> {
+    let (rows, cols) = (weights.rows(), weights.cols());
+    let mut bytes = Vec::with_capacity(encoding.encoded_size(rows, cols)?);
+    let mut values = vec![0.0; cols];
+    for row in 0..rows {
+        weights.row_to_f32(row, &mut values);
+        if let Some(value) = values.iter().find(|value| value.is_nan() || value.abs() > largest) {
+            return Err(Error::Input(format!("{encoding}: the value {value} in row {row} is out of its range")));
+        }
+        bytes.extend(encode_row(&values)?);
+    }
+    Ok(bytes)
 }

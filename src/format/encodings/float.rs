@@ -1,22 +1,57 @@
 //! F32, F16 and BF16: little-endian floats, row by row, nothing else. They are used where they lie in the file.
 
-use bytes::Bytes;
 use half::{bf16, f16};
 
-use super::Encoding;
-use crate::error::Result;
+use super::encode::encode_rows;
+use super::entry::{DenseEncoder, Entry, Kind, Size, TypeNumber};
 use crate::format::dense::{Dense, Values};
 
-/// Wraps the bytes of a float tensor (exactly its size) without a copy.
-pub(super) fn decode(encoding: Encoding, bytes: Bytes, rows: usize, cols: usize) -> Result<Dense> {
-    let values = match encoding {
-        Encoding::F32 => Values::F32(bytes),
-        Encoding::F16 => Values::F16(bytes),
-        Encoding::Bf16 => Values::Bf16(bytes),
-        other => unreachable!("{other} is no float encoding"),
-    };
-    Dense::new(rows, cols, values)
-}
+pub(super) static F32: Entry = Entry {
+    name: "F32",
+    size: Size::Blocks { columns: 1, bytes: 4 },
+    kind: Kind::Dense {
+        decode: |stored| Dense::new(stored.rows, stored.cols, Values::F32(stored.bytes.clone())),
+        encoder: Some(DenseEncoder {
+            encode: |encoding, weights| encode_rows(encoding, weights, f32::MAX, |values| Ok(encode_f32(values))),
+            holds: Some(|_| true),
+            largest_change: 0.0,
+        }),
+    },
+    number: TypeNumber::new(0),
+    also: &[],
+};
+
+pub(super) static F16: Entry = Entry {
+    name: "F16",
+    size: Size::Blocks { columns: 1, bytes: 2 },
+    kind: Kind::Dense {
+        decode: |stored| Dense::new(stored.rows, stored.cols, Values::F16(stored.bytes.clone())),
+        encoder: Some(DenseEncoder {
+            encode: |encoding, weights| {
+                encode_rows(encoding, weights, f16::MAX.to_f32(), |values| Ok(encode_f16(values)))
+            },
+            holds: Some(|value| f16::from_f32(value).to_f32() == value),
+            largest_change: 1.0 / 256.0, // of normal numbers less; the smallest have fewer bits
+        }),
+    },
+    number: TypeNumber::new(1),
+    also: &[],
+};
+
+pub(super) static BF16: Entry = Entry {
+    name: "BF16",
+    size: Size::Blocks { columns: 1, bytes: 2 },
+    kind: Kind::Dense {
+        decode: |stored| Dense::new(stored.rows, stored.cols, Values::Bf16(stored.bytes.clone())),
+        encoder: Some(DenseEncoder {
+            encode: |encoding, weights| encode_rows(encoding, weights, f32::MAX, |values| Ok(encode_bf16(values))),
+            holds: Some(|value| value.to_bits() & 0xffff == 0),
+            largest_change: 1.0 / 256.0, // 8 bits
+        }),
+    },
+    number: TypeNumber::new(30),
+    also: &[],
+};
 
 /// Writes values as F32.
 pub fn encode_f32(values: &[f32]) -> Vec<u8> {

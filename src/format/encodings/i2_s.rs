@@ -23,10 +23,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use bytes::Bytes;
-
+use super::Encoding;
+use super::entry::{Entry, Kind, ScalePlaces, Size, Stored, TypeNumber, counted};
 use super::repack::{code_3, each_row, has_code_3, room, row_codes};
-use super::{Encoding, too_large};
 use crate::error::{Error, Result};
 use crate::format::ternary::{self, BLOCK, BLOCK_BYTES, Scales, Ternary};
 
@@ -48,9 +47,20 @@ pub enum I2sLayout {
     Row4,
 }
 
-/// Bytes of a tensor `[rows, cols]`, neither of them 0.
-pub(super) fn size(rows: usize, cols: usize) -> Result<usize> {
-    let count = rows.checked_mul(cols).ok_or_else(|| too_large("I2_S", rows, cols))?;
+pub(super) static I2_S: Entry = Entry {
+    name: "I2_S",
+    size: Size::Computed { size, look: None },
+    kind: Kind::Ternary {
+        scales: ScalePlaces::Tensor,
+        decode,
+        encode: |_, weights| encode(weights, I2sLayout::default()),
+    },
+    number: TypeNumber::new(36).file_types(&[40]), // bitnet.cpp's
+    also: &[],
+};
+
+fn size(encoding: Encoding, rows: usize, cols: usize) -> Result<usize> {
+    let count = counted(encoding, rows.checked_mul(cols), rows, cols)?;
     if !count.is_multiple_of(BLOCK) {
         return Err(Error::Malformed(format!(
             "I2_S stores weights in blocks of {BLOCK}, but a tensor [{rows}, {cols}] has {count}"
@@ -60,7 +70,7 @@ pub(super) fn size(rows: usize, cols: usize) -> Result<usize> {
 }
 
 /// Decodes the bytes of a tensor (exactly its size).
-pub(super) fn decode(bytes: &Bytes, rows: usize, cols: usize, layout: I2sLayout) -> Result<Ternary> {
+fn decode(&Stored { bytes, rows, cols, layout, .. }: &Stored) -> Result<Ternary> {
     check_rows(rows, layout).map_err(Error::Malformed)?;
     let packed = bytes.slice(..bytes.len() - TAIL);
     let tail = bytes[packed.len()..].first_chunk().expect("the tail is longer than its scale");

@@ -18,12 +18,13 @@ use half::f16;
 use super::Encoding;
 use super::base_3::fraction;
 use super::blocks::{block_scale, half_scale};
+use super::entry::{Entry, Kind, ScalePlaces, Size, Stored, TypeNumber, check_whole, counted};
 use super::repack::{check_finite, collapse, decode_rows, row_codes};
 use crate::error::Result;
 use crate::format::ternary::{BLOCK, Ternary, ZERO_BYTE};
 
 /// Columns that a run of bytes covers.
-pub(super) const COLUMNS: usize = 64;
+const COLUMNS: usize = 64;
 
 /// Bytes of a run.
 const RUN: usize = 13;
@@ -32,15 +33,25 @@ const SCALE: usize = 2;
 /// What a byte is multiplied with, so that its digit 0 … 4 comes to the top.
 const POWERS: [u8; 5] = [81, 27, 9, 3, 1];
 
-/// Bytes of one row, whose columns are whole runs.
-pub(super) fn row_bytes(cols: usize) -> Option<usize> {
-    (cols / COLUMNS).checked_mul(RUN)?.checked_add(SCALE)
+pub(super) static IQ1_BN: Entry = Entry {
+    name: "IQ1_BN",
+    size: Size::Computed { size, look: None },
+    kind: Kind::Ternary { scales: ScalePlaces::Rows { is_half: true }, decode, encode },
+    number: TypeNumber::new(134),
+    also: &[],
+};
+
+fn size(encoding: Encoding, rows: usize, cols: usize) -> Result<usize> {
+    check_whole(encoding, cols, COLUMNS)?;
+    let row_bytes = (cols / COLUMNS).checked_mul(RUN).and_then(|bytes| bytes.checked_add(SCALE));
+    counted(encoding, row_bytes.and_then(|bytes| bytes.checked_mul(rows)), rows, cols)
 }
 
 /// Decodes the bytes of a tensor (exactly its size).
-pub(super) fn decode(bytes: &[u8], rows: usize, cols: usize) -> Result<Ternary> {
+fn decode(stored: &Stored) -> Result<Ternary> {
+    let &Stored { encoding, bytes, rows, cols, .. } = stored;
     let row_bytes = cols / COLUMNS * RUN + SCALE;
-    let packed = decode_rows(Encoding::Iq1Bn, rows, cols, |row, codes| {
+    let packed = decode_rows(stored, |row, codes| {
         let (runs, _) = bytes[row * row_bytes + SCALE..].as_chunks::<RUN>();
         for (run, codes) in runs.iter().zip(codes.as_chunks_mut::<COLUMNS>().0) {
             for (i, codes) in codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
@@ -54,7 +65,7 @@ pub(super) fn decode(bytes: &[u8], rows: usize, cols: usize) -> Result<Ternary> 
     })?;
     let scale = |row: &[u8]| f16::from_le_bytes([row[0], row[1]]).to_f32();
     let scales: Vec<f32> = bytes.chunks_exact(row_bytes).map(scale).collect();
-    check_finite(Encoding::Iq1Bn, &scales, 1)?;
+    check_finite(encoding, &scales, 1)?;
     let packed_row = packed.len() / rows;
     let is_zero = |row: usize| packed[row * packed_row..][..packed_row].iter().all(|&byte| byte == ZERO_BYTE);
     let scales = collapse(rows, cols.next_multiple_of(BLOCK), scales, |row| !is_zero(row));
@@ -62,13 +73,13 @@ pub(super) fn decode(bytes: &[u8], rows: usize, cols: usize) -> Result<Ternary> 
 }
 
 /// Encodes ternary weights with one scale a row, which is rounded to f16.
-pub(super) fn encode(weights: &Ternary) -> Result<Vec<u8>> {
+fn encode(encoding: Encoding, weights: &Ternary) -> Result<Vec<u8>> {
     let (rows, cols) = (weights.rows(), weights.cols());
-    let mut bytes = Vec::with_capacity(Encoding::Iq1Bn.encoded_size(rows, cols)?);
+    let mut bytes = Vec::with_capacity(encoding.encoded_size(rows, cols)?);
     let mut codes = vec![0; cols];
     for row in 0..rows {
         row_codes(weights, row, &mut codes);
-        let scale = half_scale(Encoding::Iq1Bn, block_scale(Encoding::Iq1Bn, weights, row, 0, cols)?, row)?;
+        let scale = half_scale(encoding, block_scale(encoding, weights, row, 0, cols)?, row)?;
         bytes.extend_from_slice(&scale.to_le_bytes());
         let number = |digits: &mut dyn DoubleEndedIterator<Item = &u8>| {
             digits.rev().fold(0, |number, &digit| number * 3 + u32::from(digit))

@@ -14,13 +14,14 @@
 use super::Encoding;
 use super::base_3::{self, Part};
 use super::blocks::{decode_blocks, encode_blocks};
+use super::entry::{Entry, Kind, ScalePlaces, Size, Stored, TypeNumber};
 use crate::error::Result;
 use crate::format::ternary::Ternary;
 
 /// Columns in one block.
-pub(super) const COLUMNS: usize = 128;
+const COLUMNS: usize = 128;
 /// Bytes of one block.
-pub(super) const BYTES: usize = 28;
+const BYTES: usize = 28;
 
 const PARTS: [Part; 3] = [
     Part { byte: 0, bytes: 16, column: 0, digits: 5 },
@@ -28,16 +29,24 @@ const PARTS: [Part; 3] = [
     Part { byte: 24, bytes: 2, column: 120, digits: 4 },
 ];
 
+pub(super) static PTQ1_0: Entry = Entry {
+    name: "PTQ1_0",
+    size: Size::Blocks { columns: COLUMNS, bytes: BYTES },
+    kind: Kind::Ternary { scales: ScalePlaces::Columns(COLUMNS), decode, encode },
+    number: TypeNumber::new(143).called("PTQ1_0 of PrismML").prism(),
+    also: &[],
+};
+
 /// Decodes the bytes of a tensor (exactly its size).
-pub(super) fn decode(bytes: &[u8], rows: usize, cols: usize) -> Result<Ternary> {
-    decode_blocks::<COLUMNS, BYTES>(Encoding::Ptq1_0, bytes, rows, cols, BYTES - 2, |block, codes| {
+fn decode(stored: &Stored) -> Result<Ternary> {
+    decode_blocks::<COLUMNS, BYTES>(stored, BYTES - 2, |block, codes| {
         base_3::decode(&PARTS, block, codes);
     })
 }
 
 /// Encodes ternary weights; scales are rounded to f16.
-pub(super) fn encode(weights: &Ternary) -> Result<Vec<u8>> {
-    encode_blocks::<COLUMNS, BYTES>(Encoding::Ptq1_0, weights, BYTES - 2, |codes, out| {
+fn encode(encoding: Encoding, weights: &Ternary) -> Result<Vec<u8>> {
+    encode_blocks::<COLUMNS, BYTES>(encoding, weights, BYTES - 2, |codes, out| {
         base_3::encode(&PARTS, codes, out);
         Ok(())
     })

@@ -17,44 +17,41 @@
 
 use super::Encoding;
 use super::blocks::{decode_blocks, encode_blocks, pack_consecutive, unpack_consecutive};
+use super::entry::{Entry, Kind, ScalePlaces, Size, Stored, TypeNumber};
 use crate::error::Result;
 use crate::format::ternary::Ternary;
 
-/// Columns and bytes of one block of Q2_0.
-pub(super) const BLOCK_64: (usize, usize) = (64, 18);
-/// Columns and bytes of one block of PQ2_0.
-pub(super) const BLOCK_128: (usize, usize) = (128, 34);
+/// Bytes of a scale.
+const SCALE: usize = 2;
 
-/// Decodes the bytes of a tensor (exactly its size).
-pub(super) fn decode(encoding: Encoding, bytes: &[u8], rows: usize, cols: usize) -> Result<Ternary> {
-    match encoding {
-        Encoding::Q2_0 => decode_groups::<{ BLOCK_64.0 }, { BLOCK_64.1 }>(encoding, bytes, rows, cols),
-        _ => decode_groups::<{ BLOCK_128.0 }, { BLOCK_128.1 }>(encoding, bytes, rows, cols),
-    }
-}
+pub(super) static Q2_0: Entry = Entry {
+    name: "Q2_0",
+    size: Size::Blocks { columns: 64, bytes: 18 },
+    kind: Kind::Ternary { scales: ScalePlaces::Columns(64), decode: decode::<64, 18>, encode: encode::<64, 18> },
+    number: TypeNumber::new(42).called("Q2_0 in groups of 64").file_types(&[41]),
+    also: &[],
+};
 
-fn decode_groups<const COLUMNS: usize, const BYTES: usize>(
-    encoding: Encoding,
-    bytes: &[u8],
-    rows: usize,
-    cols: usize,
-) -> Result<Ternary> {
-    decode_blocks::<COLUMNS, BYTES>(encoding, bytes, rows, cols, 0, |block, codes| {
-        unpack_consecutive(&block[2..], codes);
-    })
+pub(super) static PQ2_0: Entry = Entry {
+    name: "PQ2_0",
+    size: Size::Blocks { columns: 128, bytes: 34 },
+    kind: Kind::Ternary { scales: ScalePlaces::Columns(128), decode: decode::<128, 34>, encode: encode::<128, 34> },
+    number: TypeNumber::new(142).called("PQ2_0 of PrismML").prism().file_types(&[128, 141]),
+    also: &[TypeNumber::new(42)
+        .called("Q2_0 in groups of 128, as PQ2_0 of PrismML")
+        .prism()
+        .file_types(&[41, 128, 141])],
+};
+
+/// Decodes the bytes of a tensor.
+fn decode<const COLUMNS: usize, const BYTES: usize>(stored: &Stored) -> Result<Ternary> {
+    decode_blocks::<COLUMNS, BYTES>(stored, 0, |block, codes| unpack_consecutive(&block[SCALE..], codes))
 }
 
 /// Encodes ternary weights; scales are rounded to f16.
-pub(super) fn encode(encoding: Encoding, weights: &Ternary) -> Result<Vec<u8>> {
-    match encoding {
-        Encoding::Q2_0 => encode_groups::<{ BLOCK_64.0 }, { BLOCK_64.1 }>(encoding, weights),
-        _ => encode_groups::<{ BLOCK_128.0 }, { BLOCK_128.1 }>(encoding, weights),
-    }
-}
-
-fn encode_groups<const COLUMNS: usize, const BYTES: usize>(encoding: Encoding, weights: &Ternary) -> Result<Vec<u8>> {
+fn encode<const COLUMNS: usize, const BYTES: usize>(encoding: Encoding, weights: &Ternary) -> Result<Vec<u8>> {
     encode_blocks::<COLUMNS, BYTES>(encoding, weights, 0, |codes, out| {
-        pack_consecutive(codes, &mut out[2..]);
+        pack_consecutive(codes, &mut out[SCALE..]);
         Ok(())
     })
 }

@@ -17,19 +17,27 @@
 //!
 //! Source: `block_q2_K` in ggml-common.h, `dequantize_row_q2_K` in ggml-quants.c.
 
-use super::Encoding;
 use super::dense_blocks::{decode_floats, half_at};
+use super::entry::{Entry, Kind, Size, Stored, TypeNumber};
 use crate::error::Result;
 use crate::format::dense::Dense;
 
 /// Columns in one block.
-pub(super) const COLUMNS: usize = 256;
+const COLUMNS: usize = 256;
 /// Bytes of one block.
-pub(super) const BYTES: usize = 84;
+const BYTES: usize = 84;
+
+pub(super) static Q2_K: Entry = Entry {
+    name: "Q2_K",
+    size: Size::Blocks { columns: COLUMNS, bytes: BYTES },
+    kind: Kind::Dense { decode, encoder: None },
+    number: TypeNumber::new(10),
+    also: &[],
+};
 
 /// Decodes the bytes of a tensor (exactly its size).
-pub(super) fn decode(bytes: &[u8], shape: (usize, usize)) -> Result<Dense> {
-    decode_floats::<COLUMNS, BYTES>(Encoding::Q2K, bytes, shape, |block, out| {
+fn decode(stored: &Stored) -> Result<Dense> {
+    decode_floats::<COLUMNS, BYTES>(stored, |block, out| {
         let (d, m) = (half_at(block, 80), half_at(block, 82));
         for (group, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
             let (scale, offset) = (d * f32::from(block[group] & 15), m * f32::from(block[group] >> 4));

@@ -15,21 +15,29 @@
 //! Source: `block_q3_K` in ggml-common.h, `dequantize_row_q3_K` in ggml-quants.c. It becomes int8 with one scale
 //! d · (scale − 32) for 16 columns: 11 and 6 significant bits, so the product is exact in f32.
 
-use super::Encoding;
 use super::dense_blocks::{decode_integers, half_at};
+use super::entry::{Entry, Kind, Size, Stored, TypeNumber};
 use crate::error::Result;
 use crate::format::dense::Dense;
 
 /// Columns in one block.
-pub(super) const COLUMNS: usize = 256;
+const COLUMNS: usize = 256;
 /// Bytes of one block.
-pub(super) const BYTES: usize = 110;
+const BYTES: usize = 110;
 
 const GROUPS: usize = 16;
 
+pub(super) static Q3_K: Entry = Entry {
+    name: "Q3_K",
+    size: Size::Blocks { columns: COLUMNS, bytes: BYTES },
+    kind: Kind::Dense { decode, encoder: None },
+    number: TypeNumber::new(11),
+    also: &[],
+};
+
 /// Decodes the bytes of a tensor (exactly its size). Loses nothing.
-pub(super) fn decode(bytes: &[u8], shape: (usize, usize)) -> Result<Dense> {
-    decode_integers::<COLUMNS, GROUPS, BYTES>(Encoding::Q3K, bytes, shape, codes_of, |block| {
+fn decode(stored: &Stored) -> Result<Dense> {
+    decode_integers::<COLUMNS, GROUPS, BYTES>(stored, codes_of, |block| {
         let d = half_at(block, 108);
         std::array::from_fn(|i| {
             let (low, high) = (block[96 + i % 8] >> (i / 8 * 4) & 15, block[104 + i % 4] >> (i / 4 * 2) & 3);

@@ -16,26 +16,42 @@
 //!
 //! Source: `block_q4_K`, `block_q5_K` in ggml-common.h, `get_scale_min_k4` in ggml-quants.c.
 
-use super::Encoding;
 use super::dense_blocks::{decode_floats, half_at};
+use super::entry::{Entry, Kind, Size, Stored, TypeNumber};
 use crate::error::Result;
 use crate::format::dense::Dense;
 
 /// Columns in one block of either.
-pub(super) const COLUMNS: usize = 256;
+const COLUMNS: usize = 256;
 /// Bytes of one block of Q4_K.
-pub(super) const BYTES_4: usize = 144;
+const BYTES_4: usize = 144;
 /// Bytes of one block of Q5_K.
-pub(super) const BYTES_5: usize = 176;
+const BYTES_5: usize = 176;
+
+pub(super) static Q4_K: Entry = Entry {
+    name: "Q4_K",
+    size: Size::Blocks { columns: COLUMNS, bytes: BYTES_4 },
+    kind: Kind::Dense { decode: decode_4, encoder: None },
+    number: TypeNumber::new(12),
+    also: &[],
+};
+
+pub(super) static Q5_K: Entry = Entry {
+    name: "Q5_K",
+    size: Size::Blocks { columns: COLUMNS, bytes: BYTES_5 },
+    kind: Kind::Dense { decode: decode_5, encoder: None },
+    number: TypeNumber::new(13),
+    also: &[],
+};
 
 /// Decodes the bytes of a Q4_K tensor (exactly its size).
-pub(super) fn decode_4(bytes: &[u8], shape: (usize, usize)) -> Result<Dense> {
-    decode_floats::<COLUMNS, BYTES_4>(Encoding::Q4K, bytes, shape, |block, out| values(block, None, &block[16..], out))
+fn decode_4(stored: &Stored) -> Result<Dense> {
+    decode_floats::<COLUMNS, BYTES_4>(stored, |block, out| values(block, None, &block[16..], out))
 }
 
 /// Decodes the bytes of a Q5_K tensor (exactly its size).
-pub(super) fn decode_5(bytes: &[u8], shape: (usize, usize)) -> Result<Dense> {
-    decode_floats::<COLUMNS, BYTES_5>(Encoding::Q5K, bytes, shape, |block, out| {
+fn decode_5(stored: &Stored) -> Result<Dense> {
+    decode_floats::<COLUMNS, BYTES_5>(stored, |block, out| {
         values(block, Some(&block[16..48]), &block[48..], out);
     })
 }

@@ -13,32 +13,48 @@
 //!
 //! Source: `block_q5_0`, `block_q5_1` in ggml-common.h and their `dequantize_row`.
 
-use super::Encoding;
 use super::dense_blocks::{decode_floats, decode_integers, half_at};
+use super::entry::{Entry, Kind, Size, Stored, TypeNumber};
 use super::q4::nibble;
 use crate::error::Result;
 use crate::format::dense::Dense;
 
 /// Columns in one block of either.
-pub(super) const COLUMNS: usize = 32;
+const COLUMNS: usize = 32;
 /// Bytes of one block of Q5_0.
-pub(super) const BYTES_0: usize = 22;
+const BYTES_0: usize = 22;
 /// Bytes of one block of Q5_1.
-pub(super) const BYTES_1: usize = 24;
+const BYTES_1: usize = 24;
+
+pub(super) static Q5_0: Entry = Entry {
+    name: "Q5_0",
+    size: Size::Blocks { columns: COLUMNS, bytes: BYTES_0 },
+    kind: Kind::Dense { decode: decode_0, encoder: None },
+    number: TypeNumber::new(6),
+    also: &[],
+};
+
+pub(super) static Q5_1: Entry = Entry {
+    name: "Q5_1",
+    size: Size::Blocks { columns: COLUMNS, bytes: BYTES_1 },
+    kind: Kind::Dense { decode: decode_1, encoder: None },
+    number: TypeNumber::new(7),
+    also: &[],
+};
 
 /// Decodes the bytes of a Q5_0 tensor (exactly its size). Loses nothing.
-pub(super) fn decode_0(bytes: &[u8], shape: (usize, usize)) -> Result<Dense> {
+fn decode_0(stored: &Stored) -> Result<Dense> {
     let codes_of = |block: &[u8; BYTES_0], out: &mut [u8; COLUMNS]| {
         for (column, out) in out.iter_mut().enumerate() {
             *out = code(&block[2..], column).wrapping_sub(16);
         }
     };
-    decode_integers::<COLUMNS, 1, BYTES_0>(Encoding::Q5_0, bytes, shape, codes_of, |block| [half_at(block, 0)])
+    decode_integers::<COLUMNS, 1, BYTES_0>(stored, codes_of, |block| [half_at(block, 0)])
 }
 
 /// Decodes the bytes of a Q5_1 tensor (exactly its size).
-pub(super) fn decode_1(bytes: &[u8], shape: (usize, usize)) -> Result<Dense> {
-    decode_floats::<COLUMNS, BYTES_1>(Encoding::Q5_1, bytes, shape, |block, out| {
+fn decode_1(stored: &Stored) -> Result<Dense> {
+    decode_floats::<COLUMNS, BYTES_1>(stored, |block, out| {
         let (d, m) = (half_at(block, 0), half_at(block, 2));
         for (column, out) in out.iter_mut().enumerate() {
             *out = d * f32::from(code(&block[4..], column)) + m;

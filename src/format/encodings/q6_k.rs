@@ -22,7 +22,8 @@ use std::convert::Infallible;
 
 use half::f16;
 
-use super::Encoding;
+use super::encode::encode_rows;
+use super::entry::{DenseEncoder, Entry, Kind, Size, Stored, TypeNumber};
 use super::repack::{each_row, room};
 use crate::error::{Error, Result};
 use crate::format::dense::{Dense, Values};
@@ -32,16 +33,31 @@ pub const COLUMNS: usize = 256;
 /// Columns under one of the inner scales.
 pub const GROUP: usize = 16;
 /// Bytes of one block.
-pub(super) const BYTES: usize = 210;
+const BYTES: usize = 210;
 
 const QH: usize = 128;
 const SC: usize = 192;
 const D: usize = 208;
 
+pub(super) static Q6_K: Entry = Entry {
+    name: "Q6_K",
+    size: Size::Blocks { columns: COLUMNS, bytes: BYTES },
+    kind: Kind::Dense {
+        decode,
+        encoder: Some(DenseEncoder {
+            encode: |encoding, weights| encode_rows(encoding, weights, f32::MAX, quantize),
+            holds: None,
+            largest_change: 1.0 / 31.0,
+        }),
+    },
+    number: TypeNumber::new(14),
+    also: &[],
+};
+
 /// Decodes the bytes of a tensor (exactly its size).
-pub(super) fn decode(bytes: &[u8], rows: usize, cols: usize) -> Result<Dense> {
+fn decode(&Stored { encoding, bytes, rows, cols, .. }: &Stored) -> Result<Dense> {
     let (blocks, _) = bytes.as_chunks::<BYTES>();
-    let mut codes = room(Encoding::Q6K.name(), rows, cols)?;
+    let mut codes = room(encoding.name(), rows, cols)?;
     let Ok(_) = each_row(&mut codes, cols, |row, out| -> Result<(), Infallible> {
         for (block, out) in blocks[row * (cols / COLUMNS)..].iter().zip(out.as_chunks_mut::<COLUMNS>().0) {
             decode_block(block, out);

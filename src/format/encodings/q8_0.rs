@@ -12,19 +12,33 @@
 use half::f16;
 
 use super::Encoding;
+use super::encode::encode_rows;
+use super::entry::{DenseEncoder, Entry, Kind, Size, Stored, TypeNumber};
 use super::repack::{each_row, room};
 use crate::error::{Error, Result};
+use crate::format::Weights;
 use crate::format::dense::{Dense, Values};
 
 /// Columns in one block.
 pub const COLUMNS: usize = 32;
 /// Bytes of one block.
-pub(super) const BYTES: usize = 34;
+const BYTES: usize = 34;
+
+pub(super) static Q8_0: Entry = Entry {
+    name: "Q8_0",
+    size: Size::Blocks { columns: COLUMNS, bytes: BYTES },
+    kind: Kind::Dense {
+        decode,
+        encoder: Some(DenseEncoder { encode: encode_weights, holds: None, largest_change: 1.0 / 127.0 }),
+    },
+    number: TypeNumber::new(8),
+    also: &[],
+};
 
 /// Decodes the bytes of a tensor (exactly its size).
-pub(super) fn decode(bytes: &[u8], rows: usize, cols: usize) -> Result<Dense> {
+fn decode(&Stored { encoding, bytes, rows, cols, .. }: &Stored) -> Result<Dense> {
     let (blocks, _) = bytes.as_chunks::<BYTES>();
-    let mut codes = room(Encoding::Q8_0.name(), rows, cols)?;
+    let mut codes = room(encoding.name(), rows, cols)?;
     let Ok(_) = each_row(&mut codes, cols, |row, out| -> Result<(), std::convert::Infallible> {
         for (block, out) in blocks[row * (cols / COLUMNS)..].iter().zip(out.as_chunks_mut::<COLUMNS>().0) {
             out.copy_from_slice(&block[2..]);
@@ -33,6 +47,23 @@ pub(super) fn decode(bytes: &[u8], rows: usize, cols: usize) -> Result<Dense> {
     });
     let scales = blocks.iter().map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect();
     Dense::new(rows, cols, Values::Int8 { columns: COLUMNS, codes: codes.into(), scales })
+}
+
+/// Rounds weights, except that what was decoded from Q8_0 becomes the same again.
+fn encode_weights(encoding: Encoding, weights: &Weights) -> Result<Vec<u8>> {
+    let same = match weights {
+        Weights::Dense(dense) => same(dense),
+        Weights::Ternary(_) => None,
+    };
+    same.map_or_else(|| encode_rows(encoding, weights, f32::MAX, quantize), Ok)
+}
+
+/// The same integers and scales, if they are those of Q8_0.
+fn same(dense: &Dense) -> Option<Vec<u8>> {
+    let Values::Int8 { columns: COLUMNS, codes, scales } = dense.values() else { return None };
+    let halves: Vec<f16> = scales.iter().map(|&scale| f16::from_f32(scale)).collect();
+    let is_exact = halves.iter().zip(scales).all(|(half, scale)| half.to_f32() == *scale);
+    is_exact.then(|| encode(bytemuck::cast_slice(codes), &halves))
 }
 
 /// Joins the integers of a tensor and its scales, one for 32 of them. Loses nothing.

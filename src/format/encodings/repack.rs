@@ -6,6 +6,7 @@ use std::thread;
 use half::f16;
 
 use super::Encoding;
+use super::entry::Stored;
 use crate::error::{Error, Result};
 use crate::format::ternary::{self, Scales, Ternary, ZERO_BYTE};
 
@@ -82,9 +83,7 @@ pub(super) fn check_finite(encoding: Encoding, scales: &[f32], per_row: usize) -
 
 /// The packed codes of a tensor whose `decode_row` writes the codes of one row, one a byte and each at most 3.
 pub(super) fn decode_rows(
-    encoding: Encoding,
-    rows: usize,
-    cols: usize,
+    &Stored { encoding, rows, cols, .. }: &Stored,
     decode_row: impl Fn(usize, &mut [u8]) -> Result<()> + Sync,
 ) -> Result<Vec<u8>> {
     let row_bytes = ternary::padded(cols) / 4;
@@ -121,13 +120,10 @@ pub(super) const TQ_PACKED: usize = TQ_COLUMNS / 4;
 /// Decodes a tensor of blocks of 256 trits in `BYTES` bytes, the last two of them an f16 scale. `decode_block` writes
 /// the trits of a block in the canonical packing.
 pub(super) fn decode_tq<const BYTES: usize>(
-    encoding: Encoding,
-    bytes: &[u8], // [rows, cols / 256, BYTES]
-    rows: usize,
-    cols: usize,
+    &Stored { encoding, bytes, rows, cols, .. }: &Stored,
     decode_block: impl Fn(&[u8; BYTES], &mut [u8; TQ_PACKED]) + Sync,
 ) -> Result<Ternary> {
-    let (blocks, _) = bytes.as_chunks::<BYTES>();
+    let (blocks, _) = bytes.as_chunks::<BYTES>(); // [rows, cols / 256]
     let per_row = cols / TQ_COLUMNS;
     let row_bytes = per_row * TQ_PACKED;
     let mut codes = room(encoding.name(), rows, row_bytes)?;

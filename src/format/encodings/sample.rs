@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use super::entry::Size;
 use super::{Encoding, I2sLayout};
 use crate::format::Weights;
 
@@ -21,29 +22,26 @@ impl Encoding {
             // The product fits: there are at most some ten places, and units are no more than bytes.
             (0..count).map(move |i| i * (units - 1) / (count.max(2) - 1))
         };
-        if let Some((columns, block)) = self.block() {
-            for place in places(bytes.len() / block) {
-                let block = bytes.slice(place * block..(place + 1) * block);
-                let weights =
-                    self.decode(&block, 1, columns, I2sLayout::default()).map_err(|error| error.to_string())?;
-                let Weights::Ternary(ternary) = weights else { return Ok(()) };
-                plausible(ternary.scale(0, 0))?;
+        match &self.entry().size {
+            &Size::Blocks { columns, bytes: block } => {
+                for place in places(bytes.len() / block) {
+                    let block = bytes.slice(place * block..(place + 1) * block);
+                    let weights =
+                        self.decode(&block, 1, columns, I2sLayout::default()).map_err(|error| error.to_string())?;
+                    let Weights::Ternary(ternary) = weights else { return Ok(()) };
+                    plausible(ternary.scale(0, 0))?;
+                }
             }
-            return Ok(());
+            Size::Computed { look: Some(look), .. } => {
+                let codes = (look.codes)(rows * cols, bytes.len());
+                let runs = places(codes / RUN).map(|place| &bytes[place * RUN..(place + 1) * RUN]);
+                if let Some(byte) = runs.flatten().find(|&&byte| (look.is_wrong)(byte)) {
+                    return Err(format!("the byte {byte} is no trits"));
+                }
+            }
+            Size::Computed { look: None, .. } => {}
         }
-        let is_wrong: fn(u8) -> bool = match self {
-            Encoding::I2V | Encoding::I2V4 | Encoding::I2V8 => |byte| byte >= 81,
-            Encoding::Tl1(_) => |byte| byte >> 4 > 8 || byte & 15 > 8,
-            Encoding::Tl2(_) => |byte| byte >> 4 > 13 || byte & 15 > 13,
-            _ => |_| false,
-        };
-        // Of TL2, only the first half are magnitudes of triples for certain.
-        let codes = if matches!(self, Encoding::Tl2(_)) { bytes.len() / 2 } else { rows * cols / 4 };
-        let runs = places(codes / RUN).map(|place| &bytes[place * RUN..(place + 1) * RUN]);
-        match runs.flatten().find(|&&byte| is_wrong(byte)) {
-            Some(byte) => Err(format!("the byte {byte} is no trits")),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 

@@ -20,20 +20,29 @@
 
 use super::Encoding;
 use super::blocks::{decode_blocks, encode_blocks};
+use super::entry::{Entry, Kind, ScalePlaces, Size, Stored, TypeNumber};
 use crate::error::Result;
 use crate::format::ternary::Ternary;
 
 /// Columns in one block.
-pub(super) const COLUMNS: usize = 256;
+const COLUMNS: usize = 256;
 /// Bytes of one block.
-pub(super) const BYTES: usize = 42;
+const BYTES: usize = 42;
 
 const SIGNS: usize = 32;
 const GROUPS: usize = COLUMNS / 4;
 
+pub(super) static STQ1_0: Entry = Entry {
+    name: "STQ1_0",
+    size: Size::Blocks { columns: COLUMNS, bytes: BYTES },
+    kind: Kind::Ternary { scales: ScalePlaces::Columns(COLUMNS), decode, encode },
+    number: TypeNumber::new(42).called("STQ1_0 of AngelSlim").only(&["hunyuan-dense"]).file_types(&[41, 42]),
+    also: &[TypeNumber::new(43).called("STQ1_0 of AngelSlim").only(&["hunyuan-dense"]).file_types(&[41, 42])],
+};
+
 /// Decodes the bytes of a tensor (exactly its size).
-pub(super) fn decode(bytes: &[u8], rows: usize, cols: usize) -> Result<Ternary> {
-    decode_blocks::<COLUMNS, BYTES>(Encoding::Stq1_0, bytes, rows, cols, BYTES - 2, |block, codes| {
+fn decode(stored: &Stored) -> Result<Ternary> {
+    decode_blocks::<COLUMNS, BYTES>(stored, BYTES - 2, |block, codes| {
         for group in 0..GROUPS {
             let slot = block[group / 2] >> (group % 2 * 4) & 15;
             let turned = block[SIGNS + group / 8] >> (group % 8) & 1;
@@ -47,8 +56,8 @@ pub(super) fn decode(bytes: &[u8], rows: usize, cols: usize) -> Result<Ternary> 
 }
 
 /// Encodes ternary weights; scales are rounded to f16.
-pub(super) fn encode(weights: &Ternary) -> Result<Vec<u8>> {
-    encode_blocks::<COLUMNS, BYTES>(Encoding::Stq1_0, weights, BYTES - 2, |codes, out| {
+fn encode(encoding: Encoding, weights: &Ternary) -> Result<Vec<u8>> {
+    encode_blocks::<COLUMNS, BYTES>(encoding, weights, BYTES - 2, |codes, out| {
         for group in 0..GROUPS {
             let four = [0, 1, 2, 3].map(|p| codes[column(group, p)]);
             let mut others = four.iter().filter(|&&code| code != 1).map(|&code| u8::from(code == 0));

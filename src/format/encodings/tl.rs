@@ -9,7 +9,8 @@
 //!
 //! Source: `utils/codegen_tl1.py`, `codegen_tl2.py` and `setup_env.py` of bitnet.cpp.
 
-use super::{Encoding, too_large};
+use super::Encoding;
+use super::entry::counted;
 use crate::error::{Error, Result};
 
 /// Where the scale of a TL tensor is.
@@ -84,7 +85,7 @@ pub(super) fn preset_of(encoding: Encoding, rows: usize, cols: usize) -> Result<
 /// Bytes of a tensor with so many bytes of codes.
 pub(super) fn with_tail(encoding: Encoding, codes: Option<usize>, rows: usize, cols: usize) -> Result<usize> {
     let tail = if encoding.holds_scale() { TAIL } else { 0 };
-    codes.and_then(|bytes| bytes.checked_add(tail)).ok_or_else(|| too_large(encoding.name(), rows, cols))
+    counted(encoding, codes.and_then(|bytes| bytes.checked_add(tail)), rows, cols)
 }
 
 /// The scale behind the codes, or 1 where it is beside the tensor.

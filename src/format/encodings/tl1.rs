@@ -15,6 +15,7 @@
 //! Source: `preprocess_weights_tl1` in bitnet.cpp's converters.
 
 use super::Encoding;
+use super::entry::{Entry, Kind, Look, ScalePlaces, Size, Stored, TypeNumber};
 use super::repack::{decode_rows, row_codes};
 use super::tl::{self, Tiles, preset_of};
 use crate::error::{Error, Result};
@@ -28,17 +29,36 @@ fn tiles(encoding: Encoding, rows: usize, cols: usize) -> Result<Tiles> {
     Ok(Tiles { block_rows, block_cols, strip_rows, strip_cols: 256 / strip_rows })
 }
 
-/// Bytes of a tensor.
-pub(super) fn size(encoding: Encoding, rows: usize, cols: usize) -> Result<usize> {
+pub(super) static INSIDE: Entry =
+    entry(ScalePlaces::Tensor, TypeNumber::new(38).called("TL1 with its scale, of bitnet.cpp").file_types(&[38]));
+
+pub(super) static BESIDE: Entry = entry(
+    ScalePlaces::Beside,
+    TypeNumber::new(38).called("TL1 without scale, of bitnet.cpp's Python converter").file_types(&[38]),
+);
+
+const fn entry(scales: ScalePlaces, number: TypeNumber) -> Entry {
+    let look = Look { codes: |weights, _| weights / 4, is_wrong: |byte| byte >> 4 > 8 || byte & 15 > 8 };
+    Entry {
+        name: "TL1",
+        size: Size::Computed { size, look: Some(look) },
+        kind: Kind::Ternary { scales, decode, encode },
+        number,
+        also: &[],
+    }
+}
+
+fn size(encoding: Encoding, rows: usize, cols: usize) -> Result<usize> {
     tiles(encoding, rows, cols)?;
     tl::with_tail(encoding, rows.checked_mul(cols / 4), rows, cols)
 }
 
 /// Decodes the bytes of a tensor (exactly its size).
-pub(super) fn decode(encoding: Encoding, bytes: &[u8], rows: usize, cols: usize) -> Result<Ternary> {
+fn decode(stored: &Stored) -> Result<Ternary> {
+    let &Stored { encoding, bytes, rows, cols, .. } = stored;
     let tiles = tiles(encoding, rows, cols)?;
     let scale = tl::scale(encoding, &bytes[rows * cols / 4..])?;
-    let packed = decode_rows(encoding, rows, cols, |row, codes| {
+    let packed = decode_rows(stored, |row, codes| {
         for (four, codes) in codes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             let byte = bytes[place(&tiles, cols, row, 4 * four)];
             let pairs = [byte >> 4, byte & 15];
@@ -55,7 +75,7 @@ pub(super) fn decode(encoding: Encoding, bytes: &[u8], rows: usize, cols: usize)
 }
 
 /// Encodes ternary weights with one scale, which is 1 if it has no place in the tensor.
-pub(super) fn encode(encoding: Encoding, weights: &Ternary) -> Result<Vec<u8>> {
+fn encode(encoding: Encoding, weights: &Ternary) -> Result<Vec<u8>> {
     let (rows, cols) = (weights.rows(), weights.cols());
     let mut bytes = vec![0; encoding.encoded_size(rows, cols)?];
     let tiles = tiles(encoding, rows, cols)?;

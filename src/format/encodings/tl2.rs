@@ -19,6 +19,7 @@
 //! Source: `preprocess_weights_tl2` in bitnet.cpp's converters.
 
 use super::Encoding;
+use super::entry::{Entry, Kind, Look, ScalePlaces, Size, Stored, TypeNumber};
 use super::repack::{decode_rows, row_codes};
 use super::tl::{self, Tiles, preset_of};
 use crate::error::{Error, Result};
@@ -79,16 +80,35 @@ fn swapped(row: usize) -> usize {
     [0, 2, 1, 3][row % STRIP / 8] * 8 + row % 8
 }
 
-/// Bytes of a tensor.
-pub(super) fn size(encoding: Encoding, rows: usize, cols: usize) -> Result<usize> {
+pub(super) static INSIDE: Entry =
+    entry(ScalePlaces::Tensor, TypeNumber::new(39).called("TL2 with its scale, of bitnet.cpp").file_types(&[39]));
+
+pub(super) static BESIDE: Entry = entry(
+    ScalePlaces::Beside,
+    TypeNumber::new(39).called("TL2 without scale, of bitnet.cpp's Python converter").file_types(&[39]),
+);
+
+const fn entry(scales: ScalePlaces, number: TypeNumber) -> Entry {
+    let look = Look { codes: |_, bytes| bytes / 2, is_wrong: |byte| byte >> 4 > 13 || byte & 15 > 13 }; // of the rest, some are signs
+    Entry {
+        name: "TL2",
+        size: Size::Computed { size, look: Some(look) },
+        kind: Kind::Ternary { scales, decode, encode },
+        number,
+        also: &[],
+    }
+}
+
+fn size(encoding: Encoding, rows: usize, cols: usize) -> Result<usize> {
     tl::with_tail(encoding, Some(Parts::new(encoding, rows, cols)?.starts[2]), rows, cols)
 }
 
 /// Decodes the bytes of a tensor (exactly its size).
-pub(super) fn decode(encoding: Encoding, bytes: &[u8], rows: usize, cols: usize) -> Result<Ternary> {
+fn decode(stored: &Stored) -> Result<Ternary> {
+    let &Stored { encoding, bytes, rows, cols, .. } = stored;
     let parts = Parts::new(encoding, rows, cols)?;
     let scale = tl::scale(encoding, &bytes[parts.starts[2]..])?;
-    let packed = decode_rows(encoding, rows, cols, |row, codes| {
+    let packed = decode_rows(stored, |row, codes| {
         let wrong = |what| Err(Error::Malformed(format!("{encoding}: row {row} holds a {what}, which is no trits")));
         let (triples, pairs) = codes.split_at_mut(parts.triple_cols);
         for (six, codes) in triples.as_chunks_mut::<6>().0.iter_mut().enumerate() {
@@ -118,7 +138,7 @@ pub(super) fn decode(encoding: Encoding, bytes: &[u8], rows: usize, cols: usize)
 }
 
 /// Encodes ternary weights with one scale, which is 1 if it has no place in the tensor.
-pub(super) fn encode(encoding: Encoding, weights: &Ternary) -> Result<Vec<u8>> {
+fn encode(encoding: Encoding, weights: &Ternary) -> Result<Vec<u8>> {
     let (rows, cols) = (weights.rows(), weights.cols());
     let mut bytes = vec![0; encoding.encoded_size(rows, cols)?];
     let parts = Parts::new(encoding, rows, cols)?;

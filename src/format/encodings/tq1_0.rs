@@ -19,12 +19,13 @@
 use super::Encoding;
 use super::base_3::{self, Part};
 use super::blocks::encode_blocks;
+use super::entry::{Entry, Kind, ScalePlaces, Size, Stored, TypeNumber};
 use super::repack::{TQ_COLUMNS, decode_tq};
 use crate::error::Result;
 use crate::format::ternary::{self, Ternary};
 
 /// Bytes of one block.
-pub(super) const BYTES: usize = 54;
+const BYTES: usize = 54;
 
 const PARTS: [Part; 3] = [
     Part { byte: 0, bytes: 32, column: 0, digits: 5 },
@@ -32,9 +33,17 @@ const PARTS: [Part; 3] = [
     Part { byte: 48, bytes: 4, column: 240, digits: 4 },
 ];
 
+pub(super) static TQ1_0: Entry = Entry {
+    name: "TQ1_0",
+    size: Size::Blocks { columns: TQ_COLUMNS, bytes: BYTES },
+    kind: Kind::Ternary { scales: ScalePlaces::Columns(TQ_COLUMNS), decode, encode: |_, weights| encode(weights) },
+    number: TypeNumber::new(34).file_types(&[36]),
+    also: &[],
+};
+
 /// Decodes the bytes of a tensor (exactly its size).
-pub(super) fn decode(bytes: &[u8], rows: usize, cols: usize) -> Result<Ternary> {
-    decode_tq::<BYTES>(Encoding::Tq1_0, bytes, rows, cols, |block, out| {
+fn decode(stored: &Stored) -> Result<Ternary> {
+    decode_tq::<BYTES>(stored, |block, out| {
         let mut codes = [0; TQ_COLUMNS];
         base_3::decode(&PARTS, block, &mut codes);
         ternary::pack_codes(&codes, out);

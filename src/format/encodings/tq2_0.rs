@@ -18,16 +18,25 @@
 
 use super::Encoding;
 use super::blocks::encode_blocks;
+use super::entry::{Entry, Kind, ScalePlaces, Size, Stored, TypeNumber};
 use super::repack::{TQ_COLUMNS, TQ_PACKED, decode_tq};
 use crate::error::Result;
 use crate::format::ternary::{self, Ternary};
 
 /// Bytes of one block.
-pub(super) const BYTES: usize = 66;
+const BYTES: usize = 66;
+
+pub(super) static TQ2_0: Entry = Entry {
+    name: "TQ2_0",
+    size: Size::Blocks { columns: TQ_COLUMNS, bytes: BYTES },
+    kind: Kind::Ternary { scales: ScalePlaces::Columns(TQ_COLUMNS), decode, encode: |_, weights| encode(weights) },
+    number: TypeNumber::new(35).file_types(&[37]),
+    also: &[],
+};
 
 /// Decodes the bytes of a tensor (exactly its size).
-pub(super) fn decode(bytes: &[u8], rows: usize, cols: usize) -> Result<Ternary> {
-    decode_tq::<BYTES>(Encoding::Tq2_0, bytes, rows, cols, |block, out| {
+fn decode(stored: &Stored) -> Result<Ternary> {
+    decode_tq::<BYTES>(stored, |block, out| {
         for (out, &byte) in out.iter_mut().zip(block) {
             *out = reverse_fields(byte);
         }

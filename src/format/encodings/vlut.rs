@@ -14,12 +14,34 @@
 //! Source: vlut.cpp's `ggml-cpu-vlut` packing.
 
 use super::Encoding;
+use super::entry::{Entry, Kind, Look, ScalePlaces, Size, Stored, TypeNumber, check_whole, counted};
 use super::repack::{decode_rows, row_codes};
 use crate::error::{Error, Result};
 use crate::format::ternary::{Scales, Ternary};
 
 /// Columns of a row are a multiple of this.
-pub(super) const COLUMNS: usize = 4;
+const COLUMNS: usize = 4;
+
+pub(super) static I2_V: Entry =
+    entry::<1, false>("I2_V", TypeNumber::new(40).called("I2_V of vlut.cpp").file_types(&[38]));
+pub(super) static I2_V_4: Entry =
+    entry::<4, false>("I2_V_4", TypeNumber::new(42).called("I2_V_4 of vlut.cpp").file_types(&[39]));
+pub(super) static I2_V_8: Entry =
+    entry::<8, false>("I2_V_8", TypeNumber::new(43).called("I2_V_8 of vlut.cpp").file_types(&[40]));
+pub(super) static I1_V: Entry = entry::<1, true>("I1_V", TypeNumber::new(45));
+pub(super) static I1_V_2: Entry = entry::<2, true>("I1_V_2", TypeNumber::new(46));
+
+/// `T` groups are side by side; `FIVES` says whether they are of five columns, as in all functions here.
+const fn entry<const T: usize, const FIVES: bool>(name: &'static str, number: TypeNumber) -> Entry {
+    let four = Look { codes: |weights, _| weights / 4, is_wrong: |byte| byte >= 81 };
+    Entry {
+        name,
+        size: Size::Computed { size: size::<T, FIVES>, look: if FIVES { None } else { Some(four) } },
+        kind: Kind::Ternary { scales: ScalePlaces::Beside, decode: decode::<T, FIVES>, encode: encode::<T, FIVES> },
+        number,
+        also: &[],
+    }
+}
 
 /// How many bytes a row has, and where.
 struct Arrangement {
@@ -30,28 +52,19 @@ struct Arrangement {
     fours: usize,
     /// Groups from the first on that are stored T side by side; the others follow one by one.
     tiled: usize,
-    /// T.
-    side_by_side: usize,
+    side_by_side: usize, // T
 }
 
 impl Arrangement {
-    fn new(encoding: Encoding, rows: usize, cols: usize) -> Result<Self> {
-        let (by_five, side_by_side) = match encoding {
-            Encoding::I2V => (false, 1),
-            Encoding::I2V4 => (false, 4),
-            Encoding::I2V8 => (false, 8),
-            Encoding::I1V => (true, 1),
-            Encoding::I1V2 => (true, 2),
-            other => unreachable!("{other} is not of vlut.cpp"),
-        };
-        let (fives, fours) = if by_five { (cols / 20 * 4, cols % 20 / 4) } else { (0, cols / 4) };
-        let tiled = if by_five { fives } else { fours };
-        if !tiled.is_multiple_of(side_by_side) {
+    fn new<const T: usize, const FIVES: bool>(encoding: Encoding, rows: usize, cols: usize) -> Result<Self> {
+        let (fives, fours) = if FIVES { (cols / 20 * 4, cols % 20 / 4) } else { (0, cols / 4) };
+        let tiled = if FIVES { fives } else { fours };
+        if !tiled.is_multiple_of(T) {
             return Err(Error::Malformed(format!(
-                "{encoding} stores {side_by_side} groups of columns side by side, but a row of {cols} columns has {tiled}"
+                "{encoding} stores {T} groups of columns side by side, but a row of {cols} columns has {tiled}"
             )));
         }
-        Ok(Self { rows, fives, fours, tiled, side_by_side })
+        Ok(Self { rows, fives, fours, tiled, side_by_side: T })
     }
 
     /// The place of group `i` of a row.
@@ -66,16 +79,17 @@ impl Arrangement {
     }
 }
 
-/// Bytes of a tensor whose columns are a multiple of four.
-pub(super) fn size(encoding: Encoding, rows: usize, cols: usize) -> Result<Option<usize>> {
-    let arrangement = Arrangement::new(encoding, rows, cols)?;
-    Ok(rows.checked_mul(arrangement.fives + arrangement.fours))
+fn size<const T: usize, const FIVES: bool>(encoding: Encoding, rows: usize, cols: usize) -> Result<usize> {
+    check_whole(encoding, cols, COLUMNS)?;
+    let arrangement = Arrangement::new::<T, FIVES>(encoding, rows, cols)?;
+    counted(encoding, rows.checked_mul(arrangement.fives + arrangement.fours), rows, cols)
 }
 
 /// Decodes the bytes of a tensor (exactly its size); the scale is 1.
-pub(super) fn decode(encoding: Encoding, bytes: &[u8], rows: usize, cols: usize) -> Result<Ternary> {
-    let arrangement = Arrangement::new(encoding, rows, cols)?;
-    let packed = decode_rows(encoding, rows, cols, |row, codes| {
+fn decode<const T: usize, const FIVES: bool>(stored: &Stored) -> Result<Ternary> {
+    let &Stored { encoding, bytes, rows, cols, .. } = stored;
+    let arrangement = Arrangement::new::<T, FIVES>(encoding, rows, cols)?;
+    let packed = decode_rows(stored, |row, codes| {
         for i in 0..arrangement.fives + arrangement.fours {
             let (column, count) = arrangement.columns(i);
             let mut number = bytes[arrangement.byte(row, i)];
@@ -93,11 +107,11 @@ pub(super) fn decode(encoding: Encoding, bytes: &[u8], rows: usize, cols: usize)
 }
 
 /// Encodes ternary weights whose only scale is 1.
-pub(super) fn encode(encoding: Encoding, weights: &Ternary) -> Result<Vec<u8>> {
+fn encode<const T: usize, const FIVES: bool>(encoding: Encoding, weights: &Ternary) -> Result<Vec<u8>> {
     let (rows, cols) = (weights.rows(), weights.cols());
     let mut bytes = vec![0; encoding.encoded_size(rows, cols)?];
     encoding.tensor_scale(weights)?;
-    let arrangement = Arrangement::new(encoding, rows, cols)?;
+    let arrangement = Arrangement::new::<T, FIVES>(encoding, rows, cols)?;
     let mut codes = vec![0; cols];
     for row in 0..rows {
         row_codes(weights, row, &mut codes);

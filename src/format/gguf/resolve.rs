@@ -55,11 +55,10 @@ pub fn resolve(gguf: &Gguf) -> Result<Encodings> {
     let mut encodings = Encodings { resolved: BTreeMap::new(), decisions: Vec::new() };
     for (number, tensors) in by_number {
         let meanings = meanings(number);
-        if meanings.is_empty() {
+        if meanings.len() < 2 {
             continue;
         }
-        let (encoding, decision) =
-            Search { gguf, number, tensors, left: meanings.iter().collect(), out: Vec::new() }.run()?;
+        let (encoding, decision) = Search { gguf, number, tensors, left: meanings, out: Vec::new() }.run()?;
         encodings.resolved.insert(number, encoding);
         encodings.decisions.push(decision);
     }
@@ -72,7 +71,7 @@ struct Search<'a> {
     number: u32,
     /// All tensors of that number, at least one.
     tensors: Vec<&'a TensorInfo>,
-    left: Vec<&'static Meaning>,
+    left: Vec<Meaning>,
     /// What was ruled out, and why.
     out: Vec<String>,
 }
@@ -86,7 +85,7 @@ impl Search<'_> {
             self.ask_keys()?;
         }
         self.rule_out(|search, meaning| search.look(meaning).err());
-        match *self.left {
+        match self.left.as_slice() {
             [Meaning { name, encoding: Some(encoding), .. }] => {
                 let reason = match self.out.is_empty() {
                     true => why.to_owned(),
@@ -98,14 +97,14 @@ impl Search<'_> {
             }
             [Meaning { name, .. }] => Err(self.error(&format!("is {name}, which this version cannot read"))),
             [] => Err(self.error("is nothing that this version knows")),
-            _ => Err(self.error(&format!("may be {}", list(self.left.iter().copied())))),
+            _ => Err(self.error(&format!("may be {}", list(&self.left)))),
         }
     }
 
     /// Drops each meaning for which `why_not` has a reason.
     fn rule_out(&mut self, why_not: impl Fn(&Self, &Meaning) -> Option<String>) {
         for meaning in std::mem::take(&mut self.left) {
-            match why_not(self, meaning) {
+            match why_not(self, &meaning) {
                 Some(reason) => self.out.push(format!("{}: {reason}", meaning.name)),
                 None => self.left.push(meaning),
             }
@@ -116,22 +115,22 @@ impl Search<'_> {
     fn ask_keys(&mut self) -> Result<()> {
         let metadata = self.gguf.metadata();
         if metadata.iter().any(|(key, _)| key.starts_with("prism.")) {
-            self.prefer(|meaning| meaning.is_prism, "the file has keys of PrismML");
+            self.prefer(|meaning| meaning.number.is_prism, "the file has keys of PrismML");
         }
         if let Some(file_type) = metadata.unsigned("general.file_type")? {
             let why = format!("\"general.file_type\" is {file_type}");
-            self.prefer(|meaning| meaning.file_types.contains(&file_type), &why);
+            self.prefer(|meaning| meaning.number.file_types.contains(&file_type), &why);
         }
         if let Some(architecture) = metadata.string("general.architecture")? {
             let why = format!("\"general.architecture\" is {}", quoted(architecture));
-            self.prefer(|meaning| meaning.architectures.contains(&architecture), &why);
-            self.prefer(|meaning| meaning.architectures.is_empty(), &why);
+            self.prefer(|meaning| meaning.number.architectures.contains(&architecture), &why);
+            self.prefer(|meaning| meaning.number.architectures.is_empty(), &why);
         }
         Ok(())
     }
 
     fn prefer(&mut self, speaks_for: impl Fn(&Meaning) -> bool, why: &str) {
-        if self.left.len() > 1 && self.left.iter().any(|meaning| speaks_for(meaning)) {
+        if self.left.len() > 1 && self.left.iter().any(&speaks_for) {
             self.rule_out(|_, meaning| (!speaks_for(meaning)).then(|| why.to_owned()));
         }
     }

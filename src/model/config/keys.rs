@@ -1,9 +1,9 @@
 //! The keys of a GGUF file that start with its architecture's name, read with their limits.
 
-use crate::backend::{Heads, Rope, RopePairs};
+use crate::backend::{Rope, RopePairs};
 use crate::error::{Error, Result};
 use crate::format::gguf::{Metadata, Value};
-use crate::model::config::{Factors, Family, LARGEST_HEAD, LARGEST_SIZE, MOST_LAYERS, Pooling, Windows};
+use crate::model::config::{Factors, LARGEST_SIZE, Numbers, Pooling, Windows};
 
 /// Reads keys that start with the architecture's name.
 pub(super) struct Keys<'a> {
@@ -39,65 +39,8 @@ impl Keys<'_> {
         }
     }
 
-    pub(super) fn size(&self, key: &str) -> Result<usize> {
-        self.optional_size(key)?.ok_or_else(|| Error::Model(format!("the key \"{}\" is missing", self.name(key))))
-    }
-
     pub(super) fn size_or(&self, key: &str, default: usize) -> Result<usize> {
         Ok(self.optional_size(key)?.unwrap_or(default))
-    }
-
-    pub(super) fn layers(&self) -> Result<usize> {
-        match self.size("block_count")? {
-            layers if layers as u64 <= MOST_LAYERS => Ok(layers),
-            layers => Err(Error::Model(format!(
-                "the key \"{}\" is {layers}; it must be 1 to {MOST_LAYERS}",
-                self.name("block_count")
-            ))),
-        }
-    }
-
-    pub(super) fn epsilon(&self) -> Result<f32> {
-        let name = self.name("attention.layer_norm_rms_epsilon");
-        match self.metadata.float(&name)? {
-            // Of the f32, because the smallest f64 become 0 there, and a norm would divide by it.
-            Some(epsilon) if epsilon as f32 > 0.0 && epsilon < 1.0 => Ok(epsilon as f32),
-            Some(epsilon) => Err(Error::Model(format!("the key \"{name}\" is {epsilon}; it must be between 0 and 1"))),
-            None => Err(Error::Model(format!("the key \"{name}\" is missing"))),
-        }
-    }
-
-    /// How attention is cut into heads.
-    pub(super) fn heads(&self) -> Result<Heads> {
-        let width = self.size("embedding_length")?;
-        let heads = self.size("attention.head_count")?;
-        let kv_heads = self.size_or("attention.head_count_kv", heads)?;
-        if heads % kv_heads != 0 {
-            return Err(Error::Model(format!(
-                "{heads} query heads (\"{}\") cannot share {kv_heads} key heads (\"{}\")",
-                self.name("attention.head_count"),
-                self.name("attention.head_count_kv")
-            )));
-        }
-        let head_dim = self.size_or("attention.key_length", width / heads)?;
-        let value_dim = self.size_or("attention.value_length", head_dim)?;
-        if head_dim == 0 || head_dim % 2 != 0 || head_dim as u64 > LARGEST_HEAD || value_dim != head_dim {
-            return Err(Error::Unsupported(format!(
-                "heads of {head_dim} key and {value_dim} value features; they must be equal, even and at most \
-                 {LARGEST_HEAD} (\"{}\" and \"{}\", or \"{}\" {width} / \"{}\" {heads})",
-                self.name("attention.key_length"),
-                self.name("attention.value_length"),
-                self.name("embedding_length"),
-                self.name("attention.head_count")
-            )));
-        }
-        if heads as u64 * head_dim as u64 > LARGEST_SIZE {
-            return Err(Error::Model(format!(
-                "{heads} heads (\"{}\") of {head_dim} features are larger than any model",
-                self.name("attention.head_count")
-            )));
-        }
-        Ok(Heads { heads, kv_heads, head_dim })
     }
 
     /// Gemma's layers that see only the latest positions; its files leave out what all of them share.
@@ -109,18 +52,15 @@ impl Keys<'_> {
         Ok(Some(Windows { positions, global_every, rope }))
     }
 
-    /// The factors around the layers. Where keys are missing, those that the family's models share.
-    pub(super) fn factors(&self, family: Family, layers: usize, width: usize) -> Result<Factors> {
-        let (embedding, residual, logits) = match family {
-            Family::Gemma3 => ((width as f64).sqrt(), 1.0, 1.0),
-            Family::MiniCpm => (12.0, 1.4 / (layers as f64).sqrt(), width as f64 / 256.0),
-            _ => return Ok(Factors::default()),
-        };
-        let read = |key, default| Ok::<_, Error>(self.factor(key)?.unwrap_or(default) as f32);
+    /// The factors around the layers, with those that the architecture's models share where keys are missing; none where
+    /// its files do not know them.
+    pub(super) fn factors(&self, usual: Option<Factors>) -> Result<Factors> {
+        let Some(usual) = usual else { return Ok(Factors::default()) };
+        let read = |key, usual| Ok::<_, Error>(self.factor(key)?.map_or(usual, |factor| factor as f32));
         Ok(Factors {
-            embedding: read("embedding_scale", embedding)?,
-            residual: read("residual_scale", residual)?,
-            logits: read("logit_scale", logits)?,
+            embedding: read("embedding_scale", usual.embedding)?,
+            residual: read("residual_scale", usual.residual)?,
+            logits: read("logit_scale", usual.logits)?,
         })
     }
 
@@ -144,6 +84,24 @@ impl Keys<'_> {
             Some(factor) => check_factor(factor, &format!("the key \"{name}\"")).map(Some),
             None => Ok(None),
         }
+    }
+}
+
+impl Numbers for Keys<'_> {
+    fn find_size(&self, name: &str) -> Result<Option<usize>> {
+        self.optional_size(name)
+    }
+
+    fn find_float(&self, name: &str) -> Result<Option<f64>> {
+        self.metadata.float(&self.name(name))
+    }
+
+    fn place(&self, name: &str) -> String {
+        format!("the key \"{}\"", self.name(name))
+    }
+
+    fn label(&self, name: &str) -> String {
+        format!("\"{}\"", self.name(name))
     }
 }
 

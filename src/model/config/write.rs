@@ -1,7 +1,6 @@
 //! A config as the keys of a GGUF file: what [`Config::from_gguf`](super::Config::from_gguf) reads, written.
 
-use super::{Config, Family, Pooling, RopeKeys};
-use crate::backend::Activation;
+use super::{Architecture, Config, Pooling, RopeKeys};
 use crate::format::gguf::Value;
 
 /// How activations are held, where the architecture's name says otherwise: `rows`, `groups` or `f32`. No other program
@@ -9,20 +8,14 @@ use crate::format::gguf::Value;
 pub(crate) const NUMERICS: &str = "sterna.activations";
 
 impl Config {
-    /// The name that GGUF files have for this network, whatever its own file calls it.
-    fn gguf_architecture(&self) -> &str {
-        match self.architecture.as_str() {
-            _ if self.sub_norms && self.activation == Activation::SquaredRelu => "bitnet-b1.58",
-            _ if self.sub_norms => "bitnet",
-            "hunyuan_v1_dense" => "hunyuan-dense",
-            "gemma3_text" => "gemma3",
-            other => other,
-        }
-    }
-
-    /// The keys of a GGUF file of this network; rotations as `rope` says.
-    pub(in crate::model) fn gguf_keys(&self, rope: &RopeKeys) -> Vec<(String, Value)> {
-        let architecture = self.gguf_architecture();
+    /// The keys of a GGUF file of this network, whose directory has that architecture; rotations as `rope` says.
+    pub(in crate::model) fn gguf_keys(
+        &self,
+        architecture: &'static Architecture,
+        rope: &RopeKeys,
+    ) -> Vec<(String, Value)> {
+        let architecture = architecture.in_gguf(self);
+        let name = architecture.gguf_names[0];
         let size = |size: usize| Value::Unsigned(size as u64);
         let float = |value: f64| Value::Float(f64::from(value as f32)); // readers want f32
         let mut keys = vec![
@@ -40,7 +33,7 @@ impl Config {
             ("rope.freq_base", float(rope.theta)),
         ];
         keys.extend(rope.scaling.iter().cloned());
-        if architecture == "minicpm" {
+        if architecture.says_factors {
             keys.extend([
                 ("embedding_scale", float(self.factors.embedding.into())),
                 ("residual_scale", float(self.factors.residual.into())),
@@ -57,12 +50,10 @@ impl Config {
         if self.pooling == Some(Pooling::LastToken) {
             keys.push(("pooling_type", Value::Unsigned(3)));
         }
-        let within = keys.into_iter().map(|(key, value)| (format!("{architecture}.{key}"), value));
-        let mut all = vec![("general.architecture".to_owned(), Value::String(architecture.into()))];
+        let within = keys.into_iter().map(|(key, value)| (format!("{name}.{key}"), value));
+        let mut all = vec![("general.architecture".to_owned(), Value::String(name.into()))];
         all.extend(within);
-        let family = Family::NAMES.iter().find(|(name, _)| *name == architecture);
-        let usual = family.map(|(_, family)| family.numerics(self.vocabulary, self.input_norms).0);
-        if usual != Some(self.numerics) {
+        if architecture.numerics(self.vocabulary, self.input_norms).0 != self.numerics {
             all.push((NUMERICS.into(), Value::String(self.numerics.name().into())));
         }
         all

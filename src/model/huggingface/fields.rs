@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::format::gguf::{quoted, within};
 use crate::format::map::map;
-use crate::model::config::LARGEST_SIZE;
+use crate::model::config::{LARGEST_SIZE, Numbers};
 
 /// The file of the network's numbers.
 pub(super) const FILE: &str = "config.json";
@@ -110,5 +110,23 @@ impl<'a> Fields<'a> {
     pub(super) fn object(self, name: &str, place: &'a str) -> Result<Option<Fields<'a>>> {
         let object = self.typed(name, "an object", Value::as_object)?;
         Ok(object.map(|object| Fields { object, file: self.file, place }))
+    }
+}
+
+impl Numbers for Fields<'_> {
+    fn find_size(&self, name: &str) -> Result<Option<usize>> {
+        self.size(name)
+    }
+
+    fn find_float(&self, name: &str) -> Result<Option<f64>> {
+        self.float(name)
+    }
+
+    fn place(&self, name: &str) -> String {
+        self.name(name)
+    }
+
+    fn label(&self, name: &str) -> String {
+        format!("\"{}{name}\"", self.place)
     }
 }

@@ -1,5 +1,5 @@
 //! What Hugging Face checkpoints call the tensors of each role: one table, with the names that older models have for
-//! the same thing.
+//! the same thing. Where a usual name means another part in an architecture, its row has its own.
 
 use crate::format::safetensors::Checkpoint;
 use crate::model::{Part, Role};
@@ -32,10 +32,6 @@ const PARTS: [(Part, &[&str]); 22] = [
     (Part::Down, &["mlp.down_proj"]),
 ];
 
-/// The norm before the feed-forward network in models that norm what attention adds, too: its usual name is that norm's
-/// there.
-const FFN_NORM_BESIDE_POST_NORMS: &str = "pre_feedforward_layernorm";
-
 /// Endings of tensors that older checkpoints hold and no forward pass needs: they follow from the config.
 pub(super) const IGNORED_ENDINGS: [&str; 1] = [".self_attn.rotary_emb.inv_freq"];
 
@@ -49,9 +45,9 @@ pub(super) fn prefix(checkpoint: &Checkpoint) -> &'static str {
     PREFIXES.iter().find(has_embedding).copied().unwrap_or(PREFIXES[0])
 }
 
-/// The possible names of a role's tensor, without their ending (`.weight`), the usual one first. `post_norms`: whether the
-/// model norms what attention adds.
-pub(super) fn stems(role: Role, prefix: &str, post_norms: bool) -> Vec<String> {
+/// The possible names of a role's tensor, without their ending (`.weight`), the usual one first. `own` are the names that
+/// the architecture has instead.
+pub(super) fn stems(role: Role, prefix: &str, own: &[(Part, &str)]) -> Vec<String> {
     match role {
         Role::Embedding => vec![format!("{prefix}embed_tokens")],
         Role::OutputNorm => vec![format!("{prefix}norm")],
@@ -59,11 +55,10 @@ pub(super) fn stems(role: Role, prefix: &str, post_norms: bool) -> Vec<String> {
             let outer = prefix.strip_suffix("model.").unwrap_or(prefix);
             vec![format!("{outer}lm_head")]
         }
-        Role::Layer(layer, Part::FfnNorm) if post_norms => {
-            vec![format!("{prefix}layers.{layer}.{FFN_NORM_BESIDE_POST_NORMS}")]
-        }
         Role::Layer(layer, part) => {
-            let names = PARTS.iter().find(|(p, _)| *p == part).map_or(&[][..], |(_, names)| names);
+            let own = own.iter().find(|(p, _)| *p == part).map(|(_, name)| *name);
+            let usual = PARTS.iter().find(|(p, _)| *p == part).map_or(&[][..], |(_, names)| names);
+            let names = own.as_ref().map_or(usual, std::slice::from_ref);
             names.iter().map(|name| format!("{prefix}layers.{layer}.{name}")).collect()
         }
         // Frequencies follow from the config.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::config::WeightRule;
+use super::config::{Form, WeightRule};
 use super::names::{self, IGNORED_ENDINGS};
 use crate::decision::Decision;
 use crate::error::{Error, Result};
@@ -11,29 +11,24 @@ use crate::format::gguf::quoted;
 use crate::format::safetensors::{Checkpoint, Dtype, StoredTensor};
 use crate::model::{Config, Part, Role};
 
-/// How a role's weights are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Form {
-    /// Floats of the tensor's number format.
-    Floats,
-    /// Four trits of four rows in a byte, one scale for the tensor.
-    Packed,
-    /// Integers of so many bits in 32-bit words, with a scale and a bias for each so many columns (MLX).
-    Words { bits: usize, columns: usize },
-}
-
 /// Where the weights of each role are.
 pub(super) struct Tensors {
     places: HashMap<Role, (String, Form)>, // the name without its ending
 }
 
 impl Tensors {
-    /// Finds and checks all of them.
-    pub(super) fn find(checkpoint: &Checkpoint, config: &Config, ties_head: bool) -> Result<Self> {
+    /// Finds and checks all of them. `own_names` are those of the architecture.
+    pub(super) fn find(
+        checkpoint: &Checkpoint,
+        config: &Config,
+        own_names: &'static [(Part, &'static str)],
+        ties_head: bool,
+    ) -> Result<Self> {
         let mut search = Search {
             checkpoint,
             config,
             prefix: names::prefix(checkpoint),
+            own_names,
             used: HashSet::new(),
             found: Tensors { places: HashMap::new() },
         };
@@ -80,6 +75,7 @@ struct Search<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a Config,
     prefix: &'static str,
+    own_names: &'static [(Part, &'static str)],
     used: HashSet<String>,
     found: Tensors,
 }
@@ -87,7 +83,7 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     /// Finds the tensor of a role that must be there, with all that belongs to it.
     fn take(&mut self, role: Role) -> Result<()> {
-        let stems = names::stems(role, self.prefix, self.config.post_norms);
+        let stems = names::stems(role, self.prefix, self.own_names);
         let has_weight = |stem: &&String| self.checkpoint.tensor(&format!("{stem}.weight")).is_some();
         let Some(stem) = stems.iter().find(has_weight).or(stems.first()) else {
             return Err(Error::Unsupported(format!("a {role:?}, which this version finds in GGUF files only")));
@@ -159,7 +155,7 @@ impl<'a> Search<'a> {
 
     /// A tensor that no role claims would silently change the output if it were ignored.
     fn refuse_others(&self, ties_head: bool) -> Result<()> {
-        let head = names::stems(Role::Head, self.prefix, self.config.post_norms).remove(0);
+        let head = names::stems(Role::Head, self.prefix, self.own_names).remove(0);
         for (name, _) in self.checkpoint.tensors() {
             let is_ignored = IGNORED_ENDINGS.iter().any(|ending| name.ends_with(ending));
             // Where the head is tied, the embedding takes its place, as in the models' own code.

@@ -8,8 +8,8 @@ use crate::format::encodings::{float, mlx, packed_rows};
 use crate::format::safetensors::{Checkpoint, Dtype, StoredTensor};
 use crate::format::{Dense, Scales, Values, Weights};
 use crate::model::directory::named;
-use crate::model::huggingface::config::WeightRule;
-use crate::model::huggingface::tensors::{Form, Tensors};
+use crate::model::huggingface::config::{Form, WeightRule};
+use crate::model::huggingface::tensors::Tensors;
 use crate::model::{Config, Part, Role, WeightSource};
 
 /// Rows of an embedding or a head that are looked at when a model is opened.

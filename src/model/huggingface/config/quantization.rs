@@ -6,7 +6,18 @@ use crate::backend::Numerics;
 use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::gguf::quoted;
-use crate::model::huggingface::tensors::Form;
+use crate::model::config::{Architecture, InputNorms};
+
+/// How a role's weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in crate::model::huggingface) enum Form {
+    /// Floats of the tensor's number format.
+    Floats,
+    /// Four trits of four rows in a byte, one scale for the tensor.
+    Packed,
+    /// Integers of so many bits in 32-bit words, with a scale and a bias for each so many columns (MLX).
+    Words { bits: usize, columns: usize },
+}
 
 /// How the linear layers' weights become trits and scales.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +38,7 @@ pub(in crate::model::huggingface) struct WeightRule {
 const DEFAULT_EPSILON: f64 = 1e-6;
 
 impl WeightRule {
-    /// `may_have_input_norms`: whether models of this type are known to have a norm before each linear layer.
-    pub(super) fn read(fields: Fields, is_1bitllm: bool, may_have_input_norms: bool) -> Result<Self> {
+    pub(super) fn read(fields: Fields, architecture: &Architecture) -> Result<Self> {
         let none = Self {
             scale_divides: true,
             rounds_floats: false,
@@ -36,14 +46,15 @@ impl WeightRule {
             input_norms: false,
             why: "config.json says nothing",
         };
-        let of_1bitllm =
-            Self { rounds_floats: true, is_bitnet: true, why: "the code of BitnetForCausalLM rounds them so", ..none };
         let Some(quantization) = fields.object("quantization_config", "quantization_config.")? else {
-            return Ok(if is_1bitllm { of_1bitllm } else { none });
+            return Ok(match architecture.latent_floats {
+                Some(why) => Self { rounds_floats: true, is_bitnet: true, why, ..none },
+                None => none,
+            });
         };
         match quantization.text("quant_method")? {
             Some("bitnet") => {
-                let input_norms = has_input_norms(fields, quantization, may_have_input_norms)?;
+                let input_norms = has_input_norms(fields, quantization, architecture)?;
                 Self::bitnet(quantization, input_norms)
             }
             // MLX writes its own fields under this name too.
@@ -127,11 +138,11 @@ impl WeightRule {
 
 /// Whether each linear layer has a norm of its own before it. All norms of a model share one epsilon here, as they do in
 /// the published ones.
-fn has_input_norms(fields: Fields, quantization: Fields, may_have_them: bool) -> Result<bool> {
+fn has_input_norms(fields: Fields, quantization: Fields, architecture: &Architecture) -> Result<bool> {
     if quantization.boolean("use_rms_norm")? != Some(true) {
         return Ok(false);
     }
-    if !may_have_them {
+    if architecture.input_norms == InputNorms::Unknown {
         let name = quantization.name("use_rms_norm");
         return Err(Error::Unsupported(format!(
             "{name} is true: each linear layer would have a norm of its own, which no published model of this form has"
