@@ -12,6 +12,7 @@ mod embeddings;
 mod golden;
 mod hostile;
 mod memory;
+mod opening;
 mod packing;
 mod shards;
 
