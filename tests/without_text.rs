@@ -9,6 +9,7 @@ mod edit;
 #[expect(dead_code, reason = "where the fields lie is of no interest here")]
 #[path = "common/gguf_fields.rs"]
 mod gguf_fields;
+#[expect(dead_code, reason = "files are changed here, not made from nothing")]
 #[path = "common/gguf_writer.rs"]
 mod gguf_writer;
 
@@ -80,7 +81,7 @@ fn a_generation_ends_at_the_end_tokens_of_the_model() {
     let original = made(&Model::from_bytes(file.bytes()).unwrap());
     assert_eq!(original.len(), 3);
     file.set_u32("tokenizer.ggml.eos_token_id", original[0]);
-    assert_eq!(made(&Model::from_bytes(file.bytes()).unwrap()), []);
+    assert!(made(&Model::from_bytes(file.bytes()).unwrap()).is_empty());
 }
 
 #[test]
