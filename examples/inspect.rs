@@ -41,11 +41,11 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     logging::start();
     let args = Args::parse();
-    let path = &args.model.model;
+    let (path, map) = (&args.model.model, !args.model.no_map);
     let mut out = std::io::stdout().lock();
     let decided = match Checkpoint::directory(path) {
-        Some(directory) => write_directory(&mut out, directory, args.all).map(|()| Vec::new())?,
-        None => write_gguf(&mut out, path, args.all)?,
+        Some(directory) => write_directory(&mut out, directory, map, args.all).map(|()| Vec::new())?,
+        None => write_gguf(&mut out, path, map, args.all)?,
     };
 
     // The library's own loader, so that what is printed is what happens.
@@ -74,8 +74,9 @@ fn name(encodings: Option<&Encodings>, type_id: u32) -> String {
 }
 
 /// Returns what was decided of the tensors' encodings, which matters most where the model cannot be opened.
-fn write_gguf(out: &mut impl Write, path: &Path, all: bool) -> anyhow::Result<Vec<String>> {
-    let gguf = Gguf::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+fn write_gguf(out: &mut impl Write, path: &Path, map: bool, all: bool) -> anyhow::Result<Vec<String>> {
+    let gguf = if map { Gguf::open(path) } else { Gguf::read(path) };
+    let gguf = gguf.with_context(|| format!("cannot read {}", path.display()))?;
     writeln!(out, "{}: GGUF version {}, {}", path.display(), gguf.version(), HumanBytes(gguf.file_bytes() as u64))?;
     writeln!(out, "\nKeys")?;
     for (key, value) in gguf.metadata().iter() {
@@ -94,8 +95,9 @@ fn write_gguf(out: &mut impl Write, path: &Path, all: bool) -> anyhow::Result<Ve
     Ok(encodings.iter().flat_map(Encodings::decisions).map(ToString::to_string).collect())
 }
 
-fn write_directory(out: &mut impl Write, directory: &Path, all: bool) -> anyhow::Result<()> {
-    let checkpoint = Checkpoint::open(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+fn write_directory(out: &mut impl Write, directory: &Path, map: bool, all: bool) -> anyhow::Result<()> {
+    let checkpoint = if map { Checkpoint::open(directory) } else { Checkpoint::read(directory) };
+    let checkpoint = checkpoint.with_context(|| format!("cannot read {}", directory.display()))?;
     let (files, bytes) = (checkpoint.files(), HumanBytes(checkpoint.file_bytes() as u64));
     writeln!(out, "{}: safetensors, {files} file{}, {bytes}", directory.display(), if files == 1 { "" } else { "s" })?;
     writeln!(out, "\nTensors ({}; shapes have the output features first)", checkpoint.tensors().len())?;

@@ -5,8 +5,8 @@
 
 pub mod dense;
 pub mod encodings;
+pub(crate) mod file;
 pub mod gguf;
-pub(crate) mod map;
 pub mod safetensors;
 pub mod ternary;
 

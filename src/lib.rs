@@ -41,6 +41,13 @@
 //! Model files are untrusted. Every size, count, offset and string is checked before it is used; a damaged or hostile file
 //! gives an [`Error`], not a panic. The file must not be changed by others while a [`Model`] maps it.
 
+//! # Features
+//!
+//! * `text` (on by default): text to token ids for vocabularies with merges, which all recent families have. It brings the
+//!   crate `tokenizers` and what that needs. Without it, every model opens and runs as with it, ids become text, and a
+//!   generation ends where the model ends it; but prompts must be ids, and [`mod@convert`] refuses such models: what would make
+//!   ids of text is an error that names the feature. Nothing in the interface depends on it.
+
 #![warn(missing_docs)]
 
 pub mod backend;

@@ -23,11 +23,11 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::format::encodings::Encoding;
-use crate::format::gguf::Metadata;
+use crate::format::gguf::{Gguf, Metadata};
 use crate::format::safetensors::Checkpoint;
 use crate::tokenizer::Tokenizer;
 
-/// A model that is ready to be put on a device. Cheap to clone; the weights stay in the map of their file.
+/// A model that is ready to be put on a device. Cheap to clone; the weights stay where the file is, in its map or in memory.
 #[derive(Clone)]
 pub struct Model {
     config: Config,
@@ -59,11 +59,14 @@ trait WeightSource: Send + Sync {
 
 impl Model {
     /// Opens a GGUF file, or a directory in Hugging Face form: `config.json` with `model.safetensors` or its shards, and
-    /// `tokenizer.json`. The path of a `.safetensors` file stands for its directory. All files are mapped, every key and
-    /// tensor is checked, and the tokenizer is built; weights are read when a session is made. A directory without a
+    /// `tokenizer.json`. The path of a `.safetensors` file stands for its directory. Files of weights are mapped, every key
+    /// and tensor is checked, and the tokenizer is built; weights are read when a session is made. A directory without a
     /// tokenizer opens too, for callers that have token ids.
     ///
-    /// The files must not be changed or truncated while the model is in use, also not by another process.
+    /// The files must not be changed or truncated while the model or one of its sessions is in use, also not by another
+    /// process: a change would change the model, and a truncated file would kill the process (SIGBUS on Unix) when the
+    /// missing part is touched. To replace a model file, write another beside it and rename that one. Where nobody can
+    /// promise this, have the file read ([`OpenOptions::map`]) or bring its bytes ([`Model::from_bytes`]).
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be opened, [`Error::Malformed`] if it is damaged, [`Error::Unsupported`] or
@@ -72,19 +75,59 @@ impl Model {
         Self::open_with(path, &OpenOptions::default())
     }
 
-    /// [`Model::open`] with options for what a file does not say of itself.
+    /// [`Model::open`] with options for what a file does not say of itself, and for reading it instead of mapping it:
+    ///
+    /// ```
+    /// use sterna::model::{Model, OpenOptions};
+    ///
+    /// // What happens to the file from here on does not matter.
+    /// let options = OpenOptions { map: false, ..OpenOptions::default() };
+    /// let model = Model::open_with("models/tales-4m-i2_s.gguf", &options)?;
+    /// # Ok::<(), sterna::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// As [`Model::open`].
+    /// As [`Model::open`]. A file that is read also gives [`Error::Io`] if there is no memory of its length, or if it does
+    /// not have the length that it is said to have.
     pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let model = match Checkpoint::directory(path.as_ref()) {
-            Some(directory) => huggingface::open(directory)?,
+            Some(directory) => huggingface::open(directory, options)?,
             None => file::open(path.as_ref(), options)?,
         };
-        Ok(match options.numerics {
-            Some(numerics) => model.with_numerics(numerics),
-            None => model,
-        })
+        let mut model = model.with_asked_numerics(options);
+        if !options.map {
+            model.decisions.push(Decision::new("weights", "read into memory", "asked for by the caller"));
+        }
+        Ok(model)
+    }
+
+    /// A model from the bytes of a GGUF file: built into the program, received over a network, decrypted. They are kept
+    /// and not copied.
+    ///
+    /// ```
+    /// use sterna::Model;
+    ///
+    /// static TALES: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/tales-4m-i2_s.gguf"));
+    /// let model = Model::from_bytes(TALES)?;
+    /// # Ok::<(), sterna::Error>(())
+    /// ```
+    ///
+    /// They may lie at any address. A directory in Hugging Face form is several files, and has no such form: open it with
+    /// [`OpenOptions::map`] false to have it in memory, or convert it ([`mod@crate::convert`]) to one GGUF file.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`], [`Error::Unsupported`] or [`Error::Model`], as [`Model::open`].
+    pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self> {
+        Self::from_bytes_with(bytes, &OpenOptions::default())
+    }
+
+    /// [`Model::from_bytes`] with options for what a file does not say of itself. [`OpenOptions::map`] means nothing here.
+    ///
+    /// # Errors
+    /// As [`Model::from_bytes`].
+    pub fn from_bytes_with(bytes: impl Into<Bytes>, options: &OpenOptions) -> Result<Self> {
+        let gguf = Gguf::parse(bytes.into())?;
+        Ok(file::from_gguf(gguf, options)?.with_asked_numerics(options))
     }
 
     /// A model of a known shape with seeded random trits and no file, for measuring speed: it has the real amount of
@@ -105,6 +148,13 @@ impl Model {
             metadata: Arc::default(),
             weights: Arc::new(weights),
             decisions,
+        }
+    }
+
+    fn with_asked_numerics(self, options: &OpenOptions) -> Self {
+        match options.numerics {
+            Some(numerics) => self.with_numerics(numerics),
+            None => self,
         }
     }
 

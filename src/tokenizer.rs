@@ -2,6 +2,9 @@
 //! (`tokenizer.json`). Two kinds of vocabulary are known: byte-level BPE, which all recent families use, and
 //! SentencePiece's, with scores or with merges. Ids stand for bytes rather than text, because a
 //! character may span several tokens; [`TextStream`] puts characters together as tokens arrive.
+//!
+//! Without the crate's feature `text`, vocabularies with merges (byte-level BPE, and those of a `tokenizer.json`) turn ids into
+//! text only; [`Tokenizer::encode`] and its kin are an [`Error::Unsupported`] for them.
 
 use std::path::Path;
 
@@ -11,12 +14,13 @@ use crate::format::gguf::{Metadata, quoted, within};
 
 mod byte_level;
 mod json;
+mod merger;
 mod pieces;
 mod rules;
 mod sentencepiece;
 mod special;
 mod stream;
-#[cfg(test)]
+#[cfg(all(test, feature = "text"))]
 mod tests;
 mod vocabulary;
 
@@ -126,6 +130,10 @@ impl Tokenizer {
                 (Algorithm::SentencePiece(SentencePiece::new(metadata, &vocabulary, &mut decisions)?), true)
             }
         };
+        if cfg!(not(feature = "text")) && !matches!(algorithm, Algorithm::SentencePiece(_)) {
+            let why = "this vocabulary has merges, and the library was built without the feature `text`";
+            decisions.push(Decision::new("text", "ids become text, but no text becomes ids", why));
+        }
         let adds_bos = decide_bos(metadata, bos, adds_bos_by_default, bos_reason, &mut decisions)?;
         let bytes = vocabulary.iter().map(|(_, text, kind)| token_bytes(text, kind, is_byte_level)).collect();
         Ok((Self { vocabulary, bytes, special, algorithm, bos, eos, adds_bos, ends }, decisions))
@@ -136,7 +144,8 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`Error::Model`] if the vocabulary has no token for a part of the text; [`Error::Input`] if the text cannot be
-    /// cut into words (a run of about a million spaces).
+    /// cut into words (a run of about a million spaces); [`Error::Unsupported`] if the vocabulary has merges and the
+    /// library was built without the feature `text`.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_fragments(text, true)
     }

@@ -23,6 +23,12 @@ pub struct ModelArgs {
     #[arg(long, value_name = "LAYOUT", default_value = "128")]
     pub i2s_layout: I2sLayout,
 
+    /// Reads the files of weights into memory instead of mapping them. A map opens at once, shares its pages with other
+    /// processes, and takes no memory that the system could not have back; but a file that somebody cuts off while it is
+    /// mapped kills the program. Use this where the file may change under it: on a network drive, or while it is replaced.
+    #[arg(long)]
+    pub no_map: bool,
+
     /// Keeps activations in f32, as models that call themselves weight-only were trained (Ternary Bonsai, TriLM, BitCPM4,
     /// Hy-MT): many times slower. Otherwise such models take int8, with one scale for each 128 columns.
     #[arg(long, conflicts_with = "activations")]
@@ -37,7 +43,7 @@ pub struct ModelArgs {
 impl ModelArgs {
     /// Opens the file or directory.
     pub fn open(&self) -> anyhow::Result<Model> {
-        let options = OpenOptions { i2s_layout: self.i2s_layout, numerics: self.numerics() };
+        let options = OpenOptions { map: !self.no_map, i2s_layout: self.i2s_layout, numerics: self.numerics() };
         Model::open_with(&self.model, &options)
             .with_context(|| format!("cannot open the model {}", self.model.display()))
     }

@@ -1,4 +1,4 @@
-//! The GGUF container (versions 2 and 3): typed key/value metadata and a directory of tensors over a mapped file.
+//! The GGUF container (versions 2 and 3): typed key/value metadata and a directory of tensors over the bytes of a file.
 //! Nothing in the file is believed: each count, length and offset is compared with the bytes that are really there
 //! before it is used, so that a hostile file costs an error text and not memory. [`Layout`] and [`Writer`] make new files.
 //!
@@ -22,7 +22,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
-use crate::format::map::map;
+use crate::format::file::{map, read};
 
 pub use directory::TensorInfo;
 pub use metadata::{Array, Metadata, Value};
@@ -53,13 +53,22 @@ impl Gguf {
     /// Maps a file and parses it; tensor data is read only when it is used.
     ///
     /// The file must not be changed or truncated while it is open, also not by another process: the map would change
-    /// under our hands, and touching a page past the new end kills the process. Replace model files by renaming.
+    /// under our hands, and touching a page past the new end kills the process. Replace model files by renaming, or
+    /// [`read`](Gguf::read) them.
     ///
     /// # Errors
     /// [`Error::Io`] if there is no such file or it is a directory or a device, otherwise as [`Gguf::parse`].
     pub fn open(path: &Path) -> Result<Gguf> {
-        let bytes = map(path)?;
-        Gguf::parse(bytes).map_err(|error| within(path.display(), error))
+        Gguf::parse(map(path)?).map_err(|error| within(path.display(), error))
+    }
+
+    /// Reads a file into memory, all of it, and parses it. What becomes of the file later does not matter.
+    ///
+    /// # Errors
+    /// As [`Gguf::open`]; [`Error::Io`] also if there is no memory of the file's length, or the file does not have the
+    /// length that it is said to have.
+    pub fn read(path: &Path) -> Result<Gguf> {
+        Gguf::parse(read(path)?).map_err(|error| within(path.display(), error))
     }
 
     /// Parses a whole file that is already in memory (or mapped). Bytes after the last tensor are allowed.
@@ -119,7 +128,7 @@ impl Gguf {
     }
 
     /// The bytes of a tensor's whole span: its encoded weights and what follows until the next tensor. A window of
-    /// the file, not a copy; it keeps the file mapped. Its address has no promised alignment.
+    /// the file, not a copy; it keeps the whole file mapped, or in memory. Its address has no promised alignment.
     ///
     /// # Panics
     /// If `info` is from a longer file and does not lie within this one.

@@ -1,6 +1,6 @@
 //! The safetensors container: a JSON header with names, number formats and places, then the bytes of the tensors. A
 //! checkpoint is one such file, or several shards with an index that says which tensor lies where. Nothing is copied: a
-//! tensor is a window of its mapped file.
+//! tensor is a window of its file, which is mapped or in memory.
 //!
 //! ```text
 //! length of the header, u64 | {"name": {"dtype": …, "shape": […], "data_offsets": [from, to]}, …} | data …
@@ -19,8 +19,8 @@ use bytes::Bytes;
 use safetensors::tensor::Metadata;
 
 use crate::error::{Error, Result};
+use crate::format::file::{map, read};
 use crate::format::gguf::{quoted, within};
-use crate::format::map::map;
 
 pub use safetensors::Dtype;
 pub use shards::{INDEX_FILE, WEIGHTS_FILE};
@@ -30,6 +30,9 @@ pub use shards::{INDEX_FILE, WEIGHTS_FILE};
 const MAX_HEADER_BYTES: u64 = 4 << 20;
 /// The most axes of a tensor. Vectors and matrices are what models of text have; kernels of convolutions have three.
 const MAX_AXES: usize = 4;
+
+/// How a file becomes bytes: mapped or read.
+type BytesOf = fn(&Path) -> Result<Bytes>;
 
 /// All tensors of a model, by name, where they lie in their files. Cheap to clone tensors out of.
 #[derive(Clone)]
@@ -71,7 +74,17 @@ impl Checkpoint {
     /// index names a file outside the directory, a tensor that is not there, or one that is there twice;
     /// [`Error::Unsupported`] for more tensors or longer headers than any model has.
     pub fn open(directory: &Path) -> Result<Self> {
-        shards::open(directory)
+        shards::open(directory, map)
+    }
+
+    /// [`Checkpoint::open`], but reads the weights into memory, all of them. What becomes of the files later does not
+    /// matter.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]; [`Error::Io`] also if there is no memory of the files' lengths, or a file does not have the
+    /// length that it is said to have.
+    pub fn read(directory: &Path) -> Result<Self> {
+        shards::open(directory, read)
     }
 
     /// Maps a single file.
@@ -79,8 +92,11 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::open`].
     pub fn open_file(path: &Path) -> Result<Self> {
-        let bytes = map(path)?;
-        Self::parse(&bytes).map_err(|error| within(path.display(), error))
+        Self::load(path, map)
+    }
+
+    fn load(path: &Path, bytes: BytesOf) -> Result<Self> {
+        Self::parse(&bytes(path)?).map_err(|error| within(path.display(), error))
     }
 
     /// Parses a whole file that is already in memory (or mapped).

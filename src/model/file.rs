@@ -1,4 +1,4 @@
-//! A model in a GGUF file: the directory is held against the config before anything is read, and tensors are decoded
+//! A model in a GGUF file, or in its bytes: the directory is held against the config before anything is read, and tensors are decoded
 //! by role when they are asked for.
 
 use std::collections::BTreeMap;
@@ -18,9 +18,20 @@ use crate::model::directory::{self, named};
 use crate::model::{Config, Model, Role, WeightSource};
 use crate::tokenizer::Tokenizer;
 
-/// What a file does not say of itself.
-#[derive(Clone, Debug, Default)]
+/// What a file does not say of itself, and how it is held.
+#[derive(Clone, Debug)]
 pub struct OpenOptions {
+    /// Whether files of weights are mapped. Default true.
+    ///
+    /// A map makes opening instant, whatever the size: pages come from the file when they are first used, all processes
+    /// share them, and the system drops them when it needs room. Its price is that the file stays part of the program. Bytes
+    /// that somebody changes meanwhile change the model, and where a file was truncated, the first touch of a page past
+    /// its new end kills the process (SIGBUS on Unix), which no library can turn into an error.
+    ///
+    /// With false, files are read into memory of their length, whole, before `open_with` returns, and may be changed,
+    /// truncated or deleted from then on. That memory is the process's own, and stays taken as long as the model or one of
+    /// its sessions lives, also beside what a session makes of the weights.
+    pub map: bool,
     /// The arrangement of I2_S codes. Files made by bitnet.cpp on ARM since November 2025 need `Block64`.
     pub i2s_layout: I2sLayout,
     /// How the inputs of linear layers are held; none to let the model decide. [`Numerics::Float`] is the precise way
@@ -29,8 +40,17 @@ pub struct OpenOptions {
     pub numerics: Option<Numerics>,
 }
 
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { map: true, i2s_layout: I2sLayout::default(), numerics: None }
+    }
+}
+
 pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Model> {
-    let gguf = Gguf::open(path)?;
+    from_gguf(if options.map { Gguf::open(path)? } else { Gguf::read(path)? }, options)
+}
+
+pub(super) fn from_gguf(gguf: Gguf, options: &OpenOptions) -> Result<Model> {
     // First of all, because other architectures name their tensors otherwise.
     Config::check_architecture(gguf.metadata())?;
     let vocabulary = directory::embedding_rows(&gguf)?;

@@ -16,15 +16,15 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::gguf::{Metadata, Value, within};
 use crate::format::safetensors::Checkpoint;
-use crate::model::Model;
+use crate::model::{Model, OpenOptions};
 use crate::tokenizer::{Tokenizer, chat_template};
 use config::Description;
 use tensors::Tensors;
 use weights::DirectoryWeights;
 
-pub(super) fn open(directory: &Path) -> Result<Model> {
+pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Model> {
     let fields = fields::read(directory, fields::FILE)?;
-    let checkpoint = Checkpoint::open(directory)?;
+    let checkpoint = if options.map { Checkpoint::open(directory)? } else { Checkpoint::read(directory)? };
     let in_directory = |error| within(directory.display(), error);
     let Description { config, architecture, rule, ties_head, rope_keys, mut decisions } =
         Description::read(&fields, &checkpoint).map_err(in_directory)?;

@@ -1,14 +1,11 @@
 //! Byte-level byte-pair encoding, `tokenizer.ggml.model` = "gpt2". Text is cut into words, each byte of a word is
 //! spelled as a printable character (GPT-2's table), and merges put the characters together. The merging is the
-//! `tokenizers` crate's; the cutting is done here, because its pre-tokenizer hides when the regular expression gives
-//! up.
+//! `tokenizers` crate's ([`super::merger`]); the cutting is done here, because its pre-tokenizer hides when the regular
+//! expression gives up.
 
 use std::collections::HashSet;
 
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::tokenizer::{Model, NormalizedString};
-use tokenizers::utils::SysRegex;
-
+use super::merger::{Ids, Merger, Settings, Words};
 use super::rules::Rule;
 use super::vocabulary::{Kind, Vocabulary, strings};
 use crate::decision::Decision;
@@ -52,8 +49,8 @@ const SPELLED: [Option<u8>; 0x144] = {
 /// A byte-level vocabulary with its merges and its way to cut words.
 #[derive(Debug)]
 pub(super) struct ByteLevel {
-    words: SysRegex,
-    merger: BPE,
+    words: Words,
+    merger: Merger,
     composes: bool,
 }
 
@@ -65,7 +62,7 @@ impl ByteLevel {
         reason: &str,
         decisions: &mut Vec<Decision>,
     ) -> Result<Self> {
-        let mut ids = Vocab::with_capacity(vocabulary.len());
+        let mut ids = Ids::with_capacity(vocabulary.len());
         for (id, text, kind) in vocabulary.iter() {
             // Special tokens are cut out of the text before this. Leaving them out here means that no word of plain
             // text can become one. Of tokens spelled alike, the first is used.
@@ -76,14 +73,8 @@ impl ByteLevel {
         let merges = read_merges(metadata, vocabulary, &ids, decisions)?;
         let choice = format!("byte-level BPE with {} tokens and {} merges", vocabulary.len(), merges.len());
         decisions.push(Decision::new("tokenizer", choice, reason));
-        let merger = BPE::builder()
-            .vocab_and_merges(ids, merges)
-            .ignore_merges(rule.ignores_merges)
-            // The cache is per thread and would outlive the tokenizer.
-            .cache_capacity(0)
-            .build()
-            .map_err(|error| Error::Model(format!("the merges do not fit the vocabulary: {error}")))?;
-        let words = SysRegex::new(rule.words).map_err(|error| Error::Model(format!("pre-tokenizer: {error}")))?;
+        let settings = Settings { ignores_merges: rule.ignores_merges, ..Settings::default() };
+        let (words, merger) = (Words::new(rule.words)?, Merger::new(ids, merges, settings)?);
         Ok(Self { words, merger, composes: rule.composes })
     }
 
@@ -92,14 +83,12 @@ impl ByteLevel {
         if !self.composes || text.is_ascii() {
             return self.encode_composed(text, ids, width);
         }
-        let mut composed = NormalizedString::from(text);
-        composed.nfc();
-        self.encode_composed(composed.get(), ids, width)
+        self.encode_composed(&self.words.composed(text)?, ids, width)
     }
 
     fn encode_composed(&self, text: &str, ids: &mut Vec<u32>, width: impl Fn(u32) -> usize) -> Result<()> {
         let mut position = 0;
-        for (start, end) in self.words.find_iter(text) {
+        for (start, end) in self.words.cut(text)? {
             if start != position {
                 break;
             }
@@ -117,15 +106,12 @@ impl ByteLevel {
     }
 
     fn encode_word(&self, word: &str, ids: &mut Vec<u32>, width: impl Fn(u32) -> usize) -> Result<()> {
-        let tokens = self
-            .merger
-            .tokenize(&spell(word.as_bytes()))
-            .map_err(|error| Error::Model(format!("merging {word:?}: {error}")))?;
+        let before = ids.len();
+        self.merger.merge(&spell(word.as_bytes()), ids)?;
         // Characters that are not in the vocabulary are left out by the merger without a word.
-        if tokens.iter().map(|token| width(token.id)).sum::<usize>() != word.len() {
+        if ids[before..].iter().map(|&id| width(id)).sum::<usize>() != word.len() {
             return Err(Error::Model(format!("the vocabulary has no token for some byte of {word:?}")));
         }
-        ids.extend(tokens.iter().map(|token| token.id));
         Ok(())
     }
 }
@@ -147,7 +133,7 @@ pub(super) fn bytes(text: &str) -> Vec<u8> {
 fn read_merges(
     metadata: &Metadata,
     vocabulary: &Vocabulary,
-    ids: &Vocab,
+    ids: &Ids,
     decisions: &mut Vec<Decision>,
 ) -> Result<Vec<(String, String)>> {
     const KEY: &str = "tokenizer.ggml.merges";

@@ -17,8 +17,8 @@ use serde_json::value::RawValue;
 use super::pieces::Merges;
 use super::rules::{Rule, with_pattern};
 use crate::error::{Error, Result};
+use crate::format::file::read_short;
 use crate::format::gguf::{Array, Metadata, Value, quoted, within};
-use crate::format::map::map;
 
 use beside::Beside;
 pub(crate) use beside::chat_template;
@@ -62,18 +62,11 @@ struct File {
 /// Reads the files of a directory.
 pub(super) fn read(directory: &Path) -> Result<(Metadata, Exact)> {
     let path = directory.join(FILE);
-    let bytes = map(&path)?;
+    let bytes = read_short(&path, MAX_BYTES)?;
     let in_file = |error| within(path.display(), error);
-    let file = parse(&bytes).map_err(in_file)?;
+    let file = serde_json::from_slice(&bytes).map_err(|error| in_file(damaged(&error)))?;
     let beside = Beside::read(directory)?;
     describe(file, &beside).map_err(in_file)
-}
-
-fn parse(bytes: &[u8]) -> Result<File> {
-    if bytes.len() > MAX_BYTES {
-        return Err(Error::Unsupported(format!("{} bytes; at most {MAX_BYTES} are accepted", bytes.len())));
-    }
-    serde_json::from_slice(bytes).map_err(|error| damaged(&error))
 }
 
 /// The error for JSON of another form; its text may quote the file.

@@ -1,13 +1,11 @@
 //! SentencePiece's vocabulary with merges, as a tokenizer.json has it: a stretch of text is one long word of characters,
 //! spaces spelled as U+2581, and merges put them together in the order of the list. Characters that are no token become
-//! their bytes (`<0xE6>`). The merging is the `tokenizers` crate's, so that the ids are those of the models' authors, ties
-//! included.
+//! their bytes (`<0xE6>`). The merging is the `tokenizers` crate's ([`super::merger`]), so that the ids are those of the
+//! models' authors, ties included.
 
 use std::collections::HashSet;
 
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::tokenizer::Model;
-
+use super::merger::{Ids, Merger, Settings};
 use super::vocabulary::{Kind, Vocabulary};
 use crate::decision::Decision;
 use crate::error::{Error, Result};
@@ -45,7 +43,7 @@ pub(super) enum Space {
 /// A vocabulary with merges.
 #[derive(Debug)]
 pub(super) struct Pieces {
-    merger: BPE,
+    merger: Merger,
     has_unknown: bool,
     space: Space,
     splits: bool,
@@ -58,7 +56,7 @@ impl Pieces {
         reason: &str,
         decisions: &mut Vec<Decision>,
     ) -> Result<Self> {
-        let mut ids = Vocab::with_capacity(vocabulary.len());
+        let mut ids = Ids::with_capacity(vocabulary.len());
         for (id, text, kind) in vocabulary.iter() {
             // As the byte-level vocabulary: special tokens are cut out of the text before, but the unknown one comes out.
             let is_special = matches!(kind, Kind::Control | Kind::UserDefined);
@@ -92,18 +90,13 @@ impl Pieces {
         };
         let choice = format!("SentencePiece BPE with {} tokens and {} merges", vocabulary.len(), usable.len());
         decisions.push(Decision::new("tokenizer", choice, reason));
-        let mut builder = BPE::builder()
-            .vocab_and_merges(ids, usable)
-            .fuse_unk(merges.fuses_unknown)
-            .byte_fallback(merges.falls_back_to_bytes)
-            .ignore_merges(merges.ignores_merges)
-            // The cache is per thread and would outlive the tokenizer.
-            .cache_capacity(0);
-        if let Some(unknown) = merges.unknown {
-            builder = builder.unk_token(unknown);
-        }
-        let merger =
-            builder.build().map_err(|error| Error::Model(format!("the merges do not fit the vocabulary: {error}")))?;
+        let settings = Settings {
+            unknown: merges.unknown,
+            fuses_unknown: merges.fuses_unknown,
+            falls_back_to_bytes: merges.falls_back_to_bytes,
+            ignores_merges: merges.ignores_merges,
+        };
+        let merger = Merger::new(ids, usable, settings)?;
         Ok(Self { merger, has_unknown, space: merges.space, splits: merges.splits })
     }
 
@@ -135,15 +128,12 @@ impl Pieces {
     }
 
     fn encode_word(&self, word: &str, ids: &mut Vec<u32>) -> Result<()> {
-        let tokens =
-            self.merger.tokenize(word).map_err(|error| Error::Model(format!("merging {}: {error}", quoted(word))))?;
+        let covered = self.merger.merge(word, ids)?;
         // Characters that are not in the vocabulary are left out by the merger without a word, if there is no token for
         // them; what comes out must cover the text.
-        let covered: usize = tokens.iter().map(|token| token.offsets.1 - token.offsets.0).sum();
         if covered != word.len() && !self.has_unknown {
             return Err(Error::Model(format!("the vocabulary has no token for some character of {}", quoted(word))));
         }
-        ids.extend(tokens.iter().map(|token| token.id));
         Ok(())
     }
 }

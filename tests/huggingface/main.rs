@@ -13,6 +13,7 @@ mod embeddings;
 mod golden;
 mod hostile;
 mod memory;
+mod opening;
 mod packing;
 mod shards;
 

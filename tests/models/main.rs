@@ -20,6 +20,7 @@ mod encodings;
 mod families;
 mod golden;
 mod layer_zero;
+mod opening;
 mod rewritten;
 mod shipped;
 

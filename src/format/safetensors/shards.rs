@@ -6,10 +6,10 @@ use std::path::{Component, Path};
 
 use serde::Deserialize;
 
-use super::Checkpoint;
+use super::{BytesOf, Checkpoint};
 use crate::error::{Error, Result};
+use crate::format::file::read_short;
 use crate::format::gguf::{quoted, within};
-use crate::format::map::map;
 
 /// The weights of a model in one file.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
@@ -26,11 +26,11 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Maps `model.safetensors`, or else every shard of the index: the order in which the models' authors look for them.
-pub(super) fn open(directory: &Path) -> Result<Checkpoint> {
+/// Loads `model.safetensors`, or else every shard of the index: the order in which the models' authors look for them.
+pub(super) fn open(directory: &Path, bytes: BytesOf) -> Result<Checkpoint> {
     let (whole, index) = (directory.join(WEIGHTS_FILE), directory.join(INDEX_FILE));
     if whole.exists() {
-        return Checkpoint::open_file(&whole);
+        return Checkpoint::load(&whole, bytes);
     }
     if !index.exists() {
         let cause = std::io::Error::new(
@@ -39,15 +39,11 @@ pub(super) fn open(directory: &Path) -> Result<Checkpoint> {
         );
         return Err(Error::io(directory, cause));
     }
-    let bytes = map(&index)?;
-    join(directory, &bytes).map_err(|error| within(index.display(), error))
+    let text = read_short(&index, MAX_INDEX_BYTES)?;
+    join(directory, &text, bytes).map_err(|error| within(index.display(), error))
 }
 
-fn join(directory: &Path, index: &[u8]) -> Result<Checkpoint> {
-    if index.len() > MAX_INDEX_BYTES {
-        let length = index.len();
-        return Err(Error::Unsupported(format!("an index of {length} bytes; at most {MAX_INDEX_BYTES} are accepted")));
-    }
+fn join(directory: &Path, index: &[u8], bytes: BytesOf) -> Result<Checkpoint> {
     let Index { weight_map } = serde_json::from_slice(index)
         .map_err(|error| Error::Malformed(format!("no index of shards: {}", quoted(&error.to_string()))))?;
     let names: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
@@ -58,7 +54,7 @@ fn join(directory: &Path, index: &[u8]) -> Result<Checkpoint> {
     names.iter().try_for_each(|name| check_name(name))?;
     let mut whole = Checkpoint { tensors: BTreeMap::new(), files: 0, bytes: 0 };
     for name in names {
-        let shard = Checkpoint::open_file(&directory.join(name))?;
+        let shard = Checkpoint::load(&directory.join(name), bytes)?;
         whole.files += 1;
         whole.bytes += shard.bytes;
         for (tensor, stored) in shard.tensors {

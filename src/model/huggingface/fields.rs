@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::format::file::read_short;
 use crate::format::gguf::{quoted, within};
-use crate::format::map::map;
 use crate::model::config::{LARGEST_SIZE, Numbers};
 
 /// The file of the network's numbers.
@@ -34,11 +34,7 @@ pub(super) struct ConfigFile {
 pub(super) fn read(directory: &Path, name: &'static str) -> Result<ConfigFile> {
     let path = directory.join(name);
     let in_file = |error| within(path.display(), error);
-    let bytes = map(&path)?;
-    if bytes.len() > MAX_BYTES {
-        let text = format!("{} bytes; at most {MAX_BYTES} are accepted", bytes.len());
-        return Err(in_file(Error::Unsupported(text)));
-    }
+    let bytes = read_short(&path, MAX_BYTES)?;
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(ConfigFile { object, name }),
         Ok(_) => Err(in_file(Error::Malformed("this is no object of fields".into()))),

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use super::damaged;
 use crate::error::{Error, Result};
+use crate::format::file::read_short;
 use crate::format::gguf::within;
-use crate::format::map::map;
 
 /// The longest accepted file, in bytes; configs that list all added tokens have some millions.
 const MAX_BYTES: usize = 16 << 20;
@@ -148,10 +148,5 @@ fn bytes(directory: &Path, name: &str) -> Result<Option<Vec<u8>>> {
     if !path.exists() {
         return Ok(None);
     }
-    let bytes = map(&path)?;
-    if bytes.len() > MAX_BYTES {
-        let text = format!("{}: {} bytes; at most {MAX_BYTES} are accepted", path.display(), bytes.len());
-        return Err(Error::Unsupported(text));
-    }
-    Ok(Some(bytes.to_vec()))
+    read_short(&path, MAX_BYTES).map(Some)
 }
