@@ -13,7 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::cpu::{Cpu, CpuDevice, CpuOptions};
 use crate::engine::{Loading, Shared};
 use crate::error::{Error, Result};
-use crate::gpu::{Adapter, Gpu, GpuDevice, GpuOptions};
+#[cfg(feature = "gpu")]
+use crate::gpu::Gpu;
+use crate::gpu::{Adapter, GpuDevice, GpuOptions};
 use crate::model::Model;
 
 /// A machine that can run models. Cheap to clone; all that is loaded on clones of one device shares its threads or its queue.
@@ -119,7 +121,10 @@ impl Device {
     pub(crate) fn load(&self, model: &Model, progress: &mut dyn FnMut(usize, usize)) -> Result<Arc<dyn Shared>> {
         Ok(match &self.kind {
             Kind::Cpu(cpu) => Arc::new(Loading::load(Cpu::on(&cpu.open()?), model, progress)?),
+            #[cfg(feature = "gpu")]
             Kind::Gpu(device) => Arc::new(Loading::load(Gpu::new(device), model, progress)?),
+            #[cfg(not(feature = "gpu"))]
+            Kind::Gpu(device) => match *device {},
         })
     }
 }

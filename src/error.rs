@@ -75,6 +75,7 @@ impl Error {
         Self::device(DeviceErrorKind::OutOfMemory, message)
     }
 
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "a CPU is not lost while it works"))]
     pub(crate) fn lost(message: impl fmt::Display) -> Self {
         Self::device(DeviceErrorKind::Lost, message)
     }

@@ -28,7 +28,6 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 pub use crate::backend::{GpuCounters, ShaderTime};
-pub(crate) use adapter::variable;
 pub use adapter::{Adapter, GpuKind};
 pub use bandwidth::copy_bandwidth;
 pub use buffers::{Cache, Quantized, Tensor, Tokens};

@@ -43,6 +43,8 @@
 
 //! # Features
 //!
+//! * `gpu` (on by default): the GPU as a device. It brings the crate `wgpu`, with its compiler of shaders, which is half of a
+//!   build. Without it, [`Device::all`] lists the CPU alone, and asking for a GPU is an error that names the feature.
 //! * `text` (on by default): text to token ids for vocabularies with merges, which all recent families have. It brings the
 //!   crate `tokenizers` and what that needs. Without it, every model opens and runs as with it, ids become text, and a
 //!   generation ends where the model ends it; but prompts must be ids, and [`mod@convert`] refuses such models: what would make
@@ -59,6 +61,10 @@ mod engine;
 mod error;
 pub mod format;
 pub mod generate;
+#[cfg(feature = "gpu")]
+pub mod gpu;
+#[cfg(not(feature = "gpu"))]
+#[path = "gpu/absent.rs"]
 pub mod gpu;
 mod loaded;
 pub mod measure;

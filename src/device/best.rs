@@ -7,7 +7,7 @@ use super::Device;
 use crate::decision::Decision;
 use crate::device::probe::{Probe, Reading};
 use crate::error::{Error, Result};
-use crate::gpu::{Adapter, GpuOptions, variable};
+use crate::gpu::{Adapter, GpuOptions};
 
 /// The device that [`Device::best`] chose.
 #[derive(Clone, Debug)]
@@ -28,7 +28,8 @@ const WORTH: f64 = 1.2;
 /// See [`Device::best`].
 pub(super) fn best() -> Best {
     let (software, gpus): (Vec<_>, Vec<_>) = Adapter::all().into_iter().partition(Adapter::is_software);
-    let asked = ["WGPU_ADAPTER_NAME", "WGPU_BACKEND"].iter().any(|name| variable(name).is_some());
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let asked = ["WGPU_ADAPTER_NAME", "WGPU_BACKEND"].iter().any(is_set);
     let had_choice = asked || !gpus.is_empty();
     let mut failures = Vec::new();
     for adapter in &gpus {

@@ -57,8 +57,7 @@ impl DeviceInfo {
 pub(super) fn all() -> Vec<DeviceInfo> {
     let cpu = DeviceInfo { name: Device::cpu().name(), kind: DeviceKind::Cpu, adapter: None };
     let gpu = |adapter: Adapter| {
-        let kind = DeviceKind::Gpu(adapter.kind());
-        DeviceInfo { name: adapter.name(), kind, adapter: Some(adapter) }
+        DeviceInfo { name: adapter.name(), kind: DeviceKind::Gpu(adapter.kind()), adapter: Some(adapter) }
     };
     std::iter::once(cpu).chain(Adapter::all().into_iter().map(gpu)).collect()
 }

@@ -12,6 +12,7 @@ use crate::backend::{Backend, Numerics, Row};
 use crate::cpu::Cpu;
 use crate::error::Result;
 use crate::format::{Scales, Ternary, Weights};
+#[cfg(feature = "gpu")]
 use crate::gpu::Gpu;
 
 /// Rows and columns of a matrix: 16 MiB, a feed-forward layer of a large model.
@@ -73,7 +74,10 @@ impl Probe {
     pub(super) fn read(&self, device: &Device) -> Result<Reading> {
         match &device.kind {
             Kind::Cpu(cpu) => self.read_on(Cpu::on(&cpu.open()?)),
+            #[cfg(feature = "gpu")]
             Kind::Gpu(device) => self.read_on(Gpu::new(device)),
+            #[cfg(not(feature = "gpu"))]
+            Kind::Gpu(device) => match *device {},
         }
     }
 

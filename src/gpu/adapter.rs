@@ -158,6 +158,6 @@ impl Adapter {
 }
 
 /// What an environment variable asks for; empty ones ask for nothing.
-pub(crate) fn variable(name: &str) -> Option<String> {
+fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
