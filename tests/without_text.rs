@@ -87,7 +87,7 @@ fn a_generation_ends_at_the_end_tokens_of_the_model() {
 #[test]
 fn a_vocabulary_with_scores_needs_no_feature() {
     let mut file = edit::parts("llama-256/tq2_0.gguf");
-    for key in ["merges", "pre", "token_type", "bos_token_id", "eos_token_id", "add_bos_token"] {
+    for key in ["merges", "pre", "token_type", "bos_token_id", "eos_token_id", "padding_token_id", "add_bos_token"] {
         file.unset(&format!("tokenizer.ggml.{key}"));
     }
     let tokens: Vec<u8> = ["<unk>", "<s>", "</s>", "▁", "a"].iter().flat_map(string).collect();
