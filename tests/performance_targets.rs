@@ -15,6 +15,8 @@ use sterna::gpu::Adapter;
 use sterna::measure::validate::{Criterion, Plan, Report, Section, Targets, Verdict, validate};
 use sterna::model::{SyntheticScales, SyntheticShape};
 
+use crate::gpu::skipped;
+
 /// One test at a time has the machine.
 static MACHINE: Mutex<()> = Mutex::new(());
 
@@ -37,7 +39,7 @@ fn plan(sections: &[Section]) -> Plan {
 /// Runs a plan and prints what it found; a second time if the first fails.
 fn check(model: &Model, plan: &Plan) -> Option<Report> {
     if std::env::var_os("STERNA_EMULATED").is_some() {
-        eprintln!("not measured: this CPU is emulated (STERNA_EMULATED is set)");
+        skipped("the performance targets: this CPU is emulated (STERNA_EMULATED is set)");
         return None;
     }
     let _machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,7 +63,7 @@ fn check(model: &Model, plan: &Plan) -> Option<Report> {
 fn print(criterion: &Criterion) {
     let Criterion { id, device, what, target, value, unit, verdict, how } = criterion;
     match (verdict, value) {
-        (Verdict::NotMeasured(why), None) => eprintln!("{id} {what}: not measured: {why}"),
+        (Verdict::NotMeasured(why), None) => skipped(format_args!("{id} {what}: {why}")),
         (verdict, value) => {
             let value = value.unwrap_or(f64::NAN);
             eprintln!("{id} {what}: {value:.3e} {unit}, target {target}: {verdict:?} ({device}; {how})");

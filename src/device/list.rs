@@ -56,8 +56,10 @@ impl DeviceInfo {
 /// See [`Device::all`].
 pub(super) fn all() -> Vec<DeviceInfo> {
     let cpu = DeviceInfo { name: Device::cpu().name(), kind: DeviceKind::Cpu, adapter: None };
-    let gpu = |adapter: Adapter| {
-        DeviceInfo { name: adapter.name(), kind: DeviceKind::Gpu(adapter.kind()), adapter: Some(adapter) }
+    let gpu = |adapter: Adapter| DeviceInfo {
+        name: adapter.name(),
+        kind: DeviceKind::Gpu(adapter.kind()),
+        adapter: Some(adapter),
     };
     std::iter::once(cpu).chain(Adapter::all().into_iter().map(gpu)).collect()
 }

@@ -141,6 +141,24 @@ impl Adapter {
         names.collect::<Vec<_>>().join(", the ")
     }
 
+    /// As [`Adapter::all`], for tests: that there is none is told on the terminal, past the harness, or fails where
+    /// `STERNA_REQUIRE_GPU` is 1.
+    #[cfg(test)]
+    pub(crate) fn all_to_test() -> Vec<Self> {
+        static TELL: std::sync::Once = std::sync::Once::new();
+        let adapters = Self::all();
+        if adapters.is_empty() {
+            assert_ne!(variable("STERNA_REQUIRE_GPU").as_deref(), Some("1"), "{}", Self::why_none());
+            TELL.call_once(|| {
+                let _ = std::io::Write::write_fmt(
+                    &mut std::io::stderr(),
+                    format_args!("skipped: all GPUs: {}\n", Self::why_none()),
+                );
+            });
+        }
+        adapters
+    }
+
     /// Why [`Adapter::all`] is empty.
     pub(crate) fn why_none() -> String {
         let any = Self::of_any_name();

@@ -112,6 +112,7 @@ impl Gpu {
             (w.rows, w.cols),
             "the shapes of a product fit"
         );
+        assert!(self.rows.len() <= out.max_rows && self.rows.len() <= x.max_rows);
         let (gain, epsilon) = norm.as_ref().map_or((x, 0.0), |norm| (norm.gain, norm.epsilon));
         assert!(gain.max_rows * gain.cols >= x.cols);
         let input = Input::Floats { norm: norm.is_some(), vectors: (padded(w.cols) / 16) as u32 };

@@ -1,11 +1,11 @@
 //! Attention over a cache that several sequences fill, in both number formats.
 
 use sterna::backend::{Backend, CachePrecision, CacheShape, Heads, Rope, RopePairs, Rotary, Row};
-use sterna::reference::Reference;
 
 use crate::FLOAT_SUM;
 use crate::floats::rope;
 use crate::material::{Random, assert_close, assert_same_bits, poisoned, read, tensor};
+use crate::oracle::reference;
 
 crate::on_every_backend! {
     attention_reads_what_was_appended
@@ -81,7 +81,7 @@ fn attention_reads_what_was_appended<B: Backend>(backend: &mut B) {
                 // All features turned, and only some.
                 for turned in [heads.head_dim / 2, heads.head_dim / 3] {
                     let case = ragged(random, heads, rope(pairs, turned, heads.head_dim), precision);
-                    for (ours, theirs) in case.run(backend).iter().zip(case.run(&mut Reference::default())) {
+                    for (ours, theirs) in case.run(backend).iter().zip(reference(|r| case.run(r))) {
                         assert_close(ours, &theirs, FLOAT_SUM);
                     }
                 }
@@ -110,7 +110,7 @@ fn long_contexts_keep_their_precision<B: Backend>(backend: &mut B) {
     let rope = rope(RopePairs::Half, 32, 64);
     let steps = vec![prompt, vec![Row { sequence: 0, position: 1500, wants_logits: true }]];
     let case = Attention { heads, rope, shape, steps, qkv: vec![qkv, last] };
-    let (ours, theirs) = (case.run(backend), case.run(&mut Reference::default()));
+    let (ours, theirs) = (case.run(backend), reference(|r| case.run(r)));
     assert_close(&ours[2], &theirs[2], 5e-5); // scores reach 100, so an f32 score is off by up to 1e-5
 }
 

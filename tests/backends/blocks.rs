@@ -6,11 +6,11 @@ use sterna::backend::{Backend, Numerics};
 use sterna::format::Weights;
 use sterna::format::ternary::{Scales, Ternary};
 use sterna::measure::Reads;
-use sterna::reference::Reference;
 
 use crate::material::{
     Random, assert_close, assert_same_bits, every_kind_of_scale, pack, poisoned, read, rows, scales_a_row, tensor,
 };
+use crate::oracle::reference;
 use crate::products::int8_product;
 use crate::{FLOAT_SUM, SCALED_SUM};
 
@@ -76,7 +76,7 @@ fn products_of_blocks_apply_every_kind_of_scale<B: Backend>(backend: &mut B) {
         for weights in every_kind_of_weights(random, outputs, cols) {
             for count in COUNTS {
                 let (x, scales) = (random.int8(count * cols), random.scales(count * blocks_of(cols)));
-                let theirs = int8_product(&mut Reference::default(), &weights, BLOCKS, &x, &scales);
+                let theirs = reference(|r| int8_product(r, &weights, BLOCKS, &x, &scales));
                 assert_close(&int8_product(backend, &weights, BLOCKS, &x, &scales), &theirs, FLOAT_SUM);
             }
         }
@@ -106,7 +106,7 @@ fn products_of_floats_apply_every_kind_of_scale<B: Backend>(backend: &mut B) {
         for weights in every_kind_of_weights(random, outputs, cols) {
             for count in COUNTS {
                 let x = random.floats(count * cols);
-                let theirs = product_of(&mut Reference::default(), &weights, Numerics::Float, &x, None);
+                let theirs = reference(|r| product_of(r, &weights, Numerics::Float, &x, None));
                 assert_close(&product_of(backend, &weights, Numerics::Float, &x, None), &theirs, FLOAT_SUM);
             }
         }
@@ -121,13 +121,14 @@ fn both_are_added_to_what_is_there<B: Backend>(backend: &mut B) {
             let scales = Scales::Groups { columns: 128, values: random.scales(outputs * 5) };
             let weights = [pack(outputs, cols, &random.trits(outputs * cols), scales)];
             let (x, before) = (random.floats(count * cols), random.floats(count * outputs));
-            let theirs = product_of(&mut Reference::default(), &weights, numerics, &x, Some(&before));
+            let theirs = reference(|r| product_of(r, &weights, numerics, &x, Some(&before)));
             assert_close(&product_of(backend, &weights, numerics, &x, Some(&before)), &theirs, FLOAT_SUM);
         }
     }
 }
 
 /// What a head tells of every other row of a step.
+#[derive(Clone)]
 struct Told {
     logits: Vec<f32>,
     best: Vec<u32>,
@@ -193,7 +194,7 @@ fn a_ternary_head_is_quantised_and_multiplied<B: Backend>(backend: &mut B) {
                 for selected in [1, 2, 9, 35] {
                     let x = random.floats(selected * cols);
                     let ours = tell(backend, &parts, numerics, &x);
-                    let theirs = tell(&mut Reference::default(), &parts, numerics, &x);
+                    let theirs = reference(|r| tell(r, &parts, numerics, &x));
                     assert_close(&ours.logits, &theirs.logits, tolerance);
                     assert_eq!(ours.best, ours.argmax);
                     assert_eq!(ours.candidates[0], ours.candidates[1]);

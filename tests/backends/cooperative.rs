@@ -6,6 +6,7 @@ use sterna::format::Weights;
 use sterna::format::ternary::{Scales, Ternary};
 use sterna::gpu::{Gpu, GpuDevice, GpuOptions};
 
+use crate::gpu::skipped;
 use crate::material::{Random, assert_same_bits, pack, poisoned, rows};
 use crate::products::{self, product};
 use crate::{BASE, PACKED};
@@ -16,7 +17,8 @@ fn devices(options: GpuOptions) -> Vec<[GpuDevice; 2]> {
     let with = crate::gpu::devices(GpuOptions { cooperative: Some(true), ..options });
     let able = |[_, with]: &[GpuDevice; 2]| {
         if !with.is_cooperative() {
-            println!("skipped: {} lists no cooperative matrices of f16 with sums in f32", with.adapter().name());
+            let name = with.adapter().name();
+            skipped(format_args!("cooperative matrices: {name} lists none of f16 with sums in f32"));
         }
         with.is_cooperative()
     };
@@ -106,7 +108,10 @@ fn they_multiply_many_rows_of_ungrouped_weights_and_nothing_else() {
         {
             let mut gpu = Gpu::new(&device);
             if gpu.profile().is_err() {
-                println!("skipped: {} has no timestamps", device.adapter().name());
+                skipped(format_args!(
+                    "the profile of cooperative matrices: {} has no timestamps",
+                    device.adapter().name()
+                ));
                 continue;
             }
             let weights = [pack(outputs, cols, &random.trits(outputs * cols), scales.clone())];

@@ -1,9 +1,9 @@
 //! The verbs between the products: quantising, norms, rotations and gates.
 
 use sterna::backend::{Activation, Backend, Numerics, Rope, RopePairs, Row};
-use sterna::reference::Reference;
 
 use crate::material::{Random, assert_close, assert_same_bits, poisoned, poisoned_int8, rows, tensor};
+use crate::oracle::reference;
 use crate::{FLOAT_SUM, SCALED_SUM};
 
 crate::on_every_backend! {
@@ -27,7 +27,7 @@ pub fn quantized<B: Backend>(b: &mut B, cols: usize, numerics: Numerics, x: &[f3
 fn assert_quantized_alike<B: Backend>(backend: &mut B, cols: usize, x: &[f32]) {
     for numerics in INT8 {
         let ours = quantized(backend, cols, numerics, x);
-        let theirs = quantized(&mut Reference::default(), cols, numerics, x);
+        let theirs = reference(|r| quantized(r, cols, numerics, x));
         assert_eq!(ours.0, theirs.0, "{numerics}");
         assert_same_bits(&ours.1, &theirs.1);
     }
@@ -70,7 +70,7 @@ fn norm_quantize_is_the_norm_and_then_the_quantizer<B: Backend>(backend: &mut B)
     for (cols, numerics) in [96, 131, 640, 2560, 6912].into_iter().flat_map(|cols| INT8.map(|n| (cols, n))) {
         let (x, gain) = (random.floats(17 * cols), random.floats(cols));
         let ours = run(backend, cols, numerics, &x, &gain);
-        let theirs = run(&mut Reference::default(), cols, numerics, &x, &gain);
+        let theirs = reference(|r| run(r, cols, numerics, &x, &gain));
         // A value next to a tie may round the other way, by one.
         let moved = ours.0.iter().zip(&theirs.0).filter(|(a, b)| a != b).count();
         assert!(ours.0.iter().zip(&theirs.0).all(|(a, b)| a.abs_diff(*b) <= 1) && moved <= cols / 200 + 1, "{moved}");
@@ -90,7 +90,7 @@ fn norm_selected_packs_the_rows_that_want_logits<B: Backend>(backend: &mut B) {
         let mut step = rows(count);
         step.iter_mut().enumerate().for_each(|(i, row)| row.wants_logits = i % 3 != 1);
         let (x, gain) = (random.floats(count * cols), random.floats(cols));
-        let theirs = run(&mut Reference::default(), cols, &step, &x, &gain);
+        let theirs = reference(|r| run(r, cols, &step, &x, &gain));
         assert_close(&run(backend, cols, &step, &x, &gain), &theirs, FLOAT_SUM);
     }
 }
@@ -108,7 +108,7 @@ fn rotations_are_exact<B: Backend>(backend: &mut B) {
     let mut step = rows(300);
     step.iter_mut().for_each(|row| row.position *= 431);
     let rope = rope(RopePairs::Half, 64, 128);
-    assert_same_bits(&run(backend, &step, &rope), &run(&mut Reference::default(), &step, &rope));
+    assert_same_bits(&run(backend, &step, &rope), &reference(|r| run(r, &step, &rope)));
 }
 
 fn glu_applies_every_activation<B: Backend>(backend: &mut B) {
@@ -123,7 +123,7 @@ fn glu_applies_every_activation<B: Backend>(backend: &mut B) {
         for size in [1.0, 20.0, 300.0] {
             let gate_up: Vec<f32> = random.floats(count * 2 * cols).iter().map(|v| v * size).collect();
             for activation in [Activation::SquaredRelu, Activation::Silu, Activation::Gelu] {
-                let theirs = run(&mut Reference::default(), cols, &gate_up, activation);
+                let theirs = reference(|r| run(r, cols, &gate_up, activation));
                 assert_close(&run(backend, cols, &gate_up, activation), &theirs, SCALED_SUM);
             }
         }

@@ -1,6 +1,8 @@
 //! The bigger verbs against their definitions in smaller ones, on the same backend: a GPU that fuses against one that does
 //! not, and every backend against its own smaller verbs.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use sterna::backend::{Activation, Backend, CachePrecision, CacheShape, Heads, Norm, Numerics, RopePairs, Rotary, Row};
 use sterna::format::Weights;
 use sterna::format::ternary::Scales;
@@ -101,6 +103,7 @@ fn norm_and_product_are_one_after_the_other<B: Backend>(backend: &mut B) {
 }
 
 fn rotation_and_attention_are_one_after_the_other<B: Backend>(backend: &mut B) {
+    const LONG: usize = 125;
     let random = &mut Random(22);
     let shapes = [(4, 2, 64), (20, 5, 128), (18, 2, 36), (3, 3, 100), (2, 1, 6)];
     for (heads, kv_heads, head_dim) in shapes {
@@ -108,11 +111,12 @@ fn rotation_and_attention_are_one_after_the_other<B: Backend>(backend: &mut B) {
         for precision in [CachePrecision::F16, CachePrecision::F32] {
             for pairs in [RopePairs::Half, RopePairs::Interleaved] {
                 let rope = rope(pairs, head_dim / 3, head_dim);
-                // A prompt each for two sequences, then a token of both, across a chunk of the context.
+                // A prompt each for two sequences, then a token of both, across a chunk of the context. Of the long prompt
+                // only keys and values matter.
                 let run = |sequence, begin, end| {
                     (begin..end).map(move |position| Row { sequence, position, wants_logits: true })
                 };
-                let mut steps: Vec<Vec<Row>> = vec![run(0, 0, 125).collect(), run(1, 0, 30).collect()];
+                let mut steps: Vec<Vec<Row>> = vec![run(0, 0, LONG as u32).collect(), run(1, 0, 30).collect()];
                 steps.extend((0..6).map(|i| run(0, 125 + i, 126 + i).chain(run(1, 30 + i, 31 + i)).collect()));
                 steps.push(run(0, 131, 132).collect());
                 let qkv: Vec<_> = steps.iter().map(|step| random.floats(step.len() * heads.qkv_cols())).collect();
@@ -125,6 +129,10 @@ fn rotation_and_attention_are_one_after_the_other<B: Backend>(backend: &mut B) {
                         let mut qkv = tensor(b, heads.qkv_cols(), qkv);
                         b.begin(step);
                         b.rotations(&mut rotations, &rope);
+                        if step.len() == LONG {
+                            b.rope_append(&mut qkv, &mut cache, Rotary::plain(&rotations, pairs), heads);
+                            continue;
+                        }
                         outputs.extend(poisoned(b, step.len(), heads.query_cols(), |b, out| match plainly {
                             true => {
                                 b.rope_append(&mut qkv, &mut cache, Rotary::plain(&rotations, pairs), heads);
@@ -153,6 +161,28 @@ fn one_row_is_one_dispatch_a_product() {
         for numerics in [Numerics::Int8Rows, Numerics::Int8Groups] {
             let [fused, plain] = [Gpu::new(&device), Gpu::plain(&device)].map(|gpu| dispatches(gpu, numerics));
             assert_eq!((fused, plain), (4, 9), "{numerics}");
+        }
+    }
+}
+
+/// Shaders do not check their indices: what has no room for the row must not reach them.
+#[test]
+fn a_fused_product_without_room_for_its_row_panics() {
+    let weights = [pack(64, 256, &Random(24).trits(64 * 256), Scales::Tensor(1.0))];
+    let run = |gpu: &mut Gpu, outputs: usize, inputs: usize| {
+        let w = gpu.matrix(&weights).unwrap();
+        let gain = gpu.parameter(&[1.0; 256]).unwrap();
+        let (mut out, x) = (gpu.tensor(outputs, 64).unwrap(), gpu.tensor(inputs, 256).unwrap());
+        let mut normed = gpu.quantized(1, 256, Numerics::Int8Rows).unwrap();
+        gpu.begin(&rows(1));
+        gpu.norm_matmul(&mut out, &mut normed, &w, &x, Norm { gain: &gain, epsilon: EPSILON });
+        gpu.end();
+    };
+    for device in crate::gpu::devices(crate::PACKED) {
+        run(&mut Gpu::new(&device), 1, 1);
+        for (outputs, inputs) in [(0, 1), (1, 0)] {
+            let refused = catch_unwind(AssertUnwindSafe(|| run(&mut Gpu::new(&device), outputs, inputs)));
+            assert!(refused.is_err(), "room for {outputs} outputs and {inputs} inputs is enough for one row");
         }
     }
 }

@@ -3,13 +3,13 @@
 use sterna::backend::MOST_CANDIDATES;
 use sterna::backend::{Backend, NO_TOKEN};
 use sterna::format::Weights;
-use sterna::reference::Reference;
 
 use crate::FLOAT_SUM;
 use crate::material::{
     Random, assert_close, assert_same_bits, every_kind_of_dense, every_kind_of_scale, pack, poisoned, read, rows,
     tensor,
 };
+use crate::oracle::reference;
 
 crate::on_every_backend! {
     embed_looks_up_every_kind_of_table
@@ -36,7 +36,7 @@ fn embed_looks_up_every_kind_of_table<B: Backend>(backend: &mut B) {
             for count in [1, 40] {
                 let ids: Vec<u32> = (0..count).map(|i| (i * 29 + 99) % 100).collect();
                 let parts = [table.clone(), table.clone()];
-                assert_same_bits(&run(backend, &parts, &ids), &run(&mut Reference::default(), &parts, &ids));
+                assert_same_bits(&run(backend, &parts, &ids), &reference(|r| run(r, &parts, &ids)));
             }
         }
     }
@@ -61,7 +61,7 @@ fn logits_multiply_every_kind_of_head<B: Backend>(backend: &mut B) {
             for count in [1, 2, 3, 5, 8, 9] {
                 let x = random.floats(count * cols);
                 let parts = [Weights::Dense(head.clone())];
-                let theirs = logits_of(&mut Reference::default(), &parts, &x);
+                let theirs = reference(|r| logits_of(r, &parts, &x));
                 assert_close(&logits_of(backend, &parts, &x), &theirs, FLOAT_SUM);
             }
         }
@@ -89,7 +89,7 @@ fn argmax_is_the_first_of_equals<B: Backend>(backend: &mut B) {
         ids
     }
     let ours = argmax(backend, cols, &logits);
-    assert_eq!(ours, argmax(&mut Reference::default(), cols, &logits));
+    assert_eq!(ours, reference(|r| argmax(r, cols, &logits)));
     assert_eq!((ours[1], ours[2], ours[5]), (300, NO_TOKEN, NO_TOKEN), "no number, no token");
 }
 
@@ -127,7 +127,7 @@ fn the_top_are_the_largest_in_order<B: Backend>(backend: &mut B) {
         logits[7 * cols..].iter_mut().for_each(|v| *v *= 1e-39);
         for count in [1, 2, 40, 255, 256] {
             let ours = top(backend, cols, count, &logits);
-            let theirs = top(&mut Reference::default(), cols, count, &logits);
+            let theirs = reference(|r| top(r, cols, count, &logits));
             assert_eq!(ours.0, theirs.0, "the best {count} of {cols}");
             let differ = ours.1.iter().zip(&theirs.1).find(|(a, b)| f32::from_bits(**a) != f32::from_bits(**b));
             assert_eq!(differ, None, "the best {count} of {cols}");

@@ -18,6 +18,7 @@ mod head;
 mod invariants;
 mod material;
 mod norms;
+mod oracle;
 mod products;
 mod slots;
 mod windows;
@@ -43,10 +44,10 @@ macro_rules! on_every_backend {
         mod $claim {
             $crate::on_every_cpu!(@ $claim);
             #[test]
-            fn gpu() { $crate::with_every_gpu($crate::PACKED, super::$claim) }
+            fn gpu() { $crate::with_every_gpu(module_path!(), $crate::PACKED, super::$claim) }
             /// The base path: floats instead of packed dot products, matrices cut into small pieces, indices checked.
             #[test]
-            fn gpu_base() { $crate::with_every_gpu($crate::BASE, super::$claim) }
+            fn gpu_base() { $crate::with_every_gpu(module_path!(), $crate::BASE, super::$claim) }
         }
     )*};
 }
@@ -57,11 +58,11 @@ macro_rules! on_every_cpu {
     ($($claim:ident)*) => {$( mod $claim { $crate::on_every_cpu!(@ $claim); } )*};
     (@ $claim:ident) => {
         #[test]
-        fn one_thread() { $crate::with_every_kernel_set(1, super::$claim) }
+        fn one_thread() { $crate::with_every_kernel_set(module_path!(), 1, super::$claim) }
         #[test]
-        fn two_threads() { $crate::with_every_kernel_set(2, super::$claim) }
+        fn two_threads() { $crate::with_every_kernel_set(module_path!(), 2, super::$claim) }
         #[test]
-        fn three_threads() { $crate::with_every_kernel_set(3, super::$claim) }
+        fn three_threads() { $crate::with_every_kernel_set(module_path!(), 3, super::$claim) }
     };
 }
 
@@ -69,17 +70,21 @@ const PACKED: GpuOptions =
     GpuOptions { dot: Some(Dot::Packed), largest_shard: None, checked: false, cooperative: Some(false) };
 const BASE: GpuOptions = GpuOptions { dot: Some(Dot::Float), largest_shard: Some(256 << 10), checked: true, ..PACKED };
 
-fn with_every_kernel_set(threads: usize, claim: fn(&mut Cpu)) {
-    for kernels in KernelSet::available() {
+fn with_every_kernel_set(name: &'static str, threads: usize, claim: fn(&mut Cpu)) {
+    for &kernels in KernelSet::ALL {
+        if !KernelSet::available().contains(&kernels) {
+            gpu::skipped(format_args!("the {kernels} kernels: this CPU cannot run them"));
+            continue;
+        }
         println!("{kernels} kernels, {threads} threads");
-        claim(&mut cpu(kernels, threads));
+        oracle::claiming(name, || claim(&mut cpu(kernels, threads)));
     }
 }
 
-fn with_every_gpu(options: GpuOptions, claim: fn(&mut Gpu)) {
+fn with_every_gpu(name: &'static str, options: GpuOptions, claim: fn(&mut Gpu)) {
     for device in gpu::devices(options) {
         println!("{}", device.adapter().name());
-        claim(&mut Gpu::new(&device));
+        oracle::claiming(name, || claim(&mut Gpu::new(&device)));
     }
 }
 

@@ -4,10 +4,10 @@
 use sterna::backend::{
     Backend, CachePrecision, CacheShape, HeadNorm, HeadNormOrder, Heads, Norm, Rope, RopePairs, Rotary, Row,
 };
-use sterna::reference::Reference;
 
 use crate::floats::rope;
 use crate::material::{Random, assert_close, assert_same_bits, poisoned, read, rows, tensor};
+use crate::oracle::reference;
 use crate::{FLOAT_SUM, SCALED_SUM};
 
 crate::on_every_backend! {
@@ -35,7 +35,7 @@ fn norm_is_that_of_every_row<B: Backend>(backend: &mut B) {
     for (cols, count) in [(96, 1), (131, 5), (2560, 33)] {
         let (mut x, gain) = (random.floats(count * cols), random.floats(cols));
         x[..cols].iter_mut().for_each(|v| *v *= 1e-4);
-        assert_close(&run(backend, &x, &gain), &run(&mut Reference::default(), &x, &gain), FLOAT_SUM);
+        assert_close(&run(backend, &x, &gain), &reference(|r| run(r, &x, &gain)), FLOAT_SUM);
     }
 }
 
@@ -52,7 +52,7 @@ fn norm_add_adds_it<B: Backend>(backend: &mut B) {
     let random = &mut Random(52);
     for (cols, count) in [(96, 1), (131, 5), (2560, 33)] {
         let (x, gain, before) = (random.floats(count * cols), random.floats(cols), random.floats(count * cols));
-        let theirs = run(&mut Reference::default(), &x, &gain, &before);
+        let theirs = reference(|r| run(r, &x, &gain, &before));
         assert_close(&run(backend, &x, &gain, &before), &theirs, FLOAT_SUM);
     }
 }
@@ -140,7 +140,7 @@ fn heads_are_normed_before_or_after_they_are_turned<B: Backend>(backend: &mut B)
                 {
                     let case = Case::new(random, heads, rope(pairs, turned, head_dim), order, precision);
                     let [out, queries] = case.run(backend, true);
-                    let [their_out, their_queries] = case.run(&mut Reference::default(), true);
+                    let [their_out, their_queries] = reference(|r| case.run(r, true));
                     assert_close(&queries, &their_queries, FLOAT_SUM);
                     assert_close(&out, &their_out, tolerance);
                     assert_close(&case.run(backend, false)[0], &out, SCALED_SUM);

@@ -4,10 +4,10 @@ use sterna::backend::{Backend, Numerics};
 use sterna::cpu::KernelSet;
 use sterna::format::Weights;
 use sterna::format::ternary::{Scales, Ternary};
-use sterna::reference::Reference;
 
 use crate::cpu::cpu;
 use crate::material::{Random, assert_close, assert_same_bits, every_kind_of_scale, pack, poisoned, rows};
+use crate::oracle::reference;
 use crate::{ROWS, SCALED_SUM};
 
 crate::on_every_backend! {
@@ -142,7 +142,7 @@ pub fn products_apply_every_kind_of_scale<B: Backend>(backend: &mut B) {
             let weights = [pack(outputs, cols, &random.trits(outputs * cols), scales)];
             for count in [1, 3, 8, 17, 40] {
                 let (x, factors) = (random.int8(count * cols), random.scales(count));
-                let theirs = product(&mut Reference::default(), &weights, &x, &factors);
+                let theirs = reference(|r| product(r, &weights, &x, &factors));
                 assert_close(&product(backend, &weights, &x, &factors), &theirs, SCALED_SUM);
             }
         }
@@ -158,7 +158,7 @@ pub fn stacked_parts_keep_their_own_scales<B: Backend>(backend: &mut B) {
         }
         for count in [1, 5] {
             let (x, factors) = (random.int8(count * cols), random.scales(count));
-            let theirs = product(&mut Reference::default(), &parts, &x, &factors);
+            let theirs = reference(|r| product(r, &parts, &x, &factors));
             assert_close(&product(backend, &parts, &x, &factors), &theirs, SCALED_SUM);
         }
     }
@@ -180,7 +180,7 @@ pub fn matmul_add_adds<B: Backend>(backend: &mut B) {
     for count in ROWS {
         let weights = pack(outputs, cols, &random.trits(outputs * cols), Scales::Tensor(0.5));
         let (x, before) = (random.int8(count * cols), random.floats(count * outputs));
-        let theirs = run(&mut Reference::default(), &weights, &x, &before, count);
+        let theirs = reference(|r| run(r, &weights, &x, &before, count));
         assert_close(&run(backend, &weights, &x, &before, count), &theirs, SCALED_SUM);
     }
 }

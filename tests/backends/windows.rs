@@ -2,10 +2,10 @@
 //! such pieces, and that is larger than the context.
 
 use sterna::backend::{Backend, CachePrecision, CacheShape, Heads, RopePairs, Rotary, Row};
-use sterna::reference::Reference;
 
 use crate::floats::rope;
 use crate::material::{Random, assert_close, assert_same_bits, poisoned, tensor};
+use crate::oracle::reference;
 use crate::{FLOAT_SUM, SCALED_SUM};
 
 crate::on_every_backend! {
@@ -62,7 +62,7 @@ fn a_row_sees_its_window_and_no_more<B: Backend>(backend: &mut B) {
             for precision in [CachePrecision::F16, CachePrecision::F32] {
                 let qkv = random.floats(POSITIONS * heads.qkv_cols());
                 let case = Case { heads, window: Some(window), precision, qkv };
-                let theirs = case.run(&mut Reference::default(), &[POSITIONS], true);
+                let theirs = reference(|r| case.run(r, &[POSITIONS], true));
                 let at_once = case.run(backend, &[POSITIONS], true);
                 assert_close(&at_once, &theirs, FLOAT_SUM);
                 assert_same_bits(&case.run(backend, &[120, 17, 1, 1, 40, 1, 120], true), &at_once);

@@ -1,9 +1,14 @@
 //! The GPUs as tests ask for them: all that there are, software too. A test that finds none says so, or fails where
 //! `STERNA_REQUIRE_GPU` is 1.
 
+#[path = "skipped.rs"]
+mod skipped;
+
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use sterna::gpu::{Adapter, GpuDevice, GpuOptions};
+
+pub use skipped::skipped;
 
 /// Opened devices, so that the tests of a process compile their pipelines once.
 static OPENED: Mutex<Vec<(String, GpuOptions, GpuDevice)>> = Mutex::new(Vec::new());
@@ -16,7 +21,7 @@ pub fn devices(options: GpuOptions) -> Vec<GpuDevice> {
     if ADAPTERS.is_empty() {
         let required = std::env::var("STERNA_REQUIRE_GPU").is_ok_and(|value| value == "1");
         assert!(!required, "STERNA_REQUIRE_GPU is 1, but this machine offers no GPU, not even a software one");
-        eprintln!("skipped: this machine offers no GPU, not even a software one (Debian: mesa-vulkan-drivers)");
+        skipped("all GPUs: this machine offers none, not even a software one (Debian: mesa-vulkan-drivers)");
     }
     let mut open = |adapter: &Adapter| {
         let name = adapter.name();

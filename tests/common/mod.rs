@@ -30,11 +30,11 @@ pub fn reference() -> Reference {
     Reference::default()
 }
 
-/// Whether this CPU has the instructions of a kernel set; prints why a test is skipped if not.
+/// Whether this CPU has the instructions of a kernel set; tells that its tests are skipped if not.
 pub fn can_run(kernels: KernelSet) -> bool {
     let can = KernelSet::available().contains(&kernels);
     if !can {
-        eprintln!("skipped: this CPU cannot run the {kernels} kernels");
+        gpu::skipped(format_args!("the {kernels} kernels: this CPU cannot run them"));
     }
     can
 }
@@ -53,6 +53,7 @@ macro_rules! on_every_backend {
             $crate::on_every_kernel_set!(|kernels| super::$body(|| $crate::common::cpu(kernels, 2)));
 
             #[test]
+            #[cfg(feature = "gpu")]
             fn gpu() {
                 for device in $crate::common::gpu::devices(Default::default()) {
                     super::$body(|| sterna::gpu::Gpu::new(&device));
@@ -73,7 +74,7 @@ macro_rules! with_all_kernel_sets {
     };
 }
 
-/// One test for each kernel set; each runs the body on its set, or prints why it cannot.
+/// One test for each kernel set; each runs the body on its set, or tells why it cannot.
 #[macro_export]
 macro_rules! on_every_kernel_set {
     (|$kernels:ident| $body:expr) => { $crate::with_all_kernel_sets! { |$kernels| $body } };

@@ -36,11 +36,16 @@ fn look() {
     println!("best: {decision}\nhad_choice: {had_choice}");
 }
 
-fn look_with(environment: &[(&str, &str)]) -> Findings {
+/// This program again, with one test of those that are ignored.
+fn child(test: &str, environment: &[(&str, &str)]) -> Command {
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "environment::look", "--ignored", "--nocapture"]);
+    child.args(["--exact", test, "--ignored"]);
     child.env_remove("WGPU_ADAPTER_NAME").env_remove("WGPU_BACKEND").envs(environment.iter().copied());
-    let output = child.output().unwrap();
+    child
+}
+
+fn look_with(environment: &[(&str, &str)]) -> Findings {
+    let output = child("environment::look", environment).arg("--nocapture").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     let line = |name: &str| {
@@ -104,4 +109,23 @@ fn a_backend_that_is_not_here_or_nowhere_is_told() {
         assert!(found.best.starts_with("device: cpu ("), "{}", found.best);
         assert_eq!(found.had_choice, "true");
     }
+}
+
+/// Needs GPUs twice, as several tests of a process do.
+#[test]
+#[ignore = "a part of the next test, which runs it where no GPU is found"]
+fn need_gpus() {
+    assert_eq!(gpus(), gpus());
+}
+
+#[test]
+fn tests_that_find_no_gpu_say_so_on_the_terminal_and_once() {
+    let without = |required| {
+        let mut child = child("environment::need_gpus", &[("WGPU_ADAPTER_NAME", "abacus")]);
+        child.env("STERNA_REQUIRE_GPU", required).output().unwrap()
+    };
+    let skipping = without("0");
+    let told = String::from_utf8_lossy(&skipping.stderr);
+    assert!(skipping.status.success() && told.matches("skipped: all GPUs").count() == 1, "{told}");
+    assert!(!without("1").status.success(), "a GPU was required");
 }

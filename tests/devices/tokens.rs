@@ -4,6 +4,7 @@ use sterna::generate::{GenerateOptions, Prompt, Sampling, SessionOptions};
 use sterna::gpu::GpuCounters;
 use sterna::{Device, Error, Session};
 
+use crate::gpu::skipped;
 use crate::{gpus, shipped_model};
 
 /// Dispatches of a layer of one row: its fused verbs.
@@ -69,7 +70,7 @@ fn a_profile_names_the_shaders_and_the_bytes_they_read() {
         match session.profile() {
             Ok(()) => {}
             Err(error) => {
-                eprintln!("skipped: {error}");
+                skipped(format_args!("profiles: {error}"));
                 continue;
             }
         }

@@ -15,7 +15,7 @@ fn greedy(text: &str, max_tokens: usize, stop_ids: &[u32]) -> Prompt {
 
 /// Generations that end in every way, one after the other in the same session.
 fn story<B: Backend + 'static>(backend: B) -> Vec<Vec<Output>> {
-    let options = SessionOptions { sequences: 3, context: Some(80), ..SessionOptions::default() };
+    let options = SessionOptions { sequences: 3, context: Some(80), chunk: Some(32), ..SessionOptions::default() };
     let mut session = Session::with_backend(&shipped_model(), backend, &options).unwrap();
     let mut run = |prompts: &[Prompt]| collect(session.generate_batch(prompts).unwrap(), prompts.len());
     let alone = run(&[greedy(TEXTS[0], 24, &[])]);

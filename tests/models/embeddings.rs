@@ -13,12 +13,15 @@ const EMBEDDING: f32 = 1e-4;
 
 const MODELS: [&str; 2] = ["embedding-qwen3", "embedding-gemma3"];
 const TEXTS: usize = 3;
+/// At least as many tokens as all texts have together, so that they can share a step.
+const CHUNK: usize = 40;
 
 crate::on_every_backend!(vectors_equal_the_reference, texts_together_are_as_alone, generation_is_refused);
 
 fn session<B: Backend + 'static>(name: &str, sequences: usize, backend: B) -> Session {
     let model = Model::open(data(&format!("golden/{name}/i2_s.gguf"))).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let options = SessionOptions { cache: CachePrecision::F32, sequences, ..SessionOptions::default() };
+    let options =
+        SessionOptions { cache: CachePrecision::F32, sequences, chunk: Some(CHUNK), ..SessionOptions::default() };
     Session::with_backend(&model, backend, &options).unwrap()
 }
 

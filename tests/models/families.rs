@@ -59,17 +59,22 @@ impl Case {
         Golden::read(&format!("golden/{}/golden.safetensors", self.folder))
     }
 
-    /// A session with the cache in f32, as the reference has it.
-    fn session<B: Backend + 'static>(&self, numerics: Numerics, backend: B) -> Session {
-        let options =
-            SessionOptions { cache: CachePrecision::F32, context: Some(self.positions), ..SessionOptions::default() };
+    /// A session with the cache in f32, as the reference has it, for a prompt of so many tokens.
+    fn session<B: Backend + 'static>(&self, numerics: Numerics, backend: B, prompt: usize) -> Session {
+        let options = SessionOptions {
+            cache: CachePrecision::F32,
+            context: Some(self.positions),
+            chunk: Some(prompt),
+            ..SessionOptions::default()
+        };
         Session::with_backend(&self.open(numerics), backend, &options).unwrap_or_else(|error| panic!("{self}: {error}"))
     }
 
     fn logits_error<B: Backend + 'static>(&self, numerics: Numerics, backend: B) -> f32 {
         let (golden, mut found) = (self.golden(), Vec::new());
-        let mut session = self.session(numerics, backend);
-        session.evaluate(&golden.values::<u32>("input_ids"), &mut |_, row| found.extend_from_slice(row)).unwrap();
+        let ids = golden.values::<u32>("input_ids");
+        let mut session = self.session(numerics, backend, ids.len());
+        session.evaluate(&ids, &mut |_, row| found.extend_from_slice(row)).unwrap();
         relative_error(&found, &golden.values::<f32>(self.logits))
     }
 }
@@ -91,8 +96,9 @@ fn precise_greedy_ids_equal_the_reference<B: Backend + 'static>(make: impl Fn() 
     for case in CASES {
         let golden = case.golden();
         let options = GenerateOptions { max_tokens: 32, ignore_end: true, ..GenerateOptions::greedy() };
-        let mut session = case.session(Numerics::Float, make());
-        let ids = session.generate_ids(&golden.values::<u32>("input_ids"), &options).unwrap();
+        let prompt = golden.values::<u32>("input_ids");
+        let mut session = case.session(Numerics::Float, make(), prompt.len());
+        let ids = session.generate_ids(&prompt, &options).unwrap();
         let ids: Vec<u32> = ids.collect::<Result<_, _>>().unwrap();
         assert_eq!(ids, golden.values::<u32>(case.greedy), "{case}");
     }
@@ -106,7 +112,7 @@ fn precise_long_prompts_equal_the_reference<B: Backend + 'static>(make: impl Fn(
             continue; // the other session of this model has room for it
         }
         let mut last = Vec::new();
-        let mut session = case.session(Numerics::Float, make());
+        let mut session = case.session(Numerics::Float, make(), ids.len());
         session.evaluate(&ids, &mut |_, row| last = row.to_vec()).unwrap();
         let error = relative_error(&last, &golden.values::<f32>("long.logits_last"));
         assert!(error <= PRECISE, "{case}: logits differ by {error:e}");

@@ -45,8 +45,9 @@ fn each_file<B: Backend + 'static>(make: impl Fn() -> B, mut check: impl FnMut(B
 fn logits_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
     each_file(make, |backend, model, golden, file, logits, tolerance| {
         let mut found = Vec::new();
-        let mut session = exact_session(&model, backend);
-        session.evaluate(&golden.values::<u32>("input_ids"), &mut |_, row| found.extend_from_slice(row)).unwrap();
+        let ids = golden.values::<u32>("input_ids");
+        let mut session = exact_session(&model, backend, ids.len());
+        session.evaluate(&ids, &mut |_, row| found.extend_from_slice(row)).unwrap();
         let error = relative_error(&found, &golden.values::<f32>(logits));
         assert!(error <= tolerance, "{file}: logits differ by {error:e}");
     });
@@ -60,12 +61,9 @@ fn greedy_ids_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
         let options = GenerateOptions { max_tokens: 32, ignore_end: true, ..GenerateOptions::greedy() };
         // The cache is in f32: in these random nets, rounding it to f16 makes other int8 values, and logits differ by
         // 2e-2 of the largest. The trained model keeps its ids with the f16 cache (shipped.rs).
-        let mut session = exact_session(&model, backend);
-        let ids: Vec<u32> = session
-            .generate_ids(&golden.values::<u32>("input_ids"), &options)
-            .unwrap()
-            .collect::<Result<_, _>>()
-            .unwrap();
+        let prompt = golden.values::<u32>("input_ids");
+        let mut session = exact_session(&model, backend, prompt.len());
+        let ids: Vec<u32> = session.generate_ids(&prompt, &options).unwrap().collect::<Result<_, _>>().unwrap();
         assert_eq!(ids, golden.values::<u32>("greedy"), "{file}");
     });
 }
@@ -76,8 +74,9 @@ fn long_prompts_stay_close<B: Backend + 'static>(make: impl Fn() -> B) {
             return;
         }
         let mut last = Vec::new();
-        let mut session = exact_session(&model, backend);
-        session.evaluate(&golden.values::<u32>("long.input_ids"), &mut |_, row| last = row.to_vec()).unwrap();
+        let ids = golden.values::<u32>("long.input_ids");
+        let mut session = exact_session(&model, backend, ids.len());
+        session.evaluate(&ids, &mut |_, row| last = row.to_vec()).unwrap();
         let error = relative_error(&last, &golden.values::<f32>("long.logits_last"));
         assert!(error <= LOGITS_LONG, "{file}: logits differ by {error:e}");
     });

@@ -33,9 +33,10 @@ fn every_kernel_set_has_its_tests() {
     assert_eq!(with_all_kernel_sets!(list), common::KernelSet::ALL);
 }
 
-/// A session on a backend, with the cache in f32 as the float references have it.
-fn exact_session(model: &Model, backend: impl Backend + 'static) -> Session {
-    let options = SessionOptions { cache: CachePrecision::F32, ..SessionOptions::default() };
+/// A session on a backend, with the cache in f32 as the float references have it. Its steps have at most `chunk` rows: a GPU
+/// rehearses a whole one, which takes a software GPU several times as long as a short prompt.
+fn exact_session(model: &Model, backend: impl Backend + 'static, chunk: usize) -> Session {
+    let options = SessionOptions { cache: CachePrecision::F32, chunk: Some(chunk), ..SessionOptions::default() };
     Session::with_backend(model, backend, &options).unwrap()
 }
 

@@ -21,7 +21,7 @@ crate::on_every_backend!(
 fn logits(model: &Model, backend: impl Backend + 'static) -> Vec<f32> {
     let ids = Golden::read("golden/bitnet-256/golden.safetensors").values::<u32>("input_ids");
     let mut found = Vec::new();
-    exact_session(model, backend).evaluate(&ids, &mut |_, row| found.extend_from_slice(row)).unwrap();
+    exact_session(model, backend, ids.len()).evaluate(&ids, &mut |_, row| found.extend_from_slice(row)).unwrap();
     found
 }
 

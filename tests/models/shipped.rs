@@ -35,8 +35,9 @@ fn ids(value: &serde_json::Value) -> Vec<u32> {
 fn prompt_logits_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
     let golden = Golden::read("tales/golden.safetensors");
     let mut found = Vec::new();
-    let mut session = exact_session(&shipped_model(), make());
-    session.evaluate(&golden.values::<u32>("prompt.input_ids"), &mut |_, row| found.extend_from_slice(row)).unwrap();
+    let ids = golden.values::<u32>("prompt.input_ids");
+    let mut session = exact_session(&shipped_model(), make(), ids.len());
+    session.evaluate(&ids, &mut |_, row| found.extend_from_slice(row)).unwrap();
     let error = relative_error(&found, &golden.values::<f32>("prompt.logits"));
     assert!(error <= LOGITS, "logits differ by {error:e}");
 }
@@ -45,7 +46,7 @@ fn the_same_model_as_tq2_0_gives_the_same_bits<B: Backend + 'static>(make: impl 
     let ids = Golden::read("tales/golden.safetensors").values::<u32>("prompt.input_ids");
     let logits = |model: &Model| {
         let mut found = Vec::new();
-        exact_session(model, make()).evaluate(&ids, &mut |_, row| found.extend_from_slice(row)).unwrap();
+        exact_session(model, make(), ids.len()).evaluate(&ids, &mut |_, row| found.extend_from_slice(row)).unwrap();
         found
     };
     assert_eq!(logits(&Model::open(data("tales/tales-4m-tq2_0.gguf")).unwrap()), logits(&shipped_model()));
@@ -53,7 +54,8 @@ fn the_same_model_as_tq2_0_gives_the_same_bits<B: Backend + 'static>(make: impl 
 
 fn greedy_ids_equal_the_reference_while_safe<B: Backend + 'static>(make: impl Fn() -> B) {
     let model = shipped_model();
-    let mut session = Session::with_backend(&model, make(), &SessionOptions::default()).unwrap();
+    let options = SessionOptions { chunk: Some(16), ..SessionOptions::default() };
+    let mut session = Session::with_backend(&model, make(), &options).unwrap();
     for prompt in expectations()["prompts"].as_array().unwrap() {
         let text = prompt["prompt"].as_str().unwrap();
         let input = model.tokenizer().unwrap().encode_prompt(text).unwrap();
@@ -79,7 +81,7 @@ fn held_out_nats<B: Backend + 'static>(model: &Model, backend: B, windows: usize
     let held_out = tokenizer.encode(&text).unwrap();
     let golden = Golden::read("tales/golden.safetensors").values::<f64>("ppl.window_nll");
     assert_eq!(held_out.len() / WINDOW, golden.len(), "the reference has as many windows");
-    let mut session = exact_session(model, backend);
+    let mut session = exact_session(model, backend, WINDOW + 1);
     let mut total = 0.0;
     for window in held_out.chunks_exact(WINDOW).take(windows) {
         let input: Vec<u32> = tokenizer.bos().into_iter().chain(window.iter().copied()).collect();
