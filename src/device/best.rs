@@ -97,6 +97,7 @@ mod tests {
 
     /// Also shows that the probe's products are the same on the CPU and on a GPU: all else is an error.
     #[test]
+    #[cfg(feature = "gpu")]
     fn a_contest_with_software_is_won_by_the_cpu() {
         for adapter in Adapter::all_to_test() {
             let (device, decision) = contest(&adapter).unwrap();

@@ -132,9 +132,9 @@ fn a_prefix_is_copied_and_nothing_else<B: Backend>(b: &mut B) {
             let (mut cache, mut wanted) = filled(b, precision);
             b.copy_prefix(&mut cache, from, to, positions).unwrap();
             for kv_head in 0..KV_HEADS {
-                for entries in 0..2 {
-                    let source = wanted[from as usize * KV_HEADS + kv_head][entries][..positions * HEAD_DIM].to_vec();
-                    wanted[to as usize * KV_HEADS + kv_head][entries][..source.len()].copy_from_slice(&source);
+                let source = wanted[from as usize * KV_HEADS + kv_head].clone();
+                for (entries, source) in wanted[to as usize * KV_HEADS + kv_head].iter_mut().zip(source) {
+                    entries[..positions * HEAD_DIM].copy_from_slice(&source[..positions * HEAD_DIM]);
                 }
             }
             assert_eq!(contents(b, &cache, POSITIONS), wanted, "{positions} positions of slot {from} to {to}");

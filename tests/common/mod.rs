@@ -1,11 +1,18 @@
 //! What the model tests share: models, and a macro that runs one body on every backend.
 
 mod cpu;
+#[cfg(feature = "gpu")]
 pub mod gpu;
+#[cfg(not(feature = "gpu"))]
+mod skipped;
 
 use std::path::PathBuf;
 
 pub use cpu::cpu;
+#[cfg(feature = "gpu")]
+use gpu::skipped;
+#[cfg(not(feature = "gpu"))]
+use skipped::skipped;
 pub use sterna::cpu::KernelSet;
 use sterna::model::Model;
 use sterna::reference::Reference;
@@ -34,7 +41,7 @@ pub fn reference() -> Reference {
 pub fn can_run(kernels: KernelSet) -> bool {
     let can = KernelSet::available().contains(&kernels);
     if !can {
-        gpu::skipped(format_args!("the {kernels} kernels: this CPU cannot run them"));
+        skipped(format_args!("the {kernels} kernels: this CPU cannot run them"));
     }
     can
 }

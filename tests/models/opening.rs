@@ -89,7 +89,7 @@ fn models_from_bytes_and_from_a_read_file_compute_what_the_mapped_one_computes<B
         let ids = [1, 7, 300, 42, 42, 511, 9];
         let logits = |model: &Model| {
             let mut found = Vec::new();
-            exact_session(model, make()).evaluate(&ids, &mut |_, row| found.extend_from_slice(row)).unwrap();
+            exact_session(model, make(), ids.len()).evaluate(&ids, &mut |_, row| found.extend_from_slice(row)).unwrap();
             found.into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
         let [mapped, others @ ..] = opened(file);
