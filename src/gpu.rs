@@ -11,6 +11,7 @@ mod buffers;
 mod context;
 mod cooperative;
 mod head;
+mod kind;
 mod layout;
 mod limits;
 mod matrix;
@@ -28,10 +29,11 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 pub use crate::backend::{GpuCounters, ShaderTime};
-pub use adapter::{Adapter, GpuKind};
+pub use adapter::Adapter;
 pub use bandwidth::copy_bandwidth;
 pub use buffers::{Cache, Quantized, Tensor, Tokens};
 pub use context::{GpuDevice, GpuOptions};
+pub use kind::GpuKind;
 pub use matrix::Matrix;
 pub use shader::Dot;
 

@@ -1,10 +1,11 @@
 //! What stands for the GPU where the feature `gpu` is off: there is none, and whoever asks is told the feature. No value of
 //! these types exists, so that nothing else needs to know.
 
-use std::fmt;
+mod kind;
 
 pub use crate::backend::{GpuCounters, ShaderTime};
 use crate::error::{Error, Result};
+pub use kind::GpuKind;
 
 /// Of which there are none.
 #[derive(Clone, Debug)]
@@ -13,10 +14,6 @@ pub enum Adapter {}
 /// Of which there are none.
 #[derive(Clone, Debug)]
 pub enum GpuDevice {}
-
-/// Of which there are none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum GpuKind {}
 
 /// Nothing to choose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,12 +66,6 @@ impl Adapter {
 
     pub(crate) fn why_none() -> String {
         ABSENT.into()
-    }
-}
-
-impl fmt::Display for GpuKind {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {}
     }
 }
 
