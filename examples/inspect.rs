@@ -155,7 +155,7 @@ fn norms(config: &Config) -> String {
     let head_norms = match config.head_norms {
         Some(HeadNormOrder::BeforeRope) => "of heads before the rotation",
         Some(HeadNormOrder::AfterRope) => "of heads after the rotation",
-        None => "",
+        _ => "",
     };
     let all = [
         (config.sub_norms, "before the output and down projections"),
@@ -194,7 +194,7 @@ fn write_config(out: &mut impl Write, config: &Config) -> std::io::Result<()> {
     writeln!(out, "  norm epsilon       {:e}", config.norm_epsilon)?;
     writeln!(out, "  norms              {}", norms(config))?;
     if config.factors != Factors::default() {
-        let Factors { embedding, residual, logits } = config.factors;
+        let Factors { embedding, residual, logits, .. } = config.factors;
         writeln!(out, "  factors            embedding × {embedding}, residual × {residual}, logits / {logits}")?;
     }
     writeln!(out, "  ternary weights    {}", config.ternary_weights())

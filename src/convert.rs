@@ -39,16 +39,16 @@ use table::Table;
 /// The encodings that linear layers are written in.
 pub const LINEAR: &[Encoding] = &[Encoding::I2S, Encoding::Tq1_0, Encoding::Tq2_0, Encoding::Q2_0];
 /// The encodings that embedding and head are written in where one is asked for.
-pub const TABLES: &[Encoding] = &[Encoding::F16, Encoding::Bf16, Encoding::F32, Encoding::Q8_0, Encoding::Q6K];
+pub const EMBEDDINGS: &[Encoding] = &[Encoding::F16, Encoding::Bf16, Encoding::F32, Encoding::Q8_0, Encoding::Q6K];
 
 /// What to write, and what to put up with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvertOptions {
     /// The encoding of linear layers: one of [`LINEAR`].
     pub linear: Encoding,
-    /// The encoding of embedding and head: one of [`TABLES`], into which they are rounded. None keeps every value: trits
+    /// The encoding of embedding and head: one of [`EMBEDDINGS`], into which they are rounded. None keeps every value: trits
     /// where the linear layers' encoding holds them, f16 where it is exact, and otherwise what the model has.
-    pub tables: Option<Encoding>,
+    pub embeddings: Option<Encoding>,
     /// Where the encoding has fewer scales than the model, replaces those under one by their mean, instead of refusing; and
     /// puts up with a tokenizer that GGUF keys cannot describe to the last id.
     pub lossy: bool,
@@ -61,12 +61,13 @@ pub struct ConvertOptions {
 impl ConvertOptions {
     /// Without loss, over no other file, and verified.
     pub fn new(linear: Encoding) -> Self {
-        Self { linear, tables: None, lossy: false, overwrite: false, verify: true }
+        Self { linear, embeddings: None, lossy: false, overwrite: false, verify: true }
     }
 }
 
 /// How far a conversion is; it begins with none done of each stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Progress {
     /// What is done at present.
     pub stage: Stage,
@@ -78,6 +79,7 @@ pub struct Progress {
 
 /// The two passes over the tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Stage {
     /// Tensors are read, encoded and written.
     Writing,
@@ -87,6 +89,7 @@ pub enum Stage {
 
 /// What a conversion did.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Report {
     /// Bytes of the file.
     pub file_bytes: u64,
@@ -157,8 +160,8 @@ impl ConvertOptions {
         if !LINEAR.contains(&self.linear) {
             return Err(Error::Input(format!("linear layers are written in {}, not {}", list(LINEAR), self.linear)));
         }
-        if let Some(tables) = self.tables.filter(|tables| !TABLES.contains(tables)) {
-            return Err(Error::Input(format!("embedding and head are written in {}, not {tables}", list(TABLES))));
+        if let Some(tables) = self.embeddings.filter(|tables| !EMBEDDINGS.contains(tables)) {
+            return Err(Error::Input(format!("embedding and head are written in {}, not {tables}", list(EMBEDDINGS))));
         }
         if !self.overwrite && path.exists() {
             return Err(exists(path));

@@ -3,6 +3,7 @@
 
 /// A choice that loading took, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Decision {
     /// What was decided about, such as "pre-tokenizer".
     pub subject: &'static str,

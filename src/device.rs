@@ -2,8 +2,8 @@
 //! unannounced.
 
 mod best;
+mod contest;
 mod list;
-mod probe;
 
 pub use best::Best;
 pub use list::{DeviceInfo, DeviceKind};

@@ -4,10 +4,13 @@
 //! by [`Engine::start`], which never waits for a device, and what it chose is had from [`Engine::finish`], [`Engine::logits`] and
 //! [`Engine::features`], which do: nothing else in the library waits for a step.
 
+mod ahead;
+
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::backend::{Backend, GpuCounters, MOST_CANDIDATES, NO_TOKEN, Row, ShaderTime, Work};
+use crate::engine::ahead::Ahead;
 use crate::error::Result;
 use crate::model::Model;
 use crate::transformer::{Capacity, Input, State, Transformer, Wanted};
@@ -173,16 +176,6 @@ struct BackendEngine<B: Backend> {
     ahead: Ahead,
 }
 
-/// Steps of greedy decoding that the device has and nobody has read.
-struct Ahead {
-    steps: usize,
-    /// The rows that the first of them computes, and the tokens that it was given: those last read.
-    rows: Vec<Row>,
-    tokens: Vec<u32>,
-    /// The rows of the last.
-    last_rows: Vec<Row>,
-}
-
 impl<B: Backend> BackendEngine<B> {
     fn new(mut backend: B, transformer: Arc<Transformer<B>>, capacity: Capacity) -> Result<Self> {
         let Capacity { rows, selected, .. } = capacity;
@@ -257,22 +250,6 @@ impl<B: Backend> BackendEngine<B> {
         tokens.clear();
         tokens.extend_from_slice(best);
         Ok(())
-    }
-}
-
-impl Ahead {
-    fn with_room(rows: usize, selected: usize) -> Self {
-        Self {
-            steps: 0,
-            rows: Vec::with_capacity(rows),
-            tokens: Vec::with_capacity(selected),
-            last_rows: Vec::with_capacity(rows),
-        }
-    }
-
-    /// Whether the step was started already: then it is the first of those that wait to be read.
-    fn has_started(&self, step: &Step<'_>) -> bool {
-        self.steps > 0 && self.rows == step.rows && self.tokens == step.tokens
     }
 }
 

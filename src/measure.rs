@@ -22,6 +22,7 @@ pub use crate::backend::{KernelCount, Reads, Work};
 
 /// Time and tokens of a generation: computing the prompt (prefill) and making tokens (decode) apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Timings {
     /// Prompt tokens that were computed; those found in the cache are not counted.
     pub prefill_tokens: usize,

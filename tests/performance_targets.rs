@@ -61,7 +61,7 @@ fn check(model: &Model, plan: &Plan) -> Option<Report> {
 }
 
 fn print(criterion: &Criterion) {
-    let Criterion { id, device, what, target, value, unit, verdict, how } = criterion;
+    let Criterion { id, device, what, target, value, unit, verdict, how, .. } = criterion;
     match (verdict, value) {
         (Verdict::NotMeasured(why), None) => skipped(format_args!("{id} {what}: {why}")),
         (verdict, value) => {

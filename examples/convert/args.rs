@@ -97,7 +97,7 @@ impl Args {
             Linear::Tq2_0 => Encoding::Tq2_0,
             Linear::Q2_0 => Encoding::Q2_0,
         };
-        let tables = match self.embeddings {
+        let embeddings = match self.embeddings {
             Tables::Keep => None,
             Tables::F16 => Some(Encoding::F16),
             Tables::Bf16 => Some(Encoding::Bf16),
@@ -105,6 +105,6 @@ impl Args {
             Tables::Q8_0 => Some(Encoding::Q8_0),
             Tables::Q6K => Some(Encoding::Q6K),
         };
-        ConvertOptions { linear, tables, lossy: self.lossy, overwrite: self.force, verify: self.verify }
+        ConvertOptions { linear, embeddings, lossy: self.lossy, overwrite: self.force, verify: self.verify }
     }
 }

@@ -32,7 +32,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let model = Model::open_with(&args.model, &open)
         .with_context(|| format!("cannot open the model {}", args.model.display()))?;
     let bar = terminal::progress_bar("writing");
-    let mut show = |Progress { stage, done, total }| {
+    let mut show = |Progress { stage, done, total, .. }| {
         bar.set_message(if stage == Stage::Writing { "writing" } else { "verifying" });
         bar.set_length(total as u64);
         bar.set_position(done as u64);

@@ -141,7 +141,7 @@ impl Out {
 impl Run {
     /// One line for people.
     fn summary(&self, session: &Session, args: &Args, load: Duration, seed: u64) -> String {
-        let Timings { prefill_tokens, prefill, decode_tokens, decode } = self.timings;
+        let Timings { prefill_tokens, prefill, decode_tokens, decode, .. } = self.timings;
         let rate = |rate: Option<f64>| rate.map_or("not measured".into(), |rate| format!("{rate:.1} tok/s"));
         let end = match self.finish {
             _ if self.interrupted => "stopped by Ctrl-C".into(),

@@ -76,7 +76,7 @@ pub fn load(args: &DeviceArgs, model: &Model, options: &SessionOptions) -> anyho
             cpu()
         }
         ("auto", None) => {
-            let Best { device, decision, had_choice } = Device::best();
+            let Best { device, decision, had_choice, .. } = Device::best();
             match had_choice {
                 true => eprintln!("{decision}"),
                 false => log::debug!("{decision}"),

@@ -47,6 +47,7 @@ impl Heads {
 
 /// Which two features of a head a rotation turns together (rotary position embedding, arXiv 2104.09864).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RopePairs {
     /// `(i, i + dims/2)`: NeoX order; Hugging Face checkpoints and the `bitnet` architectures.
     Half,
@@ -76,6 +77,7 @@ impl Rope {
 
 /// How the inputs of ternary linear layers are held: what a model was trained with, or what is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Numerics {
     /// int8 with one scale for each row (token): what BitNet b1.58 models were trained with (arXiv 2402.17764).
     Int8Rows,
@@ -122,6 +124,7 @@ impl FromStr for Numerics {
 
 /// The gate of a gated linear unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Activation {
     /// `max(x, 0)²`: BitNet b1.58 2B-4T.
     SquaredRelu,
@@ -133,6 +136,7 @@ pub enum Activation {
 
 /// The number format of cached keys and values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum CachePrecision {
     /// IEEE half precision: half the memory and traffic.
     #[default]
@@ -184,6 +188,7 @@ impl CacheShape {
 
 /// When heads are normed: it matters, because the two features of a pair have different gains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum HeadNormOrder {
     /// Norm, then rotation: Qwen3, Gemma 3.
     BeforeRope,

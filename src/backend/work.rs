@@ -3,6 +3,7 @@
 
 /// What a device did since it was made, or between two moments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Work {
     /// Steps computed.
     pub steps: u64,
@@ -14,6 +15,7 @@ pub struct Work {
 
 /// What one kernel did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KernelCount {
     /// The kernel: on a CPU the inner loop (of the kernel set that [`Session::device`](crate::Session::device) names), on a
     /// GPU the file in `shaders/`. A ternary head has counts of its own beside those of the layers.
@@ -28,6 +30,7 @@ pub struct KernelCount {
 
 /// What a kernel reads from memory beside activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reads {
     /// Nothing large.
     Nothing,
@@ -41,6 +44,7 @@ pub enum Reads {
 
 /// What a GPU was asked for, beside arithmetic: the cost of a token that is not computing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GpuCounters {
     /// Shaders run.
     pub dispatches: u64,
@@ -54,6 +58,7 @@ pub struct GpuCounters {
 
 /// What one shader did, over all its runs.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct ShaderTime {
     /// The file in `shaders/`.
     pub shader: &'static str,

@@ -38,13 +38,13 @@ impl Table {
         };
         // A table that was rounded already is copied, also where it is asked for in the encoding that it has.
         let stored = model.stored(role).map(|(encoding, _)| encoding).filter(|encoding| !encoding.is_ternary());
-        if let Some(encoding) = stored.filter(|encoding| options.tables.is_none_or(|tables| tables == *encoding))
-            && (!encoding.is_float() || options.tables.is_some() || encoding == Encoding::F16)
+        if let Some(encoding) = stored.filter(|encoding| options.embeddings.is_none_or(|tables| tables == *encoding))
+            && (!encoding.is_float() || options.embeddings.is_some() || encoding == Encoding::F16)
         {
             return Ok(table(encoding, Way::Copied, "copied byte by byte"));
         }
         let weights = model.required(role)?;
-        if let Some(encoding) = options.tables {
+        if let Some(encoding) = options.embeddings {
             let way = if is_exact(&weights, encoding) { Way::Exact } else { Way::Rounded };
             let why =
                 if way == Way::Exact { "asked for; every value is exact" } else { "asked for; values are rounded" };

@@ -79,6 +79,9 @@ pub(crate) trait Kernels: Sync {
         Box::new(())
     }
 
+    /// Makes that room large enough for activation rows of so many blocks: before [`Kernels::dot_tables`].
+    fn reserve(&self, _tables: &mut Tables, _blocks: usize) {}
+
     /// `tables.sums[row / TABLE_ROWS][output][row % TABLE_ROWS] = Σ trit·x` over a whole weight row, for at most
     /// [`tables::SPAN`] weight rows and [`tables::SETS`] times [`tables::TABLE_ROWS`] activation rows. False, and sums
     /// that mean nothing, if a code 3 was met. The tables were made for these kernels.

@@ -21,6 +21,7 @@ pub struct CpuOptions {
 /// Whether to keep an int8 copy of a model's head, so that most of its f16 rows need not be read to choose a token. The
 /// choice is proven to be that of the exact head; only memory and time differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Screening {
     /// No copy: half the head's bytes of memory less, and more time for a token.
     Never,

@@ -45,6 +45,10 @@ impl Cpu {
     ) {
         assert_eq!((out.cols, w.cols), (w.rows, x.cols), "the shapes of a product fit");
         let Crew { pool, tables } = &mut *self.workers.take();
+        if self.kernels.fewest_table_rows().is_some_and(|fewest| rows >= fewest) {
+            // By this thread for all, so that none allocates in a later step.
+            tables.iter_mut().for_each(|tables| self.kernels.reserve(tables, x.blocks()));
+        }
         let (out, tables) = (Disjoint::new(out.rows_mut(rows)), Disjoint::new(tables));
         let product = Product { kernels: self.kernels, w, x, out, rows, add, tables };
         let cut = product.cut(pool.threads());

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use super::Device;
 use crate::decision::Decision;
-use crate::device::probe::{Probe, Reading};
+use crate::device::contest::{Contest, Reading};
 use crate::error::{Error, Result};
 use crate::gpu::{Adapter, GpuOptions};
 
 /// The device that [`Device::best`] chose.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Best {
     /// The device; a GPU is open already.
     pub device: Device,
@@ -33,7 +34,7 @@ pub(super) fn best() -> Best {
     let had_choice = asked || !gpus.is_empty();
     let mut failures = Vec::new();
     for adapter in &gpus {
-        match contest(adapter) {
+        match decide(adapter) {
             Ok((device, decision)) => return Best { device, decision, had_choice },
             Err(Error::Device(reason)) => failures.push(reason.message),
             Err(other) => failures.push(other.to_string()),
@@ -48,11 +49,11 @@ pub(super) fn best() -> Best {
 }
 
 /// Holds a GPU against the CPU.
-fn contest(adapter: &Adapter) -> Result<(Device, Decision)> {
+fn decide(adapter: &Adapter) -> Result<(Device, Decision)> {
     let device = Device::gpu_with(adapter, &GpuOptions::default())?;
     let (name, start) = (device.name(), Instant::now());
-    let probe = Probe::new();
-    let (gpu, cpu) = (probe.read(&device)?, probe.read(&Device::cpu())?);
+    let contest = Contest::new();
+    let (gpu, cpu) = (contest.read(&device)?, contest.read(&Device::cpu())?);
     let (takes_gpu, reason) = judge(&name, &gpu, &cpu, start.elapsed())?;
     let device = if takes_gpu { device } else { Device::cpu() };
     let decision = Decision::new("device", device.name(), reason);
@@ -100,7 +101,7 @@ mod tests {
     #[cfg(feature = "gpu")]
     fn a_contest_with_software_is_won_by_the_cpu() {
         for adapter in Adapter::all_to_test() {
-            let (device, decision) = contest(&adapter).unwrap();
+            let (device, decision) = decide(&adapter).unwrap();
             println!("{decision}");
             assert!(decision.reason.starts_with(&format!("{} multiplies ternary", adapter.name())));
             assert_eq!(decision.choice, device.name());
@@ -110,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_probe_measures_something_plausible() {
-        let Reading { bytes_per_second, products } = Probe::new().read(&Device::cpu()).unwrap();
+        let Reading { bytes_per_second, products } = Contest::new().read(&Device::cpu()).unwrap();
         assert!((1e8..1e13).contains(&bytes_per_second), "{bytes_per_second} bytes a second");
         assert!(products.iter().all(|product| product.is_finite()) && products.iter().any(|product| *product != 0.0));
     }

@@ -14,6 +14,7 @@ pub struct DeviceInfo {
 
 /// What a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DeviceKind {
     /// The CPU.
     Cpu,

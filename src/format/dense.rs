@@ -15,6 +15,7 @@ pub struct Dense {
 
 /// The values of a [`Dense`], row by row, little-endian, without padding. Byte slices need not be aligned.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Values {
     /// `[rows, cols]` f32, 4 bytes each.
     F32(Bytes),

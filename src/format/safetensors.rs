@@ -44,6 +44,7 @@ pub struct Checkpoint {
 
 /// One tensor as it is stored. Its bytes are exactly those that shape and number format demand.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct StoredTensor {
     /// The number format.
     pub dtype: Dtype,

@@ -35,6 +35,7 @@ pub struct Ternary {
 
 /// What a trit is multiplied with to give the weight. All values are finite.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Scales {
     /// One scale for the whole tensor.
     Tensor(f32),

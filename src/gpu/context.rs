@@ -38,11 +38,11 @@ pub(crate) struct Context {
     pub(crate) largest_shard: u64,
     pub(crate) has_timestamps: bool,
     adapter: Adapter,
-    checked: bool,
-    cache: PipelineCache,
+    pub(crate) checked: bool,
+    pub(crate) cache: PipelineCache,
     fault: Arc<Mutex<Option<Error>>>,
-    layouts: Mutex<HashMap<&'static [Access], wgpu::BindGroupLayout>>,
-    pipelines: Mutex<HashMap<Shader, wgpu::ComputePipeline>>,
+    pub(crate) layouts: Mutex<HashMap<&'static [Access], wgpu::BindGroupLayout>>,
+    pub(crate) pipelines: Mutex<HashMap<Shader, wgpu::ComputePipeline>>,
 }
 
 impl GpuDevice {
@@ -147,7 +147,7 @@ impl Context {
     }
 
     /// Does something that may fail without harm to the rest.
-    fn attempt<T>(&self, filter: wgpu::ErrorFilter, action: impl FnOnce() -> T) -> Result<T> {
+    pub(crate) fn attempt<T>(&self, filter: wgpu::ErrorFilter, action: impl FnOnce() -> T) -> Result<T> {
         let scope = self.device.push_error_scope(filter);
         let value = action();
         match pollster::block_on(scope.pop()) {
@@ -169,86 +169,6 @@ impl Context {
         let size = bytes.max(16).next_multiple_of(16);
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
         self.attempt(wgpu::ErrorFilter::OutOfMemory, || self.device.create_buffer(&descriptor))
-    }
-
-    /// The layout of a shader's bindings: the uniform `params`, then storage.
-    pub(crate) fn layout(&self, access: &'static [Access]) -> wgpu::BindGroupLayout {
-        let make = || {
-            let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
-                binding,
-                visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-                count: None,
-            };
-            let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
-            for (binding, access) in (1..).zip(access) {
-                let read_only = *access == Access::Read;
-                entries.push(entry(binding, wgpu::BufferBindingType::Storage { read_only }));
-            }
-            self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries })
-        };
-        lock(&self.layouts).entry(access).or_insert_with(make).clone()
-    }
-
-    /// The pipelines of `shaders`, in their order. What is missing is compiled, on several threads.
-    ///
-    /// # Errors
-    /// [`Error::Device`] if the driver refuses a shader.
-    pub(crate) fn pipelines(&self, shaders: &[Shader]) -> Result<Vec<wgpu::ComputePipeline>> {
-        let missing: Vec<Shader> = {
-            let known = lock(&self.pipelines);
-            shaders.iter().copied().filter(|shader| !known.contains_key(shader)).collect()
-        };
-        if !missing.is_empty() {
-            let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(missing.len());
-            let compile_all = |share: &[Shader]| {
-                share.iter().try_for_each(|&shader| {
-                    let pipeline = self.attempt(wgpu::ErrorFilter::Validation, || self.compile(shader))?;
-                    lock(&self.pipelines).insert(shader, pipeline);
-                    Ok(())
-                })
-            };
-            std::thread::scope(|scope| {
-                let shares = missing.chunks(missing.len().div_ceil(threads));
-                let workers: Vec<_> = shares.map(|share| scope.spawn(move || compile_all(share))).collect();
-                let join = |worker: std::thread::ScopedJoinHandle<'_, Result<()>>| {
-                    worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                };
-                workers.into_iter().try_for_each(join)
-            })?;
-            self.cache.save();
-        }
-        let known = lock(&self.pipelines);
-        Ok(shaders.iter().map(|shader| known[shader].clone()).collect())
-    }
-
-    fn compile(&self, shader: Shader) -> wgpu::ComputePipeline {
-        let source = wgpu::ShaderSource::Wgsl(shader.source().into());
-        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(shader.name()), source };
-        let module = if self.checked {
-            self.device.create_shader_module(descriptor)
-        } else {
-            // SAFETY: the shaders are this crate's own; the verbs that dispatch them assert that every shape fits its
-            // buffers, and token ids, which the device makes, are compared with the table's rows before use. All loops end.
-            unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
-        };
-        let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(shader.name()),
-            bind_group_layouts: &[Some(&self.layout(shader.access()))],
-            immediate_size: 0,
-        });
-        self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(shader.name()),
-            layout: Some(&layout),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &[],
-                // Every shader writes its workgroup memory before it reads it.
-                zero_initialize_workgroup_memory: false,
-            },
-            cache: self.cache.raw(),
-        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 /// What kind of machine a GPU is, in the order in which they are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum GpuKind {
     /// With memory of its own.
     Discrete,

@@ -26,6 +26,7 @@ const PAGE_BYTES: usize = 2 << 20;
 
 /// Bytes a second that were read in some passes over the memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Bandwidth {
     /// The middle one.
     pub median: f64,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// The distribution of some durations, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Latency {
     /// The arithmetic mean.
     pub mean: f64,
@@ -35,6 +36,7 @@ impl Latency {
 
 /// The mean of some figures, and how far they lie apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Spread {
     /// The arithmetic mean.
     pub mean: f64,

@@ -6,6 +6,7 @@ use crate::cpu::KernelSet;
 
 /// Facts of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Machine {
     /// The CPU as the system names it; none where it does not.
     pub cpu: Option<String>,

@@ -27,6 +27,7 @@ pub struct Workload {
 
 /// What a generation took and made.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Run {
     /// The tokens of each sequence.
     pub ids: Vec<Vec<u32>>,
@@ -48,6 +49,7 @@ pub struct Run {
 
 /// Repeated runs of one workload on one device.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Measurement {
     /// The device, as [`Session::device`] names it.
     pub device: String,

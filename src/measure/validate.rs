@@ -50,6 +50,7 @@ use crate::model::Model;
 
 /// What is being done.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Progress<'a> {
     /// In words.
     pub what: &'a str,

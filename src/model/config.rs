@@ -22,6 +22,7 @@ use crate::model::{Part, Role};
 
 /// Everything the forward pass must know about a model besides its weights.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Config {
     /// `general.architecture` of a GGUF file, for example `bitnet-b1.58`.
     pub architecture: String,
@@ -65,6 +66,7 @@ pub struct Config {
 
 /// Factors of the maximal update parametrisation (arXiv 2404.06395, MiniCPM); all 1 in most models.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Factors {
     /// Embeddings are multiplied with it.
     pub embedding: f32,
@@ -82,6 +84,7 @@ impl Default for Factors {
 
 /// How an embedding model makes one vector of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Pooling {
     /// The normed features of the last token.
     LastToken,

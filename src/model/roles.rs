@@ -5,6 +5,7 @@ use crate::model::Config;
 
 /// The place of a weight tensor in the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Role {
     /// Token embeddings, `[vocabulary, width]`.
     Embedding,
@@ -24,6 +25,7 @@ pub enum Role {
 
 /// The place of a weight tensor in its layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Part {
     /// Gain of the norm before attention, `[width]`.
     AttentionNorm,

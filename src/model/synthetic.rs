@@ -13,6 +13,7 @@ use crate::model::{Config, Factors, Part, Role, WeightSource};
 
 /// A published shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SyntheticShape {
     /// microsoft/bitnet-b1.58-2B-4T: 30 layers of 2560, vocabulary 128256, tied f16 head.
     Bitnet2B,
@@ -28,6 +29,7 @@ pub enum SyntheticShape {
 
 /// What one scale of a synthetic matrix covers, where the shape does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SyntheticScales {
     /// The whole tensor, as in I2_S files.
     Tensor,

@@ -73,7 +73,7 @@ pub fn scales_a_row(cols: usize, numerics: Numerics) -> usize {
     match numerics {
         Numerics::Int8Rows => 1,
         Numerics::Int8Groups => cols.div_ceil(128),
-        Numerics::Float => panic!("floats have no scales"),
+        numerics => panic!("no scales of its own: {numerics}"),
     }
 }
 

@@ -111,7 +111,7 @@ fn a_model_without_tokenizer_is_refused() {
 fn other_encodings_are_refused() {
     assert!(refusal(&golden("bitnet-256/i2_s.gguf"), Q8_0).contains("linear layers are written in I2_S"));
     let model = Model::open(golden("bitnet-256/i2_s.gguf")).unwrap();
-    let options = ConvertOptions { tables: Some(Tq1_0), ..ConvertOptions::new(I2S) };
+    let options = ConvertOptions { embeddings: Some(Tq1_0), ..ConvertOptions::new(I2S) };
     assert!(try_to_convert(&model, &options).err().unwrap().to_string().contains("embedding and head are written in"));
 }
 
@@ -141,7 +141,7 @@ fn embeddings_are_rounded_where_asked_for() {
     for path in ["llama-256/i2_s.gguf", "qwen3-256/ptq1_0.gguf"] {
         let model = Model::open(golden(path)).unwrap();
         for tables in [F16, Encoding::Bf16, Encoding::F32, Q8_0, Q6K] {
-            let options = ConvertOptions { tables: Some(tables), ..ConvertOptions::new(Q2_0) };
+            let options = ConvertOptions { embeddings: Some(tables), ..ConvertOptions::new(Q2_0) };
             let converted = try_to_convert(&model, &options).unwrap();
             let told = converted.report.changes.iter().find(|change| change.subject == "embedding").unwrap();
             assert_eq!(told.choice, tables.name());

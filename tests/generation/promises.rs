@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use sterna::backend::Backend;
+use sterna::backend::{Backend, Reads, Work};
 use sterna::cpu::{CpuOptions, KernelSet};
 use sterna::generate::{GenerateOptions, Sampling, Session, SessionOptions};
 use sterna::{Device, Error};
@@ -12,6 +12,7 @@ use crate::{TEXTS, collect, prompt};
 
 crate::on_every_backend!(
     a_prompt_in_chunks_gives_the_logits_of_one_by_one,
+    logits_of_all_positions_come_from_the_kernels_of_prompts,
     a_reused_prefix_changes_nothing,
     an_interrupted_prefill_can_be_continued,
 );
@@ -42,6 +43,29 @@ fn a_prompt_in_chunks_gives_the_logits_of_one_by_one<B: Backend + 'static>(make:
     let one_by_one = logits(session(make(), 1), &ids);
     for chunk in [2, 7, 16, 128] {
         assert!(logits(session(make(), chunk), &ids) == one_by_one, "chunks of {chunk} differ, bit for bit");
+    }
+}
+
+/// What the logits of every position are evidence of: the kernels of many rows, not those of few.
+fn logits_of_all_positions_come_from_the_kernels_of_prompts<B: Backend + 'static>(make: impl Fn() -> B) {
+    let ids: Vec<u32> = (0..100).map(|i| 5 + 17 * i).collect();
+    let mut session = session(make(), 128);
+    let multipliers = |work: Work| -> Vec<&str> {
+        let mut names: Vec<&str> =
+            work.kernels.iter().filter(|kernel| kernel.reads == Reads::Trits).map(|kernel| kernel.name).collect();
+        names.sort_unstable();
+        names
+    };
+    let before = session.work();
+    let _ = session.prefill(&ids, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    let read = session.work();
+    session.evaluate(&ids, &mut |_, _| {}).unwrap();
+    let evaluated = session.work().since(&read);
+    let read = multipliers(read.since(&before));
+    let device = session.device();
+    assert_eq!(multipliers(evaluated), read, "{device}");
+    for (kind, kernel) in [("avx2", "dot_tables"), ("amx", "dot_tables"), ("gpu", "matmul")] {
+        assert!(!device.contains(kind) || read.contains(&kernel), "{device}: {read:?}");
     }
 }
 

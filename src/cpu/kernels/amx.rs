@@ -68,6 +68,15 @@ impl Kernels for Amx {
         Box::<Room>::default()
     }
 
+    fn reserve(&self, tables: &mut Tables, blocks: usize) {
+        let (_, Room { panel, x }) = tables.split();
+        panel.resize(2 * STRETCH * BLOCK_TILES, NO_BYTES);
+        let most = SETS.next_multiple_of(2) * blocks * BLOCK_TILES;
+        if x.len() < most {
+            x.resize(most, NO_BYTES);
+        }
+    }
+
     fn dot_tables(&self, tables: &mut Tables, tile: &Tile<'_>) -> bool {
         let (sums, room) = tables.split();
         // SAFETY: `self` exists, so the CPU has AVX-512F, AVX-512BW and AMX with int8, and this process may use them.
@@ -82,13 +91,8 @@ unsafe fn dot_tables(sums: &mut SpanSums, room: &mut Room, tile: &Tile<'_>) {
     let (outputs, sets) = (tile.outputs, tile.rows.div_ceil(TABLE_ROWS));
     assert!((1..=SPAN).contains(&outputs) && (1..=SETS).contains(&sets));
     let steps = tile.blocks * BLOCK_TILES;
-    let Room { panel, x } = room;
-    // Room that grows to the longest row, once.
-    panel.resize(2 * STRETCH * BLOCK_TILES, NO_BYTES);
-    let pairs = sets.div_ceil(2);
-    if x.len() < 2 * pairs * steps {
-        x.resize(2 * pairs * steps, NO_BYTES);
-    }
+    let (Room { panel, x }, pairs) = (room, sets.div_ceil(2));
+    assert!(panel.len() == 2 * STRETCH * BLOCK_TILES && x.len() >= 2 * pairs * steps, "room was reserved");
     let whole = outputs.next_multiple_of(PANEL);
     for (set, (packed, sums)) in x.chunks_exact_mut(steps).zip(sums.iter_mut()).enumerate().take(2 * pairs) {
         let x_sums = pack(packed, tile, set * TABLE_ROWS);

@@ -23,6 +23,7 @@ const LEAST_ROWS: usize = 16;
 
 /// Ternary weights that were found in a dense tensor.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Hidden {
     /// The weights.
     pub ternary: Ternary,

@@ -37,6 +37,7 @@ const SAMPLE: usize = 64;
 
 /// The order of the codes in an I2_S tensor, drawn at the head of this file. Nothing in a file says which one it has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum I2sLayout {
     /// 128 weights in 32 bytes: all published files, and what bitnet.cpp writes on x86 by default.
     #[default]

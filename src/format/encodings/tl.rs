@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 
 /// Where the scale of a TL tensor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TlScale {
     /// In the file's tensor: one f32 behind the codes, in a tail of 32 bytes (`llama-quantize` of bitnet.cpp).
     Inside,

@@ -21,6 +21,7 @@ const LOOKS: (usize, usize) = (8, 8);
 
 /// The encodings of a file's type numbers.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Encodings {
     /// Of the numbers that have several meanings.
     resolved: BTreeMap<u32, Encoding>,

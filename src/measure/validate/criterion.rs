@@ -105,6 +105,7 @@ pub enum Verdict {
 
 /// One criterion.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Criterion {
     /// That of the specification, such as "AC5.1".
     pub id: &'static str,

@@ -8,6 +8,7 @@ use crate::model::Model;
 
 /// A part of a validation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Section {
     /// AC5.1: speed, latency and memory on the CPU.
     Cpu,

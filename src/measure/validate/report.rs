@@ -8,6 +8,7 @@ use crate::model::{Config, Model, Part, Role};
 
 /// What a validation found.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Report {
     /// The machine.
     pub machine: Machine,
@@ -34,6 +35,7 @@ pub struct Report {
 
 /// A GPU as its driver describes it.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct GpuFacts {
     /// Its name, as criteria and measurements tell it.
     pub name: String,
@@ -47,6 +49,7 @@ pub struct GpuFacts {
 
 /// What one scale of the ternary weights covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ScaleSpan {
     /// Whole tensors or whole rows: I2_S files.
     Rows,

@@ -10,6 +10,7 @@ use crate::model::config::keys::{Keys, check_factor};
 
 /// Frequencies for sequences that are longer than a model was first trained for (LongRoPE, arXiv 2402.13753).
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct LongRope {
     /// Sessions with room for more positions than this use them, from the first position on.
     pub beyond: usize,
@@ -30,6 +31,7 @@ pub(in crate::model) struct RopeKeys {
 
 /// Layers that see only the latest positions, between layers that see all (Gemma 3, arXiv 2503.19786).
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Windows {
     /// Positions that a windowed layer sees, its own the last of them.
     pub positions: usize,

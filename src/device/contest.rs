@@ -30,7 +30,7 @@ const MOST_PASSES: usize = 64;
 const TOLERANCE: f32 = 1e-6;
 
 /// Weights and activations.
-pub(super) struct Probe {
+pub(super) struct Contest {
     weights: Vec<Weights>,
     activations: Vec<i8>,
 }
@@ -50,7 +50,7 @@ impl Reading {
     }
 }
 
-impl Probe {
+impl Contest {
     pub(super) fn new() -> Self {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
         let mut bytes = vec![0; RANDOM_BYTES];
