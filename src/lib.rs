@@ -18,9 +18,14 @@
 //! and scales. So there is one form of weights, one forward pass, and a short list of verbs that a device implements.
 //!
 //! * [`Model`] is an opened file: its config, its tokenizer, its weights by role, and the decisions that loading took.
-//!   Weights stay in the map of the file.
-//! * [`Session`] is a model on a [`Device`]. It generates text, ids or batches, as iterators, and keeps what it computed
-//!   for the next prompt that begins alike.
+//!   Weights stay in the map of the file, or in memory where they were read ([`Model::from_bytes`],
+//!   [`OpenOptions::map`](model::OpenOptions::map)).
+//! * [`Loaded`] is a model whose weights are on a [`Device`]: once, for any number of sessions on any threads.
+//! * [`Session`] runs sequences on it. They [join](Session::join) and [leave](Session::leave) at any time, and each
+//!   [step](Session::step) makes a token of every one of them, while prompts are read in pieces; what they begin with alike is
+//!   computed once. Iterators over a text, over ids or over a batch are short loops over that. [`Session::new`] is the short way
+//!   to a model with one session.
+//! * [`Sampler`](generate::Sampler) draws tokens; [`Sampling`] has the one that is built in.
 //! * [`mod@format`] reads containers and decodes every encoding to [`Ternary`](crate::format::Ternary) or
 //!   [`Dense`](crate::format::Dense).
 //! * [`mod@convert`] writes any model that opens as one GGUF file, trit for trit.
@@ -40,7 +45,14 @@
 //!
 //! Model files are untrusted. Every size, count, offset and string is checked before it is used; a damaged or hostile file
 //! gives an [`Error`], not a panic. The file must not be changed by others while a [`Model`] maps it.
-
+//!
+//! # Stability
+//!
+//! What programs need is re-exported here, and in [`generate`], [`model`], [`device`], [`mod@convert`], [`tokenizer`] and
+//! [`measure`]. The modules [`backend`], [`transformer`], [`mod@reference`], [`cpu`] and [`gpu`] are for backends of your own and for
+//! tests: a new verb may break them in a minor version. Enums and structs that grow are `#[non_exhaustive]`; options are made with
+//! `..Default::default()`, as they grow too.
+//!
 //! # Features
 //!
 //! * `gpu` (on by default): the GPU as a device. It brings the crate `wgpu`, with its compiler of shaders, which is half of a

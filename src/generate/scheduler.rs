@@ -23,7 +23,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Input`] for ids outside the vocabulary, no ids or more than [`Session::positions`], and for options out of range;
-    /// [`Error::Busy`] if as many sequences [wait](crate::SessionOptions::queue) as may.
+    /// [`Error::Busy`] if as many sequences [wait](field@crate::SessionOptions::queue) as may.
     pub fn join(&mut self, prompt: Prompt) -> Result<SequenceId> {
         let texts = self.model().tokenizer().is_ok();
         self.join_as(prompt, None, texts)
