@@ -188,7 +188,7 @@ impl Session {
     /// # Errors
     /// As [`Session::generate_ids`], and if there are more prompts than [`Session::sequences`].
     pub fn generate_batch(&mut self, prompts: &[Prompt]) -> Result<Batch<'_>> {
-        let texts = self.model().tokenizer().is_ok();
+        let texts = self.model().some_tokenizer().is_some();
         Batch::new(self, prompts, texts)
     }
 

@@ -189,9 +189,13 @@ impl Model {
     /// # Errors
     /// [`Error::Input`] if there is none: the model is synthetic, or its directory has no `tokenizer.json`.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.tokenizer
-            .as_deref()
+        self.some_tokenizer()
             .ok_or_else(|| Error::Input("this model has no tokenizer; give it token ids instead of text".into()))
+    }
+
+    /// The same, for whoever asks at every token and needs no words.
+    pub(crate) fn some_tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_deref()
     }
 
     /// How turns of a conversation become text, as a Jinja template, if the model brings one. It is not applied to prompts.

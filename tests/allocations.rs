@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sterna::backend::{CachePrecision, Row};
 use sterna::cpu::{Cpu, CpuOptions, KernelSet, Screening};
-use sterna::generate::{GenerateOptions, Sampling, Session, SessionOptions};
-use sterna::model::Model;
+use sterna::generate::{GenerateOptions, Prompt, Sampling, Session, SessionOptions, StepBudget};
+use sterna::model::{Model, SyntheticShape};
 use sterna::transformer::{Capacity, Input, State, Transformer, Wanted};
 
 struct Counting;
@@ -58,6 +58,7 @@ fn main() {
             let what = format!("{kernels}, {threads} threads, screening {screening:?}");
             a_token_of_a_session_allocates_nothing(&model, cpu(), &what);
             a_step_of_several_sequences_allocates_nothing(&model, cpu(), &what);
+            a_step_with_sequences_that_come_and_go_allocates_nothing(cpu(), &what);
         }
     }
     println!("a running session allocates nothing for a token ... ok");
@@ -82,6 +83,45 @@ fn a_token_of_a_session_allocates_nothing(model: &Model, cpu: Cpu, what: &str) {
     for sampling in [Sampling::greedy(), candidates, logits] {
         assert_eq!(generate(&sampling), 0, "{sampling:?}, {what}");
     }
+}
+
+/// Sequences that wait, read, make tokens in every way, end and are cancelled, on a model without text: joining makes room, no step
+/// does.
+fn a_step_with_sequences_that_come_and_go_allocates_nothing(cpu: Cpu, what: &str) {
+    let model = Model::synthetic(SyntheticShape::Tales4M, 1);
+    let options = SessionOptions { sequences: 3, context: Some(100), chunk: Some(24), ..SessionOptions::default() };
+    let mut session = Session::with_backend(&model, cpu, &options).unwrap();
+    let flat = Sampling { top_k: 0, temperature: 1.0, repetition_penalty: 1.0, ..Sampling::default() };
+    let samplings = [
+        Sampling::greedy(),
+        Sampling::default(),
+        flat.clone(),
+        Sampling { top_p: 0.9, ..flat.clone() },
+        Sampling { frequency_penalty: 0.5, logit_bias: vec![(3, 1.0)], ..flat },
+    ];
+    let mut come_and_go = || -> usize {
+        session.clear();
+        let mut counted = 0;
+        for turn in 0..40u32 {
+            if turn < 15 {
+                let sampling = samplings[turn as usize % samplings.len()].clone();
+                let options = GenerateOptions { sampling, max_tokens: 4 + turn as usize, ..GenerateOptions::default() };
+                let ids = (0..5 + 3 * turn).map(|i| 1 + i * (turn + 1) % 2000).collect();
+                let id = session.join(Prompt { ids, options }).unwrap();
+                if turn % 4 == 3 {
+                    session.leave(id - 1);
+                }
+            }
+            counted += allocations(|| _ = black_box(session.step(&StepBudget::default()).len()));
+        }
+        while session.running() + session.waiting() > 0 {
+            counted += allocations(|| _ = black_box(session.step(&StepBudget::default()).len()));
+        }
+        counted
+    };
+    // The first time, room is made and threads begin.
+    come_and_go();
+    assert_eq!(come_and_go(), 0, "{what}");
 }
 
 /// Chunks of a prompt, and tokens of three sequences: all steps but the first ones.

@@ -25,7 +25,7 @@ impl Session {
     /// [`Error::Input`] for ids outside the vocabulary, no ids or more than [`Session::positions`], and for options out of range;
     /// [`Error::Busy`] if as many sequences [wait](field@crate::SessionOptions::queue) as may.
     pub fn join(&mut self, prompt: Prompt) -> Result<SequenceId> {
-        let texts = self.model().tokenizer().is_ok();
+        let texts = self.model().some_tokenizer().is_some();
         self.join_as(prompt, None, texts)
     }
 
@@ -34,7 +34,7 @@ impl Session {
     /// # Errors
     /// As [`Session::join`].
     pub fn join_with(&mut self, prompt: Prompt, sampler: Box<dyn Sampler>) -> Result<SequenceId> {
-        let texts = self.model().tokenizer().is_ok();
+        let texts = self.model().some_tokenizer().is_some();
         self.join_as(prompt, Some(sampler), texts)
     }
 
@@ -200,7 +200,7 @@ impl Session {
     fn compute(&mut self) {
         let Self { loaded, engine, slots, schedule, .. } = self;
         let config = loaded.model().config();
-        let (tokenizer, positions) = (loaded.model().tokenizer().ok(), engine.capacity().positions);
+        let (tokenizer, positions) = (loaded.model().some_tokenizer(), engine.capacity().positions);
         let (wanted, steps_ahead) = (schedule.wanted(config.vocabulary), schedule.steps_ahead());
         let Schedule { sequences, pieces, step, .. } = schedule;
         let PlannedStep { shares, ids, rows, drawing, factors, .. } = step;
