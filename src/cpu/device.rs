@@ -6,6 +6,9 @@ use crate::cpu::{CpuOptions, KernelSet, Screening};
 use crate::error::{Error, Result};
 
 /// An opened CPU. Cheap to clone; all clones, and all that compute on them, have the same threads.
+///
+/// A process may fork: in the child there are no other threads, so it computes on the calling one, and drops what it was left
+/// without waiting for any. That holds if no other thread was in a step at the fork, as that one's hold on the threads is copied.
 #[derive(Clone)]
 pub struct CpuDevice {
     pub(super) kernels: &'static dyn Kernels,
