@@ -7,7 +7,7 @@ use crate::{Outcomes, Random, greedy, prompt, run_to_the_end, session};
 
 /// Requests, and orders in which they come.
 const CPU: (usize, usize) = (64, 20);
-const GPU: (usize, usize) = (12, 4);
+const GPU: (usize, usize) = (8, 3);
 
 /// Every way to draw, prompts of 1 to 300 tokens, some of which begin alike.
 fn requests(count: usize) -> Vec<Prompt> {
