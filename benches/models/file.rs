@@ -55,7 +55,7 @@ fn open(path: &Path) -> anyhow::Result<[f64; 3]> {
 fn write(path: &Path) -> anyhow::Result<usize> {
     let model = Model::synthetic(SyntheticShape::Bitnet2B, 1);
     let config = model.config();
-    let layers = (0..config.layers).flat_map(|layer| Part::ALL.map(|(part, _)| Role::Layer(layer, part)));
+    let layers = (0..config.layers).flat_map(|layer| Part::ALL.iter().map(move |&(part, _)| Role::Layer(layer, part)));
     let roles: Vec<Role> = [Role::Embedding, Role::OutputNorm].into_iter().chain(layers).collect();
 
     // First the directory, with the places that the data will have; then the data, one tensor in memory at a time.

@@ -75,7 +75,7 @@ pub enum Part {
 
 impl Part {
     /// Every part with its GGUF name, in the order of the forward pass.
-    pub const ALL: [(Part, &'static str); 22] = [
+    pub const ALL: &'static [(Part, &'static str)] = &[
         (Part::AttentionNorm, "attn_norm"),
         (Part::QueryInputNorm, "attn_q_norm_in"),
         (Part::Query, "attn_q"),

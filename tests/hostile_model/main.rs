@@ -104,7 +104,7 @@ impl Fate {
 /// Decodes all weights and makes a greedy and a drawn token, or a vector.
 fn run(model: &Model) -> Result<()> {
     let layers = 0..model.config().layers;
-    let parts = layers.flat_map(|layer| Part::ALL.map(|(part, _)| Role::Layer(layer, part)));
+    let parts = layers.flat_map(|layer| Part::ALL.iter().map(move |&(part, _)| Role::Layer(layer, part)));
     for role in [Role::Embedding, Role::OutputNorm, Role::Head, Role::RopeFactors].into_iter().chain(parts) {
         if let Some(weights) = model.weights(role)? {
             assert_eq!((weights.rows(), weights.cols()), role.shape(model.config()), "{role:?}");

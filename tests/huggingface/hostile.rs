@@ -11,7 +11,7 @@ use crate::shards::cut;
 /// Opens a directory and decodes its weights.
 fn open(directory: &Directory) -> Result<()> {
     let model = Model::open(&directory.path)?;
-    let parts = sterna::model::Part::ALL.map(|(part, _)| Role::Layer(0, part));
+    let parts = sterna::model::Part::ALL.iter().map(|&(part, _)| Role::Layer(0, part));
     for role in [Role::Embedding, Role::OutputNorm, Role::Head].into_iter().chain(parts) {
         model.weights(role)?;
     }
