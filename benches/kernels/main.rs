@@ -1,13 +1,14 @@
 //! The verbs that a model's time goes into, with the sizes of a 2B model, on every kernel set and on one and two
-//! threads. Criterion does the timing; beside each median stands the rate in GB/s (or G multiplications a second) and
-//! its share of what this machine reads from memory, measured in the same run with the same number of threads.
+//! threads. Beside each median stands the rate in GB/s (or G multiplications a second) and its share of what this machine
+//! reads from memory, measured in the same run with the same number of threads.
 
-mod roof;
+mod rival;
+mod timer;
 
-use std::cell::Cell;
+use std::fmt::Display;
 
 use bytes::Bytes;
-use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use clap::Parser;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use sterna::backend::{Backend, CachePrecision, CacheShape, Heads, Numerics, RopePairs, Rotary, Row};
@@ -15,7 +16,7 @@ use sterna::cpu::{Cpu, CpuOptions, KernelSet, Matrix};
 use sterna::format::{Dense, Scales, Ternary, Values, Weights};
 use sterna::measure::Bandwidth;
 
-use crate::roof::Roofed;
+use crate::timer::{Amount, Args, Timer};
 
 /// Of BitNet b1.58 2B-4T.
 const WIDTH: usize = 2560;
@@ -29,39 +30,43 @@ const COLD_BYTES: usize = 1 << 30;
 const ROWS: [usize; 7] = [2, 4, 8, 16, 32, 64, 128];
 const POSITIONS: [usize; 4] = [128, 512, 1024, 4096];
 
-type Group<'a> = BenchmarkGroup<'a, Roofed>;
+/// The cases of a kernel set and a number of threads.
+struct Group<'a> {
+    timer: &'a mut Timer,
+    name: String,
+}
+
+impl Group<'_> {
+    fn case(&mut self, name: &str, size: impl Display, amount: Amount, call: impl FnMut()) {
+        self.timer.case(&format!("{}/{name}/{size}", self.name), amount, call);
+    }
+}
 
 fn main() {
+    let args = Args::parse();
+    let mut timer = Timer::new(args.clone());
     let random = &mut Xoshiro256PlusPlus::seed_from_u64(1);
     let weights = Material::new(random);
     for threads in [1, 2] {
-        let roof = Bandwidth::measure(threads);
-        println!(
-            "{threads} threads read {:.1} GB/s ({:.1} to {:.1})",
-            roof.median / 1e9,
-            roof.least / 1e9,
-            roof.most / 1e9
-        );
-        let mut criterion = Criterion::default()
-            .with_measurement(Roofed::new(roof.median))
-            .sample_size(20)
-            .warm_up_time(std::time::Duration::from_millis(200))
-            .measurement_time(std::time::Duration::from_millis(600))
-            .configure_from_args();
+        // The program that asks has measured it.
+        if !args.answer {
+            let roof = Bandwidth::measure(threads);
+            let [median, least, most] = [roof.median, roof.least, roof.most].map(|rate| rate / 1e9);
+            println!("{threads} threads read {median:.1} GB/s ({least:.1} to {most:.1})");
+            timer.roof = roof.median;
+        }
         for kernels in KernelSet::available() {
-            let mut group = criterion.benchmark_group(format!("{kernels}, {threads} threads"));
+            let group = &mut Group { timer: &mut timer, name: format!("{kernels}, {threads} threads") };
             let cpu = || {
                 Cpu::new(&CpuOptions { threads: Some(threads), kernels: Some(kernels), ..CpuOptions::default() })
                     .expect("it is there")
             };
-            one_row(&mut group, &mut cpu(), &weights);
-            many_rows(&mut group, &mut cpu(), &weights);
-            heads(&mut group, &mut cpu(), &weights);
-            norms(&mut group, &mut cpu());
-            attention(&mut group, &mut cpu(), random);
-            group.finish();
+            one_row(group, &mut cpu(), &weights);
+            many_rows(group, &mut cpu(), &weights);
+            heads(group, &mut cpu(), &weights);
+            norms(group, &mut cpu());
+            attention(group, &mut cpu(), random);
         }
-        criterion.final_summary();
     }
 }
 
@@ -114,15 +119,11 @@ fn one_row(group: &mut Group, cpu: &mut Cpu, weights: &Material) {
     for (rows, cols) in [(FFN_WIDTH, WIDTH), (WIDTH, FFN_WIDTH)] {
         let (mut out, x) = (cpu.tensor(1, rows).expect("memory"), quantized(cpu, 1, cols));
         cpu.begin(&step(1, 0));
-        group.throughput(bytes((rows * cols / 4) as u64));
         for (name, count) in [("one row, cached", 1), ("one row, from memory", COLD_BYTES / (rows * cols / 4))] {
             let matrices: Vec<Matrix> = (0..count).map(|place| weights.ternary(cpu, rows, cols, place)).collect();
-            let turn = Cell::new(0);
-            group.bench_function(BenchmarkId::new(name, format!("{rows}x{cols}")), |b| {
-                b.iter(|| {
-                    turn.set((turn.get() + 1) % count);
-                    cpu.matmul(&mut out, &matrices[turn.get()], &x);
-                });
+            let mut turns = matrices.iter().cycle();
+            group.case(name, format_args!("{rows}x{cols}"), Amount::Bytes(rows * cols / 4), || {
+                cpu.matmul(&mut out, turns.next().expect("a circle"), &x);
             });
         }
     }
@@ -135,13 +136,9 @@ fn many_rows(group: &mut Group, cpu: &mut Cpu, weights: &Material) {
     for rows in ROWS {
         let (mut out, x) = (cpu.tensor(rows, FFN_WIDTH).expect("memory"), quantized(cpu, rows, WIDTH));
         cpu.begin(&step(rows, rows));
-        group.throughput(Throughput::Elements((rows * FFN_WIDTH * WIDTH) as u64));
-        let turn = Cell::new(0);
-        group.bench_function(BenchmarkId::new("many rows, 6912x2560", rows), |b| {
-            b.iter(|| {
-                turn.set((turn.get() + 1) % count);
-                cpu.matmul(&mut out, &matrices[turn.get()], &x);
-            });
+        let mut turns = matrices.iter().cycle();
+        group.case("many rows, 6912x2560", rows, Amount::Count(rows * FFN_WIDTH * WIDTH), || {
+            cpu.matmul(&mut out, turns.next().expect("a circle"), &x);
         });
     }
 }
@@ -158,9 +155,8 @@ fn heads(group: &mut Group, cpu: &mut Cpu, weights: &Material) {
                 (cpu.tensor(rows, VOCABULARY).expect("memory"), cpu.tensor(rows, WIDTH).expect("memory"));
             cpu.write_tensor(&mut x, &vec![0.5; rows * WIDTH]);
             cpu.begin(&step(rows, rows));
-            group.throughput(bytes((VOCABULARY * WIDTH * bits / 8) as u64));
-            group.bench_function(BenchmarkId::new(format!("head, {name}"), rows), |b| {
-                b.iter(|| cpu.logits(&mut out, &head, &x));
+            group.case(&format!("head, {name}"), rows, Amount::Bytes(VOCABULARY * WIDTH * bits / 8), || {
+                cpu.logits(&mut out, &head, &x);
             });
         }
     }
@@ -173,10 +169,7 @@ fn norms(group: &mut Group, cpu: &mut Cpu) {
             cpu.parameter(&vec![0.5; cols]).expect("memory"),
         );
         cpu.begin(&step(1, 0));
-        group.throughput(Throughput::Elements(cols as u64));
-        group.bench_function(BenchmarkId::new("norm_quantize", cols), |b| {
-            b.iter(|| cpu.norm_quantize(&mut out, &x, &x, 1e-5));
-        });
+        group.case("norm_quantize", cols, Amount::Count(cols), || cpu.norm_quantize(&mut out, &x, &x, 1e-5));
     }
 }
 
@@ -203,17 +196,9 @@ fn attention(group: &mut Group, cpu: &mut Cpu, random: &mut Xoshiro256PlusPlus) 
         let caches: Vec<_> = (0..count).map(filled).collect();
         let mut out = cpu.tensor(1, HEADS.query_cols()).expect("memory");
         cpu.begin(&step(1, positions - 1));
-        group.throughput(bytes(cache_bytes as u64));
-        let turn = Cell::new(0);
-        group.bench_function(BenchmarkId::new("attend", positions), |b| {
-            b.iter(|| {
-                turn.set((turn.get() + 1) % count);
-                cpu.attend(&mut out, &qkv, &caches[turn.get()], HEADS);
-            });
+        let mut turns = caches.iter().cycle();
+        group.case("attend", positions, Amount::Bytes(cache_bytes), || {
+            cpu.attend(&mut out, &qkv, turns.next().expect("a circle"), HEADS);
         });
     }
-}
-
-fn bytes(count: u64) -> Throughput {
-    Throughput::BytesDecimal(count)
 }

@@ -2,8 +2,8 @@
 //! device's bandwidth; and how long a file of the real size takes to open. Prints Markdown tables, ready for
 //! benches/README.md.
 //!
-//! Criterion would repeat each case a hundred times; a case here takes seconds, so the median is taken over the tokens
-//! of one run, and the roof is measured again for each device and number of threads.
+//! A case takes seconds, too long to repeat it for samples: the median is taken over the tokens of one run, and the roof
+//! is measured again for each device and number of threads.
 
 mod file;
 #[path = "../../tests/common/gguf_writer.rs"]
