@@ -347,18 +347,7 @@ impl Backend for Gpu {
         rotary: Rotary<'_, Self>,
         heads: Heads,
     ) {
-        // A row must not need what another row of the step appends.
-        let apart = self
-            .rows
-            .iter()
-            .enumerate()
-            .all(|(i, row)| i < MATVEC_ROWS && self.rows[..i].iter().all(|other| other.sequence != row.sequence));
-        // Heads are normed by whole workgroups, before attention.
-        if self.fuses && apart && rotary.norm.is_none() {
-            let Rotary { rotations, pairs, .. } = rotary;
-            assert!(rotations.cols <= heads.head_dim && self.rows.len() <= rotations.max_rows);
-            self.attention(out, qkv, cache, heads, Some((rotations, pairs)));
-        } else {
+        if !self.append_and_attend(out, qkv, cache, rotary, heads) {
             self.rope_append(qkv, cache, rotary, heads);
             self.attend(out, qkv, cache, heads);
         }

@@ -4,7 +4,7 @@ use crate::backend::{CacheShape, HeadNorm, Heads, RopePairs, Rotary, Row};
 use crate::gpu::layout::Attention;
 use crate::gpu::limits::CHUNK;
 use crate::gpu::shader::{Cached, Shader};
-use crate::gpu::{Cache, Gpu, Tensor};
+use crate::gpu::{Cache, Gpu, MATVEC_ROWS, Tensor};
 
 impl Gpu {
     /// Norms and rotates queries, and appends keys, normed and rotated, and plain values.
@@ -29,6 +29,31 @@ impl Gpu {
                 self.run(shader, &params, &[a, b, c, d, e, &query_gain.buffer, &key_gain.buffer], groups, 0);
             }
         }
+    }
+
+    /// Attention that appends the rows to the cache meanwhile; false, and nothing, where that cannot be.
+    pub(super) fn append_and_attend(
+        &mut self,
+        out: &mut Tensor,
+        qkv: &Tensor,
+        cache: &Cache,
+        rotary: Rotary<'_, Self>,
+        heads: Heads,
+    ) -> bool {
+        // A row must not need what another row of the step appends.
+        let apart = self
+            .rows
+            .iter()
+            .enumerate()
+            .all(|(i, row)| i < MATVEC_ROWS && self.rows[..i].iter().all(|other| other.sequence != row.sequence));
+        // Heads are normed by whole workgroups, before attention.
+        let can = self.fuses && apart && rotary.norm.is_none();
+        if can {
+            let Rotary { rotations, pairs, .. } = rotary;
+            assert!(rotations.cols <= heads.head_dim && self.rows.len() <= rotations.max_rows);
+            self.attention(out, qkv, cache, heads, Some((rotations, pairs)));
+        }
+        can
     }
 
     /// Attention, after or while the rows are appended to the cache.
