@@ -166,6 +166,10 @@ fn weigh(g: u32, count: u32, thread: u32) -> Partial {
     var weight = 0.0;
     if thread < count {
         weight = exp(mine - largest);
+        // Even −∞, which would weigh nothing, is a sum that left the numbers.
+        if !is_finite_bits(mine) {
+            weight = not_finite(magnitude_bits(mine));
+        }
         scores[g * CHUNK + thread] = weight;
     }
     reduced[thread] = weight;

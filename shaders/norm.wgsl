@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         workgroupBarrier();
     }
-    let factor = inverseSqrt(squares[0] / f32(params.cols) + params.epsilon);
+    let factor = rms_factor(squares[0], params.cols, params.epsilon);
     for (var col = thread; col < params.stride; col += THREADS) {
         let to = group.x * params.stride + col;
         var value = 0.0;

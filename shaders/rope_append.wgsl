@@ -20,6 +20,7 @@ const THREADS: u32 = 64u;
 const FEATURES: u32 = (HEAD_DIM + THREADS - 1u) / THREADS; // of a thread
 
 var<workgroup> head: array<f32, HEAD_DIM>;
+var<workgroup> largest: atomic<u32>; // bits of the head's largest magnitude
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -28,6 +29,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let first = (row * all_heads + group.x) * HEAD_DIM;
     for (var i = thread; i < HEAD_DIM; i += THREADS) {
         head[i] = qkv[first + i];
+    }
+    if thread == 0u {
+        atomicStore(&largest, 0u);
     }
     workgroupBarrier();
     let is_query = group.x < params.heads;
@@ -60,8 +64,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let kv_head = (group.x - params.heads) % params.kv_heads;
     let at = step.entries[row];
     let place = ((at.sequence * params.kv_heads + kv_head) * params.positions + at.position) * (HEAD_DIM / 2u);
+    var mine = 0u;
+    for (var i = thread; i < HEAD_DIM; i += THREADS) {
+        mine = max(mine, magnitude_bits(head[i]));
+    }
+    atomicMax(&largest, mine);
+    workgroupBarrier();
     for (var i = thread; i < HEAD_DIM / 2u; i += THREADS) {
-        let pair = narrow(vec2<f32>(head[2u * i], head[2u * i + 1u]));
+        let pair = narrow_of(atomicLoad(&largest), vec2<f32>(head[2u * i], head[2u * i + 1u]));
         if is_value {
             values[place + i] = pair;
         } else {

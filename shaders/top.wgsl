@@ -1,4 +1,4 @@
-// The `count` largest logits of a row, best first, of equals the smaller token first. One workgroup a row: a radix search
+// The `count` largest logits of a row, best first, of equals the smaller token first; no token where one is not finite. One workgroup a row: a radix search
 // finds the key of the last one to keep, the keys above it are gathered, then as many of its equals as are missing, and
 // all are sorted.
 
@@ -13,12 +13,15 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> values: array<u32>;    // [selected, MOST], the bits of floats
 
 const THREADS: u32 = 256u;
+const NO_TOKEN: u32 = 0xffffffffu;
+const NAN_BITS: u32 = 0x7fc00000u;
 const_assert MOST == THREADS; // a thread sorts one candidate
 
 var<workgroup> histogram: array<atomic<u32>, 256>;
 var<workgroup> digit: u32;                       // of the searched key
 var<workgroup> above: u32;                       // keys that are larger in the digits so far
 var<workgroup> gathered: atomic<u32>;
+var<workgroup> magnitude: atomic<u32>;           // the largest bits of a logit without its sign
 var<workgroup> equals: array<u32, THREADS>;      // that each thread has in its stretch
 var<workgroup> kept: array<vec2<u32>, MOST>;     // key, token; key 0 where there is none
 
@@ -28,8 +31,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if thread == 0u {
         above = 0u;
         atomicStore(&gathered, 0u);
+        atomicStore(&magnitude, 0u);
     }
     kept[thread] = vec2<u32>(0u, 0u);
+    var largest = 0u;
 
     // Digit by digit: the key that exactly `count` keys are equal to or above, or more if it has equals.
     var prefix = 0u;
@@ -39,6 +44,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
         for (var col = thread; col < params.cols; col += THREADS) {
             let key = rank_key(logits[first + col]);
+            largest = max(largest, magnitude_bits(logits[first + col]));
             if key != 0u && (bits == 24u || (key >> (bits + 8u)) == prefix) {
                 atomicAdd(&histogram[(key >> bits) & 255u], 1u);
             }
@@ -61,6 +67,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
         prefix = (prefix << 8u) | workgroupUniformLoad(&digit);
     }
+
+    atomicMax(&magnitude, largest);
 
     // With fewer than `count` candidates the search ends at digit 0 each time: at key 0, which no logit has.
     let last = prefix;
@@ -107,7 +115,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     if thread < params.count {
         let best = kept[thread];
-        tokens[group.x * MOST + thread] = select(0u, best.y, best.x != 0u);
-        values[group.x * MOST + thread] = select(NEGATIVE_INFINITY_BITS, rank_bits(best.x), best.x != 0u);
+        var token = select(0u, best.y, best.x != 0u);
+        var value = select(NEGATIVE_INFINITY_BITS, rank_bits(best.x), best.x != 0u);
+        if atomicLoad(&magnitude) >= INFINITY_BITS {
+            token = NO_TOKEN;
+            value = NAN_BITS;
+        }
+        tokens[group.x * MOST + thread] = token;
+        values[group.x * MOST + thread] = value;
     }
 }

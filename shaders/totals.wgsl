@@ -1,5 +1,5 @@
 // What the odds of a row's tokens add up to, relative to those of the largest logit: at temperature 1, and at the row's own.
-// One workgroup a row: the largest logit first, then the sums.
+// One workgroup a row: the largest logit first, then the sums. NaN where a logit is not finite.
 
 struct Params {
     cols: u32, // logits of a row
@@ -13,33 +13,35 @@ struct Params {
 const THREADS: u32 = 256u;
 
 var<workgroup> keys: array<u32, THREADS>;
+var<workgroup> magnitudes: array<u32, THREADS>; // bits without their signs
 var<workgroup> sums: array<vec2<f32>, THREADS>;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let first = group.x * params.cols;
     var largest = 0u;
+    var magnitude = 0u;
     for (var col = thread; col < params.cols; col += THREADS) {
         largest = max(largest, rank_key(logits[first + col]));
+        magnitude = max(magnitude, magnitude_bits(logits[first + col]));
     }
     keys[thread] = largest;
+    magnitudes[thread] = magnitude;
     workgroupBarrier();
     for (var half = THREADS / 2u; half > 0u; half /= 2u) {
         if thread < half {
             keys[thread] = max(keys[thread], keys[thread + half]);
+            magnitudes[thread] = max(magnitudes[thread], magnitudes[thread + half]);
         }
         workgroupBarrier();
     }
-    // Where the largest is +∞, differences mean nothing: the reader sees it among the candidates.
     let most = bitcast<f32>(rank_bits(max(keys[0], 1u)));
     let factor = factors[group.x];
     var sum = vec2<f32>(0.0, 0.0);
     for (var col = thread; col < params.cols; col += THREADS) {
         let logit = logits[first + col];
-        if rank_key(logit) != 0u {
-            let below = logit - most;
-            sum += exp(vec2<f32>(below, below * factor));
-        }
+        let below = logit - most;
+        sum += exp(vec2<f32>(below, below * factor));
     }
     sums[thread] = sum;
     workgroupBarrier();
@@ -50,7 +52,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
     }
     if thread == 0u {
-        totals[2u * group.x] = sums[0].x;
-        totals[2u * group.x + 1u] = sums[0].y;
+        var total = sums[0];
+        if magnitudes[0] >= INFINITY_BITS {
+            total = vec2<f32>(not_finite(magnitudes[0]));
+        }
+        totals[2u * group.x] = total.x;
+        totals[2u * group.x + 1u] = total.y;
     }
 }

@@ -12,6 +12,7 @@ mod work;
 
 use std::ops::Range;
 
+pub(crate) use shapes::Misfit;
 pub use shapes::{Activation, CachePrecision, CacheShape, HeadNormOrder, Heads, Numerics, Rope, RopePairs, Row};
 pub use work::{GpuCounters, KernelCount, Reads, ShaderTime, Work};
 
@@ -143,7 +144,8 @@ pub trait Backend: Send {
     /// [`Backend::norm`], quantised as [`Backend::quantize`] does.
     fn norm_quantize(&mut self, out: &mut Self::Quantized, x: &Self::Tensor, gain: &Self::Tensor, epsilon: f32);
     /// int8 for each row, or for each 128 columns of it, as `out` was made: `scale = 127 / max(max|x|, 1e-5)`,
-    /// `out = clamp(round_half_even(x * scale), -128, 127)` (BitNet b1.58, arXiv 2402.17764). Or f32, which is a copy.
+    /// `out = clamp(round_half_even(x * scale), -128, 127)` (BitNet b1.58, arXiv 2402.17764). Or f32, which is a copy. Values that
+    /// are not finite have no int8: where one is among those of a scale, the scale is NaN, and so is what is made of them.
     fn quantize(&mut self, out: &mut Self::Quantized, x: &Self::Tensor);
     /// `out = x wᵀ`: exact integer sums of trits and int8 over the columns that share their scales, times
     /// `weight scale / activation scale`. `w: [out, in]` ternary, `x: [rows, in]`, `out: [rows, out]`.
@@ -153,10 +155,11 @@ pub trait Backend: Send {
     /// Cosines and sines of this step's positions, times the magnitude: `out: [rows, 2 * pairs]`, the cosines first.
     fn rotations(&mut self, out: &mut Self::Tensor, rope: &Rope);
     /// Norms and rotates the queries of `qkv` in place, and writes normed and rotated keys and plain values to the cache at
-    /// the rows' places. `qkv: [rows, heads.qkv_cols()]`.
+    /// the rows' places. `qkv: [rows, heads.qkv_cols()]`. A head that has no place in the cache's number format, because a feature
+    /// is too large for it or all are too small to keep 8 bits, is held as NaN: what attends to it is no number.
     fn rope_append(&mut self, qkv: &mut Self::Tensor, cache: &mut Self::Cache, rotary: Rotary<'_, Self>, heads: Heads);
     /// Causal attention of each row over its sequence's cache up to its own position, and no further back than the cache's
-    /// window: `softmax(q · k / √head_dim) · v`. `out: [rows, heads.query_cols()]`.
+    /// window: `softmax(q · k / √head_dim) · v`; NaN where a score is not finite. `out: [rows, heads.query_cols()]`.
     fn attend(&mut self, out: &mut Self::Tensor, qkv: &Self::Tensor, cache: &Self::Cache, heads: Heads);
     /// `out = activation(gate) * up`. `gate_up: [rows, 2 * cols]`, the gate first; `out: [rows, cols]`.
     fn glu(&mut self, out: &mut Self::Tensor, gate_up: &Self::Tensor, activation: Activation);
@@ -165,16 +168,16 @@ pub trait Backend: Send {
     /// `out = x headᵀ`: in f32 with a dense head, as [`Backend::quantize`] and [`Backend::matmul`] with a ternary one.
     /// `x: [selected, width]`, `head: [vocabulary, width]`, `out: [selected, vocabulary]`.
     fn logits(&mut self, out: &mut Self::Tensor, head: &Self::Matrix, x: &Self::Tensor);
-    /// The place of the largest logit of each row, the first of equals. NaN is passed over; where no logit is above −∞, the
-    /// token is [`NO_TOKEN`]. `tokens: [selected]`.
+    /// The place of the largest logit of each row, the first of equals; [`NO_TOKEN`] where a logit is not finite.
+    /// `tokens: [selected]`.
     fn argmax(&mut self, tokens: &mut Self::Tokens, logits: &Self::Tensor);
-    /// The `count` largest logits of each row and their tokens, best first, of equals the smaller token first. NaN and −∞
-    /// are passed over; places that stay empty hold token 0 and −∞. `values: [selected, most]` and
-    /// `tokens: [selected * most]`, of which the first `count` of each row are written.
+    /// The `count` largest logits of each row and their tokens, best first, of equals the smaller token first. Places that stay
+    /// empty hold token 0 and −∞; where a logit is not finite, all hold [`NO_TOKEN`] and NaN. `values: [selected, most]`
+    /// and `tokens: [selected * most]`, of which the first `count` of each row are written.
     fn top(&mut self, tokens: &mut Self::Tokens, values: &mut Self::Tensor, count: usize, logits: &Self::Tensor);
     /// What the odds of all tokens add up to: `out[row] = [Σ exp(l − m), Σ exp((l − m) · factor)]` over the row's logits `l`, the
-    /// largest of which is `m`. NaN and −∞ add nothing; where no logit is above −∞, both are 0. (The logarithm of the first,
-    /// plus `m`, is the log-sum-exp.) `out: [selected, 2]`, `factors: [selected, 1]`, inverse temperatures.
+    /// largest of which is `m`; NaN where a logit is not finite. (The logarithm of the first, plus `m`, is the log-sum-exp.)
+    /// `out: [selected, 2]`, `factors: [selected, 1]`, inverse temperatures.
     fn totals(&mut self, out: &mut Self::Tensor, logits: &Self::Tensor, factors: &Self::Tensor);
     /// The most likely token of each row: [`Backend::logits`], then [`Backend::argmax`]. `logits` is left unspecified: a
     /// device that can tell the largest logit without computing all of them need not.
@@ -376,7 +379,7 @@ pub trait Backend: Send {
 /// The smallest `max|x|` that activations are scaled by, so that a row of zeros has a finite multiplier (1.27e7).
 pub const SMALLEST_ABSMAX: f32 = 1e-5;
 
-/// What [`Backend::argmax`] says of logits none of which is a number.
+/// What [`Backend::argmax`] says of logits that are not all finite numbers.
 pub const NO_TOKEN: u32 = u32::MAX;
 
 /// The most candidates a step can tell of a row: enough for the usual samplers, 2 KiB to bring back from a device.

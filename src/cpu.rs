@@ -30,9 +30,7 @@ pub use tensor::{Quantized, Tensor};
 
 use std::ops::Range;
 
-use crate::backend::{
-    Activation, Backend, CachePlace, CacheShape, Heads, NO_TOKEN, Norm, Numerics, Rope, Rotary, Row, Work,
-};
+use crate::backend::{Activation, Backend, CachePlace, CacheShape, Heads, Norm, Numerics, Rope, Rotary, Row, Work};
 use crate::cpu::attention::{Attention, Norming, Turning};
 use crate::cpu::counts::{Counts, Kernel};
 use crate::cpu::disjoint::Disjoint;
@@ -311,7 +309,7 @@ impl Backend for Cpu {
     fn argmax(&mut self, tokens: &mut Vec<u32>, logits: &Tensor) {
         self.counts.ran(Kernel::Choose);
         for (packed, token) in tokens[..self.selected.len()].iter_mut().enumerate() {
-            *token = self.kernels.largest(logits.row(packed)).map_or(NO_TOKEN, |place| place as u32);
+            *token = ExactLogits::All(logits.row(packed)).best(self.kernels);
         }
     }
 

@@ -5,13 +5,14 @@
 //! [`Engine::features`], which do: nothing else in the library waits for a step.
 
 mod ahead;
+mod diagnosis;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::backend::{Backend, GpuCounters, MOST_CANDIDATES, NO_TOKEN, Row, ShaderTime, Work};
 use crate::engine::ahead::Ahead;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::transformer::{Capacity, Input, State, Transformer, Wanted};
 
@@ -48,7 +49,7 @@ pub(crate) struct Step<'a> {
 /// What a step chose, for the rows that want logits, in their order.
 pub(crate) enum Chosen<'a> {
     Nothing,
-    /// The most likely token of each; [`NO_TOKEN`] where no logit is a number.
+    /// The most likely token of each; [`NO_TOKEN`] where a logit is not finite.
     Best(&'a [u32]),
     Candidates(AllCandidates<'a>),
 }
@@ -63,7 +64,8 @@ pub(crate) struct AllCandidates<'a> {
 }
 
 impl<'a> AllCandidates<'a> {
-    /// The ids and logits of one row, best first, and its totals, if they were wanted.
+    /// The ids and logits of one row, best first, and its totals, if they were wanted. Where a logit of the row was not finite, the
+    /// first id is [`NO_TOKEN`].
     pub(crate) fn of(&self, row: usize) -> (&'a [u32], &'a [f32], Option<[f32; 2]>) {
         let places = row * MOST_CANDIDATES..row * MOST_CANDIDATES + self.count;
         let totals = self.totals.as_chunks().0.get(row).copied();
@@ -90,13 +92,23 @@ pub(crate) trait Engine: Send {
 
     /// The logits of some of the last step's rows that want them, counted in their order, `[selected.len(), vocabulary]`: at most
     /// [`Capacity::selected`] at once. Waits.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if one of them is no finite number, [`Error::Device`] if the device failed.
     fn logits(&mut self, selected: Range<usize>) -> Result<&mut [f32]>;
 
     /// The features after the last norm, as [`Engine::logits`]: `[selected.len(), width]`. Waits.
+    ///
+    /// # Errors
+    /// As [`Engine::logits`].
     fn features(&mut self, selected: Range<usize>) -> Result<&[f32]>;
 
     /// The first positions of one slot become those of another.
     fn copy_prefix(&mut self, from: u32, to: u32, positions: usize) -> Result<()>;
+
+    /// Where numbers stopped being finite, after an [`Error::NotFinite`]: that error, with what was found. `places`: slots, and how
+    /// many positions of each were computed.
+    fn why_not_finite(&mut self, places: &[(usize, usize)]) -> Error;
 
     /// The device as it turned out, for people.
     fn describe(&self) -> String;
@@ -318,6 +330,7 @@ impl<B: Backend + 'static> Engine for BackendEngine<B> {
         }
         let logits = room(&mut self.logits, selected.len() * self.transformer.config().vocabulary);
         self.state.read_logits(&mut self.backend, selected, logits)?;
+        all_finite(logits)?;
         Ok(logits)
     }
 
@@ -326,12 +339,20 @@ impl<B: Backend + 'static> Engine for BackendEngine<B> {
         self.backend.end();
         let features = room(&mut self.logits, selected.len() * self.transformer.config().width);
         self.state.read_features(&mut self.backend, features)?;
+        all_finite(features)?;
         Ok(features)
     }
 
     fn copy_prefix(&mut self, from: u32, to: u32, positions: usize) -> Result<()> {
         self.ahead.steps = 0;
         self.state.copy_prefix(&mut self.backend, from, to, positions)
+    }
+
+    fn why_not_finite(&mut self, places: &[(usize, usize)]) -> Error {
+        match diagnosis::origin(&mut self.backend, &self.state, places) {
+            Ok(origin) => Error::NotFinite(format!(": {origin}")),
+            Err(error) => error,
+        }
     }
 
     fn describe(&self) -> String {
@@ -360,6 +381,14 @@ impl<B: Backend + 'static> Engine for BackendEngine<B> {
 
     fn shader_times(&self) -> Vec<ShaderTime> {
         self.backend.shader_times()
+    }
+}
+
+/// Refuses what is no finite number.
+fn all_finite(values: &[f32]) -> Result<()> {
+    match values.iter().all(|value| value.is_finite()) {
+        true => Ok(()),
+        false => Err(Error::not_finite()),
     }
 }
 

@@ -32,6 +32,10 @@ pub enum Error {
     /// The device is not there, lacks a capability or ran out of memory. Way out: as its [kind](DeviceError::kind) says.
     #[error("device: {0}")]
     Device(DeviceError),
+    /// What the network computed left the numbers: a NaN or an infinity in the weights, or sums beyond f32 or beyond what a cache
+    /// holds. Nothing is made of that. Way out: as the text says, a cache in f32 or another copy of the file.
+    #[error("the network computed numbers that are not finite{0}")]
+    NotFinite(String),
     /// A session has no room for another sequence at present. Way out: later, or a session with more room.
     #[error("busy: {0}")]
     Busy(String),
@@ -88,9 +92,9 @@ impl Error {
         Self::Device(DeviceError { kind, message: message.to_string() })
     }
 
-    /// A damaged embedding can do this: all other weights are checked when they are loaded.
+    /// Without where it began, which [`Engine::why_not_finite`](crate::engine::Engine) finds.
     pub(crate) fn not_finite() -> Self {
-        Self::Model("the network computed logits that are not finite numbers".into())
+        Self::NotFinite(String::new())
     }
 }
 

@@ -8,6 +8,7 @@ mod rows;
 
 pub use data::{Cache, Matrix, Quantized, Tensor};
 
+use std::cmp::Ordering;
 use std::f64::consts::PI;
 use std::ops::Range;
 
@@ -197,10 +198,8 @@ impl Backend for Reference {
             let (keys, values) = vectors[heads.query_cols()..].split_at(heads.kv_cols());
             for head in 0..heads.kv_heads {
                 let place = cache.place(at.sequence, at.position as usize, head);
-                for i in 0..head_dim {
-                    cache.keys[place + i] = cache.round(keys[head * head_dim + i]);
-                    cache.values[place + i] = cache.round(values[head * head_dim + i]);
-                }
+                let features = head * head_dim..(head + 1) * head_dim;
+                cache.put(place, &keys[features.clone()], &values[features]);
             }
         }
     }
@@ -222,7 +221,10 @@ impl Backend for Reference {
                         dot / (head_dim as f64).sqrt()
                     })
                     .collect();
-                let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let largest = match scores.iter().all(|&score| (score as f32).is_finite()) {
+                    true => scores.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+                    false => f64::NAN,
+                };
                 let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
                 let total: f64 = weights.iter().sum();
                 for (i, o) in out.row_mut(row)[head * head_dim..][..head_dim].iter_mut().enumerate() {
@@ -285,19 +287,24 @@ impl Backend for Reference {
                     (best, largest) = (id, logit);
                 }
             }
-            *token = best;
+            *token = if row.iter().all(|logit| logit.is_finite()) { best } else { NO_TOKEN };
         }
     }
 
     fn top(&mut self, tokens: &mut Vec<u32>, values: &mut Tensor, count: usize, logits: &Tensor) {
         for packed in 0..self.selected().count() {
             let row = logits.row(packed);
-            let mut order: Vec<usize> = (0..row.len()).filter(|&i| row[i] > f32::NEG_INFINITY).collect();
+            let finite = row.iter().all(|logit| logit.is_finite());
+            let mut order: Vec<usize> = (0..row.len()).collect();
             // A stable sort: equals stay in the order of their tokens.
-            order.sort_by(|&a, &b| row[b].partial_cmp(&row[a]).expect("no NaN is left"));
+            order.sort_by(|&a, &b| row[b].partial_cmp(&row[a]).unwrap_or(Ordering::Equal));
             let first = packed * values.cols;
             for place in 0..count {
-                let best = order.get(place).map_or((0, f32::NEG_INFINITY), |&i| (i as u32, row[i]));
+                let best = match order.get(place) {
+                    _ if !finite => (NO_TOKEN, f32::NAN),
+                    Some(&i) => (i as u32, row[i]),
+                    None => (0, f32::NEG_INFINITY),
+                };
                 (tokens[first + place], values.values[first + place]) = best;
             }
         }
@@ -305,8 +312,11 @@ impl Backend for Reference {
 
     fn totals(&mut self, out: &mut Tensor, logits: &Tensor, factors: &Tensor) {
         for packed in 0..self.selected().count() {
-            let numbers: Vec<f64> =
-                logits.row(packed).iter().filter(|v| **v > f32::NEG_INFINITY).map(|&v| f64::from(v)).collect();
+            if logits.row(packed).iter().any(|logit| !logit.is_finite()) {
+                out.row_mut(packed).fill(f32::NAN);
+                continue;
+            }
+            let numbers: Vec<f64> = logits.row(packed).iter().map(|&v| f64::from(v)).collect();
             let largest = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             for (place, factor) in [1.0, f64::from(factors.row(packed)[0])].into_iter().enumerate() {
                 let odds = numbers.iter().map(|logit| ((logit - largest) * factor).exp());

@@ -4,7 +4,8 @@ alias Chosen = vec2<u32>; // key, token
 
 fn candidate(logit: f32, col: u32) -> vec2<u32> {
     let key = rank_key(logit);
-    return vec2<u32>(key, select(col, NO_TOKEN, key == 0u));
+    // One logit that is not finite is enough for there to be no token: its key is above all others.
+    return select(vec2<u32>(key, col), vec2<u32>(0xffffffffu, NO_TOKEN), key == 0u);
 }
 
 fn chosen(best: vec2<u32>) -> vec2<u32> {

@@ -3,8 +3,12 @@
 @group(0) @binding(5) var<storage, read_write> keys: array<Pair>;   // [slots, kv_heads, positions, HEAD_DIM / 2]
 @group(0) @binding(6) var<storage, read_write> values: array<Pair>; // as `keys`
 
+const OWN: u32 = (HEAD_DIM / 2u + THREADS - 1u) / THREADS; // pairs of a thread
+
 var<workgroup> own_key: array<Pair, HEAD_DIM / 2u>;
 var<workgroup> own_value: array<Pair, HEAD_DIM / 2u>;
+var<workgroup> largest_key: atomic<u32>;   // bits of its largest magnitude
+var<workgroup> largest_value: atomic<u32>; // likewise
 
 fn feature(first: u32, i: u32) -> f32 {
     return qkv[first + i];
@@ -17,12 +21,30 @@ fn query_feature(first: u32, i: u32, row: u32) -> f32 {
 fn append(first_vector: u32, kv_head: u32, place: u32, row: u32, thread: u32, writes: bool) {
     let key = (first_vector + params.heads + kv_head) * HEAD_DIM;
     let value = key + params.kv_heads * HEAD_DIM;
-    for (var i = thread; i < PAIRS; i += THREADS) {
-        own_key[i] = narrow(vec2<f32>(turn(key, 2u * i, row, params.pairs), turn(key, 2u * i + 1u, row, params.pairs)));
-        own_value[i] = narrow(vec2<f32>(qkv[value + 2u * i], qkv[value + 2u * i + 1u]));
-        if writes {
-            keys[place + i] = own_key[i];
-            values[place + i] = own_value[i];
+    if thread == 0u {
+        atomicStore(&largest_key, 0u);
+        atomicStore(&largest_value, 0u);
+    }
+    workgroupBarrier();
+    var turned: array<vec2<f32>, OWN>;
+    var plain: array<vec2<f32>, OWN>;
+    for (var own = 0u; own < OWN; own++) {
+        let i = min(thread + own * THREADS, PAIRS - 1u);
+        turned[own] = vec2<f32>(turn(key, 2u * i, row, params.pairs), turn(key, 2u * i + 1u, row, params.pairs));
+        plain[own] = vec2<f32>(qkv[value + 2u * i], qkv[value + 2u * i + 1u]);
+        atomicMax(&largest_key, max(magnitude_bits(turned[own].x), magnitude_bits(turned[own].y)));
+        atomicMax(&largest_value, max(magnitude_bits(plain[own].x), magnitude_bits(plain[own].y)));
+    }
+    workgroupBarrier();
+    for (var own = 0u; own < OWN; own++) {
+        let i = thread + own * THREADS;
+        if i < PAIRS {
+            own_key[i] = narrow_of(atomicLoad(&largest_key), turned[own]);
+            own_value[i] = narrow_of(atomicLoad(&largest_value), plain[own]);
+            if writes {
+                keys[place + i] = own_key[i];
+                values[place + i] = own_value[i];
+            }
         }
     }
 }

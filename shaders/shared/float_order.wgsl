@@ -6,14 +6,28 @@ fn magnitude_bits(v: f32) -> u32 {
     return bitcast<u32>(v) & 0x7fffffffu;
 }
 
-fn is_nan_bits(v: f32) -> bool {
-    return magnitude_bits(v) > INFINITY_BITS;
+fn is_finite_bits(v: f32) -> bool {
+    return magnitude_bits(v) < INFINITY_BITS;
 }
 
-// A larger key for a larger float, 0 for what is never chosen: NaN and −∞. Zeros of both signs are equal.
+// NaN, from the bits of what is not finite: a constant would be refused.
+fn not_finite(bits: u32) -> f32 {
+    return bitcast<f32>(bits | 0x7fc00000u);
+}
+
+// The factor of RMSNorm, 1 / √(mean + epsilon), of a sum of squares; NaN where that left the numbers.
+fn rms_factor(squares: f32, count: u32, epsilon: f32) -> f32 {
+    let mean = squares / f32(count) + epsilon;
+    if !is_finite_bits(mean) {
+        return not_finite(magnitude_bits(mean));
+    }
+    return inverseSqrt(mean);
+}
+
+// A larger key for a larger float, 0 for what is not finite. Zeros of both signs are equal.
 fn rank_key(v: f32) -> u32 {
     let bits = bitcast<u32>(v);
-    if magnitude_bits(v) > INFINITY_BITS || bits == NEGATIVE_INFINITY_BITS {
+    if !is_finite_bits(v) {
         return 0u;
     }
     if magnitude_bits(v) == 0u {

@@ -17,7 +17,7 @@ fn norm_head(is_query: bool, thread: u32) {
         }
         workgroupBarrier();
     }
-    let factor = inverseSqrt(squares[0] / f32(HEAD_DIM) + params.epsilon);
+    let factor = rms_factor(squares[0], HEAD_DIM, params.epsilon);
     for (var i = thread; i < HEAD_DIM; i += THREADS) {
         head[i] = head[i] * factor * select(key_gain[i], query_gain[i], is_query);
     }

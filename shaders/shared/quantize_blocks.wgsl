@@ -19,8 +19,7 @@ fn quantize_blocks(row: u32, cols: u32, blocks: u32, epsilon: f32, thread: u32) 
         let vector = block * TEAM + thread % TEAM;
         var absmax = 0u;
         for (var i = 0u; i < 16u; i++) {
-            let bits = magnitude_bits(gained(row, vector * 16u + i, cols));
-            absmax = max(absmax, select(bits, 0u, bits > INFINITY_BITS));
+            absmax = max(absmax, magnitude_bits(gained(row, vector * 16u + i, cols)));
         }
         block_absmax[thread] = absmax;
         workgroupBarrier();
@@ -60,5 +59,5 @@ fn norm_factor(row: u32, cols: u32, epsilon: f32, thread: u32) -> f32 {
         }
         workgroupBarrier();
     }
-    return inverseSqrt(row_squares[0] / f32(cols) + epsilon);
+    return rms_factor(row_squares[0], cols, epsilon);
 }

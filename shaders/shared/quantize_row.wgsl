@@ -10,8 +10,7 @@ fn quantize_row(row: u32, cols: u32, vectors: u32, epsilon: f32, thread: u32) ->
     var absmax = 0u;
     var squares = 0.0;
     for (var col = thread; col < cols; col += THREADS) {
-        let bits = magnitude_bits(gained(row, col, cols));
-        absmax = max(absmax, select(bits, 0u, bits > INFINITY_BITS));
+        absmax = max(absmax, magnitude_bits(gained(row, col, cols)));
         if NORM {
             let v = load(row, col);
             squares += v * v;
@@ -33,7 +32,7 @@ fn quantize_row(row: u32, cols: u32, vectors: u32, epsilon: f32, thread: u32) ->
 
     var factor = 1.0;
     if NORM {
-        factor = inverseSqrt(row_squares[0] / f32(cols) + epsilon);
+        factor = rms_factor(row_squares[0], cols, epsilon);
     }
     let scales = multipliers(row_absmax[0], factor);
 

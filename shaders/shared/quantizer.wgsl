@@ -24,10 +24,10 @@ fn scale_of(m: f32) -> f32 {
     return bitcast<f32>(quotient_bits);
 }
 
-// NaN becomes 0.
+// Where the product is NaN the codes mean nothing, and are 0.
 fn code_of(v: f32, scale: f32) -> i32 {
     let product = v * scale;
-    return select(i32(round(clamp(product, -128.0, 127.0))), 0, is_nan_bits(product));
+    return select(i32(round(clamp(product, -128.0, 127.0))), 0, magnitude_bits(product) > INFINITY_BITS);
 }
 
 // y: `load` gives x, `gain` is bound by the shader. Columns beyond the row are 0.
@@ -41,18 +41,19 @@ fn gained(row: u32, col: u32, cols: u32) -> f32 {
     return load(row, col);
 }
 
-// The scale that codes are to be divided by, and what y is multiplied with to make them. `largest` are the bits of max|y|,
-// `factor` is that of the norm.
+// The scale that codes are to be divided by, and what y is multiplied with to make them. `largest` are the bits of max|y|, which
+// are infinity's or NaN's where a y is not finite; `factor` is that of the norm. What is not finite gets the scale NaN, so that
+// nothing that is made of its codes is a number.
 fn multipliers(largest: u32, factor: f32) -> vec2<f32> {
+    if largest >= INFINITY_BITS {
+        return vec2<f32>(not_finite(largest), 0.0);
+    }
     if !NORM {
-        if largest >= INFINITY_BITS {
-            return vec2<f32>(0.0);
-        }
         return vec2<f32>(scale_of(max(bitcast<f32>(largest), SMALLEST_ABSMAX)));
     }
     let normed = bitcast<f32>(largest) * factor;
-    if magnitude_bits(normed) >= INFINITY_BITS {
-        return vec2<f32>(scale_of(SMALLEST_ABSMAX), 0.0); // an infinite row has a factor of 0
+    if !is_finite_bits(normed) || !is_finite_bits(factor) {
+        return vec2<f32>(not_finite(magnitude_bits(factor)), 0.0);
     }
     if normed < SMALLEST_ABSMAX {
         let scale = scale_of(SMALLEST_ABSMAX);

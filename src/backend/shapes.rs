@@ -162,6 +162,48 @@ pub struct CacheShape {
     pub window: Option<usize>,
 }
 
+/// Why the key or the value of a head is not in a cache: it is held as NaN in every feature, so that nothing that reads it is a
+/// number, and whoever finds that reads here what was wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Misfit {
+    /// A feature lies beyond the largest number of the format.
+    TooLarge,
+    /// All features are so small that the format keeps fewer bits of them than bfloat16 would.
+    TooSmall,
+}
+
+impl Misfit {
+    /// The smallest magnitude that is rounded to infinity in f16: half a step above 65504.
+    const BEYOND_F16: f32 = 65520.0;
+    /// The largest magnitude of a head whose features have 8 bits in f16, where all steps are 2^-24 below 2^-14.
+    const SMALLEST_F16: f32 = 1.0 / 65536.0;
+
+    /// Whether a head whose largest magnitude this is has no place in f16. What is no number keeps being none by itself.
+    pub(crate) fn of(absmax: f32) -> Option<Self> {
+        match absmax {
+            _ if absmax >= Self::BEYOND_F16 && absmax < f32::INFINITY => Some(Self::TooLarge),
+            _ if absmax > 0.0 && absmax < Self::SMALLEST_F16 => Some(Self::TooSmall),
+            _ => None,
+        }
+    }
+
+    /// What stands for the features in f16: a NaN that no arithmetic makes.
+    pub(crate) fn f16_bits(self) -> u16 {
+        match self {
+            Misfit::TooLarge => 0x7e01,
+            Misfit::TooSmall => 0x7e02,
+        }
+    }
+
+    /// What the features were, as they are read from a cache.
+    pub(crate) fn read(feature: f32) -> Option<Self> {
+        // f16 has the upper 10 bits of the 23 that tell one NaN of f32 from another.
+        [Self::TooLarge, Self::TooSmall]
+            .into_iter()
+            .find(|misfit| feature.is_nan() && feature.to_bits() >> 13 & 0x3ff == u32::from(misfit.f16_bits()) & 0x3ff)
+    }
+}
+
 impl CachePrecision {
     /// Bytes of a key's or a value's feature.
     pub fn bytes(self) -> usize {

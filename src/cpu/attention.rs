@@ -14,6 +14,7 @@ pub(crate) use cache::{Norming, Turning, rope_append_head};
 
 use crate::backend::{Heads, Row};
 use crate::cpu::disjoint::Disjoint;
+use crate::cpu::floats::largest_magnitude;
 use crate::cpu::kernels::{HEADS, Kernels};
 
 use crate::cpu::tensor::Tensor;
@@ -162,6 +163,10 @@ impl Attention<'_> {
                 let scores = &mut scores[..largest.len() * positions];
                 self.kernels.scores(scores, q, keys, head_dim, factor);
                 for (head, scores) in scores.chunks_exact_mut(positions).enumerate() {
+                    if !largest_magnitude(scores).is_finite() {
+                        // Even −∞, which would weigh nothing, is a sum that left the numbers.
+                        scores.fill(f32::NAN);
+                    }
                     let most = scores.iter().fold(largest[head], |m, &s| if s > m { s } else { m });
                     if most > largest[head] {
                         // 0 the first time, when nothing was summed.

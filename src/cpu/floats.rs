@@ -7,29 +7,44 @@ use crate::format::ternary::{BLOCK, BLOCK_BYTES};
 
 const LANES: usize = 8;
 
-/// The largest magnitude, at least [`SMALLEST_ABSMAX`]. NaNs are passed over.
+/// The largest magnitude, at least [`SMALLEST_ABSMAX`]; infinity or NaN where one of the values is.
 #[inline(always)]
 pub(crate) fn absmax(x: &[f32]) -> f32 {
-    let larger = |m: f32, v: f32| if v.abs() > m { v.abs() } else { m };
-    let mut lanes = [SMALLEST_ABSMAX; LANES];
+    f32::from_bits(largest_magnitude(x).to_bits().max(SMALLEST_ABSMAX.to_bits()))
+}
+
+/// The largest magnitude; infinity or NaN where one of the values is.
+#[inline(always)]
+pub(crate) fn largest_magnitude(x: &[f32]) -> f32 {
+    // Without their signs, floats are in the order of their bits, infinity beyond all numbers and NaN beyond infinity: so what
+    // is not finite costs nothing to find.
+    let magnitude = |v: f32| v.to_bits() & 0x7fff_ffff;
+    let mut lanes = [0u32; LANES];
     let (chunks, rest) = x.as_chunks::<LANES>();
     for chunk in chunks {
         for (m, &v) in lanes.iter_mut().zip(chunk) {
-            *m = larger(*m, v);
+            *m = magnitude(v).max(*m);
         }
     }
-    lanes.iter().chain(rest).fold(SMALLEST_ABSMAX, |m, &v| larger(m, v))
+    f32::from_bits(lanes.into_iter().chain(rest.iter().map(|&v| magnitude(v))).fold(0, u32::max))
+}
+
+/// The multiplier of values that are quantised, `127 / absmax`: NaN where one of them is not finite, so that nothing that is
+/// made of them is a number.
+#[inline(always)]
+pub(crate) fn multiplier(absmax: f32) -> f32 {
+    if absmax.is_finite() { 127.0 / absmax } else { f32::NAN }
 }
 
 /// `out = round_half_even(x * scale)` as int8. `scale` is 127 over a magnitude that no `x` exceeds, so that products
-/// stay within ±127.5; NaN becomes 0.
+/// stay within ±127.5. Where it is NaN the integers mean nothing, and are 0.
 #[inline(always)]
 pub(crate) fn round(out: &mut [i8], x: &[f32], scale: f32) {
     // 1.5 * 2^23: floats of this size are whole numbers, so the addition itself rounds, half to even.
     const WHOLE: f32 = 12_582_912.0;
     for (o, &v) in out.iter_mut().zip(x) {
         let product = v * scale;
-        // NaN, from infinite or NaN activations, would become some large integer below.
+        // NaN would become some large integer below.
         let product = if product.is_nan() { 0.0 } else { product };
         *o = ((product + WHOLE).to_bits().wrapping_sub(WHOLE.to_bits())) as i8;
     }
@@ -141,7 +156,7 @@ pub(crate) fn exp_sum(scores: &mut [f32], largest: f32) -> f32 {
     lanes.iter().sum()
 }
 
-/// The place of the largest value above −∞, the first of equals. NaNs are passed over.
+/// The place of the largest value above −∞, the first of equals. NaNs are passed over: whether there are any, [`absmax`] tells.
 #[inline(always)]
 pub(crate) fn largest(x: &[f32]) -> Option<usize> {
     let larger = |m: f32, v: f32| if v > m { v } else { m };

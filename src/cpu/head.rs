@@ -34,17 +34,25 @@ const TASK_ROWS: usize = 8;
 pub(super) enum ExactLogits<'a> {
     /// Of all tokens.
     All(&'a [f32]),
-    /// Of some tokens, in ascending order: all that can be among the best that were asked for. At least one is a number.
+    /// Of some tokens, in ascending order: all that can be among the best that were asked for, or no numbers. At least one.
     Some(&'a [u32], &'a [f32]),
 }
 
 impl ExactLogits<'_> {
     /// The token of the largest logit, as [`Backend::argmax`](crate::backend::Backend::argmax) of them all would say.
     pub(super) fn best(&self, kernels: &dyn Kernels) -> u32 {
+        let (ExactLogits::All(logits) | ExactLogits::Some(_, logits)) = *self;
+        let largest = kernels.largest(logits).filter(|_| self.are_finite(kernels));
         match *self {
-            ExactLogits::All(logits) => kernels.largest(logits).map_or(NO_TOKEN, |place| place as u32),
-            ExactLogits::Some(tokens, logits) => kernels.largest(logits).map_or(NO_TOKEN, |place| tokens[place]),
+            ExactLogits::All(_) => largest.map_or(NO_TOKEN, |place| place as u32),
+            ExactLogits::Some(tokens, _) => largest.map_or(NO_TOKEN, |place| tokens[place]),
         }
+    }
+
+    /// Whether all logits of the row are numbers. A screen leaves whatever may be none in the running.
+    fn are_finite(&self, kernels: &dyn Kernels) -> bool {
+        let (ExactLogits::All(logits) | ExactLogits::Some(_, logits)) = *self;
+        kernels.absmax(logits).is_finite()
     }
 }
 
@@ -196,6 +204,11 @@ impl Cpu {
         row: usize,
         exact: ExactLogits<'_>,
     ) {
+        if !exact.are_finite(self.kernels) {
+            let places = row * values.cols..row * values.cols + count;
+            tokens[places.clone()].fill(NO_TOKEN);
+            return values.values[places].fill(f32::NAN);
+        }
         let ranking = &mut self.screener.ranking;
         ranking.reserve(values.cols); // the most that may be asked for, so that no later step allocates
         ranking.begin(count);

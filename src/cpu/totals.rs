@@ -21,11 +21,13 @@ impl Cpu {
             let logits = logits.row(row);
             // SAFETY: each row is one task.
             let totals = unsafe { out.cut(2 * row..2 * row + 2) };
-            let Some(largest) = kernels.largest(logits).map(|place| logits[place]) else { return totals.fill(0.0) };
+            if !kernels.absmax(logits).is_finite() {
+                return totals.fill(f32::NAN);
+            }
+            let Some(largest) = kernels.largest(logits).map(|place| logits[place]) else { return };
             for (total, factor) in totals.iter_mut().zip([1.0, factors.row(row)[0]]) {
                 let sum = |logits: &[f32]| {
                     let mut below = [LOWEST; PIECE];
-                    // `max` passes over NaN.
                     below.iter_mut().zip(logits).for_each(|(b, l)| *b = ((l - largest) * factor).max(LOWEST));
                     f64::from(kernels.exp_sum(&mut below, 0.0))
                 };

@@ -44,10 +44,6 @@ impl Session {
         for texts in texts.chunks(self.slots.free().max(1)) {
             self.embed_together(texts, &mut vectors)?;
         }
-        // A damaged embedding can do this.
-        if vectors.iter().flatten().any(|value| !value.is_finite()) {
-            return Err(Error::not_finite());
-        }
         Ok(vectors)
     }
 
@@ -60,7 +56,13 @@ impl Session {
             ids.extend_from_slice(text);
             rows.extend((0..text.len()).map(|position| row(slot, position, position + 1 == text.len())));
         }
-        let outcome = self.add_vectors(&ids, &rows, vectors);
+        let outcome = self.add_vectors(&ids, &rows, vectors).map_err(|error| match error {
+            Error::NotFinite(_) => {
+                let lengths = texts.iter().map(|text| text.as_ref().len());
+                self.engine.why_not_finite(&slots.iter().copied().zip(lengths).collect::<Vec<_>>())
+            }
+            error => error,
+        });
         for slot in slots {
             self.slots.forget(slot);
             self.slots.release(slot);

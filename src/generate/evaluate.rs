@@ -101,11 +101,20 @@ impl Session {
         let admission = self.slots.admit(ids).ok_or_else(no_slot)?;
         let slot = admission.slot;
         let outcome = self.copy_to(admission).and_then(|()| work(self, slot));
+        let outcome = outcome.map_err(|error| self.explain(error, slot));
         if outcome.is_err() {
             self.slots.forget(slot);
         }
         self.slots.release(slot);
         outcome
+    }
+
+    /// The error, with where numbers stopped being finite if that is what it says.
+    pub(super) fn explain(&mut self, error: Error, slot: usize) -> Error {
+        match error {
+            Error::NotFinite(_) => self.engine.why_not_finite(&[(slot, self.slots.cached(slot))]),
+            error => error,
+        }
     }
 
     /// Appends ids to a slot, at most a chunk; all of them may be asked for their logits or features afterwards, if wanted.

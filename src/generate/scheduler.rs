@@ -219,6 +219,10 @@ impl Session {
             let drawn = drawn.and_then(|id| Ok((id, sequence.logprobs(id, engine.as_mut(), row)?)));
             pieces.push(match drawn {
                 Ok((id, logprobs)) => Piece { logprobs, ..sequence.accept(id, tokenizer, positions) },
+                Err(Error::NotFinite(_)) => {
+                    let error = engine.why_not_finite(&[(sequence.slot.unwrap_or_default(), sequence.ids().len())]);
+                    sequence.give_up(error, slots)
+                }
                 Err(error) => sequence.give_up(error, slots),
             });
         }

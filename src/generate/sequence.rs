@@ -147,7 +147,7 @@ impl Sequence {
     /// Draws the next token: `row` is the sequence's, among those of the step that want logits.
     ///
     /// # Errors
-    /// [`Error::Model`] if no logit is a number, otherwise the sampler's own, and those of the device.
+    /// [`Error::NotFinite`] if a logit is not finite, otherwise the sampler's own, and those of the device.
     pub(super) fn draw(&mut self, engine: &mut dyn Engine, row: usize) -> Result<u32> {
         if let Some(id) = self.draw_from(engine.chosen(), row)? {
             return Ok(id);
@@ -169,7 +169,7 @@ impl Sequence {
         };
         let (ids, logits, totals) = candidates.of(row);
         let (count, totals) = match self.need {
-            Need::Best if logits[0] == f32::NEG_INFINITY => return Err(Error::not_finite()),
+            _ if ids[0] == NO_TOKEN => return Err(Error::not_finite()),
             Need::Best => return Ok(Some(ids[0])),
             Need::Logits => return Ok(None),
             Need::Candidates(count) => (count, None),

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use crate::backend::{CachePrecision, CacheShape, Numerics};
+use crate::backend::{CachePrecision, CacheShape, Misfit, Numerics};
 use crate::format::ternary::BLOCK;
 use crate::format::{Dense, Ternary, Weights};
 use crate::reference::rows::{quantize_row, ternary_product};
@@ -145,6 +145,21 @@ impl Cache {
         let CacheShape { positions, kv_heads, head_dim, .. } = self.shape;
         assert!((sequence as usize) < self.shape.slots && position < positions, "the row lies outside the cache");
         ((sequence as usize * positions + position) * kv_heads + head) * head_dim
+    }
+
+    /// Takes the key and the value of one head.
+    pub(super) fn put(&mut self, place: usize, key: &[f32], value: &[f32]) {
+        let precision = self.shape.precision;
+        let rounded = |head: &[f32]| -> Vec<f32> {
+            let absmax = head.iter().fold(0.0f32, |m, v| if v.is_nan() { *v } else { m.max(v.abs()) });
+            match Misfit::of(absmax).filter(|_| precision == CachePrecision::F16) {
+                Some(misfit) => vec![f16::from_bits(misfit.f16_bits()).to_f32(); head.len()],
+                None => head.iter().map(|&v| self.round(v)).collect(),
+            }
+        };
+        let (key, value) = (rounded(key), rounded(value));
+        self.keys[place..place + key.len()].copy_from_slice(&key);
+        self.values[place..place + value.len()].copy_from_slice(&value);
     }
 
     pub(super) fn round(&self, x: f32) -> f32 {

@@ -26,10 +26,11 @@ pub(super) fn rms_norm(x: &[f32], gain: &[f32], epsilon: f32) -> Vec<f32> {
     x.iter().zip(gain).map(|(&v, &g)| (f64::from(v) * factor * f64::from(g)) as f32).collect()
 }
 
-/// Quantises one row to `out` and returns its multiplier. This much is f32 arithmetic everywhere, bit for bit.
+/// Quantises one row to `out` and returns its multiplier: NaN where a value is not finite, so that nothing made of the row is a
+/// number. This much is f32 arithmetic everywhere, bit for bit.
 pub(super) fn quantize_row(out: &mut [i8], x: &[f32]) -> f32 {
     let absmax = x.iter().fold(SMALLEST_ABSMAX, |m, v| m.max(v.abs()));
-    let scale = 127.0 / absmax;
+    let scale = if x.iter().all(|v| v.is_finite()) { 127.0 / absmax } else { f32::NAN };
     for (o, v) in out.iter_mut().zip(x) {
         *o = (v * scale).round_ties_even().clamp(-128.0, 127.0) as i8;
     }

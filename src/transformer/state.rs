@@ -141,6 +141,11 @@ impl<B: Backend> State<B> {
         self.caches.iter_mut().try_for_each(|cache| b.copy_prefix(cache, from, to, positions))
     }
 
+    /// The keys and values of each layer, `[layers]`.
+    pub fn caches(&self) -> &[B::Cache] {
+        &self.caches
+    }
+
     /// Bytes of memory that the caches of all layers were given.
     pub fn cache_bytes(&self, b: &B) -> u64 {
         self.caches.iter().map(|cache| b.cache_bytes(cache)).sum()

@@ -18,6 +18,7 @@ mod head;
 mod invariants;
 mod material;
 mod norms;
+mod not_finite;
 mod oracle;
 mod products;
 mod slots;

@@ -59,12 +59,24 @@ pub fn poisoned<B: Backend>(
     cols: usize,
     verb: impl FnOnce(&mut B, &mut B::Tensor),
 ) -> Vec<f32> {
-    let mut out = tensor(backend, cols, &vec![f32::NAN; (rows + 1) * cols]);
+    let values = poisoned_with(f32::NAN, backend, rows, cols, verb);
+    assert!(values.iter().all(|v| !v.is_nan()), "not everything was written");
+    values
+}
+
+/// Runs a verb on an output of one row more than the step, filled with one value, and checks that this row stays so.
+pub fn poisoned_with<B: Backend>(
+    poison: f32,
+    backend: &mut B,
+    rows: usize,
+    cols: usize,
+    verb: impl FnOnce(&mut B, &mut B::Tensor),
+) -> Vec<f32> {
+    let mut out = tensor(backend, cols, &vec![poison; (rows + 1) * cols]);
     verb(backend, &mut out);
     let mut values = read(backend, &out, (rows + 1) * cols);
-    assert!(values[rows * cols..].iter().all(|v| v.is_nan()), "a row beyond the step was written");
-    values.truncate(rows * cols);
-    assert!(values.iter().all(|v| !v.is_nan()), "not everything was written");
+    let beyond = values.split_off(rows * cols);
+    assert!(beyond.iter().all(|v| v.to_bits() == poison.to_bits()), "a row beyond the step was written");
     values
 }
 

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use half::slice::HalfFloatSliceExt;
 
-use crate::backend::{CachePlace, CachePrecision, CacheShape, HeadNormOrder, Heads, RopePairs, Row};
+use crate::backend::{CachePlace, CachePrecision, CacheShape, HeadNormOrder, Heads, Misfit, RopePairs, Row};
 use crate::cpu::disjoint::Disjoint;
-use crate::cpu::floats;
+use crate::cpu::floats::{self, largest_magnitude};
 use crate::cpu::kernels::{Entries, Kernels};
 use crate::cpu::tensor::norm_factor;
 use crate::error::{Error, Result};
@@ -198,7 +198,10 @@ impl SplitStore<'_> {
             SplitStore::F16(entries) => {
                 // SAFETY: the caller has these places to itself.
                 let entries: &mut [u16] = unsafe { entries.cut(begin..begin + x.len()) };
-                bytemuck::cast_slice_mut::<u16, half::f16>(entries).convert_from_f32_slice(x);
+                match Misfit::of(largest_magnitude(x)) {
+                    None => bytemuck::cast_slice_mut::<u16, half::f16>(entries).convert_from_f32_slice(x),
+                    Some(misfit) => entries.fill(misfit.f16_bits()),
+                }
             }
             // SAFETY: the caller has these places to itself.
             SplitStore::F32(entries) => unsafe { entries.cut(begin..begin + x.len()) }.copy_from_slice(x),

@@ -1,7 +1,8 @@
 //! The rows of an input of linear layers, each written by one thread.
 
-use crate::backend::Numerics;
+use crate::backend::{Numerics, SMALLEST_ABSMAX};
 use crate::cpu::disjoint::Disjoint;
+use crate::cpu::floats::multiplier;
 use crate::cpu::kernels::Kernels;
 use crate::format::ternary::BLOCK;
 
@@ -78,7 +79,7 @@ impl QuantizedRow<'_> {
     pub(crate) fn quantize(mut self, kernels: &dyn Kernels, x: &[f32]) {
         match self.numerics {
             Numerics::Int8Rows => {
-                let scale = 127.0 / kernels.absmax(x);
+                let scale = multiplier(kernels.absmax(x));
                 kernels.round(self.values(), x, scale);
                 self.finish(kernels, &[scale]);
             }
@@ -96,13 +97,14 @@ impl QuantizedRow<'_> {
         let pieces = || x.chunks(PIECE).zip(gain.chunks(PIECE));
         match self.numerics {
             Numerics::Int8Rows => {
-                let mut absmax = 0.0f32;
+                let mut absmax = SMALLEST_ABSMAX;
                 for (x, gain) in pieces() {
                     let piece = &mut piece[..x.len()];
                     kernels.norm(piece, x, factor, gain);
-                    absmax = absmax.max(kernels.absmax(piece));
+                    // The order of [`floats::absmax`](crate::cpu::floats::absmax), which NaN is beyond.
+                    absmax = f32::from_bits(absmax.to_bits().max(kernels.absmax(piece).to_bits()));
                 }
-                let scale = 127.0 / absmax;
+                let scale = multiplier(absmax);
                 for (out, (x, gain)) in self.values().chunks_mut(PIECE).zip(pieces()) {
                     let piece = &mut piece[..x.len()];
                     kernels.norm(piece, x, factor, gain);
@@ -126,7 +128,7 @@ impl QuantizedRow<'_> {
     fn quantize_groups(&mut self, kernels: &dyn Kernels, first: usize, x: &[f32]) {
         let values = self.values[first * BLOCK..].chunks_mut(BLOCK);
         for ((x, values), scale) in x.chunks(BLOCK).zip(values).zip(&mut self.scales[first..]) {
-            *scale = 127.0 / kernels.absmax(x);
+            *scale = multiplier(kernels.absmax(x));
             kernels.round(&mut values[..x.len()], x, *scale);
         }
     }

@@ -23,7 +23,9 @@ impl Shader {
             Self::NormQuantizeBlocks { norm } => {
                 text.number("THREADS", QUANTIZE_THREADS).quantizer(norm).add(fragment!("quantize_blocks"))
             }
-            Self::Norm { selected, add } => text.truth("SELECTED", selected).truth("ADD", add).add(fragment!("step")),
+            Self::Norm { selected, add } => {
+                text.truth("SELECTED", selected).truth("ADD", add).add(fragment!("step")).add(fragment!("float_order"))
+            }
             Self::Place => text.number("THREADS", ELEMENTWISE_THREADS as u32),
             Self::Matvec { product, shape, input } => {
                 text.shape(shape).output(product.output).add(fragment!("step")).add(product.dot.fragment());
@@ -183,7 +185,7 @@ impl Text {
     }
 
     fn cache(&mut self, cache: Cached) -> &mut Self {
-        self.number("HEAD_DIM", cache.head_dim).add(match cache.precision {
+        self.number("HEAD_DIM", cache.head_dim).add(fragment!("float_order")).add(match cache.precision {
             CachePrecision::F16 => fragment!("cache_f16"),
             CachePrecision::F32 => fragment!("cache_f32"),
         })
