@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::format::encodings::{Encoding, I2sLayout, hidden::hidden_ternary};
 use crate::format::gguf::{Encodings, Gguf, resolve};
-use crate::model::config::{LongRope, divide, original_context};
+use crate::model::config::{LongRope, divide, original_context, says_long_rope, unread};
 use crate::model::directory::{self, named};
 use crate::model::{Config, Model, Role, WeightSource};
 use crate::tokenizer::Tokenizer;
@@ -57,6 +57,7 @@ pub(super) fn from_gguf(gguf: Gguf, options: &OpenOptions) -> Result<Model> {
     let (config, mut decisions) = Config::from_gguf(&gguf, vocabulary)?;
     let encodings = resolve(&gguf)?;
     directory::check(&gguf, &encodings, &config)?;
+    decisions.extend(unread(gguf.metadata(), &config)?.into_iter().map(Decision::warned));
     decisions.extend(encoding_decisions(&gguf, &encodings, options));
     let (tokenizer, tokenizer_decisions) = Tokenizer::from_gguf(gguf.metadata())?;
     decisions.extend(tokenizer_decisions);
@@ -207,6 +208,12 @@ fn apply_rope_factors(weights: &mut FileWeights) -> Result<Option<Decision>> {
             Some(_) => {
                 Err(Error::Model("the file has rotary factors for short sequences or long ones, not both".into()))
             }
+            None if says_long_rope(weights.gguf.metadata(), &weights.config)? => Err(Error::Model(format!(
+                "the key \"{}.rope.scaling.type\" is longrope, but the file has no {} and {}",
+                weights.config.architecture,
+                place(Role::ShortRopeFactors),
+                place(Role::LongRopeFactors)
+            ))),
             None => Ok(None),
         };
     };

@@ -16,6 +16,7 @@ mod bytes;
 mod families;
 mod keys;
 mod memory;
+mod network_keys;
 mod paths;
 mod tensors;
 mod tokenizers;
