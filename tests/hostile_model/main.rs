@@ -13,6 +13,7 @@ mod gguf_fields;
 mod gguf_writer;
 
 mod bytes;
+mod empty;
 mod families;
 mod keys;
 mod memory;
