@@ -210,8 +210,9 @@ fn codes_and_scales_that_are_no_numbers_are_named_before_the_first_token() {
             f.named(name).data[66 * 3 + 64..66 * 4].copy_from_slice(&scale);
         })
         .failed(&[name, "TQ2_0", "row 3", "not finite"]);
+        // Norms are small, and read when the file is opened.
         changed(FILES[1], |f| f.named("blk.0.attn_norm.weight").data[8..12].copy_from_slice(&scale.to_le_bytes()))
-            .failed(&["\"blk.0.attn_norm.weight\"", "gain 2", &scale.to_string()]);
+            .refused(&["\"blk.0.attn_norm.weight\"", "gain 2", &scale.to_string()]);
     }
     for file in FILES {
         changed(file, |f| f.named("blk.0.ffn_down.weight").data[5] |= 0b11).failed(&[
