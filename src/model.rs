@@ -263,6 +263,20 @@ impl Model {
             .ok_or_else(|| Error::Model(format!("the tensor \"{}\" is missing", self.weights.name(role))))
     }
 
+    /// The weights of a role, refused if they hold codes that are no trits; all of them are read.
+    pub(crate) fn looked_through(&self, role: Role, weights: Weights) -> Result<Weights> {
+        match &weights {
+            Weights::Ternary(ternary) => match ternary.wrong_row() {
+                Some(row) => Err(Error::Malformed(format!(
+                    "tensor \"{}\": row {row} holds the code 3, which is no trit",
+                    self.weights.name(role)
+                ))),
+                None => Ok(weights),
+            },
+            Weights::Dense(_) => Ok(weights),
+        }
+    }
+
     /// The gain of a norm as f32, if it is there.
     pub(crate) fn gain(&self, role: Role) -> Result<Option<Vec<f32>>> {
         match self.weights(role)? {

@@ -223,6 +223,23 @@ fn codes_and_scales_that_are_no_numbers_are_named_before_the_first_token() {
     }
 }
 
+/// I2_S is mapped on a CPU, and only a sample of it looked at; a GPU is given all of it.
+#[test]
+#[cfg(feature = "gpu")]
+fn a_single_code_three_is_named_where_all_codes_are_read() {
+    let name = "blk.1.ffn_up.weight";
+    let mut file = parts(FILES[0]);
+    let data = &mut file.named(name).data;
+    data[32 * 61 + 7] |= 0b11_00;
+    let file = TemporaryFile::new(&file.bytes());
+    let model = Model::open(&file.path).unwrap();
+    for device in crate::gpu::devices(Default::default()) {
+        let loaded = sterna::Loaded::on_backend(&model, sterna::gpu::Gpu::new(&device));
+        let text = loaded.err().expect("it reads all codes").to_string();
+        assert!([name, "row 61", "code 3"].iter().all(|part| text.contains(part)), "{text}");
+    }
+}
+
 #[test]
 fn embeddings_that_are_no_numbers_do_not_panic_and_are_told_when_a_token_is_drawn() {
     for (file, bits) in FILES.into_iter().flat_map(|file| [(file, 0x7e00_u16), (file, 0x7c00)]) {
