@@ -329,7 +329,8 @@ impl Conversion<'_> {
         changes.push(Decision::new("trits", shares, "as the model has them"));
         if !seen.zero_layers.is_empty() {
             let names: Vec<String> = seen.zero_layers.iter().map(|role| role.gguf_name()).collect();
-            let choice = format!("{} linear layers are all zero: {}", names.len(), names.join(", "));
+            let count = if names.len() == 1 { "1 is".into() } else { format!("{} are", names.len()) };
+            let choice = format!("of the linear layers {count} all zero: {}", names.join(", "));
             let why = "every weight of them is 0 in the model, which training does not leave: is its file whole?";
             changes.push(Decision::new("weights", choice, why));
         }

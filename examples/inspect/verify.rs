@@ -79,7 +79,7 @@ fn shares(contents: &Contents) -> String {
             format!("-1 {negative}, 0 {zero}, +1 {positive}{wrong}{unscaled}")
         }
         Counts::Floats { count, zero, not_finite, .. } => {
-            format!("{count} values, 0 {}, not finite {not_finite}", percent(zero, count))
+            format!("{count} values,{} zero, {not_finite} not finite", percent(zero, count))
         }
         _ => String::new(),
     }
