@@ -16,6 +16,7 @@ mod same_file;
 #[path = "../shared/terminal.rs"]
 mod terminal;
 
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -50,7 +51,7 @@ fn main() -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     match outcome.with_context(|| format!("cannot convert {}", args.model.display()))? {
         Some(report) => {
-            terminal::print(&told(&args, &report))?;
+            quiet::stdout().write_all(told(&args, &report).as_bytes())?;
             terminal::say(&format!("in {}", terminal::short(start.elapsed())));
             Ok(ExitCode::SUCCESS)
         }

@@ -10,6 +10,8 @@ mod command;
 mod device;
 #[path = "../shared/drivers.rs"]
 mod drivers;
+#[path = "../shared/interrupt.rs"]
+mod interrupt;
 #[path = "../shared/logging.rs"]
 mod logging;
 #[path = "../shared/model.rs"]
@@ -20,12 +22,14 @@ mod numbers;
 mod output;
 #[path = "../shared/quiet.rs"]
 mod quiet;
+#[path = "../shared/setup.rs"]
+mod setup;
 #[path = "../shared/terminal.rs"]
 mod terminal;
 #[path = "../shared/text.rs"]
 mod text;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -34,13 +38,14 @@ use std::time::Instant;
 use anyhow::bail;
 use clap::Parser;
 use serde_json::json;
-use sterna::Model;
 use sterna::generate::SessionOptions;
+use sterna::{Error, Model};
 
 use device::DeviceArgs;
 use model::ModelArgs;
 use numbers::one_or_more;
 use output::Output;
+use setup::Setup;
 
 /// Makes a vector of each text with a ternary embedding model (BitNet embedding 0.6B, 270M).
 ///
@@ -100,15 +105,17 @@ fn main() -> anyhow::Result<ExitCode> {
     if args.device.devices {
         return device::list().map(|()| ExitCode::SUCCESS);
     }
-    let stop = terminal::stop_on_ctrl_c(true)?;
+    let (stop, setup) = (terminal::stop_on_ctrl_c(true)?, Setup::begin()?);
     let json = args.json.as_deref().map(|path| Output::open(path, &[&args.model.model])).transpose()?;
     let texts = args.texts()?;
     let model = args.model.open()?;
     let most = args.context.unwrap_or(model.config().context.min(DEFAULT_CONTEXT));
     let inputs = args.inputs(&model, texts, most)?;
     let sequences = args.batch.min(inputs.len());
-    let options = SessionOptions { context: Some(most), sequences, ..SessionOptions::default() };
+    let interrupt = interrupt::on_ctrl_c()?;
+    let options = SessionOptions { context: Some(most), sequences, interrupt, ..SessionOptions::default() };
     let mut session = device::load(&args.device, &model, &options)?;
+    setup.end();
 
     let start = Instant::now();
     let bar = terminal::progress_bar("embedding");
@@ -116,22 +123,30 @@ fn main() -> anyhow::Result<ExitCode> {
     let mut vectors = Vec::with_capacity(inputs.len());
     for some in inputs.chunks(sequences) {
         let ids: Vec<_> = some.iter().map(|input| &input.ids).collect();
-        vectors.extend(session.embed_ids(&ids)?);
+        match session.embed_ids(&ids) {
+            Ok(some) => vectors.extend(some),
+            Err(Error::Interrupted) => break,
+            Err(error) => return Err(error.into()),
+        }
         bar.inc(some.len() as u64);
         if stop.load(Ordering::Relaxed) {
             break;
         }
     }
     bar.finish_and_clear();
-    let (width, time) = (vectors[0].len(), terminal::short(start.elapsed()));
+    let (width, time) = (model.config().width, terminal::short(start.elapsed()));
     let (made, all, device) = (vectors.len(), inputs.len(), session.device());
     terminal::say(&format!("{made} of {all} texts, {width} features each, in {time} on {device}"));
 
     match json {
         Some(json) => json.write(&report(&inputs, &vectors)?)?,
-        None => terminal::print(&cosines(&inputs, &vectors))?,
+        None => quiet::stdout().write_all(cosines(&inputs, &vectors).as_bytes())?,
     }
-    Ok(if made == all { ExitCode::SUCCESS } else { ExitCode::from(terminal::INTERRUPTED) })
+    if made < all {
+        // At once: what a GPU is still at is not waited for.
+        std::process::exit(terminal::INTERRUPTED.into());
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Args {

@@ -11,6 +11,8 @@ mod command;
 mod device;
 #[path = "../shared/drivers.rs"]
 mod drivers;
+#[path = "../shared/interrupt.rs"]
+mod interrupt;
 #[path = "../shared/logging.rs"]
 mod logging;
 #[path = "../shared/model.rs"]
@@ -23,6 +25,8 @@ mod output;
 mod quiet;
 mod report;
 mod sampling;
+#[path = "../shared/setup.rs"]
+mod setup;
 #[path = "../shared/terminal.rs"]
 mod terminal;
 #[path = "../shared/text.rs"]
@@ -35,12 +39,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::HumanBytes;
 use serde_json::json;
-use sterna::generate::{Finish, Prompt, Session, StepBudget};
+use sterna::generate::{Finish, Prompt, Session, SessionOptions, StepBudget};
 use sterna::gpu::GpuCounters;
 use sterna::measure::{Timings, peak_memory_bytes};
 
 use args::Args;
 use output::Output;
+use setup::Setup;
 
 fn main() -> anyhow::Result<ExitCode> {
     drivers::quiet();
@@ -49,7 +54,7 @@ fn main() -> anyhow::Result<ExitCode> {
     if args.device.devices {
         return device::list().map(|()| ExitCode::SUCCESS);
     }
-    let stop = terminal::stop_on_ctrl_c(true)?;
+    let (stop, setup) = (terminal::stop_on_ctrl_c(true)?, Setup::begin()?);
     let read: Vec<_> = std::iter::once(&*args.model.model).chain(args.prompt_file.as_deref()).collect();
     let json = args.json.as_deref().map(|path| Output::open(path, &read)).transpose()?;
 
@@ -57,7 +62,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let model = args.open()?;
     let text = args.prompt_text()?;
     let ids = args.prompt_ids(&model, text.as_deref())?;
-    let mut session = device::load(&args.device, &model, &args.session_options(&model))?;
+    let options = SessionOptions { interrupt: interrupt::on_ctrl_c()?, ..args.session_options(&model) };
+    let mut session = device::load(&args.device, &model, &options)?;
+    setup.end();
     if args.profile {
         session.profile()?;
     }
@@ -74,7 +81,11 @@ fn main() -> anyhow::Result<ExitCode> {
         let report = serde_json::to_string_pretty(&report)? + "\n";
         json.write(&report)?;
     }
-    Ok(ExitCode::from(if run.interrupted { terminal::INTERRUPTED } else { 0 }))
+    if run.interrupted {
+        // At once: what a GPU is still at is not waited for.
+        std::process::exit(terminal::INTERRUPTED.into());
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What a generation made.

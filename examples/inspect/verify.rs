@@ -62,7 +62,7 @@ pub fn verify(out: &mut impl Write, model: &Model, stop: &AtomicBool) -> anyhow:
     }
     bar.finish_and_clear();
     writeln!(out, "{} tensors read: {refused} refused, {suspicious} suspicious", roles.len())?;
-    eprintln!("in {}", terminal::short(start.elapsed()));
+    terminal::say(&format!("in {}", terminal::short(start.elapsed())));
     Ok(if refused > 0 { Outcome::Refused(refused) } else { Outcome::Sound })
 }
 

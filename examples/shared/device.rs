@@ -3,6 +3,7 @@
 #[path = "kernels.rs"]
 mod kernels;
 
+use std::io::Write;
 use std::ops::ControlFlow;
 
 use sterna::cpu::{CpuOptions, KernelSet, Screening};
@@ -12,7 +13,7 @@ use sterna::gpu::GpuKind;
 use sterna::{Device, Error, Model};
 
 use crate::numbers::one_or_more;
-use crate::terminal;
+use crate::{quiet, terminal};
 
 /// Which machine computes, and how.
 #[derive(clap::Args)]
@@ -65,7 +66,7 @@ pub fn list() -> anyhow::Result<()> {
             DeviceKind::Gpu(GpuKind::Software) => ", only used when asked for by name",
             _ => "",
         };
-        terminal::print(&format!("{}: {}{hint}\n", device.name(), device.kind()))?;
+        quiet::stdout().write_all(format!("{}: {}{hint}\n", device.name(), device.kind()).as_bytes())?;
     }
     Ok(())
 }

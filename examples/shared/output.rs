@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::quiet::Quiet;
-use crate::terminal;
+use crate::quiet::{self, Quiet};
 
 /// The name that means stdout.
 const STDOUT: &str = "-";
@@ -53,7 +52,7 @@ impl Output {
     pub fn write(self, text: &str) -> anyhow::Result<()> {
         let failed = || format!("cannot write {}", self.path.display());
         match self.sink {
-            Sink::Stdout => terminal::print(text),
+            Sink::Stdout => quiet::stdout().write_all(text.as_bytes()),
             Sink::Stream(stream) => Quiet(stream).write_all(text.as_bytes()),
             Sink::File => whole::Output::beside(&self.path).and_then(|output| {
                 output.file().write_all(text.as_bytes())?;

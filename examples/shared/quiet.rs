@@ -1,6 +1,11 @@
 //! Output that may find nobody who reads it.
 
-use std::io::{ErrorKind, Result, Write};
+use std::io::{ErrorKind, Result, StdoutLock, Write};
+
+/// Stdout, to be written by one.
+pub fn stdout() -> Quiet<StdoutLock<'static>> {
+    Quiet(std::io::stdout().lock())
+}
 
 /// A writer whose reader may go (`inspect | head`): that is no error, and what is written from then on is for nobody.
 pub struct Quiet<W>(pub W);

@@ -1,6 +1,6 @@
 //! What the examples share of the terminal: text, progress bars, Ctrl-C, durations for people.
 
-use std::io::{Result, Write};
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -9,15 +9,6 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-
-use crate::quiet::Quiet;
-
-/// Text for stdout, at once.
-pub fn print(text: &str) -> Result<()> {
-    let mut out = Quiet(std::io::stdout().lock());
-    out.write_all(text.as_bytes())?;
-    out.flush()
-}
 
 /// A line for stderr. Where it cannot be written, there is no place to say so.
 pub fn say(line: &str) {
@@ -51,7 +42,7 @@ pub fn stop_on_ctrl_c(second_ends: bool) -> anyhow::Result<Arc<AtomicBool>> {
 
 /// What asks a program to end. A hang-up stays ignored where whoever started it had it so (`nohup`), which Linux
 /// tells.
-fn signals() -> Vec<i32> {
+pub fn signals() -> Vec<i32> {
     let mut signals = vec![SIGINT, SIGTERM];
     #[cfg(target_os = "linux")]
     if !ignores_hang_up() {

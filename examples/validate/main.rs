@@ -10,6 +10,8 @@ mod command;
 #[path = "../shared/drivers.rs"]
 mod drivers;
 mod identity;
+#[path = "../shared/interrupt.rs"]
+mod interrupt;
 mod json;
 #[path = "../shared/logging.rs"]
 mod logging;
@@ -24,13 +26,14 @@ mod table;
 #[path = "../shared/terminal.rs"]
 mod terminal;
 
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use sterna::measure::validate::{Report, validate};
+use sterna::measure::validate::{Plan, Report, validate};
 
 use args::Args;
 use identity::Identity;
@@ -57,10 +60,11 @@ fn run(args: &Args) -> anyhow::Result<u8> {
     let (json, plot) = outputs(args)?;
     let model = args.open()?;
     let identity = Identity::of(args.model.as_deref())?;
-    let report = under_a_bar(&stop, |progress| validate(&model, &args.plan(), progress))?;
+    let plan = Plan { interrupt: interrupt::on_ctrl_c()?, ..args.plan() };
+    let report = under_a_bar(&stop, |progress| validate(&model, &plan, progress))?;
     match output::is_stdout(args.json.as_deref()) || output::is_stdout(args.plot.as_deref()) {
         true => terminal::say(&table::of(&report, &identity)),
-        false => terminal::print(&(table::of(&report, &identity) + "\n"))?,
+        false => quiet::stdout().write_all((table::of(&report, &identity) + "\n").as_bytes())?,
     }
     terminal::say(&format!("took {}", terminal::short(start.elapsed())));
     if let Some(json) = json {

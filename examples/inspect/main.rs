@@ -4,17 +4,16 @@
 //! cargo run --release --example inspect -- --model PATH
 //! ```
 
-#[path = "shared/command.rs"]
+#[path = "../shared/command.rs"]
 mod command;
-#[path = "shared/logging.rs"]
+#[path = "../shared/logging.rs"]
 mod logging;
-#[path = "shared/model.rs"]
+#[path = "../shared/model.rs"]
 mod model;
-#[path = "shared/quiet.rs"]
+#[path = "../shared/quiet.rs"]
 mod quiet;
-#[path = "shared/terminal.rs"]
+#[path = "../shared/terminal.rs"]
 mod terminal;
-#[path = "inspect/verify.rs"]
 mod verify;
 
 use std::collections::BTreeMap;
@@ -32,8 +31,6 @@ use sterna::format::locate;
 use sterna::format::safetensors::Checkpoint;
 use sterna::model::{Config, Factors, Model, Role};
 use verify::Outcome;
-
-use quiet::Quiet;
 
 /// Shows what is in a GGUF file or a directory in Hugging Face form: keys, tensors, their types, and every decision that
 /// the loader takes, with its reason.
@@ -60,7 +57,7 @@ fn main() -> anyhow::Result<ExitCode> {
     logging::start();
     let args: Args = command::parse();
     let (path, map) = (locate(&args.model.model)?, !args.model.no_map);
-    let mut out = Quiet(std::io::stdout().lock());
+    let mut out = quiet::stdout();
     let decided = match Checkpoint::directory(&path) {
         Some(directory) => write_directory(&mut out, directory, map, args.all).map(|()| Vec::new())?,
         None => write_gguf(&mut out, &path, map, args.all)?,
