@@ -68,7 +68,15 @@ fn totals_are_the_sums_of_odds<B: Backend>(b: &mut B) {
                 assert!(close || a.is_nan() && b.is_nan(), "row {row} of {cols}: {a} is not {b}");
             }
         }
-        assert!([4, 5, 6, 7, 10, 11].iter().all(|&i| ours[i].is_nan()), "no number, no odds: {ours:?}");
+        // Of one column, the one beside the NaN is all that there is.
+        let broken = if cols == 1 { &[2, 5][..] } else { &[2, 3, 5] };
+        for (row, totals) in ours.chunks(2).enumerate() {
+            assert_eq!(
+                totals.iter().all(|total| total.is_nan()),
+                broken.contains(&row),
+                "row {row} of {cols}: {totals:?}"
+            );
+        }
         assert_close(&ours[2..4], &[cols as f32; 2], FLOAT_SUM);
     }
 }
