@@ -4,6 +4,7 @@ mod config;
 mod directory;
 mod file;
 mod huggingface;
+mod padding;
 mod roles;
 mod synthetic;
 
@@ -251,7 +252,7 @@ impl Model {
         match self.weights(role)? {
             None => Ok(None),
             Some(Weights::Dense(dense)) => {
-                let gain = dense.to_f32();
+                let gain = dense.try_to_f32()?;
                 // One value that is no number would make every logit one, and greedy decoding would not notice.
                 match gain.iter().position(|value| !value.is_finite()) {
                     None => Ok(Some(gain)),

@@ -15,6 +15,7 @@ use crate::format::encodings::{Encoding, I2sLayout, hidden::hidden_ternary};
 use crate::format::gguf::{Encodings, Gguf, resolve};
 use crate::model::config::{LongRope, divide, original_context};
 use crate::model::directory::{self, named};
+use crate::model::padding;
 use crate::model::{Config, Model, Role, WeightSource};
 use crate::tokenizer::Tokenizer;
 
@@ -57,6 +58,7 @@ pub(super) fn from_gguf(gguf: Gguf, options: &OpenOptions) -> Result<Model> {
     let (config, mut decisions) = Config::from_gguf(&gguf, vocabulary)?;
     let encodings = resolve(&gguf)?;
     directory::check(&gguf, &encodings, &config)?;
+    padding::check(matrices(&gguf, &encodings), gguf.file_bytes())?;
     decisions.extend(encoding_decisions(&gguf, &encodings, options));
     let (tokenizer, tokenizer_decisions) = Tokenizer::from_gguf(gguf.metadata())?;
     decisions.extend(tokenizer_decisions);
@@ -75,6 +77,22 @@ pub(super) fn from_gguf(gguf: Gguf, options: &OpenOptions) -> Result<Model> {
     let chat_template = metadata.string("tokenizer.chat_template")?.map(Arc::from);
     let tokenizer = Some(Arc::new(tokenizer));
     Ok(Model { config, tokenizer, chat_template, metadata, weights: Arc::new(weights), decisions })
+}
+
+/// The matrices of a file whose directory was checked.
+fn matrices<'a>(gguf: &'a Gguf, encodings: &Encodings) -> impl Iterator<Item = padding::Stored<'a>> {
+    let head = gguf.tensor(&Role::Head.gguf_name()).map_or(Role::Embedding, |_| Role::Head);
+    gguf.tensors().iter().filter_map(move |info| {
+        let role = info.name.strip_suffix(".weight").and_then(Role::from_gguf_stem)?;
+        let (rows, cols) = (info.rows(), info.cols());
+        let encoding = encodings.of(info.type_id).ok()?;
+        let bits = match role.is_linear() || encoding.is_ternary() {
+            true => 2,
+            false if role == head => 8,
+            false => return None,
+        };
+        Some(padding::Stored { name: &info.name, rows, cols, bytes: encoding.size(rows, cols).ok()?, bits })
+    })
 }
 
 /// A GGUF file whose tensors fit its config.
@@ -96,7 +114,7 @@ impl WeightSource for FileWeights {
         if !role.is_linear() {
             return Ok(Some(weights)); // embeddings and heads are what the file says
         }
-        let Some(ternary) = weights.into_ternary() else {
+        let Some(ternary) = weights.into_ternary().map_err(in_tensor)? else {
             return Err(Error::Unsupported(format!(
                 "the linear layer \"{name}\" holds {encoding} values that are not ternary (0 or ± one scale for a tensor, a \
                  row or 128 columns)"
@@ -156,7 +174,7 @@ impl FileWeights {
             let (rows, cols) = role.shape(&self.config);
             let bytes = self.gguf.data(self.gguf.tensor(&name)?);
             let Weights::Dense(dense) = encoding.decode(&bytes, rows, cols, self.layout).ok()? else { return None };
-            let choice = format!("hidden in {encoding}: {}", hidden_ternary(&dense)?);
+            let choice = format!("hidden in {encoding}: {}", hidden_ternary(&dense).ok()??);
             Some(Decision::new("ternary weights", choice, format!("found in \"{name}\", the smallest such layer")))
         };
         smallest.into_iter().filter_map(decide).collect()
@@ -191,7 +209,7 @@ fn encoding_decisions(gguf: &Gguf, encodings: &Encodings, options: &OpenOptions)
 /// Divides the rotary frequencies by the factors that the file has: of all sessions, or of short and of long ones.
 fn apply_rope_factors(weights: &mut FileWeights) -> Result<Option<Decision>> {
     let read = |weights: &FileWeights, role: Role| match weights.weights(role)? {
-        Some(Weights::Dense(factors)) => Ok(Some(factors.to_f32())),
+        Some(Weights::Dense(factors)) => Ok(Some(factors.try_to_f32()?)),
         Some(Weights::Ternary(_)) => Err(Error::Model(format!("the tensor \"{}\" is ternary", role.gguf_name()))),
         None => Ok(None),
     };

@@ -23,6 +23,7 @@ mod keys;
 mod memory;
 mod not_finite;
 mod paths;
+mod shapes;
 mod tensors;
 mod tokenizers;
 

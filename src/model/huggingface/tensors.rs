@@ -9,7 +9,7 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::gguf::quoted;
 use crate::format::safetensors::{Checkpoint, Dtype, StoredTensor};
-use crate::model::{Config, Part, Role};
+use crate::model::{Config, Part, Role, padding};
 
 /// Where the weights of each role are.
 pub(super) struct Tensors {
@@ -50,6 +50,25 @@ impl Tensors {
     /// The name of a role's tensor without its ending, and its form.
     pub(super) fn place(&self, role: Role) -> Option<&(String, Form)> {
         self.places.get(&role)
+    }
+
+    /// The matrices, as they are stored.
+    pub(super) fn matrices<'a>(
+        &'a self,
+        checkpoint: &'a Checkpoint,
+        config: &'a Config,
+    ) -> impl Iterator<Item = padding::Stored<'a>> {
+        let head = if self.places.contains_key(&Role::Head) { Role::Head } else { Role::Embedding };
+        self.places.iter().filter_map(move |(&role, (stem, _))| {
+            let (rows, cols) = role.shape(config);
+            let bits = match role.is_linear() {
+                true => 2,
+                false if role == head => 8,
+                false => return None,
+            };
+            let bytes = checkpoint.tensor(&format!("{stem}.weight"))?.data.len();
+            Some(padding::Stored { name: stem, rows, cols, bytes, bits })
+        })
     }
 
     /// What was found, and what follows from it.
