@@ -186,6 +186,12 @@ impl Ternary {
         &self.scales
     }
 
+    /// The first row that holds the code 3, which is no trit. Reads all of them.
+    pub fn wrong_row(&self) -> Option<usize> {
+        let is_wrong = |row: &[u8]| row.iter().fold(0, |seen, b| seen | b & b >> 1) & 0b01_01_01_01 != 0;
+        self.codes.chunks_exact(self.row_bytes()).position(is_wrong)
+    }
+
     /// The trits of one row, without the padding.
     pub fn row_trits(&self, row: usize) -> impl Iterator<Item = i8> + '_ {
         let codes = &self.codes[row * self.row_bytes()..][..self.row_bytes()];

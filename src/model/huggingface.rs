@@ -33,6 +33,7 @@ pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Model> {
     }
     let tensors = Tensors::find(&checkpoint, &config, architecture.names, ties_head).map_err(in_directory)?;
     padding::check(tensors.matrices(&checkpoint, &config), checkpoint.file_bytes()).map_err(in_directory)?;
+    tensors.check_forms(rule).map_err(in_directory)?;
     decisions.extend(tensors.decisions(&checkpoint, rule));
     let divisors = rope_keys.divisors.clone();
     let weights =

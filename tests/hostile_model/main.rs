@@ -18,9 +18,11 @@ mod gguf_writer;
 mod gpu;
 
 mod bytes;
+mod empty;
 mod families;
 mod keys;
 mod memory;
+mod network_keys;
 mod not_finite;
 mod paths;
 mod shapes;
