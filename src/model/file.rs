@@ -17,7 +17,7 @@ use crate::model::config::{LongRope, divide, original_context, says_long_rope, u
 use crate::model::directory::{self, named};
 use crate::model::padding;
 use crate::model::soundness::{blank, trailing_blank};
-use crate::model::{Config, Model, Role, SamplingDefaults, WeightSource};
+use crate::model::{Config, Model, Role, RopeScaling, SamplingDefaults, WeightSource};
 use crate::tokenizer::Tokenizer;
 
 /// What a file does not say of itself, and how it is held.
@@ -40,11 +40,14 @@ pub struct OpenOptions {
     /// for models that were trained with float activations; for a model trained with int8 activations, it is another
     /// network.
     pub numerics: Option<Numerics>,
+    /// How rotations are stretched, to go beyond the context that the model was trained for; none for what the file says.
+    /// [`Config::context`] becomes the trained one times the factor. Short texts may be understood a little worse.
+    pub rope_scaling: Option<RopeScaling>,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { map: true, i2s_layout: I2sLayout::default(), numerics: None }
+        Self { map: true, i2s_layout: I2sLayout::default(), numerics: None, rope_scaling: None }
     }
 }
 
@@ -84,19 +87,14 @@ pub(super) fn from_gguf(gguf: Gguf, options: &OpenOptions) -> Result<Model> {
     Ok(Model { config, tokenizer, chat_template, metadata, weights, sampling, rows, decisions })
 }
 
-/// The matrices of a file whose directory was checked.
+/// The matrices of trits of a file whose directory was checked.
 fn matrices<'a>(gguf: &'a Gguf, encodings: &Encodings) -> impl Iterator<Item = padding::Stored<'a>> {
-    let head = gguf.tensor(&Role::Head.gguf_name()).map_or(Role::Embedding, |_| Role::Head);
     gguf.tensors().iter().filter_map(move |info| {
         let role = info.name.strip_suffix(".weight").and_then(Role::from_gguf_stem)?;
         let (rows, cols) = (info.rows(), info.cols());
         let encoding = encodings.of(info.type_id).ok()?;
-        let bits = match role.is_linear() || encoding.is_ternary() {
-            true => 2,
-            false if role == head => 8,
-            false => return None,
-        };
-        Some(padding::Stored { name: &info.name, rows, cols, bytes: encoding.size(rows, cols).ok()?, bits })
+        let bytes = encoding.size(rows, cols).ok().filter(|_| role.is_linear() || encoding.is_ternary())?;
+        Some(padding::Stored { name: &info.name, rows, cols, bytes })
     })
 }
 
@@ -157,7 +155,7 @@ impl WeightSource for FileWeights {
     }
 
     fn zero_tail(&self) -> usize {
-        trailing_blank(self.gguf.bytes())
+        self.gguf.files().map(trailing_blank).max().unwrap_or(0)
     }
 }
 
@@ -210,6 +208,10 @@ fn encoding_decisions(gguf: &Gguf, encodings: &Encodings, options: &OpenOptions)
     let text: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
     let mut decisions =
         vec![Decision::new("encodings", text.join(", "), "the tensors' type numbers and their bytes agree on them")];
+    if gguf.files().len() > 1 {
+        let why = "the key \"split.count\"; each part is what its name says, and no tensor is missing or there twice";
+        decisions.push(Decision::new("files", format!("the {} parts of a split model", gguf.files().len()), why));
+    }
     decisions.extend(encodings.decisions().iter().cloned());
     if counts.contains_key(Encoding::I2S.name()) {
         let why = if options.i2s_layout == I2sLayout::default() {

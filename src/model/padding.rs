@@ -12,20 +12,18 @@ const MOST: usize = 4;
 /// What they may take however small the file is.
 const FREE: usize = 16 << 20;
 
-/// A matrix as it is stored.
+/// A matrix that becomes trits, as it is stored.
 pub(super) struct Stored<'a> {
     pub(super) name: &'a str,
     pub(super) rows: usize,
     pub(super) cols: usize,
     /// In the file.
     pub(super) bytes: usize,
-    /// In memory: 2 for trits, 8 for the copy of a head of floats.
-    pub(super) bits: usize,
 }
 
 impl Stored<'_> {
     fn in_memory(&self) -> usize {
-        (padded(self.cols) / 8).saturating_mul(self.bits).saturating_mul(self.rows)
+        (padded(self.cols) / 4).saturating_mul(self.rows)
     }
 }
 

@@ -52,22 +52,16 @@ impl Tensors {
         self.places.get(&role)
     }
 
-    /// The matrices, as they are stored.
+    /// The matrices that are trits or may be, as they are stored.
     pub(super) fn matrices<'a>(
         &'a self,
         checkpoint: &'a Checkpoint,
         config: &'a Config,
     ) -> impl Iterator<Item = padding::Stored<'a>> {
-        let head = if self.places.contains_key(&Role::Head) { Role::Head } else { Role::Embedding };
-        self.places.iter().filter_map(move |(&role, (stem, _))| {
+        self.places.iter().filter(|(role, _)| role.may_be_ternary()).filter_map(move |(role, (stem, _))| {
             let (rows, cols) = role.shape(config);
-            let bits = match role.is_linear() {
-                true => 2,
-                false if role == head => 8,
-                false => return None,
-            };
             let bytes = checkpoint.tensor(&format!("{stem}.weight"))?.data.len();
-            Some(padding::Stored { name: stem, rows, cols, bytes, bits })
+            Some(padding::Stored { name: stem, rows, cols, bytes })
         })
     }
 
