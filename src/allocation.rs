@@ -39,3 +39,13 @@ pub(crate) fn reserve<T>(values: &mut Vec<T>, more: usize) -> Result<()> {
 pub(crate) fn area(rows: usize, cols: usize) -> Result<usize> {
     rows.checked_mul(cols).ok_or_else(|| Error::out_of_memory(format!("no memory for [{rows}, {cols}]")))
 }
+
+/// The `len` values that an iterator gives.
+///
+/// # Errors
+/// [`Error::Device`] if there is no memory for them.
+pub(crate) fn collected<T>(len: usize, values: impl Iterator<Item = T>) -> Result<Vec<T>> {
+    let mut all = reserved(len)?;
+    all.extend(values.take(len));
+    Ok(all)
+}

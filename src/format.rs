@@ -65,10 +65,13 @@ impl Weights {
     }
 
     /// The trits, also where they are hidden in dense weights; none if these are no trits.
-    pub(crate) fn into_ternary(self) -> Option<Ternary> {
+    ///
+    /// # Errors
+    /// As [`hidden_ternary`].
+    pub(crate) fn into_ternary(self) -> crate::Result<Option<Ternary>> {
         match self {
-            Weights::Ternary(ternary) => Some(ternary),
-            Weights::Dense(dense) => hidden_ternary(&dense).map(|hidden| hidden.ternary),
+            Weights::Ternary(ternary) => Ok(Some(ternary)),
+            Weights::Dense(dense) => Ok(hidden_ternary(&dense)?.map(|hidden| hidden.ternary)),
         }
     }
 }

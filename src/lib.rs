@@ -85,6 +85,7 @@ pub mod measure;
 pub mod model;
 mod ranking;
 pub mod reference;
+mod threads;
 pub mod tokenizer;
 pub mod transformer;
 

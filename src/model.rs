@@ -4,6 +4,7 @@ mod config;
 mod directory;
 mod file;
 mod huggingface;
+mod padding;
 mod roles;
 mod sampling;
 mod soundness;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub(crate) use config::NUMERICS as NUMERICS_KEY;
-pub use config::{Config, Factors, LongRope, Pooling, Windows};
+pub use config::{Config, Factors, LongRope, Pooling, RopeScaling, Windows};
 pub use file::OpenOptions;
 pub use roles::{Part, Role};
 pub use sampling::SamplingDefaults;
@@ -118,7 +119,7 @@ impl Model {
             Some(directory) => huggingface::open(directory, options)?,
             None => file::open(&path, options)?,
         };
-        let mut model = model.of_tokens_alone().with_asked_numerics(options).vetted()?;
+        let mut model = model.of_tokens_alone().with_asked_numerics(options).with_asked_rotations(options)?.vetted()?;
         if !options.map {
             model.decisions.push(Decision::new("weights", "read into memory", "asked for by the caller"));
         }
@@ -151,7 +152,11 @@ impl Model {
     /// As [`Model::from_bytes`].
     pub fn from_bytes_with(bytes: impl Into<Bytes>, options: &OpenOptions) -> Result<Self> {
         let gguf = Gguf::parse(bytes.into())?;
-        file::from_gguf(gguf, options)?.of_tokens_alone().with_asked_numerics(options).vetted()
+        file::from_gguf(gguf, options)?
+            .of_tokens_alone()
+            .with_asked_numerics(options)
+            .with_asked_rotations(options)?
+            .vetted()
     }
 
     /// A model of a known shape with seeded random trits and no file, for measuring speed: it has the real amount of
@@ -202,6 +207,17 @@ impl Model {
             Some(numerics) => self.with_numerics(numerics),
             None => self,
         }
+    }
+
+    fn with_asked_rotations(mut self, options: &OpenOptions) -> Result<Self> {
+        let Some(scaling) = options.rope_scaling else { return Ok(self) };
+        let divisors = [Role::RopeFactors, Role::ShortRopeFactors, Role::LongRopeFactors];
+        let has_divisors = divisors.into_iter().any(|role| self.weights.has(role));
+        let (config, metadata, decision) = self.config.stretched(&self.metadata, has_divisors, scaling)?;
+        self.config = config;
+        self.metadata = Arc::new(metadata);
+        self.decisions.push(decision);
+        Ok(self)
     }
 
     /// The same weights, with the inputs of linear layers held in another way, as [`OpenOptions::numerics`] asks.
@@ -322,7 +338,7 @@ impl Model {
         match self.weights(role)? {
             None => Ok(None),
             Some(Weights::Dense(dense)) => {
-                let gain = dense.to_f32();
+                let gain = dense.try_to_f32()?;
                 // One value that is no number would make every logit one, and greedy decoding would not notice.
                 if let Some(place) = gain.iter().position(|value| !value.is_finite()) {
                     let (name, value) = (self.weights.name(role), gain[place]);

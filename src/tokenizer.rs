@@ -105,7 +105,7 @@ impl Tokenizer {
         // A tokenizer.json spells special tokens as they appear in text.
         let spell =
             |text: &str| if is_byte_level || exact.is_some() { text.to_owned() } else { sentencepiece::spell(text) };
-        let special = SpecialTokens::new(&vocabulary, spell);
+        let special = SpecialTokens::new(&vocabulary, spell)?;
         let bos_reason = exact.as_ref().map(|exact| exact.bos_reason.clone());
         let (algorithm, adds_bos_by_default) = match exact {
             Some(Exact { way: json::Way::Words(rule), model_reason, .. }) => {

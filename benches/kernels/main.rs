@@ -50,7 +50,7 @@ fn main() {
     for threads in [1, 2] {
         // The program that asks has measured it.
         if !args.answer {
-            let roof = Bandwidth::measure(threads);
+            let roof = Bandwidth::measure(threads).expect("memory to read");
             let [median, least, most] = [roof.median, roof.least, roof.most].map(|rate| rate / 1e9);
             println!("{threads} threads read {median:.1} GB/s ({least:.1} to {most:.1})");
             timer.roof = roof.median;

@@ -123,7 +123,7 @@ fn measure_cpu(shape: Shape, threads: usize, args: &Args) -> anyhow::Result<()> 
     let options = CpuOptions { threads: Some(threads), kernels: args.kernels, ..CpuOptions::default() };
     let label = format!("{threads} threads, {kernels}");
     let plan = if args.quick { &QUICK } else { &ON_CPU };
-    Bench::new(shape, &Device::cpu_with(options), &label, read_bandwidth(threads), plan)?.run(plan)
+    Bench::new(shape, &Device::cpu_with(options), &label, read_bandwidth(threads)?, plan)?.run(plan)
 }
 
 /// Returns the table of the shaders.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use sterna::backend::Numerics;
 use sterna::format::encodings::I2sLayout;
-use sterna::model::{Model, OpenOptions};
+use sterna::model::{Model, OpenOptions, RopeScaling};
 
 /// The model that ships with the crate.
 const SHIPPED_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tales-4m-i2_s.gguf");
@@ -38,12 +38,28 @@ pub struct ModelArgs {
     /// with), groups (int8, one scale for each 128 columns) or f32. The default is what suits the model.
     #[arg(long, value_name = "FORM")]
     pub activations: Option<Numerics>,
+
+    /// Stretches rotations, to go beyond the context that the model was trained for, which becomes --rope-factor times as
+    /// long: yarn (what cards of models recommend), linear, or none, which undoes what the file says. Short texts may be
+    /// understood a little worse.
+    #[arg(long, value_name = "KIND")]
+    pub rope_scaling: Option<String>,
+
+    /// How many times as long the context becomes, such as 4.
+    #[arg(long, value_name = "FACTOR", requires = "rope_scaling")]
+    pub rope_factor: Option<f64>,
 }
 
 impl ModelArgs {
     /// Opens the file or directory.
     pub fn open(&self) -> anyhow::Result<Model> {
-        let options = OpenOptions { map: !self.no_map, i2s_layout: self.i2s_layout, numerics: self.numerics() };
+        let named = |name: &String| RopeScaling::named(name, self.rope_factor);
+        let options = OpenOptions {
+            map: !self.no_map,
+            i2s_layout: self.i2s_layout,
+            numerics: self.numerics(),
+            rope_scaling: self.rope_scaling.as_ref().map(named).transpose()?,
+        };
         Model::open_with(&self.model, &options)
             .with_context(|| format!("cannot open the model {}", self.model.display()))
     }

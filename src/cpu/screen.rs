@@ -74,9 +74,10 @@ pub(crate) struct Screen {
 }
 
 impl Screen {
-    /// Whether a head is stored in more than 8 bits, so that the copy is smaller.
+    /// Whether a head is stored in more than 8 bits, so that the copy is smaller: not where its rows are shorter than half a
+    /// block.
     pub(crate) fn suits(head: &Dense) -> bool {
-        !matches!(head.values(), Values::Int8 { .. })
+        !matches!(head.values(), Values::Int8 { .. }) && padded(head.cols()) <= 2 * head.cols()
     }
 
     /// Makes the copy, with all threads.

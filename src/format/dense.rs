@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use half::{bf16, f16};
 
+use crate::allocation::filled;
 use crate::error::{Error, Result};
 
 /// Dense weights `[rows, cols]`. Cheap to clone where the values lie in the map of a file.
@@ -100,7 +101,13 @@ impl Dense {
     /// Writes one row as f32 to `out` (`[cols]`).
     pub fn row_to_f32(&self, row: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.cols);
-        let places = row * self.cols..(row + 1) * self.cols;
+        self.columns_to_f32(row, 0, out);
+    }
+
+    /// Writes some columns of a row, from `first` on, as f32 to `out`.
+    pub(crate) fn columns_to_f32(&self, row: usize, first: usize, out: &mut [f32]) {
+        assert!(first + out.len() <= self.cols);
+        let places = row * self.cols + first..row * self.cols + first + out.len();
         match &self.values {
             Values::F32(bytes) => {
                 let bytes = &bytes[places.start * 4..places.end * 4];
@@ -127,11 +134,22 @@ impl Dense {
     }
 
     /// All values as f32, row by row.
+    ///
+    /// # Panics
+    /// If there is no memory for them.
     pub fn to_f32(&self) -> Vec<f32> {
-        let mut out = vec![0.0; self.rows * self.cols];
+        self.try_to_f32().expect("memory for all values of a tensor as f32")
+    }
+
+    /// [`Dense::to_f32`] of a tensor whose size a file decides.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is no memory for the values.
+    pub(crate) fn try_to_f32(&self) -> Result<Vec<f32>> {
+        let mut out = filled(self.rows * self.cols, 0.0)?;
         for (row, out) in out.chunks_exact_mut(self.cols).enumerate() {
             self.row_to_f32(row, out);
         }
-        out
+        Ok(out)
     }
 }

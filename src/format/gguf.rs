@@ -14,6 +14,7 @@ mod metadata;
 mod pairs;
 mod reader;
 mod resolve;
+mod split;
 mod writer;
 
 use std::fmt;
@@ -35,31 +36,40 @@ const DEFAULT_ALIGNMENT: usize = 32;
 /// The largest accepted `general.alignment`, in bytes. Files use 32, at most a page.
 const MAX_ALIGNMENT: usize = 1 << 20;
 
-/// A parsed GGUF file: metadata and tensor directory in memory, tensor data where it lies in the file.
+/// A parsed GGUF file, or the files of a split model as one: metadata and tensor directory in memory, tensor data where it
+/// lies in the file.
 ///
 /// Parsing allocates for the bytes that are there, plus at most 16 MiB for 65,536 keys and 65,536 tensors (the
 /// accepted maximum; entries in memory are larger than the shortest entries of a file).
 #[derive(Clone)]
 pub struct Gguf {
-    bytes: Bytes, // the whole file
-    version: u32, // 2 or 3
-    alignment: usize,
+    parts: Vec<Part>, // one, or those of a split model
+    version: u32,     // 2 or 3
     metadata: Metadata,
     tensors: Vec<TensorInfo>, // the file's directory order
     by_name: Vec<u32>,        // indices into `tensors`, sorted by name
 }
 
+/// One file.
+#[derive(Clone)]
+struct Part {
+    bytes: Bytes, // all of it
+    alignment: usize,
+}
+
 impl Gguf {
-    /// Maps a file and parses it; tensor data is read only when it is used.
+    /// Maps a file and parses it; tensor data is read only when it is used. Any part of a split model
+    /// (`name-00002-of-00003.gguf`) stands for all of them, which lie beside it.
     ///
     /// The file must not be changed or truncated while it is open, also not by another process: the map would change
     /// under our hands, and touching a page past the new end kills the process. Replace model files by renaming, or
     /// [`read`](Gguf::read) them.
     ///
     /// # Errors
-    /// [`Error::Io`] if there is no such file or it is a directory or a device, otherwise as [`Gguf::parse`].
+    /// [`Error::Io`] if there is no such file, a part of it is missing, or it is a directory or a device; [`Error::Malformed`] if
+    /// a part contradicts its name or the others; otherwise as [`Gguf::parse`].
     pub fn open(path: &Path) -> Result<Gguf> {
-        Gguf::parse(map(path)?).map_err(|error| within(path.display(), error))
+        split::open(path, map)
     }
 
     /// Reads a file into memory, all of it, and parses it. What becomes of the file later does not matter.
@@ -68,7 +78,7 @@ impl Gguf {
     /// As [`Gguf::open`]; [`Error::Io`] also if there is no memory of the file's length, or the file does not have the
     /// length that it is said to have.
     pub fn read(path: &Path) -> Result<Gguf> {
-        Gguf::parse(read(path)?).map_err(|error| within(path.display(), error))
+        split::open(path, read)
     }
 
     /// Parses a whole file that is already in memory (or mapped). Bytes after the last tensor are allowed.
@@ -79,6 +89,15 @@ impl Gguf {
     ///   65,536 keys or tensors, and for files of another well-known format.
     /// * [`Error::Model`] if `general.alignment` or a `split.*` key has the wrong type.
     pub fn parse(bytes: Bytes) -> Result<Gguf> {
+        let gguf = Gguf::parse_part(bytes)?;
+        match split::Place::of(&gguf.metadata)? {
+            Some(place) => Err(place.refused()),
+            None => Ok(gguf),
+        }
+    }
+
+    /// The same, of a file that may be a part of a split model.
+    fn parse_part(bytes: Bytes) -> Result<Gguf> {
         if let Some(error) = foreign::recognise(&bytes) {
             return Err(error);
         }
@@ -89,11 +108,10 @@ impl Gguf {
         let pair_count = reader.count("number of keys")?;
 
         let metadata = pairs::parse(&mut reader, pair_count, &bytes)?;
-        refuse_split(&metadata)?;
         let alignment = alignment(&metadata)?;
         let tensors = directory::parse(&mut reader, tensor_count, alignment)?;
         let by_name = directory::index_by_name(&tensors)?;
-        Ok(Gguf { bytes, version, alignment, metadata, tensors, by_name })
+        Ok(Gguf { parts: vec![Part { bytes, alignment }], version, metadata, tensors, by_name })
     }
 
     /// The version of the container, 2 or 3; their layouts are equal.
@@ -101,19 +119,28 @@ impl Gguf {
         self.version
     }
 
-    /// Tensor offsets are multiples of this many bytes (counted from the data section, which is aligned too).
+    /// Tensor offsets are multiples of this many bytes (counted from the data section, which is aligned too). Of a split
+    /// model, those in its first part.
     pub fn alignment(&self) -> usize {
-        self.alignment
+        self.parts[0].alignment
     }
 
-    /// Bytes of the whole file.
+    /// Bytes of the whole file, or of all parts together.
     pub fn file_bytes(&self) -> usize {
-        self.bytes.len()
+        self.parts.iter().map(|part| part.bytes.len()).sum()
     }
 
-    /// The whole file.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// The whole file, or each part of a split model.
+    pub(crate) fn files(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.parts.iter().map(|part| &part.bytes[..])
+    }
+
+    /// Whether `size` bytes are all that a tensor's span has but for padding. Behind the last tensor of a file anything may
+    /// follow.
+    pub(crate) fn is_filled(&self, info: &TensorInfo, size: usize) -> bool {
+        let part = &self.parts[info.part];
+        let is_last = info.offset + info.span == part.bytes.len();
+        info.span.checked_sub(size).is_some_and(|more| more < part.alignment || is_last)
     }
 
     /// The key/value pairs.
@@ -138,7 +165,7 @@ impl Gguf {
     /// # Panics
     /// If `info` is from a longer file and does not lie within this one.
     pub fn data(&self, info: &TensorInfo) -> Bytes {
-        self.bytes.slice(info.offset..info.offset + info.span)
+        self.parts[info.part].bytes.slice(info.offset..info.offset + info.span)
     }
 }
 
@@ -147,7 +174,7 @@ impl fmt::Debug for Gguf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gguf")
             .field("version", &self.version)
-            .field("alignment", &self.alignment)
+            .field("files", &self.parts.len())
             .field("metadata", &self.metadata)
             .field("tensors", &self.tensors)
             .finish_non_exhaustive()
@@ -168,19 +195,6 @@ fn checked_version(version: u32) -> Result<u32> {
         ))),
         _ => Err(Error::Unsupported(format!("GGUF version {version}: versions 2 and 3 are read"))),
     }
-}
-
-/// A part of a split model has all keys but not all tensors (or the reverse); the parts must be merged first.
-fn refuse_split(metadata: &Metadata) -> Result<()> {
-    let Some(count) = metadata.unsigned("split.count")?.filter(|&count| count > 1) else { return Ok(()) };
-    let which = match metadata.unsigned("split.no")? {
-        Some(number) => format!("file {} of {count}", number.saturating_add(1)),
-        None => format!("one of {count} files"),
-    };
-    Err(Error::Unsupported(format!(
-        "this is {which} of a split model: merge them with `llama-gguf-split --merge FIRST-FILE MERGED-FILE` and open \
-         the merged file"
-    )))
 }
 
 fn alignment(metadata: &Metadata) -> Result<usize> {

@@ -1,8 +1,11 @@
 //! Compiled shaders: each is compiled once for all that compute on a GPU, several at a time.
 
+use std::sync::Mutex;
+
 use crate::error::Result;
 use crate::gpu::context::{Context, lock};
 use crate::gpu::shader::{Access, Shader};
+use crate::threads::{Queue, together};
 
 impl Context {
     /// The layout of a shader's bindings: the uniform `params`, then storage.
@@ -35,21 +38,16 @@ impl Context {
         };
         if !missing.is_empty() {
             let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(missing.len());
-            let compile_all = |share: &[Shader]| {
-                share.iter().try_for_each(|&shader| {
-                    let pipeline = self.attempt(wgpu::ErrorFilter::Validation, || self.compile(shader))?;
-                    lock(&self.pipelines).insert(shader, pipeline);
-                    Ok(())
-                })
-            };
-            std::thread::scope(|scope| {
-                let shares = missing.chunks(missing.len().div_ceil(threads));
-                let workers: Vec<_> = shares.map(|share| scope.spawn(move || compile_all(share))).collect();
-                let join = |worker: std::thread::ScopedJoinHandle<'_, Result<()>>| {
-                    worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                };
-                workers.into_iter().try_for_each(join)
-            })?;
+            let (shaders, refusal) = (Queue::new(missing.iter().copied()), Mutex::new(Ok(())));
+            together(threads, || {
+                while let Some(shader) = shaders.take() {
+                    match self.attempt(wgpu::ErrorFilter::Validation, || self.compile(shader)) {
+                        Ok(pipeline) => drop(lock(&self.pipelines).insert(shader, pipeline)),
+                        Err(error) => return *lock(&refusal) = Err(error),
+                    }
+                }
+            });
+            lock(&refusal).clone()?;
             self.cache.save();
         }
         let known = lock(&self.pipelines);

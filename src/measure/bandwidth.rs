@@ -6,10 +6,13 @@
 //! that prefetches well may read a little faster than that.
 
 use std::hint::black_box;
-use std::sync::Barrier;
+use std::sync::{Barrier, OnceLock};
+use std::thread::Builder;
 use std::time::Instant;
 
 use memmap2::MmapMut;
+
+use crate::error::{Error, Result};
 
 /// Bytes that are read where there is enough memory: about the weights of a 2B model, and beyond any cache of today.
 const MOST_BYTES: usize = 1 << 30;
@@ -38,39 +41,51 @@ pub struct Bandwidth {
 
 /// Bytes a second that `threads` threads read from memory together: the median of [`Bandwidth::measure`].
 ///
-/// # Panics
+/// # Errors
 /// As [`Bandwidth::measure`].
-pub fn read_bandwidth(threads: usize) -> f64 {
-    Bandwidth::measure(threads).median
+///
+/// # Panics
+/// If there are no threads.
+pub fn read_bandwidth(threads: usize) -> Result<f64> {
+    Ok(Bandwidth::measure(threads)?.median)
 }
 
 impl Bandwidth {
-    /// Reads up to 1 GiB nine times with `threads` threads, which takes a second or two.
+    /// Reads up to 1 GiB nine times with `threads` threads, or as many of them as the system starts, which takes a second or
+    /// two.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the system refuses the memory: a quarter of what it calls available.
     ///
     /// # Panics
-    /// If there are no threads, or the system refuses a thread or the memory: a quarter of what it calls available.
-    pub fn measure(threads: usize) -> Self {
+    /// If there are no threads.
+    pub fn measure(threads: usize) -> Result<Self> {
         assert!(threads > 0, "somebody must read");
         let part_bytes = (buffer_bytes() / threads).next_multiple_of(PAGE_BYTES);
-        let mut buffer = MmapMut::map_anon(part_bytes * threads).expect("a quarter of the available memory");
+        let refused = |e| Error::out_of_memory(format!("no memory to read for a measurement of its bandwidth: {e}"));
+        let mut buffer = MmapMut::map_anon(part_bytes * threads).map_err(refused)?;
         // Large pages where the system has them: the roof should not be that of the address translation. A refusal
         // leaves the small ones.
         #[cfg(target_os = "linux")]
         let _ = buffer.advise(memmap2::Advice::HugePage);
         let words: &mut [u64] = bytemuck::cast_slice_mut(&mut buffer);
-        let barrier = Barrier::new(threads);
-        let mut times = Vec::new();
+        let barrier = OnceLock::new(); // for as many threads as have started, the calling one among them
+        let (mut times, mut readers) = (Vec::new(), 1);
         std::thread::scope(|scope| {
+            let barrier = &barrier;
             let mut parts = words.chunks_exact_mut(part_bytes / size_of::<u64>());
             let own = parts.next().expect("there is a part for each thread");
             for part in parts {
-                scope.spawn(|| read_passes(part, &barrier));
+                if Builder::new().spawn_scoped(scope, move || read_passes(part, barrier.wait())).is_err() {
+                    break; // nor would the next one start
+                }
+                readers += 1;
             }
-            times = read_passes(own, &barrier);
+            times = read_passes(own, barrier.get_or_init(|| Barrier::new(readers)));
         });
-        let mut rates: Vec<f64> = times.iter().map(|seconds| (part_bytes * threads) as f64 / seconds).collect();
+        let mut rates: Vec<f64> = times.iter().map(|seconds| (part_bytes * readers) as f64 / seconds).collect();
         rates.sort_by(f64::total_cmp);
-        Self { median: rates[PASSES / 2], least: rates[0], most: rates[PASSES - 1] }
+        Ok(Self { median: rates[PASSES / 2], least: rates[0], most: rates[PASSES - 1] })
     }
 }
 
@@ -120,7 +135,7 @@ mod tests {
     #[test]
     fn a_measurement_is_plausible() {
         for threads in [1, 3] {
-            let Bandwidth { median, least, most } = Bandwidth::measure(threads);
+            let Bandwidth { median, least, most } = Bandwidth::measure(threads).unwrap();
             assert!(least <= median && median <= most);
             assert!((1e8..1e13).contains(&median), "{threads} threads read {median:e} bytes a second");
         }

@@ -148,7 +148,7 @@ impl Validation<'_> {
     fn measure_bandwidth(&mut self) -> Outcome<()> {
         self.tell("read bandwidth", 0, 1)?;
         let threads = crate::cpu::Cpu::new(&self.plan.cpu)?.threads();
-        let measured = Bandwidth::measure(threads);
+        let measured = Bandwidth::measure(threads)?;
         // Several times: other programs only ever take from it.
         let faster = |(known, _): &(Bandwidth, usize)| known.median < measured.median;
         if self.report.cpu_bandwidth.as_ref().is_none_or(faster) {

@@ -5,6 +5,7 @@ mod keys;
 mod network_keys;
 mod rope;
 mod sizes;
+mod stretch;
 mod write;
 
 pub(super) use architectures::{Architecture, InputNorms};
@@ -13,6 +14,7 @@ pub(super) use network_keys::unread;
 pub use rope::{LongRope, Windows};
 pub(super) use rope::{RopeKeys, Yarn, check_theta, divide};
 pub(super) use sizes::{JSON, LARGEST_SIZE, Numbers, Sizes};
+pub use stretch::RopeScaling;
 pub(crate) use write::NUMERICS;
 
 use crate::backend::{Activation, HeadNormOrder, Heads, Numerics, Rope};

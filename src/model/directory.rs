@@ -87,9 +87,7 @@ impl Directory<'_> {
                 info.name, info.span
             )));
         }
-        // Behind the last tensor anything may follow; between two tensors there is only padding.
-        let is_last = info.offset + info.span == self.gguf.file_bytes();
-        if info.span - size >= self.gguf.alignment() && !is_last {
+        if !self.gguf.is_filled(info, size) {
             return Err(Error::Malformed(format!(
                 "tensor \"{}\" needs {size} bytes as {encoding} (type {}), but {} lie before the next tensor: its type \
                  number means something else in this file",

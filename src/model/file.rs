@@ -15,8 +15,9 @@ use crate::format::encodings::{Encoding, I2sLayout, Suspicion, hidden::hidden_te
 use crate::format::gguf::{Encodings, Gguf, resolve};
 use crate::model::config::{LongRope, divide, original_context, says_long_rope, unread};
 use crate::model::directory::{self, named};
+use crate::model::padding;
 use crate::model::soundness::{blank, trailing_blank};
-use crate::model::{Config, Model, Role, SamplingDefaults, WeightSource};
+use crate::model::{Config, Model, Role, RopeScaling, SamplingDefaults, WeightSource};
 use crate::tokenizer::Tokenizer;
 
 /// What a file does not say of itself, and how it is held.
@@ -39,11 +40,14 @@ pub struct OpenOptions {
     /// for models that were trained with float activations; for a model trained with int8 activations, it is another
     /// network.
     pub numerics: Option<Numerics>,
+    /// How rotations are stretched, to go beyond the context that the model was trained for; none for what the file says.
+    /// [`Config::context`] becomes the trained one times the factor. Short texts may be understood a little worse.
+    pub rope_scaling: Option<RopeScaling>,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { map: true, i2s_layout: I2sLayout::default(), numerics: None }
+        Self { map: true, i2s_layout: I2sLayout::default(), numerics: None, rope_scaling: None }
     }
 }
 
@@ -58,6 +62,7 @@ pub(super) fn from_gguf(gguf: Gguf, options: &OpenOptions) -> Result<Model> {
     let (config, mut decisions) = Config::from_gguf(&gguf, vocabulary)?;
     let encodings = resolve(&gguf)?;
     directory::check(&gguf, &encodings, &config)?;
+    padding::check(matrices(&gguf, &encodings), gguf.file_bytes())?;
     decisions.extend(unread(gguf.metadata(), &config)?.into_iter().map(Decision::warned));
     decisions.extend(encoding_decisions(&gguf, &encodings, options));
     let (tokenizer, tokenizer_decisions) = Tokenizer::from_gguf(gguf.metadata())?;
@@ -82,6 +87,17 @@ pub(super) fn from_gguf(gguf: Gguf, options: &OpenOptions) -> Result<Model> {
     Ok(Model { config, tokenizer, chat_template, metadata, weights, sampling, rows, decisions })
 }
 
+/// The matrices of trits of a file whose directory was checked.
+fn matrices<'a>(gguf: &'a Gguf, encodings: &Encodings) -> impl Iterator<Item = padding::Stored<'a>> {
+    gguf.tensors().iter().filter_map(move |info| {
+        let role = info.name.strip_suffix(".weight").and_then(Role::from_gguf_stem)?;
+        let (rows, cols) = (info.rows(), info.cols());
+        let encoding = encodings.of(info.type_id).ok()?;
+        let bytes = encoding.size(rows, cols).ok().filter(|_| role.is_linear() || encoding.is_ternary())?;
+        Some(padding::Stored { name: &info.name, rows, cols, bytes })
+    })
+}
+
 /// A GGUF file whose tensors fit its config.
 struct FileWeights {
     gguf: Gguf,
@@ -101,7 +117,7 @@ impl WeightSource for FileWeights {
         if !role.is_linear() {
             return Ok(Some(weights)); // embeddings and heads are what the file says
         }
-        let Some(ternary) = weights.into_ternary() else {
+        let Some(ternary) = weights.into_ternary().map_err(in_tensor)? else {
             return Err(Error::Unsupported(format!(
                 "the linear layer \"{name}\" holds {encoding} values that are not ternary (0 or ± one scale for a tensor, a \
                  row or 128 columns)"
@@ -139,7 +155,7 @@ impl WeightSource for FileWeights {
     }
 
     fn zero_tail(&self) -> usize {
-        trailing_blank(self.gguf.bytes())
+        self.gguf.files().map(trailing_blank).max().unwrap_or(0)
     }
 }
 
@@ -177,7 +193,7 @@ impl FileWeights {
             let (rows, cols) = role.shape(&self.config);
             let bytes = self.gguf.data(self.gguf.tensor(&name)?);
             let Weights::Dense(dense) = encoding.decode(&bytes, rows, cols, self.layout).ok()? else { return None };
-            let choice = format!("hidden in {encoding}: {}", hidden_ternary(&dense)?);
+            let choice = format!("hidden in {encoding}: {}", hidden_ternary(&dense).ok()??);
             Some(Decision::new("ternary weights", choice, format!("found in \"{name}\", the smallest such layer")))
         };
         smallest.into_iter().filter_map(decide).collect()
@@ -192,6 +208,10 @@ fn encoding_decisions(gguf: &Gguf, encodings: &Encodings, options: &OpenOptions)
     let text: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
     let mut decisions =
         vec![Decision::new("encodings", text.join(", "), "the tensors' type numbers and their bytes agree on them")];
+    if gguf.files().len() > 1 {
+        let why = "the key \"split.count\"; each part is what its name says, and no tensor is missing or there twice";
+        decisions.push(Decision::new("files", format!("the {} parts of a split model", gguf.files().len()), why));
+    }
     decisions.extend(encodings.decisions().iter().cloned());
     if counts.contains_key(Encoding::I2S.name()) {
         let why = if options.i2s_layout == I2sLayout::default() {
@@ -212,7 +232,7 @@ fn encoding_decisions(gguf: &Gguf, encodings: &Encodings, options: &OpenOptions)
 /// Divides the rotary frequencies by the factors that the file has: of all sessions, or of short and of long ones.
 fn apply_rope_factors(weights: &mut FileWeights) -> Result<Option<Decision>> {
     let read = |weights: &FileWeights, role: Role| match weights.weights(role)? {
-        Some(Weights::Dense(factors)) => Ok(Some(factors.to_f32())),
+        Some(Weights::Dense(factors)) => Ok(Some(factors.try_to_f32()?)),
         Some(Weights::Ternary(_)) => Err(Error::Model(format!("the tensor \"{}\" is ternary", role.gguf_name()))),
         None => Ok(None),
     };

@@ -16,7 +16,7 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::gguf::{Metadata, Value, within};
 use crate::format::safetensors::Checkpoint;
-use crate::model::{Model, OpenOptions, SamplingDefaults, sampling};
+use crate::model::{Model, OpenOptions, SamplingDefaults, padding, sampling};
 use crate::tokenizer::{Tokenizer, chat_template};
 use config::Description;
 use tensors::Tensors;
@@ -32,6 +32,7 @@ pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Model> {
         decisions.push(pooling::check(directory)?);
     }
     let tensors = Tensors::find(&checkpoint, &config, architecture.names, ties_head).map_err(in_directory)?;
+    padding::check(tensors.matrices(&checkpoint, &config), checkpoint.file_bytes()).map_err(in_directory)?;
     tensors.check_forms(rule).map_err(in_directory)?;
     decisions.extend(tensors.decisions(&checkpoint, rule));
     let divisors = rope_keys.divisors.clone();

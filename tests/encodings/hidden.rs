@@ -10,7 +10,7 @@ use crate::{dense, some_trits, trits};
 /// The ternary form, which must describe itself so.
 #[track_caller]
 fn found(dense: &Dense, text: &str) -> Ternary {
-    let hidden = hidden_ternary(dense).expect("it is ternary");
+    let hidden = hidden_ternary(dense).unwrap().expect("it is ternary");
     assert_eq!(hidden.to_string(), text);
     hidden.ternary
 }
@@ -58,7 +58,9 @@ fn ternary_q8_0_tensors_are_found() {
 
 #[test]
 fn zero_rows_agree_with_every_scale() {
-    let find = |values: &[f32]| hidden_ternary(&dense(Encoding::F32, float::encode_f32(values), 3, 2)).unwrap().ternary;
+    let find = |values: &[f32]| {
+        hidden_ternary(&dense(Encoding::F32, float::encode_f32(values), 3, 2)).unwrap().unwrap().ternary
+    };
     let weights = find(&[0.0, 0.0, 0.5, -0.5, -0.0, 0.5]);
     assert_eq!((weights.scales(), trits(&weights)), (&Scales::Tensor(0.5), vec![0, 0, 1, -1, 0, 1]));
     assert_eq!(find(&[0.0, 0.0, 0.5, -0.5, 2.0, 0.0]).scales(), &Scales::Rows(vec![0.0, 0.5, 2.0]));
@@ -94,7 +96,7 @@ fn runs_of_columns_are_groups_as_wide_as_they_are() {
         assert_eq!(trits(&weights), codes);
         assert_eq!(weights.scale(2, 1535), 0.5 + (1535 / run) as f32);
     }
-    assert!(hidden_ternary(&f32s(&scaled(64), rows)).is_none(), "scales for 64 columns have no place");
+    assert!(hidden_ternary(&f32s(&scaled(64), rows)).unwrap().is_none(), "scales for 64 columns have no place");
 }
 
 #[test]
@@ -123,12 +125,12 @@ fn tensors_that_are_not_ternary_are_left_alone() {
             let mut values = [0.5, -0.5, 0.5, -0.5, 0.5, -0.5];
             values[place] = odd;
             // In the same row as others, whose scale it would have to share.
-            assert!(hidden_ternary(&f32s(&values, 2)).is_none(), "{odd} {place}");
+            assert!(hidden_ternary(&f32s(&values, 2)).unwrap().is_none(), "{odd} {place}");
         }
     }
-    assert!(hidden_ternary(&f32s(&[f32::INFINITY; 4], 2)).is_none());
+    assert!(hidden_ternary(&f32s(&[f32::INFINITY; 4], 2)).unwrap().is_none());
     let waves: Vec<f32> = (0..4096).map(|i| (i as f32 * 0.7).sin()).collect();
-    assert!(hidden_ternary(&f32s(&waves, 4)).is_none());
+    assert!(hidden_ternary(&f32s(&waves, 4)).unwrap().is_none());
 }
 
 /// ggml's `quantize_row_q4_0_ref` and `quantize_row_q5_0_ref`, but for the bytes' order: the first value of the largest

@@ -21,10 +21,14 @@ mod bytes;
 mod empty;
 mod families;
 mod keys;
+#[cfg(target_os = "linux")]
+mod limits;
 mod memory;
 mod network_keys;
 mod not_finite;
 mod paths;
+mod shapes;
+mod split;
 mod tensors;
 mod tokenizers;
 

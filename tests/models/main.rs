@@ -3,7 +3,6 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-#[expect(dead_code, reason = "only some of the changes are made here")]
 #[path = "../common/gguf_edit.rs"]
 mod edit;
 #[expect(dead_code, reason = "only where the fields lie is of interest here")]
@@ -24,6 +23,7 @@ mod opening;
 mod rewritten;
 mod sampling;
 mod shipped;
+mod stretched;
 
 use sterna::backend::{Backend, CachePrecision};
 use sterna::generate::{Session, SessionOptions};

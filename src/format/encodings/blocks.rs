@@ -5,6 +5,7 @@ use half::f16;
 use super::Encoding;
 use super::entry::Stored;
 use super::repack::{check_finite, collapse, decode_rows, row_codes};
+use crate::allocation::{collected, reserved};
 use crate::error::{Error, Result};
 use crate::format::ternary::{BLOCK, BLOCK_BYTES, Ternary, ZERO_BYTE};
 
@@ -25,14 +26,14 @@ pub(super) fn decode_blocks<const COLUMNS: usize, const BYTES: usize>(
         Ok(())
     })?;
     let scale = |block: &[u8; BYTES]| f16::from_le_bytes([block[scale_at], block[scale_at + 1]]).to_f32();
-    let mut scales: Vec<f32> = blocks.iter().map(scale).collect(); // [rows, per_row]
+    let mut scales = collected(blocks.len(), blocks.iter().map(scale))?; // [rows, per_row]
     check_finite(encoding, &scales, per_row)?;
     if COLUMNS < BLOCK {
         scales = join_halves(encoding, &scales, per_row, packed.as_chunks().0)?;
     }
     let group = COLUMNS.max(BLOCK);
     let is_zero = |group: &[u8]| group.iter().all(|&byte| byte == ZERO_BYTE);
-    let scales = collapse(rows, group, scales, |g| !is_zero(&packed[g * (group / 4)..][..group / 4]));
+    let scales = collapse(rows, group, scales, |g| !is_zero(&packed[g * (group / 4)..][..group / 4]))?;
     Ternary::new(rows, cols, packed.into(), scales)
 }
 
@@ -58,7 +59,11 @@ fn join_halves(
             ))),
         }
     });
-    joined.collect()
+    let mut all = reserved(packed.len())?;
+    for scale in joined {
+        all.push(scale?);
+    }
+    Ok(all)
 }
 
 /// The inverse of [`decode_blocks`], which rounds scales to f16. `encode_block` gets the codes of a block, one a byte,

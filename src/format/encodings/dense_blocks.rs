@@ -3,11 +3,13 @@
 //! f16's range becomes f32, with nothing lost.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use half::f16;
 
 use super::entry::Stored;
 use super::repack::{each_row, room};
+use crate::allocation::collected;
 use crate::error::{Error, Result};
 use crate::format::dense::{Dense, Values};
 
@@ -20,13 +22,13 @@ pub(super) fn decode_integers<const COLUMNS: usize, const GROUPS: usize, const B
 ) -> Result<Dense> {
     let (blocks, _) = bytes.as_chunks::<BYTES>(); // [rows, cols / COLUMNS]
     let mut codes = room(encoding.name(), rows, cols)?;
-    let Ok(_) = each_row(&mut codes, cols, |row, out| -> Result<(), Infallible> {
+    let Ok(()) = each_row(&mut codes, cols, |row, out| -> Result<(), Infallible> {
         for (block, out) in blocks[row * (cols / COLUMNS)..].iter().zip(out.as_chunks_mut().0) {
             codes_of(block, out);
         }
         Ok(())
     });
-    let scales = blocks.iter().flat_map(scales_of).collect();
+    let scales = collected(blocks.len() * GROUPS, blocks.iter().flat_map(scales_of))?;
     Dense::new(rows, cols, Values::Int8 { columns: COLUMNS / GROUPS, codes: codes.into(), scales })
 }
 
@@ -36,36 +38,42 @@ pub(super) fn decode_floats<const COLUMNS: usize, const BYTES: usize>(
     values_of: impl Fn(&[u8; BYTES], &mut [f32; COLUMNS]) + Sync,
 ) -> Result<Dense> {
     let (blocks, _) = bytes.as_chunks::<BYTES>(); // [rows, cols / COLUMNS]
-    let row_values = |row: usize| {
-        let mut values = vec![0.0; cols];
-        for (block, out) in blocks[row * (cols / COLUMNS)..].iter().zip(values.as_chunks_mut().0) {
-            values_of(block, out);
+    // Block by block, so that no row of floats is held.
+    let each_block = |row: usize, write: &mut dyn FnMut(usize, &[f32; COLUMNS])| {
+        for (place, block) in blocks[row * (cols / COLUMNS)..][..cols / COLUMNS].iter().enumerate() {
+            let mut values = [0.0; COLUMNS];
+            values_of(block, &mut values);
+            if !values.iter().all(|value| value.is_finite()) {
+                return Err(Error::Malformed(format!("{encoding}: a scale in row {row} is not finite")));
+            }
+            write(place * COLUMNS, &values);
         }
-        match values.iter().all(|value| value.is_finite()) {
-            true => Ok(values),
-            false => Err(Error::Malformed(format!("{encoding}: a scale in row {row} is not finite"))),
-        }
+        Ok(())
     };
+    let fits = AtomicBool::new(true);
     let mut halves = room(encoding.name(), rows, 2 * cols)?;
-    let fits = each_row(&mut halves, 2 * cols, |row, out| {
-        let values = row_values(row)?.into_iter().map(f16::from_f32);
-        let mut fits = true;
-        for (out, value) in out.as_chunks_mut().0.iter_mut().zip(values) {
-            fits &= value.is_finite();
-            *out = value.to_le_bytes();
-        }
-        Ok(fits)
+    each_row(&mut halves, 2 * cols, |row, out| {
+        let mut row_fits = true;
+        each_block(row, &mut |first, values| {
+            for (out, value) in out.as_chunks_mut().0[first..].iter_mut().zip(values.map(f16::from_f32)) {
+                row_fits &= value.is_finite();
+                *out = value.to_le_bytes();
+            }
+        })?;
+        fits.fetch_and(row_fits, Ordering::Relaxed);
+        Ok(())
     })?;
-    if fits.iter().all(|&fits| fits) {
+    if fits.into_inner() {
         return Dense::new(rows, cols, Values::F16(halves.into()));
     }
     drop(halves);
     let mut floats = room(encoding.name(), rows, 4 * cols)?;
     each_row(&mut floats, 4 * cols, |row, out| {
-        for (out, value) in out.as_chunks_mut().0.iter_mut().zip(row_values(row)?) {
-            *out = value.to_le_bytes();
-        }
-        Ok(())
+        each_block(row, &mut |first, values| {
+            for (out, value) in out.as_chunks_mut().0[first..].iter_mut().zip(values) {
+                *out = value.to_le_bytes();
+            }
+        })
     })?;
     Dense::new(rows, cols, Values::F32(floats.into()))
 }

@@ -9,9 +9,11 @@
 //! Q4_0 and Q5_0 take the first largest weight for −8 d (−16 d) and cut the same weight of the other sign to +7 d (+15
 //! d). Only ternary weights give no other codes than these and 0, so they are read as ±8 d (±16 d).
 
-use super::repack::{each_row, room};
+use super::repack::{each_row_noted, room};
+use crate::allocation::{area, collected, filled};
+use crate::error::Result;
 use crate::format::dense::{Dense, Values};
-use crate::format::ternary::{self, BLOCK, Scales, Ternary};
+use crate::format::ternary::{self, BLOCK, BLOCK_BYTES, Scales, Ternary};
 
 /// How far magnitudes of one group may be apart, of the smaller.
 const TOLERANCE: f32 = 0.01;
@@ -68,8 +70,8 @@ impl Magnitudes {
         }
     }
 
-    fn of<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
-        all.into_iter().fold(Self::NONE, Self::with)
+    fn of(all: &[Self]) -> Self {
+        all.iter().fold(Self::NONE, Self::with)
     }
 
     fn agree(&self, tolerance: f32) -> bool {
@@ -95,43 +97,45 @@ struct Contradiction;
 /// Groups of zeros, whose scale is unknown, agree with all others; alone they have the scale 0. Gains of norms and
 /// other tensors of one column may pass by chance: ask this of linear layers only. The search ends at the first
 /// contradiction, for common floats in the first few values.
-pub fn hidden_ternary(dense: &Dense) -> Option<Hidden> {
+///
+/// Beside the codes it holds 32 bytes for each 128 columns of a row while it looks.
+///
+/// # Errors
+/// [`crate::Error::Device`] if there is no memory for these.
+pub fn hidden_ternary(dense: &Dense) -> Result<Option<Hidden>> {
     let (rows, cols) = (dense.rows(), dense.cols());
     let reader = Reader::new(dense);
-    let mut first = vec![0.0; cols];
     // One row is tried before there is room for all of them, since most dense tensors are what they seem.
-    reader.row(0, &mut first);
-    first.chunks(BLOCK).try_for_each(|group| magnitudes(group).map(|_| ())).ok()?;
-
-    let row_bytes = ternary::padded(cols) / 4;
-    let mut packed = room("hidden ternary", rows, row_bytes).ok()?;
-    let groups = each_row(&mut packed, row_bytes, |row, out| {
-        let mut values = vec![0.0; cols];
-        reader.row(row, &mut values);
-        let mut codes = vec![1; cols];
-        let groups: Result<Vec<Magnitudes>, Contradiction> = values
-            .chunks(BLOCK)
-            .zip(codes.chunks_mut(BLOCK))
-            .map(|(values, codes)| {
-                let found = magnitudes(values)?;
-                let zero = found.largest * TOLERANCE;
-                for (code, &value) in codes.iter_mut().zip(values) {
-                    *code = 1 + u8::from(value > zero) - u8::from(value < -zero);
-                }
-                Ok(found)
-            })
-            .collect();
-        ternary::pack_codes(&codes, out);
-        groups
+    if reader.blocks(0, |_, values| magnitudes(values).map(|_| ())).is_err() {
+        return Ok(None);
+    }
+    let (row_bytes, per_row) = (ternary::padded(cols) / 4, cols.div_ceil(BLOCK));
+    let mut packed = room("hidden ternary", rows, row_bytes)?;
+    let mut found = filled(area(rows, per_row)?, Magnitudes::NONE)?; // [rows, blocks of a row]
+    let looked = each_row_noted(&mut packed, row_bytes, &mut found, |row, out, found| {
+        reader.blocks(row, |block, values| {
+            found[block] = magnitudes(values)?;
+            let zero = found[block].largest * TOLERANCE;
+            let mut codes = [0; BLOCK];
+            for (code, &value) in codes.iter_mut().zip(values) {
+                *code = 1 + u8::from(value > zero) - u8::from(value < -zero);
+            }
+            ternary::pack_codes(&codes[..values.len()], &mut out[block * BLOCK_BYTES..][..BLOCK_BYTES]);
+            Ok(())
+        })
     });
-    let groups: Vec<Magnitudes> = groups.ok()?.into_iter().flatten().collect(); // [rows, blocks of a row]
-    let per_row = cols.div_ceil(BLOCK);
-    let (scales, is_exact) = match grouped(&groups, per_row, 0.0) {
+    if let Err(Contradiction) = looked {
+        return Ok(None);
+    }
+    let (scales, is_exact) = match grouped(&found, per_row, 0.0)? {
         Some(scales) => (scales, true),
-        None => (grouped(&groups, per_row, TOLERANCE)?, false),
+        None => match grouped(&found, per_row, TOLERANCE)? {
+            Some(scales) => (scales, false),
+            None => return Ok(None),
+        },
     };
-    let ternary = Ternary::new(rows, cols, packed.into(), scales).ok()?;
-    Some(Hidden { ternary, is_exact })
+    // The codes and scales fit the shape; a mean of magnitudes may still be beyond f32.
+    Ok(Ternary::new(rows, cols, packed.into(), scales).ok().map(|ternary| Hidden { ternary, is_exact }))
 }
 
 /// The magnitudes of up to 128 values. What is at most 1 % of the largest is zero: offsets do not always cancel.
@@ -162,38 +166,45 @@ fn magnitudes(values: &[f32]) -> Result<Magnitudes, Contradiction> {
 }
 
 /// The coarsest grouping in which all magnitudes agree.
-fn grouped(groups: &[Magnitudes], per_row: usize, tolerance: f32) -> Option<Scales> {
-    let all = Magnitudes::of(groups);
+fn grouped(found: &[Magnitudes], per_row: usize, tolerance: f32) -> Result<Option<Scales>> {
+    let all = Magnitudes::of(found);
     if all.agree(tolerance) {
-        return Some(Scales::Tensor(all.scale().unwrap_or(0.0)));
+        return Ok(Some(Scales::Tensor(all.scale().unwrap_or(0.0))));
     }
-    let by_row: Vec<Magnitudes> = groups.chunks(per_row).map(Magnitudes::of).collect();
-    if by_row.iter().all(|row| row.agree(tolerance)) {
-        let values = || by_row.iter().map(|row| row.scale().unwrap_or(0.0)).collect();
-        return Some(row_ranges(&by_row, tolerance).unwrap_or_else(|| Scales::Rows(values())));
+    let by_row = || found.chunks(per_row).map(Magnitudes::of);
+    if by_row().all(|row| row.agree(tolerance)) {
+        let rows = found.len() / per_row;
+        return Ok(Some(match row_ranges(rows, by_row(), tolerance) {
+            Some(ranges) => ranges,
+            None => Scales::Rows(collected(rows, by_row().map(|row| row.scale().unwrap_or(0.0)))?),
+        }));
     }
     // A run of columns for each device, then the groups of known formats.
     let runs = (2..=MOST_RANGES).filter(|&count| per_row.is_multiple_of(count)).map(|count| per_row / count);
-    runs.chain([2, 1]).filter(|&blocks| blocks < per_row || blocks == 1).find_map(|blocks| {
-        let joined = groups.chunks(per_row).flat_map(|row| row.chunks(blocks)).map(Magnitudes::of);
-        let values = joined.map(|group| group.agree(tolerance).then(|| group.scale().unwrap_or(0.0)));
-        Some(Scales::Groups { columns: blocks * BLOCK, values: values.collect::<Option<_>>()? })
-    })
+    for blocks in runs.chain([2, 1]).filter(|&blocks| blocks < per_row || blocks == 1) {
+        let joined = || found.chunks(per_row).flat_map(|row| row.chunks(blocks)).map(Magnitudes::of);
+        if joined().all(|group| group.agree(tolerance)) {
+            let count = found.len() / per_row * per_row.div_ceil(blocks);
+            let values = collected(count, joined().map(|group| group.scale().unwrap_or(0.0)))?;
+            return Ok(Some(Scales::Groups { columns: blocks * BLOCK, values }));
+        }
+    }
+    Ok(None)
 }
 
 /// Few runs of rows, if that is what they are.
-fn row_ranges(rows: &[Magnitudes], tolerance: f32) -> Option<Scales> {
+fn row_ranges(count: usize, rows: impl Iterator<Item = Magnitudes>, tolerance: f32) -> Option<Scales> {
     let mut ranges: Vec<(usize, Magnitudes)> = Vec::new(); // end, exclusive
-    for (row, magnitudes) in rows.iter().enumerate() {
-        let joined = ranges.last().map(|last| last.1.with(magnitudes)).filter(|joined| joined.agree(tolerance));
+    for (row, magnitudes) in rows.enumerate() {
+        let joined = ranges.last().map(|last| last.1.with(&magnitudes)).filter(|joined| joined.agree(tolerance));
         match joined {
             Some(joined) => *ranges.last_mut().expect("it was joined") = (row + 1, joined),
             None if ranges.len() == MOST_RANGES => return None,
-            None => ranges.push((row + 1, *magnitudes)),
+            None => ranges.push((row + 1, magnitudes)),
         }
     }
     let scales = || ranges.iter().map(|(end, found)| (*end, found.scale().unwrap_or(0.0))).collect();
-    (rows.len() >= LEAST_ROWS * ranges.len()).then(|| Scales::RowRanges(scales()))
+    (count >= LEAST_ROWS * ranges.len()).then(|| Scales::RowRanges(scales()))
 }
 
 /// Reads rows, and undoes what Q4_0 and Q5_0 do to ternary weights.
@@ -215,11 +226,24 @@ impl<'a> Reader<'a> {
         Self { dense, half }
     }
 
-    fn row(&self, row: usize, out: &mut [f32]) {
+    /// Calls `look` with the number and the values of each block of 128 columns of a row, the last of which may have fewer, up
+    /// to the first error.
+    fn blocks<E>(&self, row: usize, mut look: impl FnMut(usize, &[f32]) -> Result<(), E>) -> Result<(), E> {
+        let cols = self.dense.cols();
+        (0..cols).step_by(BLOCK).try_for_each(|first| {
+            let mut values = [0.0; BLOCK];
+            let values = &mut values[..BLOCK.min(cols - first)];
+            self.read(row, first, values);
+            look(first / BLOCK, values)
+        })
+    }
+
+    /// Some columns of a row, from `first` on.
+    fn read(&self, row: usize, first: usize, out: &mut [f32]) {
         let (Some(half), Values::Int8 { columns, codes, scales }) = (self.half, self.dense.values()) else {
-            return self.dense.row_to_f32(row, out);
+            return self.dense.columns_to_f32(row, first, out);
         };
-        let first = row * out.len();
+        let first = row * self.dense.cols() + first;
         for (place, out) in out.iter_mut().enumerate() {
             let code = codes[first + place] as i8;
             *out = f32::from(code.signum()) * f32::from(half) * scales[(first + place) / columns];

@@ -26,6 +26,7 @@ use std::str::FromStr;
 use super::Encoding;
 use super::entry::{Entry, Kind, ScalePlaces, Size, Stored, TypeNumber, counted};
 use super::repack::{code_3, each_row, has_code_3, room, row_codes};
+use crate::allocation::filled;
 use crate::error::{Error, Result};
 use crate::format::ternary::{self, BLOCK, BLOCK_BYTES, Scales, Ternary};
 
@@ -143,7 +144,7 @@ fn repack(packed: &[u8], rows: usize, cols: usize, layout: I2sLayout) -> Result<
     let mut out = room("I2_S", rows, row_bytes)?;
     each_row(&mut out, row_bytes, |row, out| {
         // Through one byte a code: both steps are plain loops over bytes, which the compiler vectorises.
-        let mut codes = vec![0; cols];
+        let mut codes = filled(cols, 0)?;
         match layout {
             I2sLayout::Block128 => unpack_flat::<32>(packed, row * cols, &mut codes),
             I2sLayout::Block64 => unpack_flat::<16>(packed, row * cols, &mut codes),

@@ -20,6 +20,7 @@ use super::base_3::fraction;
 use super::blocks::{block_scale, half_scale};
 use super::entry::{Entry, Kind, ScalePlaces, Size, Stored, TypeNumber, check_whole, counted};
 use super::repack::{check_finite, collapse, decode_rows, row_codes};
+use crate::allocation::collected;
 use crate::error::Result;
 use crate::format::ternary::{BLOCK, Ternary, ZERO_BYTE};
 
@@ -64,11 +65,11 @@ fn decode(stored: &Stored) -> Result<Ternary> {
         Ok(())
     })?;
     let scale = |row: &[u8]| f16::from_le_bytes([row[0], row[1]]).to_f32();
-    let scales: Vec<f32> = bytes.chunks_exact(row_bytes).map(scale).collect();
+    let scales = collected(rows, bytes.chunks_exact(row_bytes).map(scale))?;
     check_finite(encoding, &scales, 1)?;
     let packed_row = packed.len() / rows;
     let is_zero = |row: usize| packed[row * packed_row..][..packed_row].iter().all(|&byte| byte == ZERO_BYTE);
-    let scales = collapse(rows, cols.next_multiple_of(BLOCK), scales, |row| !is_zero(row));
+    let scales = collapse(rows, cols.next_multiple_of(BLOCK), scales, |row| !is_zero(row))?;
     Ternary::new(rows, cols, packed.into(), scales)
 }
 

@@ -19,6 +19,7 @@ use super::Encoding;
 use super::blocks::block_scale;
 use super::entry::{Entry, Kind, ScalePlaces, Size, Stored, TypeNumber, check_whole, counted};
 use super::repack::{check_finite, collapse, decode_rows, row_codes};
+use crate::allocation::collected;
 use crate::error::{Error, Result};
 use crate::format::ternary::{BLOCK, Ternary, ZERO_BYTE};
 
@@ -72,11 +73,11 @@ fn decode<const TOGETHER: usize>(stored: &Stored) -> Result<Ternary> {
         let at = row / TOGETHER * TOGETHER * row_bytes + row % TOGETHER * SCALE;
         f32::from_le_bytes(*bytes[at..].first_chunk().expect("each row has a scale"))
     };
-    let scales: Vec<f32> = (0..rows).map(scale).collect();
+    let scales = collected(rows, (0..rows).map(scale))?;
     check_finite(encoding, &scales, 1)?;
     let packed_row = packed.len() / rows;
     let is_zero = |row: usize| packed[row * packed_row..][..packed_row].iter().all(|&byte| byte == ZERO_BYTE);
-    let scales = collapse(rows, cols.next_multiple_of(BLOCK), scales, |row| !is_zero(row));
+    let scales = collapse(rows, cols.next_multiple_of(BLOCK), scales, |row| !is_zero(row))?;
     Ternary::new(rows, cols, packed.into(), scales)
 }
 

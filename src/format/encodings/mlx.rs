@@ -12,10 +12,11 @@ use std::convert::Infallible;
 
 use half::{bf16, f16};
 
-use super::repack::{collapse, each_row, room};
+use super::repack::{collapse, each_row, each_row_noted, room};
+use crate::allocation::filled;
 use crate::error::{Error, Result};
 use crate::format::dense::{Dense, Values};
-use crate::format::ternary::{self, BLOCK, Ternary};
+use crate::format::ternary::{self, BLOCK, BLOCK_BYTES, Ternary};
 
 /// A quantised matrix as it is stored.
 pub struct Integers<'a> {
@@ -39,10 +40,10 @@ impl Integers<'_> {
     /// smaller ones within them agree.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if sizes do not fit, a scale is not finite, or there is no memory.
+    /// [`Error::Malformed`] if sizes do not fit or a scale is not finite, [`Error::Device`] if there is no memory.
     pub fn ternary(&self, rows: usize, cols: usize) -> Result<Option<Ternary>> {
         self.check(rows, cols)?;
-        let (scales, biases) = (self.scales.to_f32(), self.biases.to_f32());
+        let (scales, biases) = (self.scales.try_to_f32()?, self.biases.try_to_f32()?);
         if let Some(scale) = scales.iter().find(|scale| !scale.is_finite()) {
             return Err(Error::Malformed(format!("MLX integers [{rows}, {cols}]: the scale {scale}")));
         }
@@ -53,24 +54,28 @@ impl Integers<'_> {
         }
         let row_bytes = ternary::padded(cols) / 4;
         let mut packed = room("MLX integers", rows, row_bytes)?;
-        let used = each_row(&mut packed, row_bytes, |row, out| {
-            let mut codes = vec![0; cols];
-            self.row(row, &mut codes);
-            if codes.contains(&3) {
-                return Err(Contradiction);
+        let mut used = filled(scales.len(), false)?; // [rows, cols / columns]: whether a scale multiplies anything
+        let found = each_row_noted(&mut packed, row_bytes, &mut used, |row, out, used| {
+            for (block, out) in out.as_chunks_mut::<BLOCK_BYTES>().0.iter_mut().enumerate() {
+                let (first, mut codes) = (block * BLOCK, [0; BLOCK]);
+                let codes = &mut codes[..BLOCK.min(cols - first)];
+                self.codes(row * cols + first, codes);
+                if codes.contains(&3) {
+                    return Err(Contradiction);
+                }
+                ternary::pack_codes(codes, out);
+                for (column, &code) in (first..).zip(&*codes) {
+                    used[column / self.columns] |= code != 1;
+                }
             }
-            ternary::pack_codes(&codes, out);
-            Ok(codes.chunks(self.columns).map(|group| group.iter().any(|&code| code != 1)).collect::<Vec<_>>())
+            Ok(())
         });
-        match used {
-            Ok(used) => {
-                let used = used.concat(); // [rows, cols / columns]: whether a scale multiplies anything
-                let Some((scales, used)) = self.join(cols / self.columns, scales, used) else { return Ok(None) };
-                let scales = collapse(rows, self.columns.max(BLOCK), scales, |group| used[group]);
-                Ternary::new(rows, cols, packed.into(), scales).map(Some)
-            }
-            Err(Contradiction) => Ok(None),
+        if let Err(Contradiction) = found {
+            return Ok(None);
         }
+        let Some((scales, used)) = self.join(cols / self.columns, scales, used) else { return Ok(None) };
+        let scales = collapse(rows, self.columns.max(BLOCK), scales, |group| used[group])?;
+        Ternary::new(rows, cols, packed.into(), scales).map(Some)
     }
 
     /// One scale for each 128 columns of those of smaller groups, if they agree, and whether it multiplies anything. A
@@ -94,19 +99,18 @@ impl Integers<'_> {
     /// The matrix as floats of the scales' format, rounded as MLX rounds them.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if sizes do not fit, or there is no memory.
+    /// [`Error::Malformed`] if sizes do not fit, [`Error::Device`] if there is no memory.
     pub fn dense(&self, rows: usize, cols: usize) -> Result<Dense> {
         self.check(rows, cols)?;
-        let (scales, biases) = (self.scales.to_f32(), self.biases.to_f32());
+        let (scales, biases) = (self.scales.try_to_f32()?, self.biases.try_to_f32()?);
         let width = if matches!(self.scales.values(), Values::F32(_)) { 4 } else { 2 };
         let mut bytes = room("MLX integers", rows, cols * width)?;
-        let Ok(_) = each_row(&mut bytes, cols * width, |row, out| -> Result<(), Infallible> {
-            let mut codes = vec![0; cols];
-            self.row(row, &mut codes);
+        let Ok(()) = each_row(&mut bytes, cols * width, |row, out| -> Result<(), Infallible> {
             let groups = cols / self.columns;
-            for (col, (&code, out)) in codes.iter().zip(out.chunks_exact_mut(width)).enumerate() {
-                let group = row * groups + col / self.columns;
-                let value = scales[group] * f32::from(code) + biases[group];
+            for (col, out) in out.chunks_exact_mut(width).enumerate() {
+                let (group, mut code) = (row * groups + col / self.columns, [0]);
+                self.codes(row * cols + col, &mut code);
+                let value = scales[group] * f32::from(code[0]) + biases[group];
                 match self.scales.values() {
                     Values::F16(_) => out.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
                     Values::Bf16(_) => out.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
@@ -136,15 +140,13 @@ impl Integers<'_> {
         }
     }
 
-    /// The integers of a row. Words are little-endian, so the bits of a row are one sequence, lowest first.
-    fn row(&self, row: usize, codes: &mut [u8]) {
+    /// The integers from the weight `first` on, counted over the rows. Words are little-endian, so all bits are one sequence,
+    /// lowest first.
+    fn codes(&self, first: usize, codes: &mut [u8]) {
         let per_byte = 8 / self.bits;
-        let bytes = &self.words[row * codes.len() / per_byte..];
         let mask = (1_u16 << self.bits) - 1;
-        for (codes, byte) in codes.chunks_mut(per_byte).zip(bytes) {
-            for (place, code) in codes.iter_mut().enumerate() {
-                *code = byte >> (place * self.bits) & mask as u8;
-            }
+        for (place, code) in (first..).zip(codes) {
+            *code = self.words[place / per_byte] >> (place % per_byte * self.bits) & mask as u8;
         }
     }
 }

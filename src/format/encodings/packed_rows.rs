@@ -11,6 +11,7 @@
 //! its own. Source: `pack_weights` and `unpack_weights` in transformers, `integrations/bitnet.py`.
 
 use super::repack::{each_row, has_code_3, room};
+use crate::allocation::collected;
 use crate::error::{Error, Result};
 use crate::format::ternary::{self, Scales, Ternary};
 
@@ -28,7 +29,8 @@ pub fn decode(bytes: &[u8], rows: usize, cols: usize, scales: Scales) -> Result<
     let mut packed = room("packed trits", rows, row_bytes)?;
     each_row(&mut packed, row_bytes, |row, out| {
         let shift = 2 * (row / packed_rows);
-        let codes: Vec<u8> = bytes[row % packed_rows * cols..][..cols].iter().map(|byte| byte >> shift & 3).collect();
+        let stored = &bytes[row % packed_rows * cols..][..cols];
+        let codes = collected(cols, stored.iter().map(|byte| byte >> shift & 3))?;
         ternary::pack_codes(&codes, out);
         match has_code_3(out) {
             true => Err(Error::Malformed(format!("packed trits: row {row} holds the code 3, which is no trit"))),

@@ -25,6 +25,7 @@ use half::f16;
 use super::encode::encode_rows;
 use super::entry::{DenseEncoder, Entry, Kind, Size, Stored, TypeNumber};
 use super::repack::{each_row, room};
+use crate::allocation::collected;
 use crate::error::{Error, Result};
 use crate::format::dense::{Dense, Values};
 
@@ -58,7 +59,7 @@ pub(super) static Q6_K: Entry = Entry {
 fn decode(&Stored { encoding, bytes, rows, cols, .. }: &Stored) -> Result<Dense> {
     let (blocks, _) = bytes.as_chunks::<BYTES>();
     let mut codes = room(encoding.name(), rows, cols)?;
-    let Ok(_) = each_row(&mut codes, cols, |row, out| -> Result<(), Infallible> {
+    let Ok(()) = each_row(&mut codes, cols, |row, out| -> Result<(), Infallible> {
         for (block, out) in blocks[row * (cols / COLUMNS)..].iter().zip(out.as_chunks_mut::<COLUMNS>().0) {
             decode_block(block, out);
         }
@@ -68,7 +69,7 @@ fn decode(&Stored { encoding, bytes, rows, cols, .. }: &Stored) -> Result<Dense>
         let d = f16::from_le_bytes([block[D], block[D + 1]]).to_f32();
         std::array::from_fn::<f32, { COLUMNS / GROUP }, _>(|i| d * f32::from(block[SC + i] as i8))
     };
-    let scales = blocks.iter().flat_map(scales_of).collect();
+    let scales = collected(blocks.len() * (COLUMNS / GROUP), blocks.iter().flat_map(scales_of))?;
     Dense::new(rows, cols, Values::Int8 { columns: GROUP, codes: codes.into(), scales })
 }
 

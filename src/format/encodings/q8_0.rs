@@ -15,6 +15,7 @@ use super::Encoding;
 use super::encode::encode_rows;
 use super::entry::{DenseEncoder, Entry, Kind, Size, Stored, TypeNumber};
 use super::repack::{each_row, room};
+use crate::allocation::collected;
 use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::format::dense::{Dense, Values};
@@ -39,13 +40,13 @@ pub(super) static Q8_0: Entry = Entry {
 fn decode(&Stored { encoding, bytes, rows, cols, .. }: &Stored) -> Result<Dense> {
     let (blocks, _) = bytes.as_chunks::<BYTES>();
     let mut codes = room(encoding.name(), rows, cols)?;
-    let Ok(_) = each_row(&mut codes, cols, |row, out| -> Result<(), std::convert::Infallible> {
+    let Ok(()) = each_row(&mut codes, cols, |row, out| -> Result<(), std::convert::Infallible> {
         for (block, out) in blocks[row * (cols / COLUMNS)..].iter().zip(out.as_chunks_mut::<COLUMNS>().0) {
             out.copy_from_slice(&block[2..]);
         }
         Ok(())
     });
-    let scales = blocks.iter().map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect();
+    let scales = collected(blocks.len(), blocks.iter().map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()))?;
     Dense::new(rows, cols, Values::Int8 { columns: COLUMNS, codes: codes.into(), scales })
 }
 

@@ -1,75 +1,101 @@
 //! What the decoders share: room for decoded rows, a loop over rows on all cores, the form of the scales, and the frame
 //! of ggml's two ternary block formats. Frames for other blocks are in [`blocks`](super::blocks).
 
+use std::sync::Mutex;
 use std::thread;
 
 use half::f16;
 
 use super::Encoding;
 use super::entry::Stored;
+use crate::allocation::{area, collected, filled};
 use crate::error::{Error, Result};
 use crate::format::ternary::{self, Scales, Ternary, ZERO_BYTE};
+use crate::threads::{Queue, together};
 
 /// Output below this many bytes is written by the calling thread: starting threads would cost as much as the work.
 const PARALLEL_BYTES: usize = 1 << 20;
 
 /// `rows * row_bytes` bytes, all of them four zero trits.
 ///
-/// A short row is padded to 128 columns, so that a hostile file can ask for a hundred times its own size: memory that
-/// cannot be had is an error here, not an abort.
+/// # Errors
+/// [`Error::Device`] if there is no memory for them.
 pub(super) fn room(name: &str, rows: usize, row_bytes: usize) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let size = rows.checked_mul(row_bytes).filter(|&size| bytes.try_reserve_exact(size).is_ok());
-    let size = size.ok_or_else(|| Error::Malformed(format!("{name}: no memory for {rows} x {row_bytes} bytes")))?;
-    bytes.resize(size, ZERO_BYTE);
-    Ok(bytes)
+    let no_memory = |_| Error::out_of_memory(format!("{name}: no memory for {rows} x {row_bytes} bytes"));
+    area(rows, row_bytes).and_then(|size| filled(size, ZERO_BYTE)).map_err(no_memory)
 }
 
-/// Calls `work(row, out)` for each row of `bytes` (`[rows, row_bytes]`), on all cores if there is much to do, and
-/// returns what the calls returned, in order, or the error of the lowest failing row.
-pub(super) fn each_row<T: Send, E: Send>(
+/// Calls `work(row, out)` for each row of `bytes` (`[rows, row_bytes]`), on all cores if there is much to do. The error is that
+/// of the lowest failing row.
+pub(super) fn each_row<E: Send>(
     bytes: &mut [u8],
     row_bytes: usize,
-    work: impl Fn(usize, &mut [u8]) -> Result<T, E> + Sync,
-) -> Result<Vec<T>, E> {
-    let run = |first: usize, rows: &mut [u8]| -> Result<Vec<T>, E> {
-        rows.chunks_exact_mut(row_bytes).enumerate().map(|(i, out)| work(first + i, out)).collect()
+    work: impl Fn(usize, &mut [u8]) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let mut nothing = vec![(); bytes.len() / row_bytes]; // takes no memory
+    each_row_noted(bytes, row_bytes, &mut nothing, |row, out, _| work(row, out))
+}
+
+/// [`each_row`], whose calls also have a row each of `notes` (`[rows, any number]`): room for what they find out, taken
+/// before.
+pub(super) fn each_row_noted<N: Send, E: Send>(
+    bytes: &mut [u8],
+    row_bytes: usize,
+    notes: &mut [N],
+    work: impl Fn(usize, &mut [u8], &mut [N]) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let rows = bytes.len() / row_bytes;
+    let row_notes = notes.len() / rows;
+    let run = |first: usize, rows: &mut [u8], notes: &mut [N]| {
+        let mut both = rows.chunks_exact_mut(row_bytes).zip(notes.chunks_exact_mut(row_notes)).enumerate();
+        both.try_for_each(|(i, (out, notes))| work(first + i, out, notes))
     };
     if bytes.len() < PARALLEL_BYTES {
-        return run(0, bytes);
+        return run(0, bytes, notes);
     }
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let share = (bytes.len() / row_bytes).div_ceil(threads); // rows a thread
-    thread::scope(|scope| {
-        let run = &run;
-        let parts = bytes.chunks_mut(share * row_bytes).enumerate();
-        let workers: Vec<_> = parts.map(|(i, part)| scope.spawn(move || run(i * share, part))).collect();
-        let mut results = Vec::new();
-        for worker in workers {
-            results.extend(worker.join().expect("decoding a row does not panic")?);
+    let share = rows.div_ceil(threads); // rows a thread
+    let parts = bytes.chunks_mut(share * row_bytes).zip(notes.chunks_mut(share * row_notes)).enumerate();
+    let (parts, lowest) = (Queue::new(parts), Mutex::new(None::<(usize, E)>));
+    together(threads, || {
+        while let Some((i, (part, notes))) = parts.take() {
+            if let Err(error) = run(i * share, part, notes) {
+                let mut lowest = lowest.lock().expect("nothing panics that holds it");
+                if lowest.as_ref().is_none_or(|(before, _)| i < *before) {
+                    *lowest = Some((i, error));
+                }
+            }
         }
-        Ok(results)
-    })
+    });
+    lowest.into_inner().expect("nothing panics that holds it").map_or(Ok(()), |(_, error)| Err(error))
 }
 
 /// The simplest form of `values`, one for each group of `columns` columns of a row: one for the tensor if all have the
 /// same bits, else one a row if they agree along each row, else as they are. A group for which `matters` is false holds
 /// zeros only: its scale multiplies nothing and often is 0, so it need not agree.
-pub(super) fn collapse(rows: usize, columns: usize, values: Vec<f32>, matters: impl Fn(usize) -> bool) -> Scales {
+///
+/// # Errors
+/// [`Error::Device`] if there is no memory for one scale a row.
+pub(super) fn collapse(
+    rows: usize,
+    columns: usize,
+    values: Vec<f32>,
+    matters: impl Fn(usize) -> bool,
+) -> Result<Scales> {
     let common = |first: usize, end: usize| {
         let chosen = values[(first..end).find(|&g| matters(g)).unwrap_or(first)];
         let agrees = |g: usize| values[g].to_bits() == chosen.to_bits() || !matters(g);
         (first..end).all(agrees).then_some(chosen)
     };
     if let Some(scale) = common(0, values.len()) {
-        return Scales::Tensor(scale);
+        return Ok(Scales::Tensor(scale));
     }
     let per_row = values.len() / rows;
-    let by_row: Option<Vec<f32>> = (0..rows).map(|row| common(row * per_row, (row + 1) * per_row)).collect();
-    match by_row {
-        Some(values) => Scales::Rows(values),
-        None => Scales::Groups { columns, values },
-    }
+    let by_row = || (0..rows).map_while(|row| common(row * per_row, (row + 1) * per_row));
+    Ok(match by_row().count() == rows {
+        true => Scales::Rows(collected(rows, by_row())?),
+        false => Scales::Groups { columns, values },
+    })
 }
 
 /// Refuses a scale that is not finite, `per_row` of them a row. Asked before [`collapse`], which drops scales that do
@@ -89,7 +115,7 @@ pub(super) fn decode_rows(
     let row_bytes = ternary::padded(cols) / 4;
     let mut packed = room(encoding.name(), rows, row_bytes)?;
     each_row(&mut packed, row_bytes, |row, out| {
-        let mut codes = vec![0; cols];
+        let mut codes = filled(cols, 0)?;
         decode_row(row, &mut codes)?;
         ternary::pack_codes(&codes, out);
         if has_code_3(out) { Err(code_3(encoding, row)) } else { Ok(()) }
@@ -133,9 +159,10 @@ pub(super) fn decode_tq<const BYTES: usize>(
         }
         if has_code_3(out) { Err(code_3(encoding, row)) } else { Ok(()) }
     })?;
-    let scales: Vec<f32> = blocks.iter().map(|b| f16::from_le_bytes([b[BYTES - 2], b[BYTES - 1]]).to_f32()).collect();
+    let scale = |b: &[u8; BYTES]| f16::from_le_bytes([b[BYTES - 2], b[BYTES - 1]]).to_f32();
+    let scales = collected(blocks.len(), blocks.iter().map(scale))?;
     check_finite(encoding, &scales, per_row)?;
     let (packed, _) = codes.as_chunks::<TQ_PACKED>();
-    let scales = collapse(rows, TQ_COLUMNS, scales, |block| packed[block] != [ZERO_BYTE; TQ_PACKED]);
+    let scales = collapse(rows, TQ_COLUMNS, scales, |block| packed[block] != [ZERO_BYTE; TQ_PACKED])?;
     Ternary::new(rows, cols, codes.into(), scales)
 }

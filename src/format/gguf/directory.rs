@@ -29,6 +29,8 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
     /// The ggml type id. Forks give one id different meanings: compare the size of each with [`TensorInfo::span`].
     pub type_id: u32,
+    /// Which file of a split model it lies in, from 0.
+    pub part: usize,
     /// Where the data starts, in bytes from the start of the file.
     pub offset: usize,
     /// Bytes up to the tensor that comes next in the file, or to the end of the file: the encoded size plus padding
@@ -108,7 +110,7 @@ fn shape_and_place(reader: &mut Reader<'_>, name: &str, alignment: usize) -> Res
     let offset = reader.u64("offset")?;
     match usize::try_from(offset) {
         Ok(offset) if offset.is_multiple_of(alignment) => {
-            Ok(TensorInfo { name: name.to_owned(), shape, type_id, offset, span: 0 })
+            Ok(TensorInfo { name: name.to_owned(), shape, type_id, part: 0, offset, span: 0 })
         }
         Ok(_) => Err(Error::Malformed(format!("its offset {offset} is not a multiple of the alignment {alignment}"))),
         Err(_) => Err(Error::Malformed(format!("its offset {offset} is more than memory can address"))),

@@ -176,9 +176,7 @@ fn misfit(gguf: &Gguf, meaning: &Meaning, info: &TensorInfo) -> Option<String> {
         Ok(size) => size,
         Err(reason) => return Some(reason),
     };
-    // Behind the last tensor anything may follow; between two tensors there is only padding.
-    let is_last = info.offset + info.span == gguf.file_bytes();
-    if size > info.span || (info.span - size >= gguf.alignment() && !is_last) {
+    if !gguf.is_filled(info, size) {
         return Some(format!("it would take {size} bytes of {}", info.span));
     }
     let holds_scale = meaning.encoding.is_none_or(Encoding::holds_scale);

@@ -148,7 +148,7 @@ impl Keys<'_> {
 
     /// The factor by which positions are stretched; 1 without scaling. A factor without a type is linear, as in
     /// llama.cpp.
-    fn linear_scaling(&self) -> Result<f64> {
+    pub(super) fn linear_scaling(&self) -> Result<f64> {
         let factor = match self.factor("rope.scaling.factor")? {
             None => self.factor("rope.scale_linear")?, // as files of 2023 have it
             factor => factor,
@@ -156,7 +156,7 @@ impl Keys<'_> {
         Ok(factor.unwrap_or(1.0))
     }
 
-    fn yarn(&self) -> Result<Yarn> {
+    pub(super) fn yarn(&self) -> Result<Yarn> {
         let missing =
             |key| Error::Model(format!("YaRN scaling needs the key \"{}\", which is missing", self.name(key)));
         let factor = self.factor("rope.scaling.factor")?.ok_or_else(|| missing("rope.scaling.factor"))?;

@@ -9,7 +9,7 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::gguf::quoted;
 use crate::format::safetensors::{Checkpoint, Dtype, StoredTensor};
-use crate::model::{Config, Part, Role};
+use crate::model::{Config, Part, Role, padding};
 
 /// Where the weights of each role are.
 pub(super) struct Tensors {
@@ -50,6 +50,19 @@ impl Tensors {
     /// The name of a role's tensor without its ending, and its form.
     pub(super) fn place(&self, role: Role) -> Option<&(String, Form)> {
         self.places.get(&role)
+    }
+
+    /// The matrices that are trits or may be, as they are stored.
+    pub(super) fn matrices<'a>(
+        &'a self,
+        checkpoint: &'a Checkpoint,
+        config: &'a Config,
+    ) -> impl Iterator<Item = padding::Stored<'a>> {
+        self.places.iter().filter(|(role, _)| role.may_be_ternary()).filter_map(move |(role, (stem, _))| {
+            let (rows, cols) = role.shape(config);
+            let bytes = checkpoint.tensor(&format!("{stem}.weight"))?.data.len();
+            Some(padding::Stored { name: stem, rows, cols, bytes })
+        })
     }
 
     /// Refuses linear layers of which the config does not say what they are.

@@ -85,19 +85,19 @@ impl DirectoryWeights {
             return self.hidden(tensor, &floats).map(|hidden| Weights::Ternary(hidden.ternary));
         }
         if self.gains_less_one && is_gain_of_the_family(role) {
-            let gains: Vec<u8> = floats.to_f32().iter().flat_map(|gain| (gain + 1.0).to_le_bytes()).collect();
+            let gains: Vec<u8> = floats.try_to_f32()?.iter().flat_map(|gain| (gain + 1.0).to_le_bytes()).collect();
             return Dense::new(rows, cols, Values::F32(gains.into())).map(Weights::Dense);
         }
         let may_be_ternary = role.may_be_ternary() && self.is_ternary_throughout();
-        match may_be_ternary.then(|| hidden_ternary(&floats)).flatten() {
-            Some(hidden) => Ok(Weights::Ternary(hidden.ternary)),
-            None => Ok(Weights::Dense(floats)),
+        if may_be_ternary && let Some(hidden) = hidden_ternary(&floats)? {
+            return Ok(Weights::Ternary(hidden.ternary));
         }
+        Ok(Weights::Dense(floats))
     }
 
     /// Floats that must be trits already.
     fn hidden(&self, tensor: &StoredTensor, floats: &Dense) -> Result<Hidden> {
-        hidden_ternary(floats).ok_or_else(|| {
+        hidden_ternary(floats)?.ok_or_else(|| {
             Error::Unsupported(format!(
                 "a linear layer of {} values that are not ternary (0 or ± one scale for a tensor, a row or 128 columns), and \
                  config.json does not say how to round them (a quantization_config of quant_method bitnet, its mode online)",

@@ -79,6 +79,75 @@ fn special_tokens_match_leftmost_and_longest() {
 }
 
 #[test]
+fn special_tokens_are_those_of_a_plain_search() {
+    // All texts of a, b and an umlaut (two bytes) up to four letters, of which a few are tokens of either kind.
+    let letters = ["a", "b", "ä"];
+    let longer = |texts: &[String]| texts.iter().flat_map(|t| letters.map(|l| format!("{t}{l}"))).collect::<Vec<_>>();
+    let mut texts = vec![letters.map(String::from).to_vec()];
+    (1..4).for_each(|length| texts.push(longer(&texts[length - 1])));
+    let texts = texts.concat();
+    let mut state = 1_u64;
+    for _ in 0..50 {
+        let mut draw = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let mut tokens: Vec<String> = byte_level::spell(&[b'a', b'b', 0xc3, 0xa4]).chars().map(String::from).collect();
+        let mut kinds = vec![1; tokens.len()];
+        for _ in 0..6 {
+            let text = &texts[draw(texts.len())];
+            if !tokens[4..].contains(text) {
+                tokens.push(text.clone());
+                kinds.push([3, 4][draw(2)]);
+            }
+        }
+        let text: String = (0..200).map(|_| letters[draw(3)]).collect();
+        let keys = whole_word(LLAMA_BPE).set("tokens", strings(&tokens)).set("merges", strings::<&str>(&[]));
+        let tokenizer = keys.set("token_type", integers(&kinds)).build();
+        for with_control in [true, false] {
+            let found: Vec<String> = tokenizer.special.split(&text, with_control).map(|f| format!("{f:?}")).collect();
+            let (mut wanted, mut at, mut before) = (Vec::new(), 0, 0);
+            while at < text.len() {
+                let fits = |id: &usize| text.is_char_boundary(at) && text[at..].starts_with(&tokens[*id]);
+                let ids = (4..tokens.len()).filter(|&id| with_control || kinds[id] == 4).filter(fits);
+                let Some(id) = ids.max_by_key(|&id| tokens[id].len()) else {
+                    at += 1;
+                    continue;
+                };
+                if before < at {
+                    wanted.push(format!("Text({:?})", &text[before..at]));
+                }
+                wanted.push(format!("{}({id})", if kinds[id] == 3 { "Control" } else { "UserDefined" }));
+                (at, before) = (at + tokens[id].len(), at + tokens[id].len());
+            }
+            if before < at {
+                wanted.push(format!("Text({:?})", &text[before..]));
+            }
+            assert_eq!(found, wanted);
+        }
+    }
+}
+
+#[test]
+fn long_special_tokens_with_common_beginnings_are_found_in_a_long_text_in_one_pass() {
+    // At each letter of the text, most of these tokens could begin, for 10,000 letters: looked at one by one, that would take
+    // minutes.
+    const LENGTH: usize = 10_000;
+    let mut tokens: Vec<String> = ["a", "b"].map(String::from).to_vec();
+    tokens.extend([0, 1, 2].map(|less| format!("{}b", "a".repeat(LENGTH - less))));
+    tokens.push("aab".into());
+    let kinds = [1, 1, 3, 3, 4, 3];
+    let keys = whole_word(LLAMA_BPE).set("tokens", strings(&tokens)).set("merges", strings::<&str>(&[]));
+    let tokenizer = keys.set("token_type", integers(&kinds)).build();
+    let text = format!("{}b", "a".repeat(100 * LENGTH));
+    let split = |text: &str| tokenizer.special.split(text, true).map(|f| format!("{f:?}")).collect::<Vec<_>>();
+    assert_eq!(split(&text[..text.len() - 1]).len(), 1);
+    assert_eq!(split(&text)[1..], ["Control(2)"]);
+    assert_eq!(split(&text[99 * LENGTH + 2..]), ["UserDefined(4)"]);
+    assert_eq!(split(&"aab".repeat(1_000_000)).len(), 1_000_000);
+}
+
+#[test]
 fn a_missing_rule_is_inferred_and_said() {
     let keys = golden().without("pre").set("general.architecture", text("bitnet-b1.58"));
     let (tokenizer, decisions) = keys.build_with_decisions();
