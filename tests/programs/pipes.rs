@@ -1,6 +1,6 @@
 //! Readers that go, and signals.
 
-use std::io::Write;
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -102,25 +102,27 @@ fn handled(child: &Child, signal: i32) -> u64 {
 fn a_request_to_end_is_heard_and_leaves_no_file_half_written() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("report.json");
-    // One lets the program end what it does, and report it.
-    let mut child = waiting(&json);
-    handled(&child, SIGTERM);
-    send("-TERM", &child);
-    child.stdin.take().unwrap().write_all(b"Once").unwrap();
-    let status = child.wait().unwrap();
-    assert_eq!((status.code(), names(folder.path())), (Some(130), vec!["report.json".to_owned()]));
-    std::fs::remove_file(&json).unwrap();
-    // Two end it where it is.
+    // While it only prepares there is nothing to report, and it ends at once.
     let mut child = waiting(&json);
     handled(&child, SIGTERM);
     let start = Instant::now();
     while child.try_wait().unwrap().is_none() {
-        send("-TERM", &child); // signals that come together are one
+        send("-TERM", &child); // again, until all that it handles is set up
         assert!(start.elapsed() < PATIENCE);
         std::thread::yield_now();
     }
     let status = child.wait().unwrap();
     assert_eq!((status.code(), status.signal(), names(folder.path())), (Some(130), None, vec![]));
+    // One lets the program end what it does, and report it: here, the slowest way to make the most tokens.
+    let mut talker = generate(&["--greedy", "--ignore-end", "-n", "500", "--precise", "--threads", "1", "--json"]);
+    let mut child = talker.arg(&json).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    send("-TERM", &child);
+    let status = child.wait().unwrap();
+    assert_eq!((status.code(), names(folder.path())), (Some(130), vec!["report.json".to_owned()]));
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!(report["interrupted"], true);
+    assert!(report["ids"].as_array().unwrap().len() < 500);
 }
 
 #[cfg(target_os = "linux")]

@@ -1,12 +1,16 @@
 //! Rotary position embedding as files describe it: the base, and what stretches it beyond the trained context.
 
 use std::f64::consts::TAU;
+use std::ops::RangeInclusive;
 
 use crate::backend::{Rope, RopePairs};
 use crate::error::{Error, Result};
 use crate::format::gguf::{Value, quoted};
 use crate::model::Role;
 use crate::model::config::keys::{Keys, check_factor};
+
+/// How much rotations may enlarge what they turn. Those of published models are between 1 and 2.
+const MAGNITUDES: RangeInclusive<f64> = 0.01..=100.0;
 
 /// Frequencies for sequences that are longer than a model was first trained for (LongRoPE, arXiv 2402.13753).
 #[derive(Clone, Debug, PartialEq)]
@@ -110,7 +114,7 @@ impl Keys<'_> {
         let kind = self.metadata.string(&kind_name)?.unwrap_or("linear");
         self.check_extrapolation(kind == "yarn")?;
         // Cosines and sines are multiplied with it whatever the type, as in llama.cpp.
-        let magnitude = self.factor("rope.scaling.attn_factor")?.unwrap_or(1.0);
+        let magnitude = self.magnitude()?;
         match kind {
             "none" => Ok(Rope { magnitude, ..Rope::new(pairs, theta, dims, 1.0) }),
             // The factors of LongRoPE are tensors.
@@ -166,9 +170,23 @@ impl Keys<'_> {
         let beta = |key, default| Ok::<_, Error>(self.factor(key)?.unwrap_or(default));
         let (beta_fast, beta_slow) =
             (beta("rope.scaling.yarn_beta_fast", Yarn::BETAS.0)?, beta("rope.scaling.yarn_beta_slow", Yarn::BETAS.1)?);
-        let attention = self.factor("rope.scaling.attn_factor")?.unwrap_or(1.0);
+        let attention = self.magnitude()?;
         let magnitude = attention * Yarn::usual_magnitude(factor);
         Ok(Yarn { factor, original_context, beta_fast, beta_slow, magnitude })
+    }
+
+    /// What cosines and sines are multiplied with, and so queries and keys.
+    fn magnitude(&self) -> Result<f64> {
+        let key = "rope.scaling.attn_factor";
+        match self.factor(key)? {
+            Some(factor) if !MAGNITUDES.contains(&factor) => Err(Error::Model(format!(
+                "the key \"{}\" is {factor}; rotations are enlarged by {} to {}",
+                self.name(key),
+                MAGNITUDES.start(),
+                MAGNITUDES.end()
+            ))),
+            factor => Ok(factor.unwrap_or(1.0)),
+        }
     }
 }
 
