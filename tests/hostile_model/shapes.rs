@@ -19,7 +19,7 @@ const FREE_BYTES: usize = 64 << 20;
 const F32: u32 = 0;
 pub const F16: u32 = 1;
 const Q2_K: u32 = 10;
-pub const I2_S: u32 = 36;
+const I2_S: u32 = 36;
 
 /// The sizes of a network, and the types of its matrices.
 #[derive(Clone, Copy, Debug)]
