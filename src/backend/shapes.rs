@@ -181,7 +181,7 @@ impl Misfit {
     /// Whether a head whose largest magnitude this is has no place in f16. What is no number keeps being none by itself.
     pub(crate) fn of(absmax: f32) -> Option<Self> {
         match absmax {
-            _ if absmax >= Self::BEYOND_F16 && absmax < f32::INFINITY => Some(Self::TooLarge),
+            _ if (Self::BEYOND_F16..f32::INFINITY).contains(&absmax) => Some(Self::TooLarge),
             _ if absmax > 0.0 && absmax < Self::SMALLEST_F16 => Some(Self::TooSmall),
             _ => None,
         }

@@ -237,7 +237,7 @@ fn a_single_code_three_is_named_where_all_codes_are_read() {
     let model = Model::open(&file.path).unwrap();
     for device in crate::gpu::devices(Default::default()) {
         let loaded = sterna::Loaded::on_backend(&model, sterna::gpu::Gpu::new(&device));
-        let text = loaded.err().expect("it reads all codes").to_string();
+        let text = loaded.expect_err("it reads all codes").to_string();
         assert!([name, "row 61", "code 3"].iter().all(|part| text.contains(part)), "{text}");
     }
 }

@@ -103,7 +103,7 @@ fn equal_seeds_draw_equally_and_others_differ() {
 fn logits_that_are_no_numbers_are_an_error() {
     let mut sampler = Sampled::new(&plain(), 0, 4).unwrap();
     let outcome = sampler.draw(Logits::All(&mut [f32::NAN; 4]), &History { ids: &[], prompt: 0 });
-    assert!(matches!(outcome, Err(Error::Model(_))));
+    assert!(matches!(outcome, Err(Error::NotFinite(_))));
 }
 
 #[test]
