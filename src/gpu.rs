@@ -177,6 +177,7 @@ impl Backend for Gpu {
     fn begin(&mut self, rows: &[Row]) {
         self.rows.clear();
         self.rows.extend_from_slice(rows);
+        self.recorder.expect(rows.len());
         self.steps += 1;
         self.computed_rows += rows.len() as u64;
         self.selected = 0..rows.iter().filter(|row| row.wants_logits).count();

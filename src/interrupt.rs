@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Asks a session to leave off the step that it computes, or the next one if it computes none: from another thread, or from a
 /// handler of Ctrl-C. A step takes as long as its rows, which for a long prompt is seconds on a small machine; an interrupt is
-/// heeded within a few milliseconds on a CPU, and on a GPU as soon as the host waits for it. Cheap to clone; clones are one.
+/// heeded within a few milliseconds on a CPU, and on a GPU as soon as the host waits for it, if it is a long step. Cheap to clone;
+/// clones are one.
 ///
 /// The step that was interrupted [computed nothing](crate::Session::was_interrupted): its sequences are where they were before,
 /// and the next step begins it again.

@@ -1,8 +1,9 @@
 //! An opened GPU: its queue, its limits, its pipelines, and what went wrong on it. Shared by all that compute on it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::gpu::adapter::Adapter;
@@ -11,8 +12,9 @@ use crate::gpu::pipeline_cache::PipelineCache;
 use crate::gpu::shader::{Access, Dot, Shader};
 use crate::interrupt::Interrupt;
 
-/// How long an interrupt may go unheeded while the host waits.
-const UNHEEDED: Duration = Duration::from_millis(50);
+/// Between two questions whether a long step is done.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(5);
 
 /// How to use a GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,22 +140,36 @@ impl Context {
         }
     }
 
-    /// Waits until the device has done a submit, or all that was sent: the one place where a step waits.
+    /// Waits until the device has done a submit, or all that was sent.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] if that was set meanwhile: the device goes on. [`Error::Device`] if it was lost.
-    pub(crate) fn wait(&self, submit: Option<wgpu::SubmissionIndex>, interrupt: Option<&Interrupt>) -> Result<()> {
-        let timeout = interrupt.map(|_| UNHEEDED);
-        let waited = loop {
-            let poll = wgpu::PollType::Wait { submission_index: submit.clone(), timeout };
-            match self.device.poll(poll) {
-                Err(wgpu::PollError::Timeout) if interrupt.is_some_and(Interrupt::is_set) => {
-                    return Err(Error::Interrupted);
-                }
-                Err(wgpu::PollError::Timeout) if interrupt.is_some() => {}
-                waited => break waited,
+    /// [`Error::Device`] if the device was lost.
+    pub(crate) fn wait(&self, submit: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        self.poll(wgpu::PollType::Wait { submission_index: submit, timeout: None })
+    }
+
+    /// Waits until `done` is set by a callback of the device, or the interrupt. (A wait with a time limit would do, were it not that
+    /// wgpu panics where two threads wait and one's time is over: so the device is asked, ever more rarely.)
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if that was set: the device goes on. [`Error::Device`] if it was lost.
+    pub(crate) fn wait_until(&self, done: &AtomicBool, interrupt: &Interrupt) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            self.poll(wgpu::PollType::Poll)?;
+            if done.load(Ordering::Acquire) {
+                return Ok(());
             }
-        };
+            if interrupt.is_set() {
+                return Err(Error::Interrupted);
+            }
+            // It is noticed late by a small part of what it took.
+            std::thread::sleep((start.elapsed() / 32).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
+        }
+    }
+
+    fn poll(&self, how: wgpu::PollType) -> Result<()> {
+        let polled = self.device.poll(how);
         self.check()?;
         let lost = |cause| {
             let name = self.adapter.name();
@@ -161,7 +177,7 @@ impl Context {
                 "{name} does not end what it was sent; open it again, and load the model again: {cause}"
             ))
         };
-        waited.map(drop).map_err(lost)
+        polled.map(drop).map_err(lost)
     }
 
     /// Does something that may fail without harm to the rest.

@@ -4,6 +4,9 @@
 //! step of a kind, a step makes none. What is read back is copied to a mappable buffer in the same submit.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::backend::{GpuCounters, KernelCount, Reads};
 use crate::error::{Error, Result};
@@ -18,6 +21,9 @@ use crate::interrupt::Interrupt;
 pub(crate) const MOST_PARAMS: usize = 8;
 /// Most storage bindings of a shader, in core WebGPU.
 pub(crate) const MOST_BINDINGS: usize = 8;
+/// Rows of a step that is short on any GPU that is worth its name, and what makes one long all the same.
+const SHORT_ROWS: usize = 32;
+const SHORT_WAIT: Duration = Duration::from_millis(100);
 /// Bind groups that are kept: those of a large model are a tenth of it.
 const MOST_BOUND: usize = 1 << 14;
 
@@ -47,7 +53,9 @@ pub(crate) struct Recorder {
     kernels: Vec<KernelCount>, // of the dispatches sent, one for each file in `shaders/` and what it read
     profiler: Option<Profiler>,
     fault: Option<Error>,         // told by the next read
-    interrupt: Option<Interrupt>, // that ends a wait
+    interrupt: Option<Interrupt>, // that ends a wait for a long step
+    is_long: bool,                // what is waited for
+    latest_wait: Duration,
     latest: Option<wgpu::SubmissionIndex>,
 }
 
@@ -95,6 +103,8 @@ impl Recorder {
             profiler: None,
             fault: None,
             interrupt: None,
+            is_long: false,
+            latest_wait: Duration::ZERO,
             latest: None,
         }
     }
@@ -309,18 +319,39 @@ impl Recorder {
         self.fault.get_or_insert(fault);
     }
 
-    /// From now on, waits end when this is set.
+    /// From now on, waits for long steps end when this is set.
     pub(crate) fn heed(&mut self, interrupt: Option<&Interrupt>) {
         self.interrupt = interrupt.cloned();
+    }
+
+    /// Says how many rows the next step has.
+    pub(crate) fn expect(&mut self, rows: usize) {
+        self.is_long = rows > SHORT_ROWS || self.latest_wait > SHORT_WAIT;
+    }
+
+    /// The interrupt, if it is to be heeded: a step that is short in any case is waited for in the quickest way.
+    fn heeded(&self) -> Option<Interrupt> {
+        self.interrupt.clone().filter(|_| self.is_long)
     }
 
     /// Sends what was recorded, and waits until all that was sent is done.
     pub(crate) fn wait(&mut self) -> Result<()> {
         self.submit();
-        match self.fault.take() {
-            Some(fault) => Err(fault),
-            None => self.device.0.wait(self.latest.clone(), self.interrupt.as_ref()),
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
         }
+        let (start, context) = (Instant::now(), &self.device.0);
+        match self.heeded() {
+            None => context.wait(self.latest.clone())?,
+            Some(interrupt) => {
+                let done = Arc::new(AtomicBool::new(false));
+                let told = Arc::clone(&done);
+                context.queue.on_submitted_work_done(move || told.store(true, Ordering::Release));
+                context.wait_until(&done, &interrupt)?;
+            }
+        }
+        self.latest_wait = start.elapsed();
+        Ok(())
     }
 
     /// Bytes of a buffer, from an offset on, as they are after all that was recorded. Waits for no more than what made them.
@@ -339,17 +370,30 @@ impl Recorder {
         let stage = &self.stages[&from.id];
         let range = 0..count.next_multiple_of(4);
         let context = &self.device.0;
+        let start = Instant::now();
         // The outcome of the mapping is known when the view is asked for.
-        stage.map_async(wgpu::MapMode::Read, range.clone(), |_| ());
-        if let Err(error) = context.wait(staged.submit.clone(), self.interrupt.as_ref()) {
-            stage.unmap();
-            return Err(error);
+        match self.heeded() {
+            None => {
+                stage.map_async(wgpu::MapMode::Read, range.clone(), |_| ());
+                context.wait(staged.submit.clone())?;
+            }
+            Some(interrupt) => {
+                let done = Arc::new(AtomicBool::new(false));
+                let told = Arc::clone(&done);
+                stage.map_async(wgpu::MapMode::Read, range.clone(), move |_| told.store(true, Ordering::Release));
+                if let Err(error) = context.wait_until(&done, &interrupt) {
+                    stage.unmap();
+                    return Err(error);
+                }
+            }
         }
+        let waited = start.elapsed();
         let lost = |cause| Error::lost(format!("what was computed cannot be read; load the model again: {cause}"));
         let view = stage.get_mapped_range(range).map_err(lost)?;
         bytes.copy_from_slice(&view[..bytes.len()]);
         drop(view);
         stage.unmap();
+        self.latest_wait = waited;
         self.counters.bytes_read += count;
         Ok(())
     }
