@@ -1,0 +1,20 @@
+//! Directories in Hugging Face form to tokens: a small sound one with changes is refused, or runs.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sterna::Model;
+use sterna_fuzz::directory::Directory;
+use sterna_fuzz::run::{Way, check, check_text};
+use sterna_fuzz::{Input, scratch};
+
+fuzz_target!(|data: &[u8]| {
+    let mut input = Input(data);
+    let way = Way::choose(&mut input);
+    let directory = Directory::cook(&mut input);
+    let folder = scratch::path("directory");
+    directory.write(&folder);
+    match Model::open(&folder) {
+        Err(error) => check_text(&error.to_string()),
+        Ok(model) => check(&model, way),
+    }
+});
