@@ -8,10 +8,15 @@
 mod logging;
 #[path = "shared/model.rs"]
 mod model;
+#[path = "shared/terminal.rs"]
+mod terminal;
+#[path = "inspect/verify.rs"]
+mod verify;
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
@@ -20,13 +25,14 @@ use sterna::backend::HeadNormOrder;
 use sterna::format::encodings::Encoding;
 use sterna::format::gguf::{Encodings, Gguf, TensorInfo, resolve};
 use sterna::format::safetensors::Checkpoint;
-use sterna::model::{Config, Factors, Role};
+use sterna::model::{Config, Factors, Model, Role};
+use verify::Outcome;
 
 /// Shows what is in a GGUF file or a directory in Hugging Face form: keys, tensors, their types, and every decision that
 /// the loader takes, with its reason.
 ///
 /// Works on any such file, also on one that this version cannot run: then the reason stands at the end, and the exit
-/// status is 1.
+/// status is 1. Tensors are decoded as a device would be given them, so that what `generate` refuses is refused here.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
@@ -36,9 +42,14 @@ struct Args {
     /// Lists every tensor instead of one line for each kind.
     #[arg(long)]
     all: bool,
+
+    /// Reads every value: the share of -1, 0 and +1 in each tensor, zeros, numbers that are none, and parts that were never
+    /// written, as a download that stopped leaves them. The exit status is 1 if there is a tensor that no model can have.
+    #[arg(long)]
+    verify: bool,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     logging::start();
     let args = Args::parse();
     let (path, map) = (&args.model.model, !args.model.no_map);
@@ -64,7 +75,28 @@ fn main() -> anyhow::Result<()> {
     for decision in model.decisions() {
         writeln!(out, "  {decision}")?;
     }
-    Ok(())
+    out.flush()?;
+    if !args.verify {
+        check(&model).with_context(|| format!("cannot run the model {}", path.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let stop = terminal::stop_on_ctrl_c()?;
+    match verify::verify(&mut out, &model, &stop)? {
+        Outcome::Sound => Ok(ExitCode::SUCCESS),
+        Outcome::Stopped => Ok(ExitCode::from(terminal::INTERRUPTED)),
+        Outcome::Refused(count) => anyhow::bail!("{count} tensors of {} cannot be those of a model", path.display()),
+    }
+}
+
+/// Decodes what a device would be given, under a progress bar.
+fn check(model: &Model) -> sterna::Result<()> {
+    let bar = terminal::progress_bar("checking tensors");
+    let outcome = model.check(&mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    outcome
 }
 
 /// What a type number means in this file, if that was found out.

@@ -18,6 +18,7 @@ pub use work::{GpuCounters, KernelCount, Reads, ShaderTime, Work};
 
 use crate::error::{Error, Result};
 use crate::format::Weights;
+use crate::interrupt::Interrupt;
 
 /// The norm before a product (RMSNorm, arXiv 1910.07467): `x * rsqrt(mean(x²) + epsilon) * gain`.
 pub struct Norm<'a, B: Backend + ?Sized> {
@@ -121,6 +122,11 @@ pub trait Backend: Send {
     fn head_room(&mut self, head: &Self::Matrix, selected: usize, numerics: Numerics) -> Result<()>;
     /// An empty cache.
     fn cache(&mut self, shape: CacheShape) -> Result<Self::Cache>;
+    /// Makes room in this backend to attend to a cache with so many query heads, for steps of any size.
+    fn attend_room(&mut self, cache: &Self::Cache, heads: Heads) -> Result<()> {
+        let _ = (cache, heads);
+        Ok(())
+    }
     /// Room for token ids.
     fn tokens(&mut self, max_rows: usize) -> Result<Self::Tokens>;
 
@@ -260,6 +266,21 @@ pub trait Backend: Send {
 
     /// Ends the step: everything recorded is on its way.
     fn end(&mut self);
+
+    /// From now on, with an interrupt, verbs may leave undone what they should do once that is set, and reading gives
+    /// [`Error::Interrupted`](crate::Error::Interrupted): whoever asked for it throws away what was computed meanwhile. Without one,
+    /// they no longer may.
+    fn heed(&mut self, interrupt: Option<&Interrupt>) {
+        let _ = interrupt;
+    }
+
+    /// Waits until all that was recorded is done.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if the device was lost.
+    fn wait(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     // Between steps.
 

@@ -32,7 +32,7 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::encodings::{Encoding, float};
 use crate::format::gguf::{Layout, TensorPlan, Value};
-use crate::format::{Ternary, Weights};
+use crate::format::{Contents, Counts, Ternary, Weights};
 use crate::model::{Model, Part, Role};
 use table::Table;
 
@@ -102,6 +102,10 @@ pub struct Report {
     /// The largest change of a weight of a linear layer, relative to it; 0 where every weight is exact. Up to 2⁻¹¹ it is
     /// what rounding a scale to f16 does.
     pub largest_error: f32,
+    /// How many trits of the linear layers are −1, 0 and +1.
+    pub trits: [u64; 3],
+    /// Linear layers in which every weight is 0: they were converted, but training leaves none.
+    pub zero_layers: Vec<Role>,
     /// Whether the file was read back and compared.
     pub is_verified: bool,
     /// What is other than in the model's own file, and why.
@@ -132,7 +136,7 @@ pub fn convert(
     let layout = Layout::new(&metadata, &plans)?;
 
     let temporary = temporary_beside(path)?;
-    let Some(largest_error) = conversion.write(&layout, temporary.as_file(), path, &tables, progress)? else {
+    let Some(read) = conversion.write(&layout, temporary.as_file(), path, &tables, progress)? else {
         return Ok(None);
     };
     if options.verify && verify::verify(&conversion, temporary.path(), &metadata, &tables, progress)?.is_break() {
@@ -140,7 +144,7 @@ pub fn convert(
     }
     persist(temporary, path, options.overwrite)?;
 
-    conversion.tell(&mut changes, largest_error);
+    conversion.tell(&mut changes, &read);
     let linear = || plans.iter().zip(&conversion.roles).filter(|(_, role)| role.is_linear()).map(|(plan, _)| plan);
     let bytes = |plan: &TensorPlan| plan.encoding.size(plan.rows, plan.cols).unwrap_or(0) as u64;
     Ok(Some(Report {
@@ -148,7 +152,9 @@ pub fn convert(
         tensors: plans.len(),
         linear_weights: linear().map(|plan| plan.rows as u64 * plan.cols as u64).sum(),
         linear_bytes: linear().map(bytes).sum(),
-        largest_error,
+        largest_error: read.largest_error,
+        trits: read.trits,
+        zero_layers: read.zero_layers,
         is_verified: options.verify,
         changes,
     }))
@@ -172,6 +178,15 @@ impl ConvertOptions {
 
 fn exists(path: &Path) -> Error {
     Error::Input(format!("{} is there already: choose another name, or ask for it to be replaced", path.display()))
+}
+
+/// What was seen of the model while it was written.
+#[derive(Default)]
+struct Seen {
+    /// The largest relative change of a linear weight.
+    largest_error: f32,
+    trits: [u64; 3],
+    zero_layers: Vec<Role>,
 }
 
 /// A model on its way into a file.
@@ -224,7 +239,7 @@ impl Conversion<'_> {
         self.roles.iter().map(plan).collect()
     }
 
-    /// Writes all tensors, and returns the largest relative change of a linear weight; none if it was stopped.
+    /// Writes all tensors, and returns what was seen of them; none if it was stopped.
     fn write(
         &self,
         layout: &Layout,
@@ -232,21 +247,25 @@ impl Conversion<'_> {
         path: &Path,
         tables: &[(Role, Table)],
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Option<f32>> {
+    ) -> Result<Option<Seen>> {
         let failed = |cause| Error::io(path, cause);
         let mut writer = layout.write(BufWriter::new(file)).map_err(failed)?;
-        let mut largest_error = 0f32;
+        let mut seen = Seen::default();
         let total = self.roles.len();
         for (done, &role) in self.roles.iter().enumerate() {
             if progress(Progress { stage: Stage::Writing, done, total }).is_break() {
                 return Ok(None);
             }
             let bytes = match tables.iter().find(|(place, _)| *place == role) {
-                Some((_, table)) => table.bytes(self.model, role).map_err(|error| named(role, error))?,
+                Some((_, table)) => {
+                    self.look(role, &self.model.required(role)?, &mut seen)?;
+                    table.bytes(self.model, role).map_err(|error| named(role, error))?
+                }
                 None if role.is_linear() => {
                     let (ternary, error) = self.linear(role)?;
-                    largest_error = largest_error.max(error);
+                    seen.largest_error = seen.largest_error.max(error);
                     let weights = Weights::Ternary(ternary);
+                    self.look(role, &weights, &mut seen)?;
                     self.options.linear.encode(&weights).map_err(|error| named(role, error))?.into()
                 }
                 None => float::encode_f32(&self.vector(role)?).into(),
@@ -255,7 +274,24 @@ impl Conversion<'_> {
         }
         writer.finish().map_err(failed)?.into_inner().map_err(|error| failed(error.into_error()))?;
         file.sync_all().map_err(failed)?;
-        Ok(Some(largest_error))
+        Ok(Some(seen))
+    }
+
+    /// Counts the values of a tensor. What no model can have is refused, and not copied.
+    fn look(&self, role: Role, weights: &Weights, seen: &mut Seen) -> Result<()> {
+        let Some(contents) = Contents::of(weights, &mut |_| ControlFlow::Continue(())) else { return Ok(()) };
+        if let Some(error) = self.model.refusal(role, &contents) {
+            return Err(error);
+        }
+        if let Counts::Trits { trits, .. } = contents.values
+            && role.is_linear()
+        {
+            seen.trits.iter_mut().zip(trits).for_each(|(sum, count)| *sum += count);
+            if contents.is_zero() {
+                seen.zero_layers.push(role);
+            }
+        }
+        Ok(())
     }
 
     /// A linear layer as it is to be written, and the largest relative change of a weight.
@@ -274,14 +310,24 @@ impl Conversion<'_> {
         Ok(self.model.gain(role)?.expect("the role is one that the model has"))
     }
 
-    fn tell(&self, changes: &mut Vec<Decision>, largest_error: f32) {
-        let (choice, why) = match largest_error {
+    fn tell(&self, changes: &mut Vec<Decision>, seen: &Seen) {
+        let (choice, why) = match seen.largest_error {
             0.0 => ("every weight exact".to_owned(), "each scale has its place"),
             error if error <= fit::HALF => {
                 (format!("every trit exact, scales within {:.3} %", error * 100.0), "the encoding's scales are f16")
             }
             error => (format!("every trit exact, weights within {:.2} %", error * 100.0), "lossy: scales were joined"),
         };
+        let all = seen.trits.iter().sum::<u64>() as f64;
+        let [negative, zero, positive] = seen.trits.map(|count| format!("{:.1} %", count as f64 * 100.0 / all));
+        let shares = format!("{negative} are -1, {zero} are 0, {positive} are +1");
+        changes.push(Decision::new("trits", shares, "as the model has them"));
+        if !seen.zero_layers.is_empty() {
+            let names: Vec<String> = seen.zero_layers.iter().map(|role| role.gguf_name()).collect();
+            let choice = format!("{} linear layers are all zero: {}", names.len(), names.join(", "));
+            let why = "every weight of them is 0 in the model, which training does not leave: is its file whole?";
+            changes.push(Decision::new("weights", choice, why));
+        }
         changes.insert(0, Decision::new("linear layers", format!("{}, {choice}", self.options.linear), why));
     }
 }

@@ -30,6 +30,7 @@ pub use tensor::{Quantized, Tensor};
 
 use std::ops::Range;
 
+use crate::allocation::filled;
 use crate::backend::{Activation, Backend, CachePlace, CacheShape, Heads, Norm, Numerics, Rope, Rotary, Row, Work};
 use crate::cpu::attention::{Attention, Norming, Turning};
 use crate::cpu::counts::{Counts, Kernel};
@@ -39,6 +40,7 @@ use crate::cpu::kernels::Kernels;
 use crate::cpu::workers::Workers;
 use crate::error::Result;
 use crate::format::Weights;
+use crate::interrupt::Interrupt;
 
 /// The CPU, as one session uses it.
 pub struct Cpu {
@@ -133,6 +135,7 @@ impl Backend for Cpu {
         if head.dense().is_none() {
             self.head_input = Some(Quantized::new(selected, head.cols, numerics)?);
         }
+        self.screener.reserve_ranking()?;
         match &head.screen {
             Some(screen) => self.screener.reserve(screen),
             None => Ok(()),
@@ -143,8 +146,12 @@ impl Backend for Cpu {
         Cache::new(shape)
     }
 
+    fn attend_room(&mut self, cache: &Cache, heads: Heads) -> Result<()> {
+        attention::reserve(&mut self.parts, cache, heads, self.workers.threads())
+    }
+
     fn tokens(&mut self, max_rows: usize) -> Result<Vec<u32>> {
-        tensor::filled(max_rows, u32::MAX)
+        filled(max_rows, u32::MAX)
     }
 
     fn begin(&mut self, rows: &[Row]) {
@@ -271,6 +278,9 @@ impl Backend for Cpu {
         let positions: usize = rows.iter().map(|row| cache.seen(row.position as usize)).sum();
         self.counts.read(Kernel::Attend, positions * cache.position_bytes());
         let attention = Attention { kernels: self.kernels, rows, qkv, cache, heads };
+        // Of a cache that no room was made for, as tests have them.
+        attention::reserve(&mut self.parts, cache, heads, self.workers.threads())
+            .expect("there is memory for a few heads");
         attention.run(&self.workers, &mut self.parts, out.rows_mut(rows.len()));
     }
 
@@ -344,6 +354,10 @@ impl Backend for Cpu {
     }
 
     fn end(&mut self) {}
+
+    fn heed(&mut self, interrupt: Option<&Interrupt>) {
+        self.workers.interrupt = interrupt.cloned();
+    }
 
     fn read_cache(&mut self, cache: &Cache, place: CachePlace, keys: &mut [f32], values: &mut [f32]) -> Result<()> {
         cache.read(place, keys, values);

@@ -8,6 +8,7 @@ mod list;
 pub use best::Best;
 pub use list::{DeviceInfo, DeviceKind};
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cpu::{Cpu, CpuDevice, CpuOptions};
@@ -118,7 +119,11 @@ impl Device {
     }
 
     /// Puts a model on this device.
-    pub(crate) fn load(&self, model: &Model, progress: &mut dyn FnMut(usize, usize)) -> Result<Arc<dyn Shared>> {
+    pub(crate) fn load(
+        &self,
+        model: &Model,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Arc<dyn Shared>> {
         Ok(match &self.kind {
             Kind::Cpu(cpu) => Arc::new(Loading::load(Cpu::on(&cpu.open()?), model, progress)?),
             #[cfg(feature = "gpu")]

@@ -7,12 +7,14 @@
 mod ahead;
 mod diagnosis;
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::allocation::{filled, reserve};
 use crate::backend::{Backend, GpuCounters, MOST_CANDIDATES, NO_TOKEN, Row, ShaderTime, Work};
 use crate::engine::ahead::Ahead;
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::model::Model;
 use crate::transformer::{Capacity, Input, State, Transformer, Wanted};
 
@@ -28,7 +30,7 @@ pub(crate) trait Shared: Send + Sync {
     fn device_bytes(&self) -> Option<u64>;
 
     /// What a session computes with.
-    fn engine(&self, capacity: Capacity) -> Result<Box<dyn Engine>>;
+    fn engine(&self, capacity: Capacity, interrupt: &Interrupt) -> Result<Box<dyn Engine>>;
 }
 
 /// One step of a session.
@@ -81,10 +83,11 @@ pub(crate) trait Engine: Send {
     /// Runs a step, or sends it to the device. Does not wait.
     fn start(&mut self, step: &Step<'_>);
 
-    /// Waits for what was wanted of the step that was started last.
+    /// Waits until the step that was started last is done, and for what was wanted of it.
     ///
     /// # Errors
-    /// [`crate::Error::Device`] if the device failed.
+    /// [`Error::Device`] if the device failed; [`Error::Interrupted`] if the session's interrupt was set: then what the step wrote to
+    /// the caches means nothing.
     fn finish(&mut self) -> Result<()>;
 
     /// What that was.
@@ -140,7 +143,11 @@ pub(crate) struct Loading<B: Backend> {
 }
 
 impl<B: Backend> Loading<B> {
-    pub(crate) fn load(mut backend: B, model: &Model, progress: &mut dyn FnMut(usize, usize)) -> Result<Self> {
+    pub(crate) fn load(
+        mut backend: B,
+        model: &Model,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Self> {
         let transformer = Arc::new(Transformer::load(&mut backend, model, progress)?);
         Ok(Self { transformer, backend: Mutex::new(backend) })
     }
@@ -164,9 +171,9 @@ impl<B: Backend + 'static> Shared for Loading<B> {
         self.with_backend(B::device_bytes)
     }
 
-    fn engine(&self, capacity: Capacity) -> Result<Box<dyn Engine>> {
+    fn engine(&self, capacity: Capacity, interrupt: &Interrupt) -> Result<Box<dyn Engine>> {
         let backend = self.with_backend(B::sibling);
-        let engine = BackendEngine::new(backend, Arc::clone(&self.transformer), capacity)?;
+        let engine = BackendEngine::new(backend, Arc::clone(&self.transformer), capacity, interrupt)?;
         Ok(Box::new(engine))
     }
 }
@@ -177,6 +184,8 @@ struct BackendEngine<B: Backend> {
     transformer: Arc<Transformer<B>>,
     state: State<B>,
     capacity: Capacity,
+    /// Heeded from the start of a step to its finish.
+    interrupt: Interrupt,
     /// Of the step that was started last.
     wanted: Wanted,
     selected: usize,
@@ -189,21 +198,27 @@ struct BackendEngine<B: Backend> {
 }
 
 impl<B: Backend> BackendEngine<B> {
-    fn new(mut backend: B, transformer: Arc<Transformer<B>>, capacity: Capacity) -> Result<Self> {
+    fn new(
+        mut backend: B,
+        transformer: Arc<Transformer<B>>,
+        capacity: Capacity,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
         let Capacity { rows, selected, .. } = capacity;
         let candidates = selected * MOST_CANDIDATES;
         let mut engine = Self {
             state: State::new(&mut backend, &transformer, capacity)?,
             backend,
             capacity,
+            interrupt: interrupt.clone(),
             wanted: Wanted::Nothing,
             selected: 0,
-            logits: vec![0.0; transformer.config().vocabulary],
+            logits: filled(transformer.config().vocabulary, 0.0)?,
             transformer,
-            best: vec![0; selected],
-            top: vec![0; candidates],
-            top_logits: vec![0.0; candidates],
-            totals: vec![0.0; 2 * selected],
+            best: filled(selected, 0)?,
+            top: filled(candidates, 0)?,
+            top_logits: filled(candidates, 0.0)?,
+            totals: filled(2 * selected, 0.0)?,
             ahead: Ahead::with_room(rows, selected),
         };
         if engine.backend.wants_rehearsal() {
@@ -263,6 +278,24 @@ impl<B: Backend> BackendEngine<B> {
         tokens.extend_from_slice(best);
         Ok(())
     }
+
+    /// Reads what was wanted of the step that was started last.
+    fn collect(&mut self) -> Result<()> {
+        let Self { backend, state, selected, .. } = self;
+        let candidates = *selected * MOST_CANDIDATES;
+        match self.wanted {
+            _ if *selected == 0 => backend.wait(),
+            Wanted::Best => self.read_best(),
+            Wanted::Candidates(_) | Wanted::Totals(_) => {
+                state.read_candidates(backend, &mut self.top[..candidates], &mut self.top_logits[..candidates])?;
+                match self.wanted {
+                    Wanted::Totals(_) => state.read_totals(backend, &mut self.totals[..2 * *selected]),
+                    _ => Ok(()),
+                }
+            }
+            Wanted::Nothing | Wanted::Logits | Wanted::Features => backend.wait(),
+        }
+    }
 }
 
 impl<B: Backend + 'static> Engine for BackendEngine<B> {
@@ -272,6 +305,7 @@ impl<B: Backend + 'static> Engine for BackendEngine<B> {
 
     fn start(&mut self, step: &Step<'_>) {
         assert!(step.tokens.len() == step.rows.len() && step.rows.len() <= self.capacity.rows);
+        self.backend.heed(Some(&self.interrupt));
         self.wanted = step.wanted;
         self.selected = step.rows.iter().filter(|row| row.wants_logits).count();
         let has_started = step.wanted == Wanted::Best && self.ahead.has_started(step);
@@ -296,20 +330,13 @@ impl<B: Backend + 'static> Engine for BackendEngine<B> {
     }
 
     fn finish(&mut self) -> Result<()> {
-        let Self { backend, state, selected, .. } = self;
-        let candidates = *selected * MOST_CANDIDATES;
-        match self.wanted {
-            _ if *selected == 0 => Ok(()),
-            Wanted::Best => self.read_best(),
-            Wanted::Candidates(_) | Wanted::Totals(_) => {
-                state.read_candidates(backend, &mut self.top[..candidates], &mut self.top_logits[..candidates])?;
-                match self.wanted {
-                    Wanted::Totals(_) => state.read_totals(backend, &mut self.totals[..2 * *selected]),
-                    _ => Ok(()),
-                }
-            }
-            Wanted::Nothing | Wanted::Logits | Wanted::Features => Ok(()),
+        let outcome = self.collect();
+        self.backend.heed(None);
+        if self.interrupt.take() {
+            self.ahead.steps = 0;
+            return Err(Error::Interrupted);
         }
+        outcome
     }
 
     fn chosen(&self) -> Chosen<'_> {
@@ -328,7 +355,7 @@ impl<B: Backend + 'static> Engine for BackendEngine<B> {
             self.transformer.head(&mut self.backend, &mut self.state, selected.clone(), Wanted::Logits);
             self.backend.end();
         }
-        let logits = room(&mut self.logits, selected.len() * self.transformer.config().vocabulary);
+        let logits = room(&mut self.logits, selected.len() * self.transformer.config().vocabulary)?;
         self.state.read_logits(&mut self.backend, selected, logits)?;
         all_finite(logits)?;
         Ok(logits)
@@ -337,7 +364,7 @@ impl<B: Backend + 'static> Engine for BackendEngine<B> {
     fn features(&mut self, selected: Range<usize>) -> Result<&[f32]> {
         self.transformer.head(&mut self.backend, &mut self.state, selected.clone(), Wanted::Features);
         self.backend.end();
-        let features = room(&mut self.logits, selected.len() * self.transformer.config().width);
+        let features = room(&mut self.logits, selected.len() * self.transformer.config().width)?;
         self.state.read_features(&mut self.backend, features)?;
         all_finite(features)?;
         Ok(features)
@@ -393,9 +420,10 @@ fn all_finite(values: &[f32]) -> Result<()> {
 }
 
 /// The first `count` of values that grow when that is not enough.
-fn room(values: &mut Vec<f32>, count: usize) -> &mut [f32] {
+fn room(values: &mut Vec<f32>, count: usize) -> Result<&mut [f32]> {
     if values.len() < count {
+        reserve(values, count - values.len())?;
         values.resize(count, 0.0);
     }
-    &mut values[..count]
+    Ok(&mut values[..count])
 }

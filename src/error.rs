@@ -36,6 +36,9 @@ pub enum Error {
     /// holds. Nothing is made of that. Way out: as the text says, a cache in f32 or another copy of the file.
     #[error("the network computed numbers that are not finite{0}")]
     NotFinite(String),
+    /// An [`Interrupt`](crate::Interrupt) was set, or whoever was told of the progress had enough. What was done before stays done.
+    #[error("interrupted")]
+    Interrupted,
     /// A session has no room for another sequence at present. Way out: later, or a session with more room.
     #[error("busy: {0}")]
     Busy(String),

@@ -3,6 +3,7 @@
 //!
 //! Everything in a file is untrusted: sizes, counts, offsets and strings are checked against the file before use.
 
+pub mod contents;
 pub mod dense;
 pub mod encodings;
 pub(crate) mod file;
@@ -10,6 +11,7 @@ pub mod gguf;
 pub mod safetensors;
 pub mod ternary;
 
+pub use contents::{Contents, Counts};
 pub use dense::{Dense, Values};
 use encodings::hidden::hidden_ternary;
 pub use ternary::{Scales, Ternary};

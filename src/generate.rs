@@ -24,6 +24,8 @@ pub use sampling::Sampling;
 pub use sequence::{Finish, Piece, SequenceId};
 pub use streams::{Text, TokenIds};
 
+use std::ops::ControlFlow;
+
 use crate::backend::{Backend, GpuCounters, Row, ShaderTime, Work};
 use crate::device::Device;
 use crate::engine::Engine;
@@ -65,23 +67,25 @@ impl Session {
     /// [`Error::Device`] if the device cannot hold it, [`Error::Input`] for impossible options, otherwise those of
     /// [`Model::weights`].
     pub fn new(model: &Model, device: &Device, options: &SessionOptions) -> Result<Self> {
-        Self::with_progress(model, device, options, &mut |_, _| {})
+        Self::with_progress(model, device, options, &mut |_, _| ControlFlow::Continue(()))
     }
 
-    /// [`Session::new`], telling `progress` the number of parts that are done, and of all: the layers, and the session.
+    /// [`Session::new`], telling `progress` the number of parts that are done, and of all: the layers, and the session. It may stop.
     ///
     /// # Errors
-    /// As [`Session::new`].
+    /// As [`Session::new`], and [`Error::Interrupted`] if `progress` stopped.
     pub fn with_progress(
         model: &Model,
         device: &Device,
         options: &SessionOptions,
-        progress: &mut dyn FnMut(usize, usize),
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Self> {
         let all = model.config().layers + 1;
         let session = model.load_with_progress(device, &mut |done, _| progress(done, all))?.session(options)?;
-        progress(all, all);
-        Ok(session)
+        match progress(all, all) {
+            ControlFlow::Continue(()) => Ok(session),
+            ControlFlow::Break(()) => Err(Error::Interrupted),
+        }
     }
 
     /// A session on any [`Backend`]: for backends of your own, and for holding a model against the reference.
@@ -92,15 +96,15 @@ impl Session {
         Loaded::on_backend(model, backend)?.session(options)
     }
 
-    pub(crate) fn on_engine(loaded: &Loaded, engine: Box<dyn Engine>, options: &SessionOptions) -> Self {
+    pub(crate) fn on_engine(loaded: &Loaded, engine: Box<dyn Engine>, options: &SessionOptions) -> Result<Self> {
         let capacity = engine.capacity();
-        Self {
+        Ok(Self {
             loaded: loaded.clone(),
             device: engine.describe(),
-            slots: Slots::new(capacity.sequences, capacity.positions),
+            slots: Slots::new(capacity.sequences, capacity.positions)?,
             schedule: Schedule::new(capacity.rows, capacity.sequences, options.queue()),
             engine,
-        }
+        })
     }
 
     /// The model.
@@ -111,6 +115,12 @@ impl Session {
     /// What the session shares with others.
     pub fn loaded(&self) -> &Loaded {
         &self.loaded
+    }
+
+    /// Whether the last [`step`](Session::step) was [interrupted](crate::Interrupt): then it computed nothing, made no pieces but of
+    /// sequences that had left, and the next one begins it again.
+    pub fn was_interrupted(&self) -> bool {
+        self.schedule.interrupted
     }
 
     /// The device as it turned out, for example "cpu, avx2, 2 threads".

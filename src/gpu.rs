@@ -44,6 +44,7 @@ use crate::gpu::layout::{Attention, elementwise};
 use crate::gpu::product::Rows;
 use crate::gpu::recorder::{Dispatch, Recorder};
 use crate::gpu::shader::{Output, Shader};
+use crate::interrupt::Interrupt;
 
 /// A GPU that computes one model's steps.
 #[derive(Debug)]
@@ -359,6 +360,14 @@ impl Backend for Gpu {
 
     fn end(&mut self) {
         self.recorder.submit();
+    }
+
+    fn heed(&mut self, interrupt: Option<&Interrupt>) {
+        self.recorder.heed(interrupt);
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        self.recorder.wait()
     }
 
     fn read_cache(&mut self, cache: &Cache, place: CachePlace, keys: &mut [f32], values: &mut [f32]) -> Result<()> {

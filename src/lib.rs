@@ -64,6 +64,7 @@
 
 #![warn(missing_docs)]
 
+mod allocation;
 pub mod backend;
 pub mod convert;
 pub mod cpu;
@@ -78,6 +79,7 @@ pub mod gpu;
 #[cfg(not(feature = "gpu"))]
 #[path = "gpu/absent.rs"]
 pub mod gpu;
+mod interrupt;
 mod loaded;
 pub mod measure;
 pub mod model;
@@ -90,6 +92,7 @@ pub use decision::Decision;
 pub use device::Device;
 pub use error::{DeviceError, DeviceErrorKind, Error, Result};
 pub use generate::{GenerateOptions, Prompt, Sampling, Session, SessionOptions, StepBudget};
+pub use interrupt::Interrupt;
 pub use loaded::Loaded;
 pub use model::Model;
 

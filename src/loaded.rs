@@ -1,5 +1,6 @@
 //! A model on a device, loaded once for any number of sessions.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::backend::Backend;
@@ -26,7 +27,7 @@ impl Loaded {
     /// # Errors
     /// As [`Model::load`].
     pub fn on_backend<B: Backend + 'static>(model: &Model, backend: B) -> Result<Self> {
-        Ok(Self::new(model, Arc::new(Loading::load(backend, model, &mut |_, _| {})?)))
+        Ok(Self::new(model, Arc::new(Loading::load(backend, model, &mut |_, _| ControlFlow::Continue(()))?)))
     }
 
     /// The model.
@@ -39,9 +40,9 @@ impl Loaded {
     /// # Errors
     /// [`crate::Error::Device`] if the device has too little memory, [`crate::Error::Input`] for impossible options.
     pub fn session(&self, options: &SessionOptions) -> Result<Session> {
-        let capacity = options.capacity(self.model.config(), self.shared.rows_at_once())?;
-        let engine = self.shared.engine(capacity)?;
-        Ok(Session::on_engine(self, engine, options))
+        let capacity = options.capacity(self.model.config(), self.shared.rows_at_once(), self.weight_bytes())?;
+        let engine = self.shared.engine(capacity, &options.interrupt)?;
+        Session::on_engine(self, engine, options)
     }
 
     /// Bytes that the weights take: in memory of their own, or in the map of their file.
@@ -62,14 +63,18 @@ impl Model {
     /// # Errors
     /// [`crate::Error::Device`] if the device cannot hold it, otherwise those of [`Model::weights`].
     pub fn load(&self, device: &crate::Device) -> Result<Loaded> {
-        self.load_with_progress(device, &mut |_, _| {})
+        self.load_with_progress(device, &mut |_, _| ControlFlow::Continue(()))
     }
 
-    /// [`Model::load`], telling `progress` the number of layers loaded, and of all.
+    /// [`Model::load`], telling `progress` the number of layers loaded, and of all. It may stop between two of them.
     ///
     /// # Errors
-    /// As [`Model::load`].
-    pub fn load_with_progress(&self, device: &crate::Device, progress: &mut dyn FnMut(usize, usize)) -> Result<Loaded> {
+    /// As [`Model::load`], and [`crate::Error::Interrupted`] if `progress` stopped.
+    pub fn load_with_progress(
+        &self,
+        device: &crate::Device,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Loaded> {
         Ok(Loaded::new(self, device.load(self, progress)?))
     }
 }

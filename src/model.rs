@@ -5,6 +5,7 @@ mod directory;
 mod file;
 mod huggingface;
 mod roles;
+mod soundness;
 mod synthetic;
 
 use std::path::Path;
@@ -16,13 +17,14 @@ pub(crate) use config::NUMERICS as NUMERICS_KEY;
 pub use config::{Config, Factors, LongRope, Pooling, Windows};
 pub use file::OpenOptions;
 pub use roles::{Part, Role};
+pub use soundness::Examined;
 pub use synthetic::{SyntheticScales, SyntheticShape};
 
 use crate::backend::Numerics;
 use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::Weights;
-use crate::format::encodings::Encoding;
+use crate::format::encodings::{Encoding, Suspicion};
 use crate::format::gguf::{Gguf, Metadata};
 use crate::format::safetensors::Checkpoint;
 use crate::tokenizer::Tokenizer;
@@ -54,6 +56,21 @@ trait WeightSource: Send + Sync {
     /// The bytes of a role's tensor as they lie in a GGUF file.
     fn stored(&self, _role: Role) -> Option<(Encoding, Bytes)> {
         None
+    }
+
+    /// What a look at a few places of the first rows of a role's tensor suspects.
+    fn suspect(&self, _role: Role, _rows: usize) -> Option<Suspicion> {
+        None
+    }
+
+    /// The longest run of zero bytes in a role's tensor, if it is longer than rows of zeros explain.
+    fn blank_bytes(&self, _role: Role) -> Option<usize> {
+        None
+    }
+
+    /// Zero bytes at the end of the file.
+    fn zero_tail(&self) -> usize {
+        0
     }
 }
 
@@ -94,7 +111,7 @@ impl Model {
             Some(directory) => huggingface::open(directory, options)?,
             None => file::open(path.as_ref(), options)?,
         };
-        let mut model = model.with_asked_numerics(options);
+        let mut model = model.with_asked_numerics(options).vetted()?;
         if !options.map {
             model.decisions.push(Decision::new("weights", "read into memory", "asked for by the caller"));
         }
@@ -127,7 +144,7 @@ impl Model {
     /// As [`Model::from_bytes`].
     pub fn from_bytes_with(bytes: impl Into<Bytes>, options: &OpenOptions) -> Result<Self> {
         let gguf = Gguf::parse(bytes.into())?;
-        Ok(file::from_gguf(gguf, options)?.with_asked_numerics(options))
+        file::from_gguf(gguf, options)?.with_asked_numerics(options).vetted()
     }
 
     /// A model of a known shape with seeded random trits and no file, for measuring speed: it has the real amount of
@@ -253,14 +270,14 @@ impl Model {
             Some(Weights::Dense(dense)) => {
                 let gain = dense.to_f32();
                 // One value that is no number would make every logit one, and greedy decoding would not notice.
-                match gain.iter().position(|value| !value.is_finite()) {
-                    None => Ok(Some(gain)),
-                    Some(place) => Err(Error::Malformed(format!(
-                        "tensor \"{}\": the gain {place} is {}",
-                        self.weights.name(role),
-                        gain[place]
-                    ))),
+                if let Some(place) = gain.iter().position(|value| !value.is_finite()) {
+                    let (name, value) = (self.weights.name(role), gain[place]);
+                    return Err(Error::Malformed(format!("tensor \"{name}\": the gain {place} is {value}")));
                 }
+                if gain.iter().all(|value| *value == 0.0) {
+                    return Err(self.all_zero(role, "every gain is 0"));
+                }
+                Ok(Some(gain))
             }
             Some(Weights::Ternary(_)) => {
                 Err(Error::Model(format!("the norm \"{}\" is ternary", self.weights.name(role))))

@@ -3,6 +3,9 @@
 
 use std::cmp::Ordering;
 
+use crate::allocation::reserve;
+use crate::error::Result;
+
 /// A token and its logit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Candidate {
@@ -38,9 +41,12 @@ impl Ranking {
     }
 
     /// Forgets what it has, and makes room to keep any number up to `most` of any number of offers.
-    pub(crate) fn reserve(&mut self, most: usize) {
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) if there is no memory for it.
+    pub(crate) fn reserve(&mut self, most: usize) -> Result<()> {
         self.kept.clear();
-        self.kept.reserve(most.saturating_mul(2));
+        reserve(&mut self.kept, most.saturating_mul(2))
     }
 
     /// Forgets what it has and makes ready to keep `keep`, at least one.

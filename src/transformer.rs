@@ -12,7 +12,7 @@
 mod layer;
 mod state;
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 pub use state::{Capacity, State};
 
@@ -59,12 +59,21 @@ pub enum Wanted {
 }
 
 impl<B: Backend> Transformer<B> {
-    /// Puts a model on a device, layer by layer. `progress` is told the number of layers done, and of all.
+    /// Puts a model on a device, layer by layer. `progress` is told the number of layers done, and of all, and may stop.
     ///
     /// # Errors
-    /// [`Error::Device`] if the device has too little memory, otherwise those of [`Model::weights`].
-    pub fn load(backend: &mut B, model: &Model, progress: &mut dyn FnMut(usize, usize)) -> Result<Self> {
+    /// [`Error::Device`] if the device has too little memory, [`Error::Interrupted`] if `progress` stopped, otherwise those of [`Model::weights`].
+    pub fn load(
+        backend: &mut B,
+        model: &Model,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Self> {
         let config = model.config().clone();
+        let mut tell = |done| match progress(done, config.layers) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Interrupted),
+        };
+        tell(0)?;
         let mut embedding = backend.matrix(&[model.required(Role::Embedding)?])?;
         let mut head = match model.weights(Role::Head)? {
             Some(weights) => Some(backend.matrix(&[weights])?),
@@ -74,10 +83,10 @@ impl<B: Backend> Transformer<B> {
         let output_norm = gain(backend, model, Role::OutputNorm, 1.0 / config.factors.logits)?;
         let mut layers = Vec::new();
         for layer in 0..config.layers {
-            progress(layer, config.layers);
+            tell(layer)?;
             layers.push(Layer::load(backend, model, layer)?);
         }
-        progress(config.layers, config.layers);
+        tell(config.layers)?;
         let stream_epsilon = config.norm_epsilon / config.factors.embedding.powi(2);
         Ok(Self { config, stream_epsilon, embedding, layers, output_norm, head })
     }

@@ -127,7 +127,7 @@ fn a_step_with_sequences_that_come_and_go_allocates_nothing(cpu: Cpu, what: &str
 /// Chunks of a prompt, and tokens of three sequences: all steps but the first ones.
 fn a_step_of_several_sequences_allocates_nothing(model: &Model, mut cpu: Cpu, what: &str) {
     let capacity = Capacity { rows: 40, selected: 3, sequences: 3, positions: 100, cache: CachePrecision::F16 };
-    let transformer = Transformer::load(&mut cpu, model, &mut |_, _| {}).unwrap();
+    let transformer = Transformer::load(&mut cpu, model, &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap();
     let mut state = State::new(&mut cpu, &transformer, capacity).unwrap();
     let mut steps = |wanted, len, wants_logits| -> usize {
         let step = |first: u32| {

@@ -3,6 +3,8 @@
 #[path = "kernels.rs"]
 mod kernels;
 
+use std::ops::ControlFlow;
+
 use sterna::cpu::{CpuOptions, KernelSet, Screening};
 use sterna::device::{Best, DeviceKind};
 use sterna::generate::{Session, SessionOptions};
@@ -100,6 +102,7 @@ fn load_on(device: &Device, model: &Model, options: &SessionOptions) -> sterna::
     let session = Session::with_progress(model, device, options, &mut |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
+        ControlFlow::Continue(())
     });
     bar.finish_and_clear();
     session

@@ -12,6 +12,7 @@ use std::ops::Range;
 pub use cache::Cache;
 pub(crate) use cache::{Norming, Turning, rope_append_head};
 
+use crate::allocation::{area, filled};
 use crate::backend::{Heads, Row};
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::floats::largest_magnitude;
@@ -19,6 +20,7 @@ use crate::cpu::kernels::{HEADS, Kernels};
 
 use crate::cpu::tensor::Tensor;
 use crate::cpu::workers::{WORTH_SHARING, Workers};
+use crate::error::Result;
 
 /// Positions of a tile: its keys, 16 KiB in half precision of 128 features, stay in the nearest cache.
 const POSITIONS: usize = 64;
@@ -30,6 +32,33 @@ const BLOCK: usize = 2 * POSITIONS;
 /// Groups of heads for each thread, in all rows of a step, with which no finer tasks are needed: threads then wait for
 /// each other a quarter of the time at the very most.
 const GROUPS_A_THREAD: usize = 4;
+
+/// Parts for each thread, at most: of the longest contexts, as many blocks are summed apart at a time as make tasks enough.
+const PARTS_A_THREAD: usize = 64;
+
+/// Bytes of parts for each thread beyond which there are no more than the two that it needs.
+const PART_BYTES: usize = 1 << 20;
+
+/// Makes room for the parts of any step on a cache.
+///
+/// # Errors
+/// [`crate::Error::Device`] if there is no memory for it.
+pub(crate) fn reserve(room: &mut Vec<f32>, cache: &Cache, heads: Heads, threads: usize) -> Result<()> {
+    let blocks = cache.positions().div_ceil(BLOCK);
+    let useful = (GROUPS_A_THREAD * threads).saturating_mul(blocks).min(PARTS_A_THREAD * threads);
+    let affordable = threads * PART_BYTES / (part_len(heads) * size_of::<f32>()).max(1);
+    let len = area(useful.min(affordable).max(2 * threads), part_len(heads))?;
+    if room.len() < len {
+        *room = filled(len, 0.0)?;
+    }
+    Ok(())
+}
+
+/// Floats of a part, `[group * head_dim | group | group]`: sums of values, not yet divided; the largest score; the sums of the
+/// weights.
+fn part_len(heads: Heads) -> usize {
+    heads.heads / heads.kv_heads * (heads.head_dim + 2)
+}
 
 /// What one call of `attend` works on.
 pub(crate) struct Attention<'a> {
@@ -48,38 +77,41 @@ struct Group {
 }
 
 impl Attention<'_> {
-    /// `out: [rows, heads.query_cols()]`. `room` is kept from call to call.
-    pub(crate) fn run(&self, workers: &Workers, room: &mut Vec<f32>, out: &mut [f32]) {
+    /// `out: [rows, heads.query_cols()]`. `room` was [reserved](reserve).
+    pub(crate) fn run(&self, workers: &Workers, room: &mut [f32], out: &mut [f32]) {
         let (threads, groups) = (workers.threads(), self.rows.len() * self.heads.kv_heads);
         let positions: usize = self.rows.iter().map(|row| self.cache.seen(row.position as usize)).sum();
         let work = positions * self.heads.query_cols() / 4;
         let most_blocks = (0..self.rows.len()).map(|row| self.blocks(row)).max().unwrap_or(0);
-        // Room for the longest sequences at once, so that no later step allocates.
-        let few = GROUPS_A_THREAD * threads;
-        let parts = (2 * threads).max(few * self.cache.positions().div_ceil(BLOCK));
-        if room.len() < parts * self.part_len() {
-            room.resize(parts * self.part_len(), 0.0);
-        }
+        // Each group has a part for its sum, and as many others as are left for blocks that are summed apart.
+        let blocks_at_once = (room.len() / self.part_len() / groups.max(1)).saturating_sub(1).min(most_blocks);
         let (room, out) = (Disjoint::new(room), Disjoint::new(out));
-        if threads > 1 && groups < few && most_blocks > 1 {
-            let tasks = groups * most_blocks;
-            workers.share(work, tasks, &|task, _| {
-                let (group, block) = (self.group(task / most_blocks), task % most_blocks);
-                if block < self.blocks(group.row) {
-                    // SAFETY: each task has a part of its own.
-                    self.attend(unsafe { room.cut(self.part(task)) }, group, block);
+        if threads > 1 && groups < GROUPS_A_THREAD * threads && most_blocks > 1 && blocks_at_once > 1 {
+            for first in (0..most_blocks).step_by(blocks_at_once) {
+                workers.share(work, groups * blocks_at_once, &|task, _| {
+                    let (group, block) = (self.group(task / blocks_at_once), first + task % blocks_at_once);
+                    if block < self.blocks(group.row) {
+                        // SAFETY: each task has a part of its own, behind those of the sums.
+                        self.attend(unsafe { room.cut(self.part(groups + task)) }, group, block);
+                    }
+                });
+                for index in 0..groups {
+                    let blocks = self.blocks(self.group(index).row).saturating_sub(first).min(blocks_at_once);
+                    // SAFETY: the tasks are done, and each group has a sum of its own.
+                    let sum = unsafe { room.cut(self.part(index)) };
+                    for place in 0..blocks {
+                        // SAFETY: as above; this is a part of a block.
+                        let next = unsafe { room.cut(self.part(groups + index * blocks_at_once + place)) };
+                        match first + place {
+                            0 => sum.copy_from_slice(next),
+                            _ => self.add(sum, next),
+                        }
+                    }
                 }
-            });
+            }
             for index in 0..groups {
-                let (group, first) = (self.group(index), index * most_blocks);
-                // SAFETY: the tasks are done, and each group is finished once, from its own parts.
-                let sum = unsafe { room.cut(self.part(first)) };
-                for task in first + 1..first + self.blocks(group.row) {
-                    // SAFETY: as above; this is another part.
-                    self.add(sum, unsafe { room.cut(self.part(task)) });
-                }
-                // SAFETY: each group is finished once.
-                unsafe { self.finish(&out, group, sum) };
+                // SAFETY: each group has a sum of its own, and is finished once.
+                unsafe { self.finish(&out, self.group(index), room.cut(self.part(index))) };
             }
             return;
         }
@@ -124,10 +156,8 @@ impl Attention<'_> {
         self.cache.first_seen(self.rows[row].position as usize) / BLOCK
     }
 
-    /// Floats of a part, `[group * head_dim | group | group]`: sums of values, not yet divided; the largest score; the
-    /// sums of the weights.
     fn part_len(&self) -> usize {
-        self.group_heads() * (self.heads.head_dim + 2)
+        part_len(self.heads)
     }
 
     fn part(&self, place: usize) -> Range<usize> {

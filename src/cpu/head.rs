@@ -3,13 +3,14 @@
 
 use std::ops::Range;
 
-use crate::backend::{Backend, NO_TOKEN};
+use crate::allocation::{area, filled};
+use crate::backend::{Backend, MOST_CANDIDATES, NO_TOKEN};
 use crate::cpu::counts::Kernel;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS};
 use crate::cpu::matrix::Matrix;
 use crate::cpu::screen::{Probe, Screen};
-use crate::cpu::tensor::{Tensor, area, filled};
+use crate::cpu::tensor::Tensor;
 use crate::cpu::{Cpu, Screening};
 use crate::error::Result;
 use crate::ranking::{Candidate, Ranking};
@@ -83,6 +84,11 @@ impl Screener {
     /// Whether there is a head with a screen.
     pub(super) fn is_ready(&self) -> bool {
         !self.lowers.is_empty()
+    }
+
+    /// Makes room to rank as many candidates as may be asked for, so that no step allocates.
+    pub(super) fn reserve_ranking(&mut self) -> Result<()> {
+        self.ranking.reserve(MOST_CANDIDATES)
     }
 
     /// Makes room for a screen, so that no step allocates.
@@ -210,7 +216,6 @@ impl Cpu {
             return values.values[places].fill(f32::NAN);
         }
         let ranking = &mut self.screener.ranking;
-        ranking.reserve(values.cols); // the most that may be asked for, so that no later step allocates
         ranking.begin(count);
         match exact {
             ExactLogits::All(logits) => ranking.offer_all(logits),

@@ -17,7 +17,7 @@ use crate::cpu::kernels::{Kernels, TILE_ROWS};
 use crate::cpu::matrix::{Matrix, OUTPUTS, Part, SUMS, Strip};
 use crate::cpu::product::values::{block_products, float_products, group_products, products, tile};
 use crate::cpu::tensor::{Quantized, Tensor};
-use crate::cpu::workers::{Crew, WORTH_SHARING};
+use crate::cpu::workers::{Crew, WORTH_SHARING, run_until};
 use crate::format::{Scales, Ternary, Weights};
 
 /// Fewest rows of a matrix for tables: building them costs about as much as 80 rows save.
@@ -72,7 +72,7 @@ impl Cpu {
         };
         match rows * w.rows * w.cols / 16 < WORTH_SHARING {
             true => (0..cut.tasks()).for_each(|task| run(task, 0)),
-            false => pool.run(cut.tasks(), &run),
+            false => run_until(self.workers.interrupt.as_ref(), pool, cut.tasks(), &run),
         }
     }
 }

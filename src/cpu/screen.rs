@@ -45,9 +45,9 @@ mod probe;
 
 pub(crate) use probe::Probe;
 
+use crate::allocation::{area, filled};
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{Kernels, TILE_ROWS};
-use crate::cpu::tensor::{area, filled};
 use crate::cpu::workers::Workers;
 use crate::error::Result;
 use crate::format::ternary::padded;

@@ -6,10 +6,11 @@ use std::ops::{Deref, DerefMut};
 
 pub(crate) use rows::Rows;
 
+use crate::allocation::{area, filled};
 use crate::backend::Numerics;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::Kernels;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::ternary::{BLOCK, padded};
 
 /// f32 `[max_rows, cols]`.
@@ -67,27 +68,6 @@ impl DerefMut for Aligned {
     fn deref_mut(&mut self) -> &mut [i8] {
         &mut self.values[self.begin..][..self.len]
     }
-}
-
-/// A vector of `len` copies of `value`.
-///
-/// # Errors
-/// [`Error::Device`] if there is no memory for it.
-pub(crate) fn filled<T: Copy>(len: usize, value: T) -> Result<Vec<T>> {
-    let mut values = Vec::new();
-    values
-        .try_reserve_exact(len)
-        .map_err(|e| Error::out_of_memory(format!("no memory for {len} values of {} bytes: {e}", size_of::<T>())))?;
-    values.resize(len, value);
-    Ok(values)
-}
-
-/// `rows * cols`.
-///
-/// # Errors
-/// [`Error::Device`] if that is beyond any memory.
-pub(crate) fn area(rows: usize, cols: usize) -> Result<usize> {
-    rows.checked_mul(cols).ok_or_else(|| Error::out_of_memory(format!("no memory for [{rows}, {cols}]")))
 }
 
 impl Tensor {

@@ -13,6 +13,7 @@ use crate::cpu::kernels::Kernels;
 use crate::cpu::kernels::tables::Tables;
 use crate::cpu::pool::Pool;
 use crate::error::Result;
+use crate::interrupt::Interrupt;
 
 /// The least work, in values to compute or multiply, that is worth handing to other threads: about 5 µs.
 pub(super) const WORTH_SHARING: usize = 1 << 14;
@@ -22,12 +23,31 @@ pub(super) const WORTH_SHARING: usize = 1 << 14;
 pub(crate) struct Workers {
     crew: Arc<Mutex<Crew>>,
     threads: usize,
+    /// Once it is set, tasks of this handle are left out.
+    pub(super) interrupt: Option<Interrupt>,
 }
 
 /// The threads, while one verb has them.
 pub(crate) struct Crew {
     pub(crate) pool: Pool,
     pub(crate) tables: Vec<Tables>, // [threads], if the kernels have tables
+}
+
+/// As [`Pool::run`]; once the interrupt is set, the tasks that were not begun are left out.
+pub(crate) fn run_until(
+    interrupt: Option<&Interrupt>,
+    pool: &mut Pool,
+    tasks: usize,
+    task: &(dyn Fn(usize, usize) + Sync),
+) {
+    match interrupt {
+        None => pool.run(tasks, task),
+        Some(interrupt) => pool.run(tasks, &|index, thread| {
+            if !interrupt.is_set() {
+                task(index, thread);
+            }
+        }),
+    }
 }
 
 impl Workers {
@@ -41,7 +61,7 @@ impl Workers {
             None => Vec::new(),
         };
         let crew = Crew { pool: Pool::new(threads)?, tables };
-        Ok(Self { crew: Arc::new(Mutex::new(crew)), threads })
+        Ok(Self { crew: Arc::new(Mutex::new(crew)), threads, interrupt: None })
     }
 
     /// Threads that work, the caller among them.
@@ -56,7 +76,7 @@ impl Workers {
 
     /// As [`Pool::run`].
     pub(crate) fn run(&self, tasks: usize, task: &(dyn Fn(usize, usize) + Sync)) {
-        self.take().pool.run(tasks, task);
+        run_until(self.interrupt.as_ref(), &mut self.take().pool, tasks, task);
     }
 
     /// Runs `task(i, thread)` on all threads, or here if `work` (in values) is too little to share.

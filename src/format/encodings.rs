@@ -55,6 +55,7 @@ use entry::{Entry, Kind, Size, Stored, check_whole, counted};
 
 pub(crate) use entry::ScalePlaces;
 pub use i2_s::I2sLayout;
+pub(crate) use sample::{Suspicion, suspect_codes};
 pub use tl::TlScale;
 
 /// Makes the enum of encodings and the list of their entries of one table. A variant with a choice within it has an entry

@@ -111,6 +111,11 @@ impl Gguf {
         self.bytes.len()
     }
 
+    /// The whole file.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The key/value pairs.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata

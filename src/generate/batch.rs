@@ -8,7 +8,8 @@ use crate::generate::{Piece, Prompt, SequenceId, Session, StepBudget};
 use crate::measure::Timings;
 
 /// An iterator over the pieces of several sequences, step by step. In each piece, `sequence` is the place among the prompts. A
-/// sequence that fails is an error, after which the others go on.
+/// sequence that fails is an error, after which the others go on; so is a step that was [interrupted](crate::Interrupt), after
+/// which all do.
 pub struct Batch<'s> {
     session: &'s mut Session,
     ids: Vec<SequenceId>, // of the prompts, in their order
@@ -65,6 +66,9 @@ impl Iterator for Batch<'_> {
         while self.ready.is_empty() {
             let pieces = self.session.step(&self.budget);
             self.ready.extend(pieces.iter().cloned());
+            if self.ready.is_empty() && self.session.was_interrupted() {
+                return Some(Err(Error::Interrupted));
+            }
             if self.ready.is_empty() && self.session.running() + self.session.waiting() == 0 {
                 return None;
             }

@@ -13,7 +13,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Input`] for ids outside the vocabulary or more than [`Session::positions`]; [`Error::Busy`] if all slots are
-    /// taken by sequences that joined.
+    /// taken by sequences that joined; [`Error::Interrupted`] if the session was, and what was done stays cached.
     pub fn prefill(
         &mut self,
         ids: &[u32],
@@ -102,7 +102,7 @@ impl Session {
         let slot = admission.slot;
         let outcome = self.copy_to(admission).and_then(|()| work(self, slot));
         let outcome = outcome.map_err(|error| self.explain(error, slot));
-        if outcome.is_err() {
+        if !matches!(outcome, Ok(_) | Err(Error::Interrupted)) {
             self.slots.forget(slot);
         }
         self.slots.release(slot);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::backend::CachePrecision;
 use crate::error::{Error, Result};
 use crate::generate::Sampling;
+use crate::interrupt::Interrupt;
 use crate::model::Config;
 use crate::transformer::Capacity;
 
@@ -20,13 +21,22 @@ pub struct SessionOptions {
     /// The number format of cached keys and values. Default f16.
     pub cache: CachePrecision,
     /// The most rows (tokens) computed in one step; at least one for each sequence. `None`: what keeps the device busy, 128 on
-    /// a CPU and 512 on a GPU.
+    /// a CPU and 512 on a GPU, or fewer where activations would take more than the weights.
     pub chunk: Option<usize>,
+    /// Set by another thread, it ends the step that the session computes. Default: one that nobody else has.
+    pub interrupt: Interrupt,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { context: None, sequences: 1, queue: None, cache: CachePrecision::default(), chunk: None }
+        Self {
+            context: None,
+            sequences: 1,
+            queue: None,
+            cache: CachePrecision::default(),
+            chunk: None,
+            interrupt: Interrupt::new(),
+        }
     }
 }
 
@@ -34,13 +44,18 @@ impl Default for SessionOptions {
 const DEFAULT_CONTEXT: usize = 4096;
 /// Rows that one run of the head computes: when every position's logits are wanted, 8 MB of them for a vocabulary of 128256.
 const SELECTED_ROWS: usize = 16;
+/// Bytes of a step's activations that a session takes by itself even where the weights take less: with more, its steps are
+/// shorter. No model that was trained comes near: those of a 2B model are 17 MB in steps of 128 rows.
+const ACTIVATION_BYTES: u64 = 32 << 20;
 /// Sequences that may wait, for each slot, and at least.
 const QUEUE: (usize, usize) = (4, 32);
 
 impl SessionOptions {
-    /// Checks the sizes against a model. `device_chunk` is the chunk that suits the device.
-    pub(crate) fn capacity(&self, config: &Config, device_chunk: usize) -> Result<Capacity> {
-        let chunk = self.chunk.unwrap_or(device_chunk);
+    /// Checks the sizes against a model. `device_chunk` is the chunk that suits the device, and `weight_bytes` what the model's
+    /// weights take.
+    pub(crate) fn capacity(&self, config: &Config, device_chunk: usize, weight_bytes: u64) -> Result<Capacity> {
+        let affordable = ACTIVATION_BYTES.max(weight_bytes) / Capacity::row_bytes(config);
+        let chunk = self.chunk.unwrap_or(device_chunk.min(usize::try_from(affordable).unwrap_or(usize::MAX)).max(1));
         let positions = self.context.unwrap_or(config.context.min(DEFAULT_CONTEXT));
         for (what, value, largest) in [
             ("context", positions, config.context),

@@ -119,9 +119,9 @@ impl Sampled {
         let mut ranking = Ranking::new();
         // So that no later draw allocates.
         let most_kept = if options.top_k == 0 { vocabulary } else { options.top_k.min(vocabulary) };
-        ranking.reserve(most_kept.max(MOST_CANDIDATES));
+        ranking.reserve(most_kept.max(MOST_CANDIDATES))?;
         Ok(Self {
-            penalties: Penalties::new(options, most),
+            penalties: Penalties::new(options, most)?,
             random: Xoshiro256PlusPlus::seed_from_u64(options.seed),
             uniform: None,
             ranking,

@@ -19,6 +19,7 @@ pub(super) struct Schedule {
     pub(super) timings: Timings,
     pub(super) row_time: Option<Duration>, // of a step that reads prompts, for each of its rows
     pub(super) step: PlannedStep,
+    pub(super) interrupted: bool, // the last step
 }
 
 /// The rows of a step, and whose they are. Reused from step to step.
@@ -62,6 +63,7 @@ impl Schedule {
             timings: Timings::default(),
             row_time: None,
             step,
+            interrupted: false,
         }
     }
 

@@ -7,6 +7,7 @@
 
 use std::time::Instant;
 
+use crate::allocation::reserved;
 use crate::backend::MOST_CANDIDATES;
 use crate::engine::Step;
 use crate::error::{Error, Result};
@@ -71,9 +72,9 @@ impl Session {
                 schedule.running()
             )));
         }
+        let mut history = reserved(most)?;
         let id = schedule.next_id;
         schedule.next_id += 1;
-        let mut history = Vec::with_capacity(most);
         history.extend_from_slice(&ids);
         let nothing_to_make = options.max_tokens == 0;
         let mut sequence = Sequence::new(id, history, options, sampler, text);
@@ -101,12 +102,14 @@ impl Session {
     pub fn step(&mut self, budget: &StepBudget) -> &[Piece] {
         self.schedule.pieces.clear();
         self.schedule.pieces.append(&mut self.schedule.ended);
+        self.schedule.interrupted = false;
         self.admit();
         self.plan(budget);
         if !self.schedule.step.rows.is_empty() {
             let start = Instant::now();
-            self.compute();
-            self.schedule.note_time(start.elapsed());
+            if self.compute() {
+                self.schedule.note_time(start.elapsed());
+            }
         }
         self.remove_ended();
         &self.schedule.pieces
@@ -196,8 +199,8 @@ impl Session {
         }
     }
 
-    /// Runs the step, draws, and hands out what it made.
-    fn compute(&mut self) {
+    /// Runs the step, draws, and hands out what it made. False if it computed nothing: it failed, or was interrupted.
+    fn compute(&mut self) -> bool {
         let Self { loaded, engine, slots, schedule, .. } = self;
         let config = loaded.model().config();
         let (tokenizer, positions) = (loaded.model().some_tokenizer(), engine.capacity().positions);
@@ -205,9 +208,17 @@ impl Session {
         let Schedule { sequences, pieces, step, .. } = schedule;
         let PlannedStep { shares, ids, rows, drawing, factors, .. } = step;
         engine.start(&Step { tokens: ids, rows, wanted, factors, steps_ahead });
-        if let Err(error) = engine.finish() {
-            let computed = shares.iter().map(|share| share.sequence);
-            return computed.for_each(|place| pieces.push(sequences[place].give_up(error.clone(), slots)));
+        match engine.finish() {
+            Ok(()) => {}
+            Err(Error::Interrupted) => {
+                schedule.interrupted = true;
+                return false;
+            }
+            Err(error) => {
+                let computed = shares.iter().map(|share| share.sequence);
+                computed.for_each(|place| pieces.push(sequences[place].give_up(error.clone(), slots)));
+                return false;
+            }
         }
         for (&id, row) in ids.iter().zip(&*rows) {
             slots.push(row.sequence as usize, id);
@@ -226,6 +237,7 @@ impl Session {
                 Err(error) => sequence.give_up(error, slots),
             });
         }
+        true
     }
 
     /// Takes the sequences that are over out of the schedule; their slots are free.

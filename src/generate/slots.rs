@@ -4,6 +4,9 @@
 //! there is found again by those that begin alike: with few slots, comparing the beginnings of all is exact and takes
 //! microseconds.
 
+use crate::allocation::reserved;
+use crate::error::Result;
+
 /// Positions that are worth keeping a slot for; those that share fewer take the slot that was not used for the longest time.
 const WORTH_KEEPING: usize = 16;
 /// Positions that are worth copying from another slot.
@@ -34,9 +37,12 @@ pub(super) struct Admission {
 
 impl Slots {
     /// Empty ones. They have room for all ids, so that no token allocates.
-    pub(super) fn new(count: usize, positions: usize) -> Self {
-        let slot = || Slot { cached: Vec::with_capacity(positions), is_taken: false, last_used: 0 };
-        Self { slots: (0..count).map(|_| slot()).collect(), clock: 0 }
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) if there is no memory for those.
+    pub(super) fn new(count: usize, positions: usize) -> Result<Self> {
+        let slot = || Ok(Slot { cached: reserved(positions)?, is_taken: false, last_used: 0 });
+        Ok(Self { slots: (0..count).map(|_| slot()).collect::<Result<_>>()?, clock: 0 })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -128,7 +134,7 @@ mod tests {
 
     #[test]
     fn the_longest_common_beginning_is_found_whatever_came_between() {
-        let mut slots = Slots::new(3, 1000);
+        let mut slots = Slots::new(3, 1000).unwrap();
         let (a, b) = (counting(0, 40), counting(500, 40));
         let places = [leave_behind(&mut slots, &a), leave_behind(&mut slots, &b), leave_behind(&mut slots, &[9; 30])];
         assert_eq!(places, [0, 1, 2], "empty slots come first");
@@ -140,7 +146,7 @@ mod tests {
 
     #[test]
     fn short_beginnings_take_the_slot_that_was_not_used_for_the_longest_time() {
-        let mut slots = Slots::new(2, 1000);
+        let mut slots = Slots::new(2, 1000).unwrap();
         leave_behind(&mut slots, &counting(0, 40));
         leave_behind(&mut slots, &counting(100, 40));
         let ids = [&counting(100, 15)[..], &[7; 20]].concat();
@@ -150,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_long_conversation_is_not_lost_to_one_that_shares_its_first_words() {
-        let mut slots = Slots::new(2, 1000);
+        let mut slots = Slots::new(2, 1000).unwrap();
         leave_behind(&mut slots, &counting(0, 400));
         let other = [&counting(0, 150)[..], &[7; 20]].concat();
         assert_eq!(slots.admit(&other), Some(Admission { slot: 1, copy: Some((0, 150)) }));
@@ -161,7 +167,7 @@ mod tests {
 
     #[test]
     fn taken_slots_are_copied_from_and_not_given_twice() {
-        let mut slots = Slots::new(2, 1000);
+        let mut slots = Slots::new(2, 1000).unwrap();
         let ids = counting(0, 200);
         let first = slots.admit(&ids).unwrap();
         ids.iter().for_each(|&id| slots.push(first.slot, id));

@@ -2,12 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::gpu::adapter::Adapter;
 use crate::gpu::cooperative::Cooperative;
 use crate::gpu::pipeline_cache::PipelineCache;
 use crate::gpu::shader::{Access, Dot, Shader};
+use crate::interrupt::Interrupt;
+
+/// How long an interrupt may go unheeded while the host waits.
+const UNHEEDED: Duration = Duration::from_millis(50);
 
 /// How to use a GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,8 +139,21 @@ impl Context {
     }
 
     /// Waits until the device has done a submit, or all that was sent: the one place where a step waits.
-    pub(crate) fn wait(&self, submit: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        let waited = self.device.poll(wgpu::PollType::Wait { submission_index: submit, timeout: None });
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if that was set meanwhile: the device goes on. [`Error::Device`] if it was lost.
+    pub(crate) fn wait(&self, submit: Option<wgpu::SubmissionIndex>, interrupt: Option<&Interrupt>) -> Result<()> {
+        let timeout = interrupt.map(|_| UNHEEDED);
+        let waited = loop {
+            let poll = wgpu::PollType::Wait { submission_index: submit.clone(), timeout };
+            match self.device.poll(poll) {
+                Err(wgpu::PollError::Timeout) if interrupt.is_some_and(Interrupt::is_set) => {
+                    return Err(Error::Interrupted);
+                }
+                Err(wgpu::PollError::Timeout) if interrupt.is_some() => {}
+                waited => break waited,
+            }
+        };
         self.check()?;
         let lost = |cause| {
             let name = self.adapter.name();

@@ -71,7 +71,7 @@ impl Uploader for Gpu {
         if self.unsent > MOST_UNSENT {
             self.unsent = 0;
             self.device.0.queue.submit([]);
-            self.device.0.wait(None)?;
+            self.device.0.wait(None, None)?;
         }
         self.device.0.check()
     }

@@ -68,7 +68,7 @@ impl Profiler {
             return;
         }
         self.read.map_async(wgpu::MapMode::Read, range.clone(), |_| ());
-        if device.0.wait(None).is_ok()
+        if device.0.wait(None, None).is_ok()
             && let Ok(view) = self.read.get_mapped_range(range)
         {
             let ticks = view.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));

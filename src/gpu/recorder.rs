@@ -12,6 +12,7 @@ use crate::gpu::context::GpuDevice;
 use crate::gpu::limits::MOST_GROUPS;
 use crate::gpu::profile::Profiler;
 use crate::gpu::shader::{Access, Shader};
+use crate::interrupt::Interrupt;
 
 /// Most 32-bit parameters of a shader.
 pub(crate) const MOST_PARAMS: usize = 8;
@@ -45,7 +46,9 @@ pub(crate) struct Recorder {
     counters: GpuCounters,
     kernels: Vec<KernelCount>, // of the dispatches sent, one for each file in `shaders/` and what it read
     profiler: Option<Profiler>,
-    fault: Option<Error>, // told by the next read
+    fault: Option<Error>,         // told by the next read
+    interrupt: Option<Interrupt>, // that ends a wait
+    latest: Option<wgpu::SubmissionIndex>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -91,6 +94,8 @@ impl Recorder {
             kernels: Vec::new(),
             profiler: None,
             fault: None,
+            interrupt: None,
+            latest: None,
         }
     }
 
@@ -262,6 +267,7 @@ impl Recorder {
         }
         let submit = context.queue.submit([encoder.finish()]);
         self.counters.submits += 1;
+        self.latest = Some(submit.clone());
         for staged in self.staged.iter_mut().filter(|staged| staged.submit.is_none()) {
             staged.submit = Some(submit.clone());
         }
@@ -303,6 +309,20 @@ impl Recorder {
         self.fault.get_or_insert(fault);
     }
 
+    /// From now on, waits end when this is set.
+    pub(crate) fn heed(&mut self, interrupt: Option<&Interrupt>) {
+        self.interrupt = interrupt.cloned();
+    }
+
+    /// Sends what was recorded, and waits until all that was sent is done.
+    pub(crate) fn wait(&mut self) -> Result<()> {
+        self.submit();
+        match self.fault.take() {
+            Some(fault) => Err(fault),
+            None => self.device.0.wait(self.latest.clone(), self.interrupt.as_ref()),
+        }
+    }
+
     /// Bytes of a buffer, from an offset on, as they are after all that was recorded. Waits for no more than what made them.
     pub(crate) fn read(&mut self, from: &Buffer, offset: u64, bytes: &mut [u8]) -> Result<()> {
         let count = bytes.len() as u64;
@@ -321,7 +341,10 @@ impl Recorder {
         let context = &self.device.0;
         // The outcome of the mapping is known when the view is asked for.
         stage.map_async(wgpu::MapMode::Read, range.clone(), |_| ());
-        context.wait(staged.submit.clone())?;
+        if let Err(error) = context.wait(staged.submit.clone(), self.interrupt.as_ref()) {
+            stage.unmap();
+            return Err(error);
+        }
         let lost = |cause| Error::lost(format!("what was computed cannot be read; load the model again: {cause}"));
         let view = stage.get_mapped_range(range).map_err(lost)?;
         bytes.copy_from_slice(&view[..bytes.len()]);

@@ -165,8 +165,7 @@ impl Validation<'_> {
     fn load(&mut self, model: &Model, device: &Device, options: &SessionOptions) -> Outcome<Session> {
         self.tell("loading", 0, model.config().layers)?;
         Ok(Session::with_progress(model, device, options, &mut |done, all| {
-            // Loading goes on to its end; whoever has had enough is asked again right after.
-            let _ = (self.progress)(Progress { what: "loading", done, all });
+            (self.progress)(Progress { what: "loading", done, all })
         })?)
     }
 

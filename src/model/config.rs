@@ -2,12 +2,14 @@
 
 mod architectures;
 mod keys;
+mod network_keys;
 mod rope;
 mod sizes;
 mod write;
 
 pub(super) use architectures::{Architecture, InputNorms};
-pub(super) use keys::check_factor;
+pub(super) use keys::{activation_named, check_factor};
+pub(super) use network_keys::unread;
 pub use rope::{LongRope, Windows};
 pub(super) use rope::{RopeKeys, Yarn, check_theta, divide};
 pub(super) use sizes::{JSON, LARGEST_SIZE, Numbers, Sizes};
@@ -129,7 +131,10 @@ impl Config {
         }
 
         let Sizes { layers, width, ffn_width, heads, context, norm_epsilon } = Sizes::read(&keys, &sizes::GGUF)?;
-        let (activation, why) = (architecture.activation)(vocabulary, width);
+        let (activation, why) = match keys.activation()? {
+            Some(activation) => (activation, "the key \"hidden_activation\" of the architecture says so"),
+            None => (architecture.activation)(vocabulary, width),
+        };
         let (numerics, numerics_why) = match metadata.string(write::NUMERICS)? {
             Some(text) => match text.parse() {
                 Ok(numerics) => (numerics, "the file was converted from one that says so"),
@@ -158,6 +163,7 @@ impl Config {
             factors: keys.factors(architecture.factors.map(|usual| usual(layers, width)))?,
             pooling: keys.pooling(input_norms)?,
         };
+        network_keys::check(metadata, architecture, &config)?;
         let mut decisions = vec![
             Decision::new("activation", format!("{activation:?}"), why),
             Decision::new(
@@ -201,4 +207,10 @@ impl Config {
 pub(super) fn original_context(metadata: &Metadata, config: &Config) -> Result<usize> {
     let keys = Keys { metadata, architecture: &config.architecture };
     keys.size_or("rope.scaling.original_context_length", config.context)
+}
+
+/// Whether the keys say that rotations have factors for short sequences and for long ones.
+pub(super) fn says_long_rope(metadata: &Metadata, config: &Config) -> Result<bool> {
+    let keys = Keys { metadata, architecture: &config.architecture };
+    Ok(metadata.string(&keys.name("rope.scaling.type"))? == Some("longrope"))
 }

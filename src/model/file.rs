@@ -11,10 +11,11 @@ use crate::backend::Numerics;
 use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::Weights;
-use crate::format::encodings::{Encoding, I2sLayout, hidden::hidden_ternary};
+use crate::format::encodings::{Encoding, I2sLayout, Suspicion, hidden::hidden_ternary};
 use crate::format::gguf::{Encodings, Gguf, resolve};
-use crate::model::config::{LongRope, divide, original_context};
+use crate::model::config::{LongRope, divide, original_context, says_long_rope, unread};
 use crate::model::directory::{self, named};
+use crate::model::soundness::{blank, trailing_blank};
 use crate::model::{Config, Model, Role, WeightSource};
 use crate::tokenizer::Tokenizer;
 
@@ -57,6 +58,7 @@ pub(super) fn from_gguf(gguf: Gguf, options: &OpenOptions) -> Result<Model> {
     let (config, mut decisions) = Config::from_gguf(&gguf, vocabulary)?;
     let encodings = resolve(&gguf)?;
     directory::check(&gguf, &encodings, &config)?;
+    decisions.extend(unread(gguf.metadata(), &config)?.into_iter().map(Decision::warned));
     decisions.extend(encoding_decisions(&gguf, &encodings, options));
     let (tokenizer, tokenizer_decisions) = Tokenizer::from_gguf(gguf.metadata())?;
     decisions.extend(tokenizer_decisions);
@@ -119,6 +121,22 @@ impl WeightSource for FileWeights {
         let (rows, cols) = role.shape(&self.config);
         let bytes = self.gguf.data(info).slice(..encoding.size(rows, cols).ok()?); // the directory was checked for it
         Some((encoding, bytes))
+    }
+
+    fn suspect(&self, role: Role, rows: usize) -> Option<Suspicion> {
+        let (encoding, bytes) = self.stored(role)?;
+        let suspicion = encoding.suspect(&bytes, rows, role.shape(&self.config).1);
+        let has_factor = || !role.is_linear() || self.output_scale(role).is_ok_and(|scale| scale != 0.0);
+        if suspicion.is_some() || has_factor() { suspicion } else { Some(Suspicion::Empty) }
+    }
+
+    fn blank_bytes(&self, role: Role) -> Option<usize> {
+        let (encoding, bytes) = self.stored(role)?;
+        blank(&bytes, encoding.is_ternary())
+    }
+
+    fn zero_tail(&self) -> usize {
+        trailing_blank(self.gguf.bytes())
     }
 }
 
@@ -207,6 +225,12 @@ fn apply_rope_factors(weights: &mut FileWeights) -> Result<Option<Decision>> {
             Some(_) => {
                 Err(Error::Model("the file has rotary factors for short sequences or long ones, not both".into()))
             }
+            None if says_long_rope(weights.gguf.metadata(), &weights.config)? => Err(Error::Model(format!(
+                "the key \"{}.rope.scaling.type\" is longrope, but the file has no {} and {}",
+                weights.config.architecture,
+                place(Role::ShortRopeFactors),
+                place(Role::LongRopeFactors)
+            ))),
             None => Ok(None),
         };
     };

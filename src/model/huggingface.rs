@@ -32,6 +32,7 @@ pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Model> {
         decisions.push(pooling::check(directory)?);
     }
     let tensors = Tensors::find(&checkpoint, &config, architecture.names, ties_head).map_err(in_directory)?;
+    tensors.check_forms(rule).map_err(in_directory)?;
     decisions.extend(tensors.decisions(&checkpoint, rule));
     let divisors = rope_keys.divisors.clone();
     let weights =

@@ -151,8 +151,9 @@ impl Cache {
     pub(super) fn put(&mut self, place: usize, key: &[f32], value: &[f32]) {
         let precision = self.shape.precision;
         let rounded = |head: &[f32]| -> Vec<f32> {
-            let absmax = head.iter().fold(0.0f32, |m, v| if v.is_nan() { *v } else { m.max(v.abs()) });
-            match Misfit::of(absmax).filter(|_| precision == CachePrecision::F16) {
+            let absmax = head.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            let is_number = head.iter().all(|v| v.is_finite());
+            match Misfit::of(absmax).filter(|_| is_number && precision == CachePrecision::F16) {
                 Some(misfit) => vec![f16::from_bits(misfit.f16_bits()).to_f32(); head.len()],
                 None => head.iter().map(|&v| self.round(v)).collect(),
             }

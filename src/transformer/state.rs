@@ -58,6 +58,16 @@ pub struct Capacity {
     pub cache: CachePrecision,
 }
 
+impl Capacity {
+    /// About what the activations of one row of a step take, in bytes.
+    pub(crate) fn row_bytes(config: &Config) -> u64 {
+        let Config { width, ffn_width, heads, .. } = config;
+        // As in `Activations`, with inputs of products in f32.
+        let cols = [3 * width, heads.qkv_cols(), 2 * heads.query_cols(), 4 * ffn_width, 4 * heads.head_dim];
+        cols.into_iter().map(|cols| 4 * cols as u64).sum::<u64>().max(1)
+    }
+}
+
 impl<B: Backend> State<B> {
     /// Makes room on the device.
     ///
@@ -68,10 +78,12 @@ impl<B: Backend> State<B> {
         let head = transformer.head.as_ref().unwrap_or(&transformer.embedding);
         b.head_room(head, capacity.selected, config.numerics)?;
         let rope = config.rope_for(capacity.positions);
+        let caches = layers.iter().map(|layer| layer.cache(b, config, capacity)).collect::<Result<Vec<_>>>()?;
+        caches.iter().try_for_each(|cache| b.attend_room(cache, config.heads))?;
         Ok(Self {
             activations: Activations::new(b, config, &rope, capacity)?,
             rope,
-            caches: layers.iter().map(|layer| layer.cache(b, config, capacity)).collect::<Result<_>>()?,
+            caches,
             latest: 0,
             with_logits: 0..0,
         })

@@ -5,7 +5,7 @@ use sterna::generate::{Candidates, Draw, History, Logits, Need, Sampler, Samplin
 use sterna::reference::Reference;
 
 use crate::FLOAT_SUM;
-use crate::material::{Random, assert_close, assert_same_bits, poisoned, read, rows, tensor};
+use crate::material::{Random, assert_close, assert_same_bits, poisoned, poisoned_with, read, rows, tensor};
 
 crate::on_every_backend! {
     a_selection_computes_the_rows_that_all_of_them_compute
@@ -47,7 +47,7 @@ fn totals_are_the_sums_of_odds<B: Backend>(b: &mut B) {
     fn totals<B: Backend>(b: &mut B, cols: usize, logits: &[f32], factors: &[f32]) -> Vec<f32> {
         let (logits, factors) = (tensor(b, cols, logits), tensor(b, 1, factors));
         b.begin(&rows(6));
-        poisoned(b, 6, 2, |b, out| b.totals(out, &logits, &factors))
+        poisoned_with(0.5, b, 6, 2, |b, out| b.totals(out, &logits, &factors))
     }
     let (nan, inf) = (f32::NAN, f32::INFINITY);
     for cols in [1, 100, 513, 5003] {

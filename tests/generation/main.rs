@@ -6,6 +6,7 @@ mod common;
 
 mod ahead;
 mod batches;
+mod interrupts;
 mod promises;
 mod stops;
 mod synthetic;

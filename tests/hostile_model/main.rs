@@ -5,17 +5,25 @@
 
 #[path = "../common/counting_allocator.rs"]
 mod counting_allocator;
+#[path = "../common/cpu.rs"]
+mod cpu;
 #[path = "../common/gguf_edit.rs"]
 mod edit;
 #[path = "../common/gguf_fields.rs"]
 mod gguf_fields;
 #[path = "../common/gguf_writer.rs"]
 mod gguf_writer;
+#[cfg(feature = "gpu")]
+#[path = "../common/gpu.rs"]
+mod gpu;
 
 mod bytes;
+mod empty;
 mod families;
 mod keys;
 mod memory;
+mod network_keys;
+mod not_finite;
 mod paths;
 mod tensors;
 mod tokenizers;

@@ -69,7 +69,7 @@ fn smallest(tokens: usize, merges: usize) -> GgufWriter {
         "token_embd.weight",
         &[2, tokens as u64],
         1,
-        vec![0; 4 * tokens],
+        half::f16::ONE.to_le_bytes().repeat(2 * tokens),
     );
     for (key, size) in [
         ("block_count", 1),
@@ -94,7 +94,8 @@ fn smallest(tokens: usize, merges: usize) -> GgufWriter {
         })
         .collect();
     file.set("tokenizer.ggml.merges", 9, array(8, merges as u64, elements));
-    file.add("output_norm.weight", &[2], 0, [0; 8]);
+    let ones = 1_f32.to_le_bytes().repeat(2);
+    file.add("output_norm.weight", &[2], 0, ones.clone());
     for (name, cols, rows) in [
         ("attn_q", 2, 2),
         ("attn_k", 2, 2),
@@ -104,9 +105,14 @@ fn smallest(tokens: usize, merges: usize) -> GgufWriter {
         ("ffn_up", 2, 1),
         ("ffn_down", 1, 2),
     ] {
-        file.add(&format!("blk.0.{name}.weight"), &[cols, rows], 1, vec![0; (cols * rows * 2) as usize]);
+        file.add(
+            &format!("blk.0.{name}.weight"),
+            &[cols, rows],
+            1,
+            half::f16::ONE.to_le_bytes().repeat((cols * rows) as usize),
+        );
     }
-    file.add("blk.0.attn_norm.weight", &[2], 0, [0; 8]).add("blk.0.ffn_norm.weight", &[2], 0, [0; 8]);
+    file.add("blk.0.attn_norm.weight", &[2], 0, ones.clone()).add("blk.0.ffn_norm.weight", &[2], 0, ones);
     file
 }
 

@@ -210,8 +210,9 @@ fn codes_and_scales_that_are_no_numbers_are_named_before_the_first_token() {
             f.named(name).data[66 * 3 + 64..66 * 4].copy_from_slice(&scale);
         })
         .failed(&[name, "TQ2_0", "row 3", "not finite"]);
+        // Norms are small, and read when the file is opened.
         changed(FILES[1], |f| f.named("blk.0.attn_norm.weight").data[8..12].copy_from_slice(&scale.to_le_bytes()))
-            .failed(&["\"blk.0.attn_norm.weight\"", "gain 2", &scale.to_string()]);
+            .refused(&["\"blk.0.attn_norm.weight\"", "gain 2", &scale.to_string()]);
     }
     for file in FILES {
         changed(file, |f| f.named("blk.0.ffn_down.weight").data[5] |= 0b11).failed(&[
@@ -226,7 +227,11 @@ fn codes_and_scales_that_are_no_numbers_are_named_before_the_first_token() {
 fn embeddings_that_are_no_numbers_do_not_panic_and_are_told_when_a_token_is_drawn() {
     for (file, bits) in FILES.into_iter().flat_map(|file| [(file, 0x7e00_u16), (file, 0x7c00)]) {
         let embedding = bits.to_le_bytes().repeat(parts(file).named("token_embd.weight").data.len() / 2);
-        changed(file, |f| f.named("token_embd.weight").data = embedding).failed(&["logits", "not finite"]);
+        changed(file, |f| f.named("token_embd.weight").data = embedding).failed(&[
+            "not finite",
+            "position 0",
+            "embedding",
+        ]);
     }
 }
 

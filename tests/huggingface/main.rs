@@ -14,6 +14,7 @@ mod golden;
 mod hostile;
 mod memory;
 mod opening;
+mod other_networks;
 mod packing;
 mod shards;
 

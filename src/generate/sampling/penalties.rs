@@ -1,6 +1,8 @@
 //! What changes the logits of single tokens before a draw: the repetition penalty over the latest tokens, presence and
 //! frequency penalties over those that were made, and biases.
 
+use crate::allocation::reserve;
+use crate::error::Result;
 use crate::generate::Sampling;
 use crate::generate::sampler::History;
 
@@ -19,7 +21,10 @@ pub(super) struct Penalties {
 
 impl Penalties {
     /// Penalties for histories of at most `most` tokens.
-    pub(super) fn new(options: &Sampling, most: usize) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) if there is no memory for those.
+    pub(super) fn new(options: &Sampling, most: usize) -> Result<Self> {
         let mut bias = options.logit_bias.clone();
         bias.sort_by_key(|&(id, _)| id);
         bias.dedup_by(|later, first| {
@@ -40,11 +45,11 @@ impl Penalties {
             noted: 0,
         };
         // So that no later draw allocates.
-        penalties.recent.reserve(penalties.window.min(most));
+        reserve(&mut penalties.recent, penalties.window.min(most))?;
         if penalties.counts_made() {
-            penalties.made.reserve(most);
+            reserve(&mut penalties.made, most)?;
         }
-        penalties
+        Ok(penalties)
     }
 
     fn counts_made(&self) -> bool {

@@ -1,8 +1,9 @@
 //! The keys of a GGUF file that start with its architecture's name, read with their limits.
 
-use crate::backend::{Rope, RopePairs};
+use crate::backend::{Activation, Rope, RopePairs};
 use crate::error::{Error, Result};
-use crate::format::gguf::{Metadata, Value};
+use crate::format::gguf::{Metadata, Value, quoted};
+use crate::model::config::network_keys::HIDDEN_ACTIVATION;
 use crate::model::config::{Factors, LARGEST_SIZE, Numbers, Pooling, Windows};
 
 /// Reads keys that start with the architecture's name.
@@ -41,6 +42,17 @@ impl Keys<'_> {
 
     pub(super) fn size_or(&self, key: &str, default: usize) -> Result<usize> {
         Ok(self.optional_size(key)?.unwrap_or(default))
+    }
+
+    /// The gate of the feed-forward network, where the file says it.
+    pub(super) fn activation(&self) -> Result<Option<Activation>> {
+        let name = self.name(HIDDEN_ACTIVATION);
+        let Some(text) = self.metadata.string(&name)? else { return Ok(None) };
+        let unknown = || {
+            let text = quoted(text);
+            Error::Unsupported(format!("the key \"{name}\" is {text}; known are silu, relu2 and gelu_pytorch_tanh"))
+        };
+        activation_named(text).map(Some).ok_or_else(unknown)
     }
 
     /// Gemma's layers that see only the latest positions; its files leave out what all of them share.
@@ -115,4 +127,14 @@ pub(in crate::model) fn check_factor(factor: f64, place: &str) -> Result<f64> {
     }
     let (least, most) = (FACTORS.start(), FACTORS.end());
     Err(Error::Model(format!("{place} is the factor {factor}; it must be {least} to {most}")))
+}
+
+/// The gate that transformers calls so. Its `gelu` is another curve than the tanh form.
+pub(in crate::model) fn activation_named(name: &str) -> Option<Activation> {
+    match name {
+        "silu" | "swish" => Some(Activation::Silu),
+        "relu2" => Some(Activation::SquaredRelu),
+        "gelu_pytorch_tanh" | "gelu_new" => Some(Activation::Gelu),
+        _ => None,
+    }
 }

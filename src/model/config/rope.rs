@@ -107,14 +107,14 @@ impl Keys<'_> {
         }
         let theta = self.theta("rope.freq_base")?.unwrap_or(10_000.0);
         let kind_name = self.name("rope.scaling.type");
-        match self.metadata.string(&kind_name)?.unwrap_or("linear") {
-            "none" => Ok(Rope::new(pairs, theta, dims, 1.0)),
-            "linear" => Ok(Rope::new(pairs, theta, dims, self.linear_scaling()?)),
-            // Its factors are tensors.
-            "longrope" => {
-                let rope = Rope::new(pairs, theta, dims, self.linear_scaling()?);
-                Ok(Rope { magnitude: self.factor("rope.scaling.attn_factor")?.unwrap_or(1.0), ..rope })
-            }
+        let kind = self.metadata.string(&kind_name)?.unwrap_or("linear");
+        self.check_extrapolation(kind == "yarn")?;
+        // Cosines and sines are multiplied with it whatever the type, as in llama.cpp.
+        let magnitude = self.factor("rope.scaling.attn_factor")?.unwrap_or(1.0);
+        match kind {
+            "none" => Ok(Rope { magnitude, ..Rope::new(pairs, theta, dims, 1.0) }),
+            // The factors of LongRoPE are tensors.
+            "linear" | "longrope" => Ok(Rope { magnitude, ..Rope::new(pairs, theta, dims, self.linear_scaling()?) }),
             "yarn" => {
                 let mut rope = Rope::new(pairs, theta, dims, 1.0);
                 self.yarn()?.apply(&mut rope, theta);
@@ -124,6 +124,19 @@ impl Keys<'_> {
                 "the key \"{kind_name}\" is {}; known are none, linear, yarn and longrope",
                 quoted(other)
             ))),
+        }
+    }
+
+    /// How far fast rotations are left as they are: wholly in YaRN, and not at all without. Negative numbers leave it to the
+    /// type, as in llama.cpp.
+    fn check_extrapolation(&self, is_yarn: bool) -> Result<()> {
+        let name = self.name("rope.scaling.yarn_ext_factor");
+        let only = f64::from(u8::from(is_yarn));
+        match self.metadata.float(&name)? {
+            Some(factor) if factor != only && (factor >= 0.0 || factor.is_nan()) => Err(Error::Unsupported(format!(
+                "the key \"{name}\" is {factor}; this version knows {only} with the scaling that the file asks for"
+            ))),
+            _ => Ok(()),
         }
     }
 

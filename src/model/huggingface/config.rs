@@ -1,5 +1,6 @@
 //! `config.json` as a [`Config`]: which architecture the model has, its sizes, and how its weights become trits.
 
+mod other_networks;
 mod quantization;
 mod rope;
 mod windows;
@@ -10,7 +11,9 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::gguf::quoted;
 use crate::format::safetensors::Checkpoint;
-use crate::model::config::{Architecture, Config, Factors, InputNorms, JSON, Pooling, RopeKeys, Sizes, check_factor};
+use crate::model::config::{
+    Architecture, Config, Factors, InputNorms, JSON, Pooling, RopeKeys, Sizes, activation_named, check_factor,
+};
 use crate::model::huggingface::names;
 use crate::model::{Part, Role};
 
@@ -37,7 +40,6 @@ impl Description {
         let classes = fields.list("architectures")?.map_or(&[][..], Vec::as_slice);
         let architecture =
             Architecture::of_directory(model_type, |class| classes.iter().any(|listed| listed == class))?;
-        refuse_other_networks(fields, architecture.has_windows)?;
         // The choice between two names of one thing, and between two code bases of one network.
         let has = |role: Role| {
             let prefix = names::prefix(checkpoint);
@@ -55,6 +57,7 @@ impl Description {
         }
 
         let sizes = Sizes::read(&fields, &JSON)?;
+        other_networks::refuse(fields, architecture, &sizes)?;
         let vocabulary = fields.required_size("vocab_size")?;
         let head_dim = sizes.heads.head_dim;
         let (parameters, windows) = match architecture.has_windows {
@@ -101,41 +104,17 @@ impl Description {
             Decision::new("numerics", numerics.to_string(), numerics_why),
             Decision::new("head", head, head_why),
         ];
+        if architecture.sub_norms && !rule.is_bitnet() {
+            let why = "config.json has no quantization_config, though BitNet models have one; was it lost?";
+            decisions
+                .push(Decision::new("quantisation", "that of models trained with float activations", why).warned());
+        }
         if architecture.gains_less_one {
             let choice = "one is added to the gains, but not to those before linear layers";
             decisions.push(Decision::new("norms", choice, format!("checkpoints of {model_type} hold gains less one")));
         }
         Ok(Self { config, architecture, rule, ties_head, rope_keys, decisions })
     }
-}
-
-/// Fields that make another network of the same tensors.
-fn refuse_other_networks(fields: Fields, has_windows: bool) -> Result<()> {
-    for name in ["use_sliding_window", "attention_bias", "mlp_bias", "use_cla", "use_bidirectional_attention"] {
-        if fields.boolean(name)? == Some(true) {
-            return Err(Error::Unsupported(format!(
-                "{} is true; this version knows models without",
-                fields.name(name)
-            )));
-        }
-    }
-    let kinds = fields.list("layer_types")?.map_or(&[][..], Vec::as_slice);
-    if let Some(kind) = kinds.iter().find(|kind| *kind != "full_attention" && !has_windows) {
-        let (name, kind) = (fields.name("layer_types"), quoted(&kind.to_string()));
-        return Err(Error::Unsupported(format!("{name} has {kind}; this version knows full_attention")));
-    }
-    for name in ["attn_logit_softcapping", "final_logit_softcapping"] {
-        if fields.get(name).is_some() {
-            return Err(Error::Unsupported(format!("{}; this version knows models without", fields.name(name))));
-        }
-    }
-    for (name, only) in [("partial_rotary_factor", 1.0), ("attention_multiplier", 1.0), ("num_experts", 1.0)] {
-        if let Some(value) = fields.get(name).filter(|value| value.as_f64() != Some(only)) {
-            let value = quoted(&value.to_string());
-            return Err(Error::Unsupported(format!("{} is {value}; this version knows {only}", fields.name(name))));
-        }
-    }
-    Ok(())
 }
 
 fn activation(
@@ -145,20 +124,17 @@ fn activation(
     vocabulary: usize,
 ) -> Result<(Activation, String)> {
     let field = architecture.activation_field;
-    let activation = match fields.text(field)? {
-        Some("silu" | "swish") => Activation::Silu,
-        Some("relu2") => Activation::SquaredRelu,
-        Some("gelu_pytorch_tanh") => Activation::Gelu,
-        None if architecture.needs_activation => return Err(fields.missing(field)),
-        None => {
-            let (usual, why) = (architecture.activation)(vocabulary, sizes.width);
-            return Ok((usual, format!("config.json does not say, and {why}")));
+    let Some(text) = fields.text(field)? else {
+        if architecture.needs_activation {
+            return Err(fields.missing(field));
         }
-        Some(other) => {
-            let (name, other) = (fields.name(field), quoted(other));
-            return Err(Error::Unsupported(format!("{name} is {other}; known are silu, relu2 and gelu_pytorch_tanh")));
-        }
+        let (usual, why) = (architecture.activation)(vocabulary, sizes.width);
+        return Ok((usual, format!("config.json does not say, and {why}")));
     };
+    let activation = activation_named(text).ok_or_else(|| {
+        let (name, text) = (fields.name(field), quoted(text));
+        Error::Unsupported(format!("{name} is {text}; known are silu, relu2 and gelu_pytorch_tanh"))
+    })?;
     Ok((activation, format!("config.json has {field}")))
 }
 

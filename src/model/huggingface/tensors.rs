@@ -52,6 +52,19 @@ impl Tensors {
         self.places.get(&role)
     }
 
+    /// Refuses linear layers of which the config does not say what they are.
+    pub(super) fn check_forms(&self, rule: WeightRule) -> Result<()> {
+        self.linear_forms().into_iter().try_for_each(|form| rule.check(form))
+    }
+
+    fn linear_forms(&self) -> Vec<Form> {
+        let forms: HashSet<Form> =
+            self.places.iter().filter(|(role, _)| role.is_linear()).map(|(_, (_, form))| *form).collect();
+        let mut forms: Vec<Form> = forms.into_iter().collect();
+        forms.sort();
+        forms
+    }
+
     /// What was found, and what follows from it.
     pub(super) fn decisions(&self, checkpoint: &Checkpoint, rule: WeightRule) -> Vec<Decision> {
         let mut counts = BTreeMap::<String, usize>::new();
@@ -62,11 +75,7 @@ impl Tensors {
         let why =
             format!("what the headers of {} say", if checkpoint.files() == 1 { "the file" } else { "the shards" });
         let mut decisions = vec![Decision::new("encodings", counts.join(", "), why)];
-        let linear: HashSet<Form> =
-            self.places.iter().filter(|(role, _)| role.is_linear()).map(|(_, (_, form))| *form).collect();
-        let mut forms: Vec<Form> = linear.into_iter().collect();
-        forms.sort();
-        decisions.extend(forms.into_iter().map(|form| rule.decision(form)));
+        decisions.extend(self.linear_forms().into_iter().map(|form| rule.decision(form)));
         decisions
     }
 }

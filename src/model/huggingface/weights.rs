@@ -4,12 +4,13 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::encodings::absmean::absmean;
 use crate::format::encodings::hidden::{Hidden, hidden_ternary};
-use crate::format::encodings::{float, mlx, packed_rows};
+use crate::format::encodings::{Encoding, Suspicion, float, mlx, packed_rows, suspect_codes};
 use crate::format::safetensors::{Checkpoint, Dtype, StoredTensor};
 use crate::format::{Dense, Scales, Values, Weights};
 use crate::model::directory::named;
 use crate::model::huggingface::config::{Form, WeightRule};
 use crate::model::huggingface::tensors::Tensors;
+use crate::model::soundness::blank;
 use crate::model::{Config, Part, Role, WeightSource};
 
 /// Rows of an embedding or a head that are looked at when a model is opened.
@@ -178,6 +179,27 @@ impl WeightSource for DirectoryWeights {
         self.tensors.place(role).is_some() || self.divisors.iter().any(|(place, _)| *place == role)
     }
 
+    fn suspect(&self, role: Role, rows: usize) -> Option<Suspicion> {
+        let ((stem, form), cols) = (self.tensors.place(role)?, role.shape(&self.config).1);
+        let suspect = |tensor: &StoredTensor, rows, cols| encoding(tensor)?.suspect(&tensor.data, rows, cols);
+        let weight = self.stored(stem, ".weight");
+        match *form {
+            Form::Floats => suspect(weight, rows, cols),
+            Form::Packed => suspect_codes(&weight.data),
+            // Of words that look sound, the scales may be zero.
+            Form::Words { bits, columns } => {
+                let scales = suspect(self.stored(stem, ".scales"), 1, rows * (cols / columns));
+                let words = suspect_codes(&weight.data[..rows * cols * bits / 8]);
+                words.or(scales.filter(|suspicion| *suspicion == Suspicion::Empty))
+            }
+        }
+    }
+
+    fn blank_bytes(&self, role: Role) -> Option<usize> {
+        let (stem, form) = self.tensors.place(role)?;
+        blank(&self.stored(stem, ".weight").data, *form != Form::Floats)
+    }
+
     fn name(&self, role: Role) -> String {
         self.tensors.place(role).map_or_else(|| role.gguf_name(), |(stem, _)| format!("{stem}.weight"))
     }
@@ -189,6 +211,16 @@ fn is_gain_of_the_family(role: Role) -> bool {
         Role::OutputNorm => true,
         Role::Layer(_, part) => !part.is_linear() && !part.is_input_norm(),
         _ => false,
+    }
+}
+
+/// The encoding of floats.
+fn encoding(tensor: &StoredTensor) -> Option<Encoding> {
+    match tensor.dtype {
+        Dtype::F32 => Some(Encoding::F32),
+        Dtype::F16 => Some(Encoding::F16),
+        Dtype::BF16 => Some(Encoding::Bf16),
+        _ => None,
     }
 }
 

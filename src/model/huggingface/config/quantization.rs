@@ -31,6 +31,10 @@ pub(in crate::model::huggingface) struct WeightRule {
     is_bitnet: bool,
     /// Whether each linear layer has a norm of its own before it.
     pub(in crate::model::huggingface) input_norms: bool,
+    /// Whether the config says what a `weight_scale` does to packed trits.
+    knows_packed: bool,
+    /// Whether the config says that MLX made integers of the weights; their shapes say which.
+    says_integers: bool,
     why: &'static str,
 }
 
@@ -44,8 +48,16 @@ impl WeightRule {
             rounds_floats: false,
             is_bitnet: false,
             input_norms: false,
+            knows_packed: false,
+            says_integers: fields.get("quantization").is_some(),
             why: "config.json says nothing",
         };
+        if fields.get("compression_config").is_some() {
+            let name = fields.name("compression_config");
+            return Err(Error::Unsupported(format!(
+                "{name}: weights compressed in a way that this version does not know"
+            )));
+        }
         let Some(quantization) = fields.object("quantization_config", "quantization_config.")? else {
             return Ok(match architecture.latent_floats {
                 Some(why) => Self { rounds_floats: true, is_bitnet: true, why, ..none },
@@ -59,7 +71,9 @@ impl WeightRule {
             }
             // MLX writes its own fields under this name too.
             None if quantization.get("bits").is_some() => match quantization.text("mode")? {
-                None | Some("affine") => Ok(Self { why: "config.json has the fields of MLX", ..none }),
+                None | Some("affine") => {
+                    Ok(Self { says_integers: true, why: "config.json has the fields of MLX", ..none })
+                }
                 Some(mode) => {
                     let (name, mode) = (quantization.name("mode"), quoted(mode));
                     Err(Error::Unsupported(format!("{name} is {mode}; known is affine")))
@@ -99,7 +113,15 @@ impl WeightRule {
             (true, false) => "the linear class is autobitlinear",
             (true, true) => "the linear class is autobitlinear, its mode online",
         };
-        Ok(Self { scale_divides: !is_auto, rounds_floats: is_auto && is_online, is_bitnet: true, input_norms, why })
+        Ok(Self {
+            scale_divides: !is_auto,
+            rounds_floats: is_auto && is_online,
+            is_bitnet: true,
+            input_norms,
+            knows_packed: true,
+            says_integers: false,
+            why,
+        })
     }
 
     /// What the activations are held in, and why.
@@ -123,6 +145,18 @@ impl WeightRule {
         if self.scale_divides { 1.0 / stored } else { stored }
     }
 
+    /// Refuses linear layers in a form that the config does not describe: it lost its section, or has another model's.
+    pub(in crate::model::huggingface) fn check(&self, form: Form) -> Result<()> {
+        if form != Form::Packed || self.knows_packed {
+            return Ok(());
+        }
+        Err(Error::Model(
+            "the linear layers are packed trits (U8), but config.json has no \"quantization_config\" of quant_method bitnet: \
+             whether weight_scale divides or multiplies, and how activations are held, is said nowhere else"
+                .into(),
+        ))
+    }
+
     /// What is done with linear layers of a form.
     pub(in crate::model::huggingface) fn decision(&self, form: Form) -> Decision {
         let choice = match form {
@@ -132,7 +166,9 @@ impl WeightRule {
             Form::Floats => "floats that are ternary already; each is checked",
             Form::Words { .. } => "MLX integers of 2 bits with a scale a group, each checked to be trits",
         };
-        Decision::new("linear layers", choice, self.why)
+        let decision = Decision::new("linear layers", choice, self.why);
+        let is_unsaid = matches!(form, Form::Words { .. }) && !self.says_integers;
+        if is_unsaid { decision.warned() } else { decision }
     }
 }
 

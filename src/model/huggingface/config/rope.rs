@@ -41,6 +41,7 @@ pub(super) fn read(
     let Some(scaling) = parameters.map(|parameters| Scaling { fields: parameters, context }) else {
         return Ok(rotations);
     };
+    scaling.refuse_parts()?;
     let kind = scaling.fields.text("rope_type")?.or(scaling.fields.text("type")?).unwrap_or("default");
     match kind {
         "default" | "none" => {}
@@ -124,6 +125,22 @@ impl Scaling<'_> {
 
     fn factor(&self, name: &str) -> Result<f64> {
         self.optional(name)?.ok_or_else(|| self.fields.missing(name))
+    }
+
+    /// Rotations of some features only, and of several positions.
+    fn refuse_parts(&self) -> Result<()> {
+        for (name, neutral) in
+            [("partial_rotary_factor", Some(1.0)), ("mrope_section", None), ("mrope_interleaved", None)]
+        {
+            let value = self.fields.get(name).filter(|value| neutral.is_none() || value.as_f64() != neutral);
+            if let Some(value) = value.filter(|value| value.as_bool() != Some(false)) {
+                let (name, value) = (self.fields.name(name), quoted(&value.to_string()));
+                return Err(Error::Unsupported(format!(
+                    "{name} is {value}; this version knows rotations of whole heads by one position"
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn original_context(&self) -> Result<usize> {
