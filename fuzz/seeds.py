@@ -34,11 +34,11 @@ RAW += b"".join(number(2) + b"k%c" % (97 + place) + kind.to_bytes(4, "little") +
 
 # No change of each template, and one of each kind of change, in several ways to compute.
 FILES, CHANGES, DIRECTORIES = 31, 18, 10
-files = [bytes([0, way, template, 0]) for template in range(FILES) for way in (0, 8, 16, 40)]
-files += [bytes([0, 8, random.randrange(FILES), 1, random.randrange(256), change]) + some(12) for change in range(CHANGES) for _ in range(4)]
+files = [bytes([0, way, template, 0]) for template in range(FILES) for way in (0, 15, 32, 48)]
+files += [bytes([0, 0, random.randrange(FILES), 1, random.randrange(256), change]) + some(12) for change in range(CHANGES) for _ in range(4)]
 write("gguf", files + [RAW])
-directories = [bytes([way, template, 0]) for template in range(DIRECTORIES) for way in (0, 8)]
-directories += [bytes([8, random.randrange(DIRECTORIES), 1]) + some(16) for _ in range(64)]
+directories = [bytes([way, template, 0]) for template in range(DIRECTORIES) for way in (0, 32)]
+directories += [bytes([0, random.randrange(DIRECTORIES), 1]) + some(16) for _ in range(64)]
 write("directory", directories)
 # The encodings, whether tables are rounded and loss is put up with, and a file or a directory.
 write("convert", [bytes([linear, 0, lossy, 0, template, 0]) for linear in range(4) for lossy in (0, 1) for template in range(FILES)]

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use sterna::Model;
 use sterna_fuzz::directory::Directory;
-use sterna_fuzz::run::{Way, check, check_text};
+use sterna_fuzz::run::{Way, check_from};
 use sterna_fuzz::{Input, scratch};
 
 fuzz_target!(|data: &[u8]| {
@@ -13,8 +13,6 @@ fuzz_target!(|data: &[u8]| {
     let directory = Directory::cook(&mut input);
     let folder = scratch::path("directory");
     directory.write(&folder);
-    match Model::open(&folder) {
-        Err(error) => check_text(&error.to_string()),
-        Ok(model) => check(&model, way),
-    }
+    let bytes = directory.files.iter().map(|(_, bytes)| bytes.len()).sum();
+    check_from(bytes, way, || Model::open(&folder));
 });

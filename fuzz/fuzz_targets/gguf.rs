@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use sterna::Model;
 use sterna_fuzz::gguf::cook;
-use sterna_fuzz::run::{Way, check, check_text};
+use sterna_fuzz::run::{Way, check_from};
 use sterna_fuzz::{Input, scratch};
 
 fuzz_target!(|data: &[u8]| {
@@ -14,8 +14,5 @@ fuzz_target!(|data: &[u8]| {
     let way = Way::choose(&mut input);
     let bytes = if is_raw { input.0.to_vec() } else { cook(&mut input) };
     scratch::keep(&bytes);
-    match Model::from_bytes(bytes) {
-        Err(error) => check_text(&error.to_string()),
-        Ok(model) => check(&model, way),
-    }
+    check_from(bytes.len(), way, || Model::from_bytes(bytes));
 });

@@ -44,8 +44,8 @@ fn draw(input: &mut Input) {
             (Ok(one), Ok(other)) => {
                 assert_eq!(one, other, "{need:?} {sampling:?} of {vocabulary}");
                 assert!((one as usize) < vocabulary);
-                let logit = logits[one as usize];
-                assert!(!logit.is_nan() && logit > f32::NEG_INFINITY, "drew {logit}: {need:?} {sampling:?}");
+                let is_ruled_out = sampling.logit_bias.contains(&(one, f32::NEG_INFINITY));
+                assert!(!is_ruled_out, "drew what a bias rules out: {need:?} {sampling:?}");
                 ids.push(one);
             }
             (Err(_), Err(_)) => return,
@@ -79,7 +79,8 @@ fn sampling(input: &mut Input, vocabulary: usize) -> Sampling {
     sampling
 }
 
-/// Some order that repeats, with extremes in places; or all the same.
+/// Some order that repeats, with extremes in places; or all the same. All are finite: a device refuses what is not before a
+/// sampler sees it.
 fn logits(input: &mut Input, vocabulary: usize) -> Vec<f32> {
     let mut logits: Vec<f32> = (0..vocabulary).map(|id| ((id * 7919 + 13) % 641) as f32 / 64.0 - 5.0).collect();
     if input.chance(8) {
@@ -90,6 +91,7 @@ fn logits(input: &mut Input, vocabulary: usize) -> Vec<f32> {
         let id = input.below(vocabulary);
         logits[id] = input.float();
     }
+    logits.iter_mut().filter(|logit| !logit.is_finite()).for_each(|logit| *logit = 0.0);
     logits
 }
 
@@ -100,21 +102,19 @@ fn told_all(sampler: &mut dyn Sampler, logits: &[f32], history: &History) -> Res
     }
 }
 
-/// What a device tells, written plainly. A device gives errors of its own for logits that are no numbers, as a draw does.
+/// What a device tells, written plainly.
 fn told_little(sampler: &mut dyn Sampler, need: Need, logits: &[f32], history: &History) -> Result<u32, String> {
-    let not_finite = || Err("the best logit is no number".to_owned());
-    let mut order: Vec<u32> = (0..logits.len() as u32).filter(|&id| !logits[id as usize].is_nan()).collect();
-    order.sort_by(|&one, &other| logits[other as usize].total_cmp_of(logits[one as usize]).then(one.cmp(&other)));
-    let Some(best) = order.first().map(|&id| logits[id as usize]).filter(|best| best.is_finite()) else {
-        return not_finite();
-    };
+    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+    let descending = |one: f32, other: f32| other.partial_cmp(&one).expect("these are numbers");
+    order.sort_by(|&one, &other| descending(logits[one as usize], logits[other as usize]).then(one.cmp(&other)));
+    let best = logits[order[0] as usize];
     let (count, totals) = match need {
         Need::Best => return Ok(order[0]),
         Need::Candidates(count) => (count, None),
         Need::Totals { candidates, temperature } => {
             let sum = |temperature: f32| {
                 let odds = |&logit: &f32| ((f64::from(logit) - f64::from(best)) / f64::from(temperature)).exp();
-                logits.iter().filter(|logit| !logit.is_nan()).map(odds).sum::<f64>()
+                logits.iter().map(odds).sum::<f64>()
             };
             (candidates, Some(Totals { at_one: sum(1.0), at_temperature: sum(temperature) }))
         }
@@ -131,17 +131,6 @@ fn told_little(sampler: &mut dyn Sampler, need: Need, logits: &[f32], history: &
     match sampler.draw(Logits::Best(candidates), history).map_err(|error| error.to_string())? {
         Draw::Token(id) => Ok(id),
         Draw::NeedsAll => told_all(sampler, logits, history),
-    }
-}
-
-/// Order of numbers, where zeros are equal.
-trait TotalOrder {
-    fn total_cmp_of(self, other: Self) -> std::cmp::Ordering;
-}
-
-impl TotalOrder for f32 {
-    fn total_cmp_of(self, other: f32) -> std::cmp::Ordering {
-        self.partial_cmp(&other).expect("these are numbers")
     }
 }
 

@@ -257,16 +257,8 @@ impl File {
         if self.pairs.is_empty() || self.tensors.is_empty() {
             return;
         }
-        let pair = input.below(self.pairs.len());
         match input.below(18) {
-            0..=3 => self.pairs[pair].change(input),
-            4 => {
-                let type_id = input.one_of(&[0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12]);
-                let value = input.lie().to_le_bytes()[..width(type_id)].to_vec();
-                self.pairs[pair] = Pair { key: self.pairs[pair].key.clone(), type_id, value };
-            }
-            5 => drop(self.pairs.remove(pair)),
-            6 => self.pairs[pair].key = self.pairs[input.below(self.pairs.len())].key.clone(),
+            kind @ 0..=6 => self.change_key(kind, input),
             7 => {
                 let key = format!("{}.{}", self.architecture_or_nothing(), input.one_of(&MORE_KEYS));
                 let (type_id, value) = match input.below(3) {
@@ -281,6 +273,24 @@ impl File {
                 self.rename(&to, from);
             }
             kind => self.change_tensor(kind, input),
+        }
+    }
+
+    /// Changes a value (kinds 0 to 3) or its type, leaves a key out, or says one twice.
+    pub fn change_key(&mut self, kind: usize, input: &mut Input) {
+        if self.pairs.is_empty() {
+            return;
+        }
+        let pair = input.below(self.pairs.len());
+        match kind {
+            0..=3 => self.pairs[pair].change(input),
+            4 => {
+                let type_id = input.one_of(&[0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12]);
+                let value = input.lie().to_le_bytes()[..width(type_id)].to_vec();
+                self.pairs[pair] = Pair { key: self.pairs[pair].key.clone(), type_id, value };
+            }
+            5 => drop(self.pairs.remove(pair)),
+            _ => self.pairs[pair].key = self.pairs[input.below(self.pairs.len())].key.clone(),
         }
     }
 
