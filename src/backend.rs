@@ -115,6 +115,11 @@ pub trait Backend: Send {
     /// One matrix from parts stacked by rows (query, key and value; gate and up). All parts have the same columns.
     /// Parts that lie in the map of a file may be used in place.
     fn matrix(&mut self, parts: &[Weights]) -> Result<Self::Matrix>;
+    /// Whether making a matrix reads all of its bytes, so that they may as well be looked at. On a CPU they stay in the map of the
+    /// file, most of which was not read yet.
+    fn reads_weights(&self) -> bool {
+        false
+    }
     /// Makes a matrix ready to be a head: a ternary one takes its inputs as `numerics` says. A device may add what lets it
     /// choose tokens sooner.
     fn prepare_head(&mut self, head: &mut Self::Matrix, numerics: Numerics) -> Result<()>;

@@ -18,15 +18,14 @@
 
 mod fit;
 mod keys;
+mod output;
 mod table;
 mod verify;
 
 use std::fs::File;
 use std::io::BufWriter;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-
-use tempfile::NamedTempFile;
+use std::path::Path;
 
 use crate::decision::Decision;
 use crate::error::{Error, Result};
@@ -34,6 +33,7 @@ use crate::format::encodings::{Encoding, float};
 use crate::format::gguf::{Layout, TensorPlan, Value};
 use crate::format::{Contents, Counts, Ternary, Weights};
 use crate::model::{Model, Part, Role};
+use output::Output;
 use table::Table;
 
 /// The encodings that linear layers are written in.
@@ -112,12 +112,13 @@ pub struct Report {
     pub changes: Vec<Decision>,
 }
 
-/// Writes `model` as a GGUF file at `path`. `progress` is told of each tensor, and may stop the work; then nothing is left,
+/// Writes `model` as a GGUF file at `path`, or where that leads if it is a link. `progress` is told of each tensor, and may stop the work; then nothing is left,
 /// and the result is none.
 ///
 /// # Errors
 /// [`Error::Input`] or [`Error::Unsupported`], naming the first tensor and the reason, where the encoding cannot hold the
-/// model or a GGUF file cannot describe it; [`Error::Io`] from the file; [`Error::Model`] or [`Error::Malformed`] if the
+/// model or a GGUF file cannot describe it; [`Error::Io`] from the file, or if something is at `path` that is no regular file;
+/// [`Error::Model`] or [`Error::Malformed`] if the
 /// model's own weights are damaged, or the written file does not hold what it should. Nothing is left at `path` then,
 /// except what was there before.
 pub fn convert(
@@ -126,8 +127,10 @@ pub fn convert(
     options: &ConvertOptions,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Option<Report>> {
-    let path = path.as_ref();
+    let (path, model) = (path.as_ref(), &model.with_all_rows());
     options.check(path)?;
+    // Before the work, which would be in vain where nothing can be written.
+    let output = Output::beside(path).map_err(|cause| Error::io(path, cause))?;
     let (metadata, mut changes) = keys::metadata(model, options)?;
     let conversion = Conversion { model, options, roles: model.roles(), permutes: keys::permutes(model, &metadata) };
     let tables = conversion.tables(&mut changes)?;
@@ -135,14 +138,16 @@ pub fn convert(
     let plans = conversion.plans(&tables);
     let layout = Layout::new(&metadata, &plans)?;
 
-    let temporary = temporary_beside(path)?;
-    let Some(read) = conversion.write(&layout, temporary.as_file(), path, &tables, progress)? else {
+    let Some(read) = conversion.write(&layout, output.file(), path, &tables, progress)? else {
         return Ok(None);
     };
-    if options.verify && verify::verify(&conversion, temporary.path(), &metadata, &tables, progress)?.is_break() {
+    if options.verify && verify::verify(&conversion, output.path(), &metadata, &tables, progress)?.is_break() {
         return Ok(None);
     }
-    persist(temporary, path, options.overwrite)?;
+    output.give_name(options.overwrite).map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::AlreadyExists => exists(path),
+        _ => Error::io(path, cause),
+    })?;
 
     conversion.tell(&mut changes, &read);
     let linear = || plans.iter().zip(&conversion.roles).filter(|(_, role)| role.is_linear()).map(|(plan, _)| plan);
@@ -324,7 +329,8 @@ impl Conversion<'_> {
         changes.push(Decision::new("trits", shares, "as the model has them"));
         if !seen.zero_layers.is_empty() {
             let names: Vec<String> = seen.zero_layers.iter().map(|role| role.gguf_name()).collect();
-            let choice = format!("{} linear layers are all zero: {}", names.len(), names.join(", "));
+            let count = if names.len() == 1 { "1 is".into() } else { format!("{} are", names.len()) };
+            let choice = format!("of the linear layers {count} all zero: {}", names.join(", "));
             let why = "every weight of them is 0 in the model, which training does not leave: is its file whole?";
             changes.push(Decision::new("weights", choice, why));
         }
@@ -341,44 +347,6 @@ fn named(role: Role, error: Error) -> Error {
         Error::Model(text) => Error::Model(place(text)),
         other => other,
     }
-}
-
-/// A file that is removed unless it is given its name, in the directory where it will stay: within one file system,
-/// renaming is all or nothing.
-fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
-    let failed = |cause| Error::io(path, cause);
-    let Some(name) = path.file_name() else {
-        return Err(Error::Input(format!("{} is no name of a file", path.display())));
-    };
-    let mut prefix = std::ffi::OsString::from(".");
-    prefix.push(name);
-    prefix.push(".");
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(".part");
-    #[cfg(unix)]
-    let builder = {
-        use std::os::unix::fs::PermissionsExt;
-        // Temporary files are private by default; this one will be a common one. The umask still has its say.
-        builder.permissions(std::fs::Permissions::from_mode(0o666))
-    };
-    builder.tempfile_in(directory(path)).map_err(failed)
-}
-
-fn directory(path: &Path) -> PathBuf {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or_else(|| ".".into(), Path::to_owned)
-}
-
-fn persist(temporary: NamedTempFile, path: &Path, overwrite: bool) -> Result<()> {
-    let outcome = if overwrite { temporary.persist(path) } else { temporary.persist_noclobber(path) };
-    match outcome {
-        Ok(_) => {}
-        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => return Err(exists(path)),
-        Err(error) => return Err(Error::io(path, error.error)),
-    }
-    // A name is as durable as its directory.
-    #[cfg(unix)]
-    File::open(directory(path)).and_then(|directory| directory.sync_all()).map_err(|cause| Error::io(path, cause))?;
-    Ok(())
 }
 
 /// The keys of a file, in their order.

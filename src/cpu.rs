@@ -6,6 +6,7 @@
 //! differ by their rounding.
 
 mod attention;
+mod cores;
 mod counts;
 mod device;
 mod disjoint;

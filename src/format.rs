@@ -8,12 +8,14 @@ pub mod dense;
 pub mod encodings;
 pub(crate) mod file;
 pub mod gguf;
+mod locate;
 pub mod safetensors;
 pub mod ternary;
 
 pub use contents::{Contents, Counts};
 pub use dense::{Dense, Values};
 use encodings::hidden::hidden_ternary;
+pub use locate::locate;
 pub use ternary::{Scales, Ternary};
 
 /// One decoded weight tensor `[rows, cols]` (`rows` = output features, `cols` = input features).
@@ -26,6 +28,14 @@ pub enum Weights {
 }
 
 impl Weights {
+    /// The first `rows` rows, at least one; all if there are no more.
+    pub(crate) fn first_rows(self, rows: usize) -> Self {
+        match self {
+            Weights::Ternary(w) => Weights::Ternary(w.first_rows(rows)),
+            Weights::Dense(w) => Weights::Dense(w.first_rows(rows)),
+        }
+    }
+
     /// Output features.
     pub fn rows(&self) -> usize {
         match self {

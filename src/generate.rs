@@ -217,10 +217,13 @@ impl Session {
             return Err(Error::Input(format!("token id {id} is outside the vocabulary of {vocabulary}")));
         }
         if ids.len() > self.positions() {
+            let (tokens, positions, most) = (ids.len(), self.positions(), self.model().config().context);
+            let way = match positions < most {
+                true => format!("the model takes up to {most}, if the session is made with a larger context"),
+                false => "the model takes no more".into(),
+            };
             return Err(Error::Input(format!(
-                "{} tokens do not fit the session's context of {} positions; make the session with a larger context",
-                ids.len(),
-                self.positions()
+                "{tokens} tokens do not fit the session's context of {positions} positions; {way}"
             )));
         }
         Ok(())

@@ -42,7 +42,7 @@ use crate::format::Weights;
 use crate::gpu::buffers::Buffer;
 use crate::gpu::layout::{Attention, elementwise};
 use crate::gpu::product::Rows;
-use crate::gpu::recorder::{Dispatch, Recorder};
+use crate::gpu::recorder::Recorder;
 use crate::gpu::shader::{Output, Shader};
 use crate::interrupt::Interrupt;
 
@@ -104,33 +104,12 @@ impl Gpu {
         Self { fuses: false, ..Self::new(device) }
     }
 
-    /// Tells the shaders which rows the step has, and which of those that want logits are selected.
-    fn describe_step(&mut self) {
-        let mut words = std::mem::take(&mut self.words);
-        step::describe(&self.rows, self.selected.clone(), &mut words);
-        let step = self.scratch(|gpu| &mut gpu.step, "step", words.len() as u64 * 4);
-        self.recorder.write(&step, bytemuck::cast_slice(&words));
-        self.words = words;
-        if let Some(count) = &self.selected_count {
-            self.recorder.write(count, bytemuck::cast_slice(&step::count(self.selected.len())));
-        }
-    }
-
-    fn step(&self) -> Buffer {
-        self.step.clone().expect("a step has begun")
-    }
-
     fn norm_rows(&mut self, out: &Tensor, x: &Tensor, norm: Norm<'_, Self>, rows: usize, shader: Shader) {
         let Norm { gain, epsilon } = norm;
         assert!(out.cols == x.cols && gain.cols == x.cols && rows <= out.max_rows && rows <= x.max_rows);
         let params = [x.cols as u32, out.cols as u32, epsilon.to_bits()];
         let buffers = [&self.step(), &x.buffer, &gain.buffer, &out.buffer];
         self.run(shader, &params, &buffers, [rows, 1, 1], 0);
-    }
-
-    fn run(&mut self, shader: Shader, params: &[u32], buffers: &[&Buffer], groups: [usize; 3], bytes: u64) {
-        let reads = shader.reads();
-        self.recorder.dispatch(&Dispatch { shader, params, buffers, groups, bytes, reads });
     }
 }
 
@@ -163,6 +142,10 @@ impl Backend for Gpu {
 
     fn matrix(&mut self, parts: &[Weights]) -> Result<Matrix> {
         Matrix::upload(parts, self)
+    }
+
+    fn reads_weights(&self) -> bool {
+        true
     }
 
     fn prepare_head(&mut self, _head: &mut Matrix, _numerics: Numerics) -> Result<()> {

@@ -23,6 +23,11 @@ impl Interrupt {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    /// The flag that [`Interrupt::set`] sets, for crates that set flags when signals come.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+
     /// Whether it was set, and nobody has heeded it yet.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)

@@ -5,6 +5,7 @@ mod directory;
 mod file;
 mod huggingface;
 mod roles;
+mod sampling;
 mod soundness;
 mod synthetic;
 
@@ -17,16 +18,17 @@ pub(crate) use config::NUMERICS as NUMERICS_KEY;
 pub use config::{Config, Factors, LongRope, Pooling, Windows};
 pub use file::OpenOptions;
 pub use roles::{Part, Role};
+pub use sampling::SamplingDefaults;
 pub use soundness::Examined;
 pub use synthetic::{SyntheticScales, SyntheticShape};
 
 use crate::backend::Numerics;
 use crate::decision::Decision;
 use crate::error::{Error, Result};
-use crate::format::Weights;
 use crate::format::encodings::{Encoding, Suspicion};
 use crate::format::gguf::{Gguf, Metadata};
 use crate::format::safetensors::Checkpoint;
+use crate::format::{Weights, locate};
 use crate::tokenizer::Tokenizer;
 
 /// A model that is ready to be put on a device. Cheap to clone; the weights stay where the file is, in its map or in memory.
@@ -37,6 +39,9 @@ pub struct Model {
     chat_template: Option<Arc<str>>,
     metadata: Arc<Metadata>,
     weights: Arc<dyn WeightSource>,
+    sampling: SamplingDefaults,
+    /// Rows of the embedding as they are stored; the config's vocabulary are those that are tokens.
+    rows: usize,
     decisions: Vec<Decision>,
 }
 
@@ -76,7 +81,8 @@ trait WeightSource: Send + Sync {
 
 impl Model {
     /// Opens a GGUF file, or a directory in Hugging Face form: `config.json` with `model.safetensors` or its shards, and
-    /// `tokenizer.json`. The path of a `.safetensors` file stands for its directory. Files of weights are mapped, every key
+    /// `tokenizer.json`. The path of a `.safetensors` file stands for its directory, and that of a directory with one GGUF file
+    /// for that file. Files of weights are mapped, every key
     /// and tensor is checked, and the tokenizer is built; weights are read when a session is made. A directory without a
     /// tokenizer opens too, for callers that have token ids.
     ///
@@ -107,11 +113,12 @@ impl Model {
     /// As [`Model::open`]. A file that is read also gives [`Error::Io`] if there is no memory of its length, or if it does
     /// not have the length that it is said to have.
     pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
-        let model = match Checkpoint::directory(path.as_ref()) {
+        let path = locate(path)?;
+        let model = match Checkpoint::directory(&path) {
             Some(directory) => huggingface::open(directory, options)?,
-            None => file::open(path.as_ref(), options)?,
+            None => file::open(&path, options)?,
         };
-        let mut model = model.with_asked_numerics(options).vetted()?;
+        let mut model = model.of_tokens_alone().with_asked_numerics(options).vetted()?;
         if !options.map {
             model.decisions.push(Decision::new("weights", "read into memory", "asked for by the caller"));
         }
@@ -144,7 +151,7 @@ impl Model {
     /// As [`Model::from_bytes`].
     pub fn from_bytes_with(bytes: impl Into<Bytes>, options: &OpenOptions) -> Result<Self> {
         let gguf = Gguf::parse(bytes.into())?;
-        file::from_gguf(gguf, options)?.with_asked_numerics(options).vetted()
+        file::from_gguf(gguf, options)?.of_tokens_alone().with_asked_numerics(options).vetted()
     }
 
     /// A model of a known shape with seeded random trits and no file, for measuring speed: it has the real amount of
@@ -159,13 +166,35 @@ impl Model {
         let why = "made for measuring; the output means nothing";
         let decisions = vec![Decision::new("weights", format!("random trits of seed {seed}"), why)];
         Self {
+            rows: config.vocabulary,
             config,
             tokenizer: None,
             chat_template: None,
             metadata: Arc::default(),
             weights: Arc::new(weights),
+            sampling: SamplingDefaults::default(),
             decisions,
         }
+    }
+
+    /// Without the rows of embedding and head that are no tokens, which would else be drawn: many models have more rows than
+    /// tokens, to make them a multiple of something.
+    fn of_tokens_alone(mut self) -> Self {
+        let tokens = self.tokenizer.as_ref().map_or(self.rows, |tokenizer| tokenizer.used_size());
+        if (1..self.rows).contains(&tokens) {
+            let choice = format!("{tokens} tokens of {} rows", self.rows);
+            let why = "the tokenizer has no more; the other rows of embedding and head are left out";
+            self.decisions.push(Decision::new("vocabulary", choice, why));
+            self.config.vocabulary = tokens;
+        }
+        self
+    }
+
+    /// The model with all rows that are stored, for whoever stores them again.
+    pub(crate) fn with_all_rows(&self) -> Self {
+        let mut model = self.clone();
+        model.config.vocabulary = model.rows;
+        model
     }
 
     fn with_asked_numerics(self, options: &OpenOptions) -> Self {
@@ -220,6 +249,13 @@ impl Model {
         self.chat_template.as_deref()
     }
 
+    /// How the model asks to be sampled: `general.sampling` keys of a GGUF file, `generation_config.json` of a directory. A
+    /// generation is sampled as its options say; whoever has none of their own begins with
+    /// [`SamplingDefaults::sampling`].
+    pub fn sampling_defaults(&self) -> &SamplingDefaults {
+        &self.sampling
+    }
+
     /// The keys of the GGUF file; of a directory, those that a GGUF file of the same model has. A synthetic model has none.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
@@ -254,13 +290,31 @@ impl Model {
     /// # Errors
     /// [`Error::Malformed`] or [`Error::Model`] if the tensor's bytes are not what they claim to be.
     pub fn weights(&self, role: Role) -> Result<Option<Weights>> {
-        self.weights.weights(role)
+        let weights = self.weights.weights(role)?;
+        Ok(match role {
+            Role::Embedding | Role::Head => weights.map(|weights| weights.first_rows(self.config.vocabulary)),
+            _ => weights,
+        })
     }
 
     /// [`Model::weights`] of a role that must be there.
     pub(crate) fn required(&self, role: Role) -> Result<Weights> {
         self.weights(role)?
             .ok_or_else(|| Error::Model(format!("the tensor \"{}\" is missing", self.weights.name(role))))
+    }
+
+    /// The weights of a role, refused if they hold codes that are no trits; all of them are read.
+    pub(crate) fn looked_through(&self, role: Role, weights: Weights) -> Result<Weights> {
+        match &weights {
+            Weights::Ternary(ternary) => match ternary.wrong_row() {
+                Some(row) => Err(Error::Malformed(format!(
+                    "tensor \"{}\": row {row} holds the code 3, which is no trit",
+                    self.weights.name(role)
+                ))),
+                None => Ok(weights),
+            },
+            Weights::Dense(_) => Ok(weights),
+        }
     }
 
     /// The gain of a norm as f32, if it is there.

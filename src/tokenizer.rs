@@ -202,6 +202,11 @@ impl Tokenizer {
         self.vocabulary.len()
     }
 
+    /// The number of tokens but for the last ones that only fill the rows of an embedding, and mean nothing.
+    pub(crate) fn used_size(&self) -> usize {
+        self.vocabulary.used()
+    }
+
     /// The token that begins a text.
     pub fn bos(&self) -> Option<u32> {
         self.bos

@@ -18,6 +18,7 @@ pub use state::{Capacity, State};
 
 use crate::backend::{Backend, MOST_CANDIDATES, Row};
 use crate::error::{Error, Result};
+use crate::format::Weights;
 use crate::model::{Config, Model, Role};
 use crate::transformer::layer::Layer;
 
@@ -74,8 +75,9 @@ impl<B: Backend> Transformer<B> {
             ControlFlow::Break(()) => Err(Error::Interrupted),
         };
         tell(0)?;
-        let mut embedding = backend.matrix(&[model.required(Role::Embedding)?])?;
-        let mut head = match model.weights(Role::Head)? {
+        let weights = weights_for(backend, model, Role::Embedding)?.ok_or_else(|| missing(Role::Embedding))?;
+        let mut embedding = backend.matrix(&[weights])?;
+        let mut head = match weights_for(backend, model, Role::Head)? {
             Some(weights) => Some(backend.matrix(&[weights])?),
             None => None,
         };
@@ -168,8 +170,19 @@ impl<B: Backend> Transformer<B> {
 
 /// The gain of a norm, times a factor.
 fn gain<B: Backend>(backend: &mut B, model: &Model, role: Role, factor: f32) -> Result<B::Tensor> {
-    let missing = || Error::Model(format!("the tensor \"{}\" is missing", role.gguf_name()));
-    let mut gain = model.gain(role)?.ok_or_else(missing)?;
+    let mut gain = model.gain(role)?.ok_or_else(|| missing(role))?;
     gain.iter_mut().for_each(|value| *value *= factor);
     backend.parameter(&gain)
+}
+
+/// The weights of a role; where the backend reads all of them anyway, they are looked through.
+fn weights_for<B: Backend>(backend: &B, model: &Model, role: Role) -> Result<Option<Weights>> {
+    match model.weights(role)? {
+        Some(weights) if backend.reads_weights() => model.looked_through(role, weights).map(Some),
+        weights => Ok(weights),
+    }
+}
+
+fn missing(role: Role) -> Error {
+    Error::Model(format!("the tensor \"{}\" is missing", role.gguf_name()))
 }

@@ -11,6 +11,7 @@ use sterna::format::{Scales, Values, Weights};
 use sterna::generate::{GenerateOptions, SessionOptions};
 use sterna::model::{Config, Part, Role, SyntheticShape};
 use sterna::{Device, Model, Session};
+use tempfile::TempPath;
 
 use crate::gguf_writer::{GgufWriter, array, string};
 
@@ -27,11 +28,10 @@ const ALIGNMENT: usize = 32;
 
 /// Writes the file, and prints how long it takes to open it and to make a first token with it.
 pub fn measure_opening() -> anyhow::Result<()> {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("synthetic-2b-i2_s.gguf");
+    // Removed however this ends; what a kill leaves, the next run writes over.
+    let path = TempPath::try_from_path(Path::new(env!("CARGO_TARGET_TMPDIR")).join("synthetic-2b-i2_s.gguf"))?;
     let bytes = write(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    let outcome = open(&path);
-    std::fs::remove_file(&path)?;
-    let [opened, loaded, first] = outcome?;
+    let [opened, loaded, first] = open(&path)?;
     println!(
         "\nA file of {:.2} GB opens in {opened:.0} ms, its session is made in {loaded:.0} ms more, and its first token \
          in {first:.0} ms (pages of the file in memory).",

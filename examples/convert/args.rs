@@ -26,10 +26,11 @@ use sterna::format::encodings::{Encoding, I2sLayout};
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment, after_help = EXAMPLES)]
 pub struct Args {
-    /// A GGUF file, or a directory in Hugging Face form: config.json, model.safetensors or its shards, tokenizer.json.
+    /// A GGUF file, a directory that holds one, or a directory in Hugging Face form: config.json, model.safetensors or its shards,
+    /// tokenizer.json.
     pub model: PathBuf,
 
-    /// The file to write.
+    /// The file to write. Where this is a link, the file that it leads to.
     pub output: PathBuf,
 
     /// The encoding of the linear layers.
@@ -45,7 +46,7 @@ pub struct Args {
     #[arg(long)]
     pub lossy: bool,
 
-    /// Replaces the output if it is there.
+    /// Replaces the output if it is there and a file. Devices, pipes and folders are refused.
     #[arg(long)]
     pub force: bool,
 

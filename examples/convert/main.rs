@@ -5,29 +5,38 @@
 //! ```
 
 mod args;
+#[path = "../shared/command.rs"]
+mod command;
 #[path = "../shared/logging.rs"]
 mod logging;
+#[path = "../shared/quiet.rs"]
+mod quiet;
+#[path = "../shared/same_file.rs"]
+mod same_file;
 #[path = "../shared/terminal.rs"]
 mod terminal;
 
+use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use anyhow::Context;
-use clap::Parser;
+use anyhow::{Context, bail};
 use sterna::convert::{Progress, Report, Stage, convert};
+use sterna::format::locate;
+use sterna::format::safetensors::Checkpoint;
 use sterna::model::{Model, OpenOptions};
 
 use args::Args;
 
 fn main() -> anyhow::Result<ExitCode> {
     logging::start();
-    let args = Args::parse();
-    let stop = terminal::stop_on_ctrl_c()?;
+    let args: Args = command::parse();
+    let stop = terminal::stop_on_ctrl_c(false)?; // the work ends with the tensor at hand, and then its file must be removed
     let start = Instant::now();
+    check_output(&args)?;
     let open = OpenOptions { i2s_layout: args.i2s_layout, ..OpenOptions::default() };
     let model = Model::open_with(&args.model, &open)
         .with_context(|| format!("cannot open the model {}", args.model.display()))?;
@@ -42,26 +51,42 @@ fn main() -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     match outcome.with_context(|| format!("cannot convert {}", args.model.display()))? {
         Some(report) => {
-            print(&args, &report);
-            eprintln!("in {}", terminal::short(start.elapsed()));
+            quiet::stdout().write_all(told(&args, &report).as_bytes())?;
+            terminal::say(&format!("in {}", terminal::short(start.elapsed())));
             Ok(ExitCode::SUCCESS)
         }
         None => {
-            eprintln!("stopped; nothing was written");
+            terminal::say("stopped; nothing was written");
             Ok(ExitCode::from(terminal::INTERRUPTED))
         }
     }
 }
 
-fn print(args: &Args, report: &Report) {
-    let bits = report.linear_bytes as f64 * 8.0 / report.linear_weights as f64;
-    println!("{}: {} tensors, {}", args.output.display(), report.tensors, megabytes(report.file_bytes));
-    println!("before: {}", megabytes(input_bytes(&args.model)));
-    println!("linear layers: {} weights at {bits:.2} bits", report.linear_weights);
-    for change in &report.changes {
-        println!("{change}");
+/// Whether the output is a file, and none that is read.
+fn check_output(args: &Args) -> anyhow::Result<()> {
+    if args.output.as_os_str() == "-" {
+        bail!(
+            "the output is read back and compared, which stdout cannot be: name a file (\"./-\" for one of that name)"
+        );
     }
-    println!("{}", if report.is_verified { "verified: read back, and equal" } else { "not verified" });
+    let is_read = |file: &PathBuf| same_file::is_same(file, &args.output);
+    if let Some(file) = files(&locate(&args.model)?).iter().find(|file| is_read(file)) {
+        bail!("the output {} is {}, which is read: choose another name", args.output.display(), file.display());
+    }
+    Ok(())
+}
+
+/// The report for people.
+fn told(args: &Args, report: &Report) -> String {
+    let bits = report.linear_bytes as f64 * 8.0 / report.linear_weights as f64;
+    let mut lines = vec![
+        format!("{}: {} tensors, {}", args.output.display(), report.tensors, megabytes(report.file_bytes)),
+        format!("before: {}", megabytes(input_bytes(&args.model))),
+        format!("linear layers: {} weights at {bits:.2} bits", report.linear_weights),
+    ];
+    lines.extend(report.changes.iter().map(ToString::to_string));
+    lines.push(if report.is_verified { "verified: read back, and equal".into() } else { "not verified".into() });
+    lines.join("\n") + "\n"
 }
 
 fn megabytes(bytes: u64) -> String {
@@ -70,9 +95,17 @@ fn megabytes(bytes: u64) -> String {
 
 /// Bytes of a file, or of the weight files of a directory.
 fn input_bytes(path: &Path) -> u64 {
-    let size = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-    let is_weights = |path: &Path| path.extension().is_some_and(|ending| ending == "safetensors");
-    let directory = if path.is_dir() { Some(path) } else { path.parent().filter(|_| is_weights(path)) };
-    let Some(entries) = directory.and_then(|directory| std::fs::read_dir(directory).ok()) else { return size(path) };
-    entries.flatten().map(|entry| entry.path()).filter(|path| is_weights(path)).map(|path| size(&path)).sum()
+    let is_weights = |path: &&PathBuf| path.extension().is_some_and(|ending| ending == "safetensors");
+    let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    match files(&locate(path).unwrap_or_else(|_| path.to_owned())).as_slice() {
+        [file] => size(file),
+        several => several.iter().filter(is_weights).map(size).sum(),
+    }
+}
+
+/// The files that may be read of a model: itself, or those of its directory but for GGUF files.
+fn files(model: &Path) -> Vec<PathBuf> {
+    let Some(directory) = Checkpoint::directory(model) else { return vec![model.to_owned()] };
+    let entries = directory.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| !path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))).collect()
 }

@@ -1,24 +1,27 @@
 //! The command line of `generate`, and what its words mean to the library.
 
-use std::io::Read;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 use sterna::backend::CachePrecision;
-use sterna::generate::{GenerateOptions, Sampling, SessionOptions};
+use sterna::generate::{GenerateOptions, SessionOptions};
 use sterna::model::{Model, SyntheticShape};
 
 use crate::device::DeviceArgs;
 use crate::model::ModelArgs;
+use crate::numbers::one_or_more;
+use crate::sampling::SamplingArgs;
+use crate::text;
 
 /// The seed of synthetic weights and prompts: any will do, but timings should be of the same numbers.
 const SYNTHETIC_SEED: u64 = 1;
 
 /// Continues a prompt with a ternary (1.58-bit) language model and streams the text to stdout.
 ///
-/// By default it samples (temperature 0.7, top-k 40, repetition penalty 1.1 over 64 tokens) with a new seed each time;
-/// the seed stands in the summary on stderr, and --seed repeats it. Ctrl-C stops after the current token.
+/// By default it samples as the model's file asks, or else with temperature 0.7, top-k 40 and a repetition penalty of 1.1 over 64
+/// tokens, with a new seed each time; the seed stands in the summary on stderr, and --seed repeats it. Ctrl-C stops after the
+/// current token.
 #[derive(Parser)]
 #[command(version)]
 pub struct Args {
@@ -31,67 +34,37 @@ pub struct Args {
     pub synthetic: Option<Shape>,
 
     /// The text to continue.
-    #[arg(long, value_name = "TEXT", default_value = "Once upon a time")]
+    #[arg(long, short, value_name = "TEXT", default_value = "Once upon a time", allow_hyphen_values = true)]
     pub prompt: String,
 
     /// Reads the prompt from a file, or from stdin with "-".
-    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    #[arg(long, short = 'f', visible_alias = "file", value_name = "FILE", conflicts_with = "prompt")]
     pub prompt_file: Option<PathBuf>,
 
+    /// Takes \n, \t, \r, \", \', \\ and \xHH in --prompt and --stop for what they stand for.
+    #[arg(long, short)]
+    pub escape: bool,
+
+    /// Prints what is made, without the prompt.
+    #[arg(long, visible_alias = "no-display-prompt")]
+    pub no_echo: bool,
+
     /// The length of the random prompt of --synthetic.
-    #[arg(long, value_name = "N", default_value_t = 16, requires = "synthetic")]
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "synthetic", allow_negative_numbers = true, value_parser = one_or_more)]
     pub prompt_tokens: usize,
 
-    /// The most tokens to make.
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 256)]
+    /// The most tokens to make; -1 means as many as the context has room for.
+    #[arg(
+        long, short = 'n', visible_aliases = ["n-predict", "predict"], value_name = "N", default_value = "256",
+        allow_negative_numbers = true, value_parser = or_all
+    )]
     pub max_tokens: usize,
 
-    /// Takes the most likely token each time; the sampling options are ignored.
-    #[arg(long)]
-    pub greedy: bool,
-
-    /// Divides the logits before a token is drawn: below 1 safer, above 1 wilder, 0 takes the most likely one.
-    #[arg(long, value_name = "T", allow_negative_numbers = true, default_value_t = Sampling::default().temperature)]
-    pub temperature: f32,
-
-    /// Draws from the K most likely tokens; 0 means all.
-    #[arg(long, value_name = "K", default_value_t = Sampling::default().top_k)]
-    pub top_k: usize,
-
-    /// Draws from the fewest tokens whose probabilities reach P together.
-    #[arg(long, value_name = "P", allow_negative_numbers = true, default_value_t = Sampling::default().top_p)]
-    pub top_p: f32,
-
-    /// Draws from tokens at least P times as likely as the most likely one.
-    #[arg(long, value_name = "P", allow_negative_numbers = true, default_value_t = Sampling::default().min_p)]
-    pub min_p: f32,
-
-    /// Makes recent tokens less likely; 1 does nothing.
-    #[arg(long, value_name = "R", allow_negative_numbers = true, default_value_t = Sampling::default().repetition_penalty)]
-    pub repetition_penalty: f32,
-
-    /// How many of the latest tokens count as recent.
-    #[arg(long, value_name = "N", default_value_t = Sampling::default().repetition_window)]
-    pub repetition_window: usize,
-
-    /// Makes every token that was made less likely, once; −2 to 2, as in OpenAI's API.
-    #[arg(long, value_name = "P", allow_negative_numbers = true, default_value_t = Sampling::default().presence_penalty)]
-    pub presence_penalty: f32,
-
-    /// Makes every token that was made less likely, once for each time; −2 to 2, as in OpenAI's API.
-    #[arg(long, value_name = "P", allow_negative_numbers = true, default_value_t = Sampling::default().frequency_penalty)]
-    pub frequency_penalty: f32,
-
-    /// Adds B to the logit of a token; -inf rules it out. May be given several times.
-    #[arg(long, value_name = "ID=B", value_parser = bias, allow_hyphen_values = true)]
-    pub logit_bias: Vec<(u32, f32)>,
-
-    /// Starts the random stream: the same seed gives the same text. The default is a new one each time.
-    #[arg(long, value_name = "SEED")]
-    pub seed: Option<u64>,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
 
     /// Ends the text before this string. May be given several times.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Vec<String>,
 
     /// Goes on past the model's end-of-text tokens.
@@ -105,15 +78,16 @@ pub struct Args {
     #[arg(long)]
     pub profile: bool,
 
-    /// Positions to make room for, prompt and answer together. The default is what the model was trained for, at most 4096.
-    #[arg(long, value_name = "N")]
+    /// Positions to make room for, prompt and answer together; 0 means all that the model was trained for. The default is that,
+    /// but at most 4096.
+    #[arg(long, short, visible_alias = "ctx-size", value_name = "N", allow_negative_numbers = true, value_parser = or_none)]
     pub context: Option<usize>,
 
     /// The number format of cached keys and values.
     #[arg(long, default_value = "f16")]
     pub cache: Cache,
 
-    /// Writes ids, text and timings to a file.
+    /// Writes ids, text and timings to a file; or to stdout with "-", and then the text for people goes to stderr.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
@@ -152,26 +126,26 @@ impl Args {
 
     /// The prompt's text; none for synthetic models.
     pub fn prompt_text(&self) -> anyhow::Result<Option<String>> {
-        let mut text = self.prompt.clone();
         match &self.prompt_file {
-            _ if self.synthetic.is_some() => return Ok(None),
-            None => {}
-            Some(path) if path.as_os_str() == "-" => {
-                text.clear();
-                std::io::stdin().read_to_string(&mut text).context("cannot read the prompt from stdin")?;
-            }
-            Some(path) => {
-                text = std::fs::read_to_string(path)
-                    .with_context(|| format!("cannot read the prompt from {}", path.display()))?;
-            }
+            _ if self.synthetic.is_some() => Ok(None),
+            Some(path) => text::read(path).context("the prompt").map(Some),
+            None => Ok(Some(self.unescaped(&self.prompt))),
         }
-        Ok(Some(text))
+    }
+
+    /// What a text of the command line stands for.
+    fn unescaped(&self, text: &str) -> String {
+        if self.escape { unescape(text) } else { text.to_owned() }
     }
 
     /// Token ids of the prompt: the text's, or ids spread over the vocabulary of a synthetic model.
     pub fn prompt_ids(&self, model: &Model, text: Option<&str>) -> anyhow::Result<Vec<u32>> {
         match text {
-            Some(text) => Ok(model.tokenizer()?.encode_prompt(text)?),
+            Some(text) => {
+                let ids = model.tokenizer()?.encode_prompt(text)?;
+                self.check_length(ids.len(), model.config().context)?;
+                Ok(ids)
+            }
             None => {
                 let vocabulary = model.config().vocabulary as u64;
                 let spread = |place: u64| (place * 48_271 + SYNTHETIC_SEED) % vocabulary;
@@ -180,41 +154,89 @@ impl Args {
         }
     }
 
+    /// Whether a prompt fits, said so that it can be mended: before the model is loaded.
+    fn check_length(&self, tokens: usize, most: usize) -> anyhow::Result<()> {
+        let positions = self.positions(most);
+        match () {
+            () if tokens <= positions => Ok(()),
+            () if tokens > most => {
+                let set = self.context.filter(|&set| (1..most).contains(&set));
+                let set = set.map_or(String::new(), |set| format!(", --context {set} even less"));
+                bail!("the prompt is {tokens} tokens, and the model takes at most {most}{set}: shorten the prompt")
+            }
+            () if self.context.is_some() => bail!(
+                "the prompt is {tokens} tokens, and --context {positions} is less: shorten the prompt, or raise --context (the \
+                 model takes up to {most})"
+            ),
+            () => bail!(
+                "the prompt is {tokens} tokens, and there is room for {positions} unless more is asked for: --context {} would do \
+                 (the model takes up to {most})",
+                tokens.saturating_add(256).min(most)
+            ),
+        }
+    }
+
+    /// Positions of the session, of a model that takes at most so many.
+    fn positions(&self, most: usize) -> usize {
+        match self.context {
+            Some(0) => most,
+            Some(positions) => positions,
+            None => most.min(4096),
+        }
+    }
+
     /// The sizes of the session.
-    pub fn session_options(&self) -> SessionOptions {
+    pub fn session_options(&self, model: &Model) -> SessionOptions {
         let cache = match self.cache {
             Cache::F16 => CachePrecision::F16,
             Cache::F32 => CachePrecision::F32,
         };
-        SessionOptions { context: self.context, cache, ..SessionOptions::default() }
+        let context = Some(self.positions(model.config().context));
+        SessionOptions { context, cache, ..SessionOptions::default() }
     }
 
     /// How to continue the prompt.
-    pub fn generate_options(&self, seed: u64) -> GenerateOptions {
-        let sampling = if self.greedy {
-            Sampling::greedy()
-        } else {
-            Sampling {
-                temperature: self.temperature,
-                top_k: self.top_k,
-                top_p: self.top_p,
-                min_p: self.min_p,
-                repetition_penalty: self.repetition_penalty,
-                repetition_window: self.repetition_window,
-                presence_penalty: self.presence_penalty,
-                frequency_penalty: self.frequency_penalty,
-                logit_bias: self.logit_bias.clone(),
-                seed,
-            }
-        };
-        let (stop, ignore_end) = (self.stop.clone(), self.ignore_end);
+    pub fn generate_options(&self, model: &Model, seed: u64) -> GenerateOptions {
+        let sampling = self.sampling.sampling(model, seed);
+        let stop = self.stop.iter().map(|text| self.unescaped(text)).collect();
+        let ignore_end = self.ignore_end;
         let max_tokens = self.max_tokens;
         GenerateOptions { sampling, max_tokens, stop, ignore_end, ..GenerateOptions::default() }
     }
 }
 
-/// A token and what is added to its logit.
-fn bias(text: &str) -> Result<(u32, f32), String> {
-    let pair = text.split_once('=').and_then(|(id, bias)| Some((id.trim().parse().ok()?, bias.trim().parse().ok()?)));
-    pair.ok_or_else(|| "a bias is a token id and a number, such as 17=-1.5".into())
+/// A count of tokens, or -1 for as many as fit.
+fn or_all(text: &str) -> Result<usize, String> {
+    match text.parse::<i64>() {
+        Ok(-1) => Ok(usize::MAX),
+        Ok(number) if number >= 0 => Ok(number as usize),
+        _ => Err("it must be a whole number of 0 or more, or -1 for as many as fit".into()),
+    }
+}
+
+/// Positions, or 0 for all.
+fn or_none(text: &str) -> Result<usize, String> {
+    text.parse()
+        .map_err(|_| "it must be a whole number of 1 or more, or 0 for all that the model was trained for".into())
+}
+
+/// A text with what its escapes stand for. What is no escape stays as it is.
+fn unescape(text: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), text);
+    while let Some((before, after)) = rest.split_once('\\') {
+        bytes.extend_from_slice(before.as_bytes());
+        let hex = after.strip_prefix('x').and_then(|digits| digits.get(..2));
+        let (byte, length) = match (after.bytes().next(), hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
+            (Some(b'x'), Some(byte)) => (byte, 3),
+            (Some(b'n'), _) => (b'\n', 1),
+            (Some(b't'), _) => (b'\t', 1),
+            (Some(b'r'), _) => (b'\r', 1),
+            (Some(byte @ (b'\\' | b'"' | b'\'')), _) => (byte, 1),
+            _ => (b'\\', 0),
+        };
+        bytes.push(byte);
+        rest = &after[length..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -5,62 +5,87 @@
 //! ```
 
 mod args;
+#[path = "../shared/command.rs"]
+mod command;
 #[path = "../shared/device.rs"]
 mod device;
+#[path = "../shared/drivers.rs"]
+mod drivers;
+#[path = "../shared/interrupt.rs"]
+mod interrupt;
 #[path = "../shared/logging.rs"]
 mod logging;
 #[path = "../shared/model.rs"]
 mod model;
+#[path = "../shared/numbers.rs"]
+mod numbers;
+#[path = "../shared/output.rs"]
+mod output;
+#[path = "../shared/quiet.rs"]
+mod quiet;
 mod report;
+mod sampling;
+#[path = "../shared/setup.rs"]
+mod setup;
 #[path = "../shared/terminal.rs"]
 mod terminal;
+#[path = "../shared/text.rs"]
+mod text;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
-use clap::Parser;
 use indicatif::HumanBytes;
 use serde_json::json;
-use sterna::generate::{Finish, Prompt, Session, StepBudget};
+use sterna::generate::{Finish, Prompt, Session, SessionOptions, StepBudget};
 use sterna::gpu::GpuCounters;
 use sterna::measure::{Timings, peak_memory_bytes};
 
 use args::Args;
+use output::Output;
+use setup::Setup;
 
 fn main() -> anyhow::Result<ExitCode> {
+    drivers::quiet();
     logging::start();
-    let args = Args::parse();
+    let args: Args = command::parse();
     if args.device.devices {
-        device::list();
-        return Ok(ExitCode::SUCCESS);
+        return device::list().map(|()| ExitCode::SUCCESS);
     }
-    let stop = terminal::stop_on_ctrl_c()?;
+    let (stop, setup) = (terminal::stop_on_ctrl_c(true)?, Setup::begin()?);
+    let read: Vec<_> = std::iter::once(&*args.model.model).chain(args.prompt_file.as_deref()).collect();
+    let json = args.json.as_deref().map(|path| Output::open(path, &read)).transpose()?;
 
     let start = Instant::now();
     let model = args.open()?;
     let text = args.prompt_text()?;
     let ids = args.prompt_ids(&model, text.as_deref())?;
-    let mut session = device::load(&args.device, &model, &args.session_options())?;
+    let options = SessionOptions { interrupt: interrupt::on_ctrl_c()?, ..args.session_options(&model) };
+    let mut session = device::load(&args.device, &model, &options)?;
+    setup.end();
     if args.profile {
         session.profile()?;
     }
     let load = start.elapsed();
 
-    let seed = args.seed.unwrap_or_else(new_seed);
+    let seed = args.sampling.seed().unwrap_or_else(new_seed);
     let run = generate(&mut session, &args, &ids, text.as_deref(), seed, &stop)?;
     if args.profile {
-        eprintln!("\n{}", report::profile_table(&session.shader_times()));
+        terminal::say(&format!("\n{}", report::profile_table(&session.shader_times())));
     }
-    eprintln!("\n{}", run.summary(&session, &args, load, seed));
-    if let Some(path) = &args.json {
+    terminal::say(&format!("\n{}", run.summary(&session, &args, load, seed)));
+    if let Some(json) = json {
         let report = run.json(&session, &args, load, seed, &ids);
         let report = serde_json::to_string_pretty(&report)? + "\n";
-        std::fs::write(path, report).with_context(|| format!("cannot write {}", path.display()))?;
+        json.write(&report)?;
     }
-    Ok(ExitCode::from(if run.interrupted { terminal::INTERRUPTED } else { 0 }))
+    if run.interrupted {
+        // At once: what a GPU is still at is not waited for.
+        std::process::exit(terminal::INTERRUPTED.into());
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What a generation made.
@@ -86,8 +111,13 @@ fn generate(
     let mut run = Run::default();
     let before = session.gpu_counters();
     let mut before_tokens = before;
-    let mut out = Out { pipe: std::io::stdout().lock(), is_closed: false };
-    let sequence = session.join(Prompt { ids: ids.to_vec(), options: args.generate_options(seed) })?;
+    let pipe: Box<dyn Write> = match output::is_stdout(args.json.as_deref()) {
+        true => Box::new(std::io::stderr()),
+        false => Box::new(std::io::stdout()),
+    };
+    let mut out = Out { pipe, is_closed: false };
+    let options = args.generate_options(session.model(), seed);
+    let sequence = session.join(Prompt { ids: ids.to_vec(), options })?;
     let bar = terminal::progress_bar("reading the prompt");
     bar.set_length(ids.len() as u64);
     while run.finish.is_none() && !run.interrupted && !out.is_closed {
@@ -100,7 +130,7 @@ fn generate(
         if !bar.is_finished() {
             bar.finish_and_clear();
             before_tokens = session.gpu_counters();
-            out.write(text.unwrap_or_default())?;
+            out.write(text.filter(|_| !args.no_echo).unwrap_or_default())?;
         }
         if let Some(error) = piece.error {
             return Err(error.into());
@@ -121,9 +151,10 @@ fn generate(
     Ok(run)
 }
 
-/// Stdout, which its reader may close (`generate | head`): that ends the story, it is no error.
+/// Where the text goes: stdout, or stderr where that has the report. Its reader may close it (`generate | head`): that ends the
+/// story, it is no error.
 struct Out {
-    pipe: std::io::StdoutLock<'static>,
+    pipe: Box<dyn Write>,
     is_closed: bool,
 }
 
@@ -153,7 +184,7 @@ impl Run {
             Some(Finish::ContextFull) => format!("filled the context of {} positions", session.positions()),
             Some(other) => format!("{other:?}"),
         };
-        let how = if args.greedy { "greedy".into() } else { format!("seed {seed}") };
+        let how = if args.sampling.greedy { "greedy".into() } else { format!("seed {seed}") };
         let memory = peak_memory_bytes().map_or("not measured".into(), |bytes| HumanBytes(bytes).to_string());
         format!(
             "{} | load {} | prefill {prefill_tokens} tokens in {}, {} | decode {decode_tokens} tokens in {}, {} | \
@@ -177,7 +208,7 @@ impl Run {
             "version": env!("CARGO_PKG_VERSION"),
             "model": model,
             "device": session.device(),
-            "greedy": args.greedy,
+            "greedy": args.sampling.greedy,
             "seed": seed,
             "prompt_ids": prompt,
             "ids": self.ids,

@@ -62,7 +62,7 @@ pub fn verify(out: &mut impl Write, model: &Model, stop: &AtomicBool) -> anyhow:
     }
     bar.finish_and_clear();
     writeln!(out, "{} tensors read: {refused} refused, {suspicious} suspicious", roles.len())?;
-    eprintln!("in {}", terminal::short(start.elapsed()));
+    terminal::say(&format!("in {}", terminal::short(start.elapsed())));
     Ok(if refused > 0 { Outcome::Refused(refused) } else { Outcome::Sound })
 }
 
@@ -79,7 +79,7 @@ fn shares(contents: &Contents) -> String {
             format!("-1 {negative}, 0 {zero}, +1 {positive}{wrong}{unscaled}")
         }
         Counts::Floats { count, zero, not_finite, .. } => {
-            format!("{count} values, 0 {}, not finite {not_finite}", percent(zero, count))
+            format!("{count} values,{} zero, {not_finite} not finite", percent(zero, count))
         }
         _ => String::new(),
     }

@@ -3,6 +3,7 @@
 #[path = "kernels.rs"]
 mod kernels;
 
+use std::io::Write;
 use std::ops::ControlFlow;
 
 use sterna::cpu::{CpuOptions, KernelSet, Screening};
@@ -11,7 +12,8 @@ use sterna::generate::{Session, SessionOptions};
 use sterna::gpu::GpuKind;
 use sterna::{Device, Error, Model};
 
-use crate::terminal;
+use crate::numbers::one_or_more;
+use crate::{quiet, terminal};
 
 /// Which machine computes, and how.
 #[derive(clap::Args)]
@@ -25,8 +27,9 @@ pub struct DeviceArgs {
     #[arg(long)]
     pub devices: bool,
 
-    /// Threads of the CPU; with this option, or another of the CPU's, `auto` is the CPU. The default is the environment variable STERNA_THREADS, or one for each core.
-    #[arg(long, value_name = "N")]
+    /// Threads of the CPU; with this option, or another of the CPU's, `auto` is the CPU. The default is the environment variable
+    /// STERNA_THREADS, or one for each physical core that this process may use, as its affinity and its quota allow.
+    #[arg(long, short, value_name = "N", allow_negative_numbers = true, value_parser = one_or_more)]
     pub threads: Option<usize>,
 
     #[arg(long, value_name = "SET", help = kernels::help())]
@@ -57,14 +60,15 @@ impl DeviceArgs {
 }
 
 /// Prints what there is to choose from.
-pub fn list() {
+pub fn list() -> anyhow::Result<()> {
     for device in Device::all() {
         let hint = match device.kind() {
             DeviceKind::Gpu(GpuKind::Software) => ", only used when asked for by name",
             _ => "",
         };
-        println!("{}: {}{hint}", device.name(), device.kind());
+        quiet::stdout().write_all(format!("{}: {}{hint}\n", device.name(), device.kind()).as_bytes())?;
     }
+    Ok(())
 }
 
 /// Puts the model on the device that was asked for. Where that is `auto`, the reason for the choice is printed, if there was
@@ -80,12 +84,12 @@ pub fn load(args: &DeviceArgs, model: &Model, options: &SessionOptions) -> anyho
         ("auto", None) => {
             let Best { device, decision, had_choice, .. } = Device::best();
             match had_choice {
-                true => eprintln!("{decision}"),
+                true => terminal::say(&decision.to_string()),
                 false => log::debug!("{decision}"),
             }
             if device.is_gpu() {
                 match load_on(&device, model, options) {
-                    Err(Error::Device(reason)) => eprintln!("device: cpu ({reason})"),
+                    Err(Error::Device(reason)) => terminal::say(&format!("device: cpu ({reason})")),
                     outcome => return Ok(outcome?),
                 }
             }

@@ -13,9 +13,9 @@ const SHIPPED_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tales-4
 /// Which file or directory to open, and what it does not say of itself.
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// A GGUF file with a ternary model, or a directory in Hugging Face form (config.json, model.safetensors or its shards,
-    /// tokenizer.json). The default is the small story model that ships with the crate.
-    #[arg(long, value_name = "PATH", default_value = SHIPPED_MODEL, hide_default_value = true)]
+    /// A GGUF file with a ternary model, a directory that holds one, or a directory in Hugging Face form (config.json,
+    /// model.safetensors or its shards, tokenizer.json). The default is the small story model that ships with the crate.
+    #[arg(long, short, value_name = "PATH", default_value = SHIPPED_MODEL, hide_default_value = true)]
     pub model: PathBuf,
 
     /// How I2_S codes are arranged: 128 (every published file), 64 (made by bitnet.cpp on ARM since November 2025),
@@ -26,7 +26,7 @@ pub struct ModelArgs {
     /// Reads the files of weights into memory instead of mapping them. A map opens at once, shares its pages with other
     /// processes, and takes no memory that the system could not have back; but a file that somebody cuts off while it is
     /// mapped kills the program. Use this where the file may change under it: on a network drive, or while it is replaced.
-    #[arg(long)]
+    #[arg(long, visible_alias = "no-mmap")]
     pub no_map: bool,
 
     /// Keeps activations in f32, as models that call themselves weight-only were trained (Ternary Bonsai, TriLM, BitCPM4,

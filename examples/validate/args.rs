@@ -11,6 +11,8 @@ use sterna::format::encodings::I2sLayout;
 use sterna::measure::validate::{Plan, Section};
 use sterna::model::{Model, OpenOptions, SyntheticScales, SyntheticShape};
 
+use crate::numbers::one_or_more;
+
 /// The seed of weights and prompts: any will do, but figures should be of the same numbers.
 const SEED: u64 = 1;
 
@@ -22,8 +24,9 @@ const SEED: u64 = 1;
 #[derive(Parser)]
 #[command(version)]
 pub struct Args {
-    /// A GGUF file with a ternary model. The default is random weights of the shape of BitNet b1.58 2B-4T.
-    #[arg(long, value_name = "FILE")]
+    /// A GGUF file with a ternary model, a directory that holds one, or a directory in Hugging Face form. The default is random
+    /// weights of the shape of BitNet b1.58 2B-4T.
+    #[arg(long, short, value_name = "PATH")]
     pub model: Option<PathBuf>,
 
     /// How I2_S codes are arranged: 128, 64 or row4. See `generate --help`.
@@ -39,17 +42,18 @@ pub struct Args {
     pub only: Vec<Only>,
 
     /// Runs of each measurement [default: 3].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = one_or_more)]
     pub runs: Option<usize>,
 
-    /// Threads of the CPU. The default is the environment variable STERNA_THREADS, or one for each core.
-    #[arg(long, value_name = "N")]
+    /// Threads of the CPU. The default is the environment variable STERNA_THREADS, or one for each physical core that this process
+    /// may use, as its affinity and its quota allow.
+    #[arg(long, short, value_name = "N", allow_negative_numbers = true, value_parser = one_or_more)]
     pub threads: Option<usize>,
 
     #[arg(long, value_name = "SET", help = kernels::help())]
     pub kernels: Option<KernelSet>,
 
-    /// Writes everything that was measured to a file.
+    /// Writes everything that was measured to a file; or to stdout with "-", and then the table goes to stderr.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 

@@ -1,10 +1,12 @@
 //! What exactly was measured: which build, and which bytes of a model.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use sha2::{Digest, Sha256};
+use sterna::format::locate;
+use sterna::format::safetensors::Checkpoint;
 
 /// A build and a model.
 pub struct Identity {
@@ -14,12 +16,13 @@ pub struct Identity {
     pub commit: &'static str,
     /// The file, or what stands for it.
     pub model: String,
-    /// SHA-256 of the file; none without one.
+    /// SHA-256 of the file, or of a directory's config.json and weights one behind the other, in the order of their names; none
+    /// without a file.
     pub sha256: Option<String>,
 }
 
 impl Identity {
-    /// Reads the whole file once.
+    /// Reads all weights once.
     pub fn of(file: Option<&Path>) -> anyhow::Result<Self> {
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -34,15 +37,30 @@ impl Identity {
 }
 
 fn hash(path: &Path) -> anyhow::Result<String> {
-    let read = || -> std::io::Result<String> {
-        let mut file = std::fs::File::open(path)?;
-        let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
-                count => hasher.update(&buffer[..count]),
-            }
+    let mut hasher = Sha256::new();
+    for file in files(path)? {
+        add(&mut hasher, &file).with_context(|| format!("cannot read {}", file.display()))?;
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The file that a path means, or what of a directory makes the network.
+fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let place = locate(path)?;
+    let Some(directory) = Checkpoint::directory(&place) else { return Ok(vec![place]) };
+    let entries = directory.read_dir().with_context(|| format!("cannot read {}", directory.display()))?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    files.retain(|file| file.ends_with("config.json") || file.extension().is_some_and(|end| end == "safetensors"));
+    files.sort();
+    Ok(files)
+}
+
+fn add(hasher: &mut Sha256, path: &Path) -> std::io::Result<()> {
+    let (mut file, mut buffer) = (std::fs::File::open(path)?, vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(()),
+            count => hasher.update(&buffer[..count]),
         }
-    };
-    read().with_context(|| format!("cannot read {}", path.display()))
+    }
 }

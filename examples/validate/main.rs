@@ -5,61 +5,89 @@
 //! ```
 
 mod args;
+#[path = "../shared/command.rs"]
+mod command;
+#[path = "../shared/drivers.rs"]
+mod drivers;
 mod identity;
+#[path = "../shared/interrupt.rs"]
+mod interrupt;
 mod json;
 #[path = "../shared/logging.rs"]
 mod logging;
+#[path = "../shared/numbers.rs"]
+mod numbers;
+#[path = "../shared/output.rs"]
+mod output;
 mod plot;
+#[path = "../shared/quiet.rs"]
+mod quiet;
 mod table;
 #[path = "../shared/terminal.rs"]
 mod terminal;
 
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::Context;
-use clap::Parser;
-use sterna::measure::validate::{Report, validate};
+use anyhow::{Context, bail};
+use sterna::measure::validate::{Plan, Report, validate};
 
 use args::Args;
 use identity::Identity;
+use output::Output;
 
 /// Exit statuses beside success.
 const FAILS: u8 = 1;
 const NOT_RUN: u8 = 2;
 
 fn main() -> ExitCode {
+    drivers::quiet();
     logging::start();
-    match run(&Args::parse()) {
+    match run(&command::parse()) {
         Ok(status) => status.into(),
         Err(error) => {
-            eprintln!("validate: {error:#}");
+            terminal::say(&format!("validate: {error:#}"));
             NOT_RUN.into()
         }
     }
 }
 
 fn run(args: &Args) -> anyhow::Result<u8> {
-    let (stop, start) = (terminal::stop_on_ctrl_c()?, Instant::now());
+    let (stop, start) = (terminal::stop_on_ctrl_c(true)?, Instant::now());
+    let (json, plot) = outputs(args)?;
     let model = args.open()?;
     let identity = Identity::of(args.model.as_deref())?;
-    let report = under_a_bar(&stop, |progress| validate(&model, &args.plan(), progress))?;
-    println!("{}", table::of(&report, &identity));
-    eprintln!("took {}", terminal::short(start.elapsed()));
-    if let Some(path) = &args.json {
-        let text = serde_json::to_string_pretty(&json::of(&report, &identity))? + "\n";
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    let plan = Plan { interrupt: interrupt::on_ctrl_c()?, ..args.plan() };
+    let report = under_a_bar(&stop, |progress| validate(&model, &plan, progress))?;
+    match output::is_stdout(args.json.as_deref()) || output::is_stdout(args.plot.as_deref()) {
+        true => terminal::say(&table::of(&report, &identity)),
+        false => quiet::stdout().write_all((table::of(&report, &identity) + "\n").as_bytes())?,
     }
-    if let Some(path) = &args.plot {
-        plot::draw(&report, path).with_context(|| format!("cannot draw {}", path.display()))?;
+    terminal::say(&format!("took {}", terminal::short(start.elapsed())));
+    if let Some(json) = json {
+        json.write(&(serde_json::to_string_pretty(&json::of(&report, &identity))? + "\n"))?;
+    }
+    if let Some(plot) = plot {
+        plot.write(&plot::of(&report).context("cannot draw the plot")?)?;
     }
     Ok(match () {
         _ if report.stopped => terminal::INTERRUPTED,
         _ if report.passes() => 0,
         _ => FAILS,
     })
+}
+
+/// Where the reports go.
+fn outputs(args: &Args) -> anyhow::Result<(Option<Output>, Option<Output>)> {
+    let read: Vec<_> = args.model.as_deref().into_iter().collect();
+    let open = |path: &Option<std::path::PathBuf>| path.as_deref().map(|path| Output::open(path, &read)).transpose();
+    if args.json.is_some() && args.json == args.plot {
+        bail!("--json and --plot name the same file");
+    }
+    Ok((open(&args.json)?, open(&args.plot)?))
 }
 
 /// Runs a validation, showing on the terminal what is being done. Ctrl-C ends it after the current token.

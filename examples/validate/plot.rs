@@ -1,7 +1,5 @@
 //! Tokens a second over prompt length and over batch size: each device a line, the limit of its memory a dashed one.
 
-use std::path::Path;
-
 use plotters::prelude::*;
 use sterna::measure::Measurement;
 use sterna::measure::validate::Report;
@@ -21,14 +19,15 @@ struct Line {
     limit: Vec<(f64, f64)>,
 }
 
-/// Writes an SVG file.
-pub fn draw(report: &Report, path: &Path) -> anyhow::Result<()> {
-    let drawn = draw_both(report, path);
-    drawn.map_err(|error| anyhow::anyhow!("{error}"))
+/// The text of an SVG file.
+pub fn of(report: &Report) -> anyhow::Result<String> {
+    let mut text = String::new();
+    draw(report, &mut text).map_err(|error| anyhow::anyhow!("{error}"))?;
+    Ok(text)
 }
 
-fn draw_both(report: &Report, path: &Path) -> Result<(), Error> {
-    let area = SVGBackend::new(path, SIZE).into_drawing_area();
+fn draw(report: &Report, text: &mut String) -> Result<(), Error> {
+    let area = SVGBackend::with_string(text, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let cpu = report.machine.cpu.as_deref().unwrap_or("CPU");
     let area = area.titled(&format!("{cpu}: one sequence, and batches"), ("sans-serif", 18))?;

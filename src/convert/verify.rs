@@ -22,7 +22,7 @@ pub(super) fn verify(
     tables: &[(Role, Table)],
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>> {
-    let written = Model::open_with(path, &OpenOptions::default())?;
+    let written = Model::open_with(path, &OpenOptions::default())?.with_all_rows();
     if !same_keys(metadata, written.metadata()) {
         return Err(wrong("its keys are not those that were written"));
     }

@@ -1,6 +1,6 @@
 //! How to use the CPU: with how many threads, which kernels, and whether with a screened head.
 
-use crate::cpu::KernelSet;
+use crate::cpu::{KernelSet, cores};
 use crate::error::{Error, Result};
 
 /// The most threads that can be asked for.
@@ -10,7 +10,8 @@ const MAX_THREADS: usize = 1024;
 #[derive(Clone, Debug, Default)]
 pub struct CpuOptions {
     /// Threads that compute, the calling thread among them, 1 to 1024. `None`: the environment variable
-    /// `STERNA_THREADS` if it is set, else as many as this process may run at once.
+    /// `STERNA_THREADS` if it is set and not empty, else one for each physical core among those that this process may use, by its
+    /// affinity and the quota of its control group (one for each logical core where the system does not tell them apart).
     pub threads: Option<usize>,
     /// The kernels to use. `None`: the fastest that this CPU has.
     pub kernels: Option<KernelSet>,
@@ -51,7 +52,10 @@ impl CpuOptions {
 
 fn default_threads() -> Result<usize> {
     match std::env::var("STERNA_THREADS") {
-        Ok(text) => text.trim().parse().map_err(|_| Error::Input(format!("STERNA_THREADS is \"{text}\", no number"))),
-        Err(_) => Ok(std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_THREADS)),
+        Ok(text) if !text.trim().is_empty() => text
+            .trim()
+            .parse()
+            .map_err(|_| Error::Input(format!("STERNA_THREADS is {text:?}: it must be a whole number, or not set"))),
+        _ => Ok(cores::allowed().min(MAX_THREADS)),
     }
 }

@@ -87,10 +87,12 @@ impl Pool {
         let mut pool = Self { shared, workers: Vec::with_capacity(threads - 1), process: std::process::id() };
         for thread in 1..threads {
             let shared = Arc::clone(&pool.shared);
-            let worker = Builder::new()
-                .name(format!("sterna-{thread}"))
-                .spawn(move || shared.serve(thread))
-                .map_err(|e| Error::refused(format!("cannot start thread {thread} of {threads}: {e}")))?;
+            let worker = Builder::new().name(format!("sterna-{thread}")).spawn(move || shared.serve(thread)).map_err(
+                |cause| {
+                    let why = "out of threads or memory for them";
+                    Error::refused(format!("cannot start thread {thread} of {threads}, {why}; ask for fewer ({cause})"))
+                },
+            )?;
             pool.workers.push(worker);
         }
         Ok(pool)

@@ -64,6 +64,24 @@ impl Dense {
         Ok(Self { rows, cols, values })
     }
 
+    /// The first `rows` rows, at least one; all if there are no more. Values are not copied.
+    pub(crate) fn first_rows(self, rows: usize) -> Self {
+        if rows >= self.rows {
+            return self;
+        }
+        let places = rows * self.cols;
+        let values = match self.values {
+            Values::F32(bytes) => Values::F32(bytes.slice(..places * 4)),
+            Values::F16(bytes) => Values::F16(bytes.slice(..places * 2)),
+            Values::Bf16(bytes) => Values::Bf16(bytes.slice(..places * 2)),
+            Values::Int8 { columns, codes, mut scales } => {
+                scales.truncate(places / columns);
+                Values::Int8 { columns, codes: codes.slice(..places), scales }
+            }
+        };
+        Self { rows, cols: self.cols, values }
+    }
+
     /// Output features.
     pub fn rows(&self) -> usize {
         self.rows

@@ -48,7 +48,7 @@ pub struct Checkpoint {
 pub struct StoredTensor {
     /// The number format.
     pub dtype: Dtype,
-    /// Lengths of the axes, slowest first: `[outputs, inputs]` for a linear layer.
+    /// Lengths of the axes, slowest first: `[outputs, inputs]` for a linear layer. Beyond two, last ones of length 1 are left away.
     pub shape: Vec<usize>,
     /// A window of the file; its address has no promised alignment.
     pub data: Bytes,
@@ -139,7 +139,11 @@ impl Checkpoint {
                 return Err(Error::Unsupported(format!("tensor {name} has {axes} axes; at most {MAX_AXES} are read")));
             }
             let (start, end) = info.data_offsets;
-            let tensor = StoredTensor { dtype: info.dtype, shape: info.shape.clone(), data: data.slice(start..end) };
+            let mut shape = info.shape.clone();
+            while shape.len() > 2 && shape.last() == Some(&1) {
+                shape.pop(); // what is left of a convolution over one place
+            }
+            let tensor = StoredTensor { dtype: info.dtype, shape, data: data.slice(start..end) };
             tensors.insert(name, tensor);
         }
         Ok(Self { tensors, files: 1, bytes: file.len() })

@@ -161,6 +161,31 @@ impl Ternary {
         Self { rows: self.rows, cols: self.cols, codes: codes.into(), scales }
     }
 
+    /// The first `rows` rows, at least one; all if there are no more. Codes are not copied.
+    pub(crate) fn first_rows(self, rows: usize) -> Self {
+        if rows >= self.rows {
+            return self;
+        }
+        let scales = match self.scales {
+            Scales::Tensor(scale) => Scales::Tensor(scale),
+            Scales::Rows(mut values) => {
+                values.truncate(rows);
+                Scales::Rows(values)
+            }
+            Scales::RowRanges(mut ranges) => {
+                ranges.truncate(ranges.partition_point(|range| range.0 < rows) + 1);
+                ranges.iter_mut().for_each(|range| range.0 = range.0.min(rows));
+                Scales::RowRanges(ranges)
+            }
+            Scales::Groups { columns, mut values } => {
+                values.truncate(rows * self.cols.div_ceil(columns));
+                Scales::Groups { columns, values }
+            }
+        };
+        let codes = self.codes.slice(..rows * (padded(self.cols) / 4));
+        Self { rows, cols: self.cols, codes, scales }
+    }
+
     /// Output features.
     pub fn rows(&self) -> usize {
         self.rows
@@ -184,6 +209,12 @@ impl Ternary {
     /// The scales beside the codes.
     pub fn scales(&self) -> &Scales {
         &self.scales
+    }
+
+    /// The first row that holds the code 3, which is no trit. Reads all of them.
+    pub fn wrong_row(&self) -> Option<usize> {
+        let is_wrong = |row: &[u8]| row.iter().fold(0, |seen, b| seen | b & b >> 1) & 0b01_01_01_01 != 0;
+        self.codes.chunks_exact(self.row_bytes()).position(is_wrong)
     }
 
     /// The trits of one row, without the padding.

@@ -5,8 +5,11 @@ use crate::engine::Step;
 use crate::error::{Error, Result};
 use crate::generate::evaluate::no_slot;
 use crate::generate::{Session, row};
-use crate::model::Pooling;
+use crate::model::{Model, Pooling};
 use crate::transformer::Wanted;
+
+/// Letters of a text that an error repeats.
+const BEGIN: usize = 40;
 
 impl Session {
     /// A vector of length 1 for each text, `[texts][width]`: their dot products are the cosines of their angles. As many texts
@@ -17,15 +20,10 @@ impl Session {
     /// # Errors
     /// [`Error::Input`] if the model makes no vectors, or a text is longer than the session's positions.
     pub fn embed(&mut self, texts: &[impl AsRef<str>]) -> Result<Vec<Vec<f32>>> {
-        let tokenizer = self.model().tokenizer()?;
-        let ends = |ids: &mut Vec<u32>| match tokenizer.eos() {
-            Some(eos) if ids.last() != Some(&eos) => ids.push(eos),
-            _ => {}
-        };
         let mut all = Vec::with_capacity(texts.len());
-        for text in texts {
-            let mut ids = tokenizer.encode_prompt(text.as_ref())?;
-            ends(&mut ids);
+        for (place, text) in texts.iter().map(AsRef::as_ref).enumerate() {
+            let ids = self.model().embedding_ids(text)?;
+            self.check_ids(&ids).map_err(|error| in_text(place, text, error))?;
             all.push(ids);
         }
         self.embed_ids(&all)
@@ -82,6 +80,31 @@ impl Session {
             }
         }
         Ok(())
+    }
+}
+
+impl Model {
+    /// The token ids that [`Session::embed`] makes of a text: its own, with the token that begins a text if the tokenizer asks for
+    /// it, and the one that ends it. A text of more ids than a session has positions cannot be embedded; whoever cuts it keeps
+    /// the last of them.
+    ///
+    /// # Errors
+    /// Those of [`Model::tokenizer`] and its [`encode_prompt`](crate::tokenizer::Tokenizer::encode_prompt).
+    pub fn embedding_ids(&self, text: &str) -> Result<Vec<u32>> {
+        let tokenizer = self.tokenizer()?;
+        let mut ids = tokenizer.encode_prompt(text)?;
+        ids.extend(tokenizer.eos().filter(|eos| ids.last() != Some(eos)));
+        Ok(ids)
+    }
+}
+
+/// Says in which of several texts something is wrong, counted from 1.
+fn in_text(place: usize, text: &str, error: Error) -> Error {
+    let begin: String = text.chars().take(BEGIN).collect();
+    let more = if begin.len() < text.len() { "…" } else { "" };
+    match error {
+        Error::Input(what) => Error::Input(format!("text {} ({begin:?}{more}): {what}", place + 1)),
+        other => other,
     }
 }
 

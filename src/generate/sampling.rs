@@ -77,16 +77,16 @@ impl Sampling {
 
     fn check(&self, vocabulary: usize) -> Result<()> {
         let checks = [
-            ("temperature", self.temperature, 0.0, 100.0),
-            ("top-p", self.top_p, f32::MIN_POSITIVE, 1.0),
-            ("min-p", self.min_p, 0.0, 1.0),
-            ("repetition penalty", self.repetition_penalty, 0.01, 100.0),
-            ("presence penalty", self.presence_penalty, -2.0, 2.0),
-            ("frequency penalty", self.frequency_penalty, -2.0, 2.0),
+            ("temperature", self.temperature, 0.0, 100.0, "0 to 100"),
+            ("top-p", self.top_p, f32::MIN_POSITIVE, 1.0, "above 0 and at most 1"),
+            ("min-p", self.min_p, 0.0, 1.0, "0 to 1"),
+            ("repetition penalty", self.repetition_penalty, 0.01, 100.0, "0.01 to 100, where 1 does nothing"),
+            ("presence penalty", self.presence_penalty, -2.0, 2.0, "−2 to 2"),
+            ("frequency penalty", self.frequency_penalty, -2.0, 2.0, "−2 to 2"),
         ];
-        for (what, value, least, most) in checks {
+        for (what, value, least, most, bounds) in checks {
             if !(least..=most).contains(&value) {
-                return Err(Error::Input(format!("a {what} of {value}; it must lie between {least} and {most}")));
+                return Err(Error::Input(format!("a {what} of {value}; it must be {bounds}")));
             }
         }
         for &(id, bias) in &self.logit_bias {

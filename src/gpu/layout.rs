@@ -76,8 +76,8 @@ impl Attention {
         };
         let heads =
             (1..=together.min(8)).rev().find(|n| together.is_multiple_of(*n) && (*n == 1 || n * head_dim <= 1024))?;
-        // Queries, scores, what is reduced, the row's own key and value; the rest is for the tile.
-        let used = 4 * heads * head_dim + 4 * heads * CHUNK + 4 * CHUNK + head_dim * pair_bytes;
+        // Queries, scores, what is reduced, the row's own key and value and their largest; the rest is for the tile.
+        let used = 4 * heads * head_dim + 4 * heads * CHUNK + 4 * CHUNK + head_dim * pair_bytes + 8;
         let position_bytes = (head_dim / 2 + 1) * pair_bytes;
         let room = WORKGROUP_BYTES.checked_sub(used)? / position_bytes;
         let tile = [32, 16, 8, 4, 2, 1].into_iter().find(|&tile| tile <= room)?;

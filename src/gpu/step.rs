@@ -1,8 +1,12 @@
-//! What shaders know of a step: `struct Step` of `shaders/shared/step.wgsl`, word by word.
+//! What a step is made of, and what shaders know of it: `struct Step` of `shaders/shared/step.wgsl`, word by word.
 
 use std::ops::Range;
 
 use crate::backend::Row;
+use crate::gpu::Gpu;
+use crate::gpu::buffers::Buffer;
+use crate::gpu::recorder::Dispatch;
+use crate::gpu::shader::Shader;
 
 /// Words before the entries.
 const HEADER_WORDS: usize = 4;
@@ -36,4 +40,28 @@ pub(crate) fn count(rows: usize) -> [u32; HEADER_WORDS + ENTRY_WORDS] {
     let mut words = [0; HEADER_WORDS + ENTRY_WORDS];
     words[0] = rows as u32;
     words
+}
+
+impl Gpu {
+    /// Tells the shaders which rows the step has, and which of those that want logits are selected.
+    pub(super) fn describe_step(&mut self) {
+        let mut words = std::mem::take(&mut self.words);
+        describe(&self.rows, self.selected.clone(), &mut words);
+        let step = self.scratch(|gpu| &mut gpu.step, "step", words.len() as u64 * 4);
+        self.recorder.write(&step, bytemuck::cast_slice(&words));
+        self.words = words;
+        if let Some(selected) = &self.selected_count {
+            self.recorder.write(selected, bytemuck::cast_slice(&count(self.selected.len())));
+        }
+    }
+
+    pub(super) fn step(&self) -> Buffer {
+        self.step.clone().expect("a step has begun")
+    }
+
+    /// Appends a run of a shader to the step.
+    pub(super) fn run(&mut self, shader: Shader, params: &[u32], buffers: &[&Buffer], groups: [usize; 3], bytes: u64) {
+        let reads = shader.reads();
+        self.recorder.dispatch(&Dispatch { shader, params, buffers, groups, bytes, reads });
+    }
 }

@@ -116,7 +116,10 @@ enum Halt {
 
 impl From<Error> for Halt {
     fn from(error: Error) -> Self {
-        Self::Failed(error)
+        match error {
+            Error::Interrupted => Self::Stopped,
+            error => Self::Failed(error),
+        }
     }
 }
 
@@ -164,7 +167,8 @@ impl Validation<'_> {
 
     fn load(&mut self, model: &Model, device: &Device, options: &SessionOptions) -> Outcome<Session> {
         self.tell("loading", 0, model.config().layers)?;
-        Ok(Session::with_progress(model, device, options, &mut |done, all| {
+        let options = SessionOptions { interrupt: self.plan.interrupt.clone(), ..options.clone() };
+        Ok(Session::with_progress(model, device, &options, &mut |done, all| {
             (self.progress)(Progress { what: "loading", done, all })
         })?)
     }

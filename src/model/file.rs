@@ -16,7 +16,7 @@ use crate::format::gguf::{Encodings, Gguf, resolve};
 use crate::model::config::{LongRope, divide, original_context, says_long_rope, unread};
 use crate::model::directory::{self, named};
 use crate::model::soundness::{blank, trailing_blank};
-use crate::model::{Config, Model, Role, WeightSource};
+use crate::model::{Config, Model, Role, SamplingDefaults, WeightSource};
 use crate::tokenizer::Tokenizer;
 
 /// What a file does not say of itself, and how it is held.
@@ -76,7 +76,10 @@ pub(super) fn from_gguf(gguf: Gguf, options: &OpenOptions) -> Result<Model> {
     let metadata = Arc::new(weights.gguf.metadata().clone());
     let chat_template = metadata.string("tokenizer.chat_template")?.map(Arc::from);
     let tokenizer = Some(Arc::new(tokenizer));
-    Ok(Model { config, tokenizer, chat_template, metadata, weights: Arc::new(weights), decisions })
+    let (sampling, told) = SamplingDefaults::from_keys(&metadata);
+    decisions.extend(told);
+    let (rows, weights) = (config.vocabulary, Arc::new(weights));
+    Ok(Model { config, tokenizer, chat_template, metadata, weights, sampling, rows, decisions })
 }
 
 /// A GGUF file whose tensors fit its config.

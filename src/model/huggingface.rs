@@ -16,7 +16,7 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::gguf::{Metadata, Value, within};
 use crate::format::safetensors::Checkpoint;
-use crate::model::{Model, OpenOptions};
+use crate::model::{Model, OpenOptions, SamplingDefaults, sampling};
 use crate::tokenizer::{Tokenizer, chat_template};
 use config::Description;
 use tensors::Tensors;
@@ -66,6 +66,12 @@ pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Model> {
     if let Some(name) = directory.file_name().and_then(|name| name.to_str()) {
         metadata.insert(1, ("general.name".into(), Value::String(name.into()))); // behind the architecture
     }
+    let (keys, told) = sampling::keys_of_directory(directory)?;
+    metadata.extend(keys);
+    decisions.extend(told);
     let metadata = Arc::new(Metadata::new(metadata));
-    Ok(Model { config, tokenizer, chat_template, metadata, weights: Arc::new(weights), decisions })
+    let (sampling, told) = SamplingDefaults::from_keys(&metadata);
+    decisions.extend(told);
+    let (rows, weights) = (config.vocabulary, Arc::new(weights));
+    Ok(Model { config, tokenizer, chat_template, metadata, weights, sampling, rows, decisions })
 }

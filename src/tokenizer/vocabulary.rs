@@ -72,6 +72,13 @@ impl Vocabulary {
         self.texts.len()
     }
 
+    /// Tokens but for the last ones that only fill the rows of an embedding: converters call them `[PAD` with their id, and unused.
+    pub(super) fn used(&self) -> usize {
+        let is_filling = |id: usize| self.kinds[id] == Kind::Unused && *self.texts[id] == format!("[PAD{id}]");
+        let filling = (0..self.len()).rev().take_while(|&id| is_filling(id)).count();
+        self.len() - filling
+    }
+
     pub(super) fn text(&self, id: u32) -> Option<&str> {
         self.texts.get(id as usize).map(|text| &**text)
     }

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::format::Weights;
 use crate::model::{Config, Model, Part, Role};
 use crate::transformer::state::Activations;
-use crate::transformer::{Capacity, gain};
+use crate::transformer::{Capacity, gain, missing, weights_for};
 
 /// The weights of one layer.
 pub(super) struct Layer<B: Backend> {
@@ -151,7 +151,7 @@ impl<B: Backend> Layer<B> {
         // What is added to the residual stream is scaled as the stream is: in the gain of the last norm, or else in the weights.
         let added = config.factors.residual / config.factors.embedding;
         let output = |b: &mut B, part| {
-            let weights = model.required(role(part))?;
+            let weights = weights_for(b, model, role(part))?.ok_or_else(|| missing(role(part)))?;
             match weights {
                 Weights::Ternary(ternary) if !config.post_norms && added != 1.0 => {
                     b.matrix(&[Weights::Ternary(ternary.scaled(added)?)])
@@ -190,15 +190,18 @@ impl<B: Backend> Projections<B> {
     const GATE_UP: [(Part, Part); 2] = [(Part::GateInputNorm, Part::Gate), (Part::UpInputNorm, Part::Up)];
 
     fn load(b: &mut B, model: &Model, layer: usize, parts: &[(Part, Part)]) -> Result<Self> {
-        let weights = |part| model.required(Role::Layer(layer, part));
+        let weights = |b: &B, part| {
+            let role = Role::Layer(layer, part);
+            weights_for(b, model, role)?.ok_or_else(|| missing(role))
+        };
         if !model.config().input_norms {
-            let stacked: Vec<Weights> = parts.iter().map(|&(_, part)| weights(part)).collect::<Result<_>>()?;
+            let stacked: Vec<Weights> = parts.iter().map(|&(_, part)| weights(b, part)).collect::<Result<_>>()?;
             return Ok(Self::Stacked(b.matrix(&stacked)?));
         }
         let mut first_col = 0;
         let mut projections = Vec::with_capacity(parts.len());
         for &(norm, part) in parts {
-            let weights = weights(part)?;
+            let weights = weights(b, part)?;
             let gain = gain(b, model, Role::Layer(layer, norm), 1.0)?;
             let (cols, weights) = (weights.rows(), b.matrix(&[weights])?);
             projections.push(Projection { gain, weights, first_col, cols });

@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 
 use serde_json::{Value as Json, json};
-use sterna::Error;
 use sterna::convert::{ConvertOptions, Stage, convert};
 use sterna::format::encodings::Encoding::{I2S, Q2_0, Tq2_0};
 use sterna::format::gguf::{Gguf, Value, resolve};
-use sterna::model::Model;
+use sterna::generate::{GenerateOptions, Sampling, SessionOptions};
+use sterna::model::{Model, Role};
+use sterna::{Device, Error, Session};
 
 use crate::{Directory, converted, golden, try_to_convert};
 
@@ -182,6 +183,25 @@ fn the_vocabulary_is_padded_to_the_embedding() {
     assert_eq!(b.token_text(511), Some("[PAD511]"));
     assert_eq!(a.encode("a [PAD511] b").unwrap(), b.encode("a [PAD511] b").unwrap());
     assert!(converted.report.changes.iter().any(|change| change.subject == "vocabulary"));
+
+    // Rows that are no tokens are kept in the file, and drawn from neither.
+    let bytes = std::fs::read(converted.path()).unwrap();
+    let stored = Gguf::parse(bytes.into()).unwrap();
+    assert_eq!(stored.tensor("token_embd.weight").unwrap().shape, [256, 512]);
+    for model in [&original, &converted.model] {
+        assert_eq!(model.config().vocabulary, 511);
+        assert_eq!(model.weights(Role::Embedding).unwrap().unwrap().rows(), 511);
+        assert!(
+            model.decisions().iter().any(|made| made.to_string().starts_with("vocabulary: 511 tokens of 512 rows"))
+        );
+        let mut session = Session::new(model, &Device::cpu(), &SessionOptions::default()).unwrap();
+        let error = session.generate_ids(&[511], &GenerateOptions::greedy()).err().unwrap().to_string();
+        assert!(error.contains("outside the vocabulary of 511"), "{error}");
+        let all = Sampling { temperature: 100.0, top_k: 0, ..Sampling::greedy() };
+        let options =
+            GenerateOptions { sampling: all, max_tokens: 100, ignore_end: true, ..GenerateOptions::default() };
+        assert!(session.generate_ids(&[1], &options).unwrap().all(|id| id.unwrap() < 511));
+    }
 }
 
 #[test]

@@ -149,3 +149,20 @@ fn a_network_that_keys_cannot_describe_is_refused() {
     let error = crate::try_to_convert(&model, &sterna::convert::ConvertOptions::new(I2S)).err().unwrap().to_string();
     assert!(error.contains("\"llama\"") && error.contains("Silu instead of activation: SquaredRelu"), "{error}");
 }
+
+#[test]
+fn what_a_directory_says_of_sampling_comes_along() {
+    let directory = Directory::hugging_face("bitnet-256");
+    let fields = r#"{"do_sample": true, "temperature": 0.6, "top_k": 50, "top_p": 0.9, "min_p": null, "repetition_penalty": "much"}"#;
+    directory.write("generation_config.json", fields);
+    let original = Model::open(&directory.path).unwrap();
+    let wanted = original.sampling_defaults();
+    assert_eq!((wanted.temperature, wanted.top_k, wanted.top_p), (Some(0.6), Some(50), Some(0.9)));
+    assert_eq!((wanted.min_p, wanted.repetition_penalty), (None, None));
+    let ignored = "sampling: \"repetition_penalty\" of generation_config.json is ignored";
+    assert!(original.decisions().iter().any(|decision| decision.to_string().starts_with(ignored)));
+    assert_eq!(converted(&original, I2S).model.sampling_defaults(), wanted);
+
+    directory.write("generation_config.json", r#"{"do_sample": false, "temperature": 1.0}"#);
+    assert_eq!(Model::open(&directory.path).unwrap().sampling_defaults().temperature, Some(0.0));
+}

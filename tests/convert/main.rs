@@ -5,6 +5,7 @@ mod cpu;
 #[path = "../common/golden.rs"]
 mod reference_values;
 
+mod empty;
 mod files;
 mod keys;
 mod logits;

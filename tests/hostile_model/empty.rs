@@ -242,7 +242,7 @@ fn checking_refuses_what_loading_refuses() {
     ];
     for model in models {
         let checked = model.check(&mut |_, _| {}).expect_err("it is refused").to_string();
-        let loaded = crate::session(&model).err().expect("it is refused").to_string();
+        let loaded = crate::session(&model).expect_err("it is refused").to_string();
         assert_eq!(checked, loaded);
     }
 }

@@ -198,6 +198,12 @@ fn the_gate_is_the_one_that_the_file_names() {
         assert_eq!(gate(file, name, "gelu_pytorch_tanh"), Activation::Gelu);
         with(file, &format!("{name}.hidden_activation"), text("relu2")).fate().ran();
     }
+    // What is not usual is told beside what was decided.
+    let told = |gate: &str| {
+        let model = Model::from_bytes(with(LLAMA, "llama.hidden_activation", text(gate)).bytes()).unwrap();
+        model.decisions().iter().any(|decision| decision.to_string().contains("is obeyed: SquaredRelu"))
+    };
+    assert!(told("relu2") && !told("silu"));
     let other = with(FILES[0], "bitnet.hidden_activation", text("relu")).fate();
     other.refused(&["\"bitnet.hidden_activation\" is \"relu\"", "silu, relu2 and gelu_pytorch_tanh"]);
 }

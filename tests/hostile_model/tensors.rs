@@ -78,8 +78,10 @@ fn a_transposed_tensor_is_told_with_both_shapes() {
                 "token_embd.weight" => transposed.refused(&[&name, &found]),
                 _ => transposed.refused(&[&name, &found, &wanted]),
             }
-            changed(file, |f| f.named(&name).shape = vec![cols, rows, 1])
-                .refused(&[&name, &format!("{cols}, {rows}, 1")]);
+            // Axes of length 1 at the end say nothing; within, they do.
+            changed(file, |f| f.named(&name).shape = vec![cols, 1, rows])
+                .refused(&[&name, &format!("{cols}, 1, {rows}")]);
+            changed(file, |f| f.named(&name).shape = vec![cols, rows, 1, 1]).ran();
         }
     }
     changed(FILES[0], |f| f.named("token_embd.weight").shape = vec![65_536]).refused(&["[65536], not a matrix"]);
@@ -220,6 +222,23 @@ fn codes_and_scales_that_are_no_numbers_are_named_before_the_first_token() {
             "row 0",
             "code 3",
         ]);
+    }
+}
+
+/// I2_S is mapped on a CPU, and only a sample of it looked at; a GPU is given all of it.
+#[test]
+#[cfg(feature = "gpu")]
+fn a_single_code_three_is_named_where_all_codes_are_read() {
+    let name = "blk.1.ffn_up.weight";
+    let mut file = parts(FILES[0]);
+    let data = &mut file.named(name).data;
+    data[32 * 61 + 7] |= 0b11_00;
+    let file = TemporaryFile::new(&file.bytes());
+    let model = Model::open(&file.path).unwrap();
+    for device in crate::gpu::devices(Default::default()) {
+        let loaded = sterna::Loaded::on_backend(&model, sterna::gpu::Gpu::new(&device));
+        let text = loaded.err().expect("it reads all codes").to_string();
+        assert!([name, "row 61", "code 3"].iter().all(|part| text.contains(part)), "{text}");
     }
 }
 

@@ -10,6 +10,7 @@ mod reference_values;
 mod bytes;
 mod directory;
 mod embeddings;
+mod empty;
 mod golden;
 mod hostile;
 mod memory;

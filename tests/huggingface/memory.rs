@@ -151,7 +151,7 @@ fn a_layer_that_is_looked_into_holds_a_constant_for_each_of_its_bytes() {
     const ROWS: usize = 1 << 14;
     let mut tensors = BTreeMap::new();
     let mut add = |name: &str, shape: &[usize]| {
-        let bytes = vec![0; shape.iter().product::<usize>() * 2];
+        let bytes = half::f16::ONE.to_le_bytes().repeat(shape.iter().product());
         tensors.insert(format!("model.{name}.weight"), Tensor { dtype: Dtype::F16, shape: shape.to_vec(), bytes });
     };
     add("embed_tokens", &[ROWS, 2]);

@@ -22,6 +22,7 @@ mod golden;
 mod layer_zero;
 mod opening;
 mod rewritten;
+mod sampling;
 mod shipped;
 
 use sterna::backend::{Backend, CachePrecision};

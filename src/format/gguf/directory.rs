@@ -100,6 +100,10 @@ fn shape_and_place(reader: &mut Reader<'_>, name: &str, alignment: usize) -> Res
     if elements.is_none() {
         return Err(Error::Malformed("an axis of it is zero, or it has more elements than memory can address".into()));
     }
+    // Some writers pad shapes to four axes.
+    while shape.len() > 2 && shape.last() == Some(&1) {
+        shape.pop();
+    }
     let type_id = reader.u32("type")?;
     let offset = reader.u64("offset")?;
     match usize::try_from(offset) {

@@ -3,6 +3,7 @@
 use crate::cpu::CpuOptions;
 use crate::error::{Error, Result};
 use crate::gpu::Adapter;
+use crate::interrupt::Interrupt;
 use crate::measure::validate::Targets;
 use crate::model::Model;
 
@@ -47,6 +48,8 @@ pub struct Plan {
     pub cache_tokens: usize,
     /// Layers of the model that are run for the cache; all if none. The ratio hardly depends on how many they are.
     pub cache_layers: Option<usize>,
+    /// Set by another thread, it ends the step that is computed, and with it the validation.
+    pub interrupt: Interrupt,
     /// The seed of the prompts.
     pub seed: u64,
     /// The targets.
@@ -69,6 +72,7 @@ impl Plan {
             cache_prompt: 1024,
             cache_tokens: 4,
             cache_layers: None,
+            interrupt: Interrupt::new(),
             seed: 1,
             targets: Targets::default(),
         }

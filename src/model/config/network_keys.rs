@@ -150,6 +150,12 @@ pub(in crate::model) fn unread(metadata: &Metadata, config: &Config) -> Result<V
     tell(keys().filter(is_unknown).collect(), why);
     let why = format!("they are another architecture's, and \"general.architecture\" is {}", quoted(name));
     tell(keys().filter(is_foreign).collect(), why);
+    let (usual, _) = (architecture.activation)(config.vocabulary, config.width);
+    if config.activation != usual {
+        let key = quoted(&format!("{name}.{HIDDEN_ACTIVATION}"));
+        let choice = format!("{key} is obeyed: {:?}", config.activation);
+        decisions.push(Decision::new("keys", choice, format!("{name} models of these sizes usually have {usual:?}")));
+    }
     let key = format!("{name}.{VOCABULARY}");
     if let Some(value) = metadata.get(&key).filter(|value| **value != Value::Unsigned(config.vocabulary as u64)) {
         let choice = format!("{} rows, as the embedding has", config.vocabulary);

@@ -4,13 +4,16 @@
 //! cargo run --release --example inspect -- --model PATH
 //! ```
 
-#[path = "shared/logging.rs"]
+#[path = "../shared/command.rs"]
+mod command;
+#[path = "../shared/logging.rs"]
 mod logging;
-#[path = "shared/model.rs"]
+#[path = "../shared/model.rs"]
 mod model;
-#[path = "shared/terminal.rs"]
+#[path = "../shared/quiet.rs"]
+mod quiet;
+#[path = "../shared/terminal.rs"]
 mod terminal;
-#[path = "inspect/verify.rs"]
 mod verify;
 
 use std::collections::BTreeMap;
@@ -24,6 +27,7 @@ use indicatif::HumanBytes;
 use sterna::backend::HeadNormOrder;
 use sterna::format::encodings::Encoding;
 use sterna::format::gguf::{Encodings, Gguf, TensorInfo, resolve};
+use sterna::format::locate;
 use sterna::format::safetensors::Checkpoint;
 use sterna::model::{Config, Factors, Model, Role};
 use verify::Outcome;
@@ -51,12 +55,12 @@ struct Args {
 
 fn main() -> anyhow::Result<ExitCode> {
     logging::start();
-    let args = Args::parse();
-    let (path, map) = (&args.model.model, !args.model.no_map);
-    let mut out = std::io::stdout().lock();
-    let decided = match Checkpoint::directory(path) {
+    let args: Args = command::parse();
+    let (path, map) = (locate(&args.model.model)?, !args.model.no_map);
+    let mut out = quiet::stdout();
+    let decided = match Checkpoint::directory(&path) {
         Some(directory) => write_directory(&mut out, directory, map, args.all).map(|()| Vec::new())?,
-        None => write_gguf(&mut out, path, map, args.all)?,
+        None => write_gguf(&mut out, &path, map, args.all)?,
     };
 
     // The library's own loader, so that what is printed is what happens.
@@ -80,7 +84,7 @@ fn main() -> anyhow::Result<ExitCode> {
         check(&model).with_context(|| format!("cannot run the model {}", path.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let stop = terminal::stop_on_ctrl_c()?;
+    let stop = terminal::stop_on_ctrl_c(true)?;
     match verify::verify(&mut out, &model, &stop)? {
         Outcome::Sound => Ok(ExitCode::SUCCESS),
         Outcome::Stopped => Ok(ExitCode::from(terminal::INTERRUPTED)),

@@ -1,0 +1,73 @@
+//! The examples as their users meet them: run as programs, by what they print, refuse and leave behind.
+
+#[cfg(unix)]
+mod messages;
+#[cfg(unix)]
+mod outputs;
+#[cfg(unix)]
+mod pipes;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+/// The folder of the built examples. Cargo builds them with all tests, but not with one alone; so it is asked here, which takes it
+/// no time where there is nothing to do.
+fn examples() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let this = std::env::current_exe().unwrap();
+        let built = this.ancestors().nth(2).unwrap(); // target/PROFILE/deps/THIS
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args([
+            "build",
+            "--quiet",
+            "--examples",
+            "--manifest-path",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+        ]);
+        match built.file_name().and_then(|name| name.to_str()).unwrap() {
+            "debug" => {}
+            profile => drop(cargo.args(["--profile", profile])),
+        }
+        assert!(cargo.status().unwrap().success(), "the examples are built");
+        built.join("examples")
+    })
+}
+
+/// A program with the model that ships with the crate, where it takes one, and on the CPU, where there is a choice.
+fn program(name: &str) -> Command {
+    let mut program = Command::new(examples().join(name));
+    program.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+    for variable in ["RUST_BACKTRACE", "RUST_LOG", "STERNA_THREADS"] {
+        program.env_remove(variable);
+    }
+    program.env("XDG_RUNTIME_DIR", "/nonexistent"); // so that it is one process from the start
+    program
+}
+
+/// `generate` on the CPU.
+fn generate(arguments: &[&str]) -> Command {
+    let mut program = program("generate");
+    program.args(["--device", "cpu"]).args(arguments);
+    program
+}
+
+/// The model that `embed` is for.
+const EMBEDDING: &str = "tests/data/golden/embedding-qwen3/i2_s.gguf";
+const SHIPPED: &str = "models/tales-4m-i2_s.gguf";
+
+/// What a program printed: status, stdout, stderr.
+fn run(program: &mut Command) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = program.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+/// The names in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
