@@ -117,13 +117,102 @@ fn check_changed_keys(input: &mut Input) {
 /// Words of a table of what is cut, joined or composed somewhere; or anything.
 fn text(input: &mut Input) -> String {
     const WORDS: [&str; 96] = [
-        " ", "  ", "\n", "\r\n", "\t", "\r", "\u{b}", "\u{85}", "\u{a0}", "\u{1680}", "\u{2028}", "\u{3000}", "\u{200b}", "\u{200d}",
-        "\u{feff}", "\u{202e}", "\u{ad}", "\u{0}", "\u{7f}", "'s", "'S", "'\u{17f}", "'LL", "\u{2019}ll", "'", "a", "B", "th", "the",
-        "on", "x", "é", "e\u{301}", "\u{300}", "\u{93f}", "\u{e0001}", "\u{fe0f}", "\u{1e9e}", "ﬀ", "Å", "A\u{30a}", "\u{212b}", "Ω",
-        "\u{2126}", "\u{1100}\u{1161}", "각", "한", "\u{d7a3}", "中", "文", "\u{9fa5}", "\u{9fa6}", "の", "カ", "か\u{3099}", "\u{30fb}", "ー",
-        "\u{309b}", "\u{30ff}", "\u{3100}", "\u{20000}", "1", "234", "\u{661}", "\u{ff11}", "½", "Ⅳ", "²", "\u{1d7ce}", "!", "?", "...",
-        "\u{ff01}", "€", "#", "_", "-", "\\", "~", "«", "\u{1f642}", "\u{1f469}", "\u{1f3fd}", "\u{1f1e9}", "\u{10ffff}", "\u{e000}", "▁",
-        "▁▁", "<", "<|", "|>", "<|eot_id|>", "<|begin_of_text|>", "<0x41>", "<think>", "<unk>",
+        " ",
+        "  ",
+        "\n",
+        "\r\n",
+        "\t",
+        "\r",
+        "\u{b}",
+        "\u{85}",
+        "\u{a0}",
+        "\u{1680}",
+        "\u{2028}",
+        "\u{3000}",
+        "\u{200b}",
+        "\u{200d}",
+        "\u{feff}",
+        "\u{202e}",
+        "\u{ad}",
+        "\u{0}",
+        "\u{7f}",
+        "'s",
+        "'S",
+        "'\u{17f}",
+        "'LL",
+        "\u{2019}ll",
+        "'",
+        "a",
+        "B",
+        "th",
+        "the",
+        "on",
+        "x",
+        "é",
+        "e\u{301}",
+        "\u{300}",
+        "\u{93f}",
+        "\u{e0001}",
+        "\u{fe0f}",
+        "\u{1e9e}",
+        "ﬀ",
+        "Å",
+        "A\u{30a}",
+        "\u{212b}",
+        "Ω",
+        "\u{2126}",
+        "\u{1100}\u{1161}",
+        "각",
+        "한",
+        "\u{d7a3}",
+        "中",
+        "文",
+        "\u{9fa5}",
+        "\u{9fa6}",
+        "の",
+        "カ",
+        "か\u{3099}",
+        "\u{30fb}",
+        "ー",
+        "\u{309b}",
+        "\u{30ff}",
+        "\u{3100}",
+        "\u{20000}",
+        "1",
+        "234",
+        "\u{661}",
+        "\u{ff11}",
+        "½",
+        "Ⅳ",
+        "²",
+        "\u{1d7ce}",
+        "!",
+        "?",
+        "...",
+        "\u{ff01}",
+        "€",
+        "#",
+        "_",
+        "-",
+        "\\",
+        "~",
+        "«",
+        "\u{1f642}",
+        "\u{1f469}",
+        "\u{1f3fd}",
+        "\u{1f1e9}",
+        "\u{10ffff}",
+        "\u{e000}",
+        "▁",
+        "▁▁",
+        "<",
+        "<|",
+        "|>",
+        "<|eot_id|>",
+        "<|begin_of_text|>",
+        "<0x41>",
+        "<think>",
+        "<unk>",
     ];
     match input.chance(2) {
         false => input.0.iter().map(|&byte| WORDS[usize::from(byte) % WORDS.len()]).collect(),
@@ -134,7 +223,8 @@ fn text(input: &mut Input) -> String {
 // ---- Byte-level vocabularies ----
 
 const LLAMA: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// Each applied to what the former left.
 const HUNYUAN: [&str; 3] = [
@@ -168,7 +258,11 @@ fn rules() -> Vec<Pair> {
         if expressions.len() < 2 {
             readings.push(ours(&bytes).unwrap_or_else(|error| panic!("{rule}: {error}")));
         }
-        Pair { name: rule.into(), ours: readings, theirs: theirs(&bytes).unwrap_or_else(|error| panic!("{rule}: {error}")) }
+        Pair {
+            name: rule.into(),
+            ours: readings,
+            theirs: theirs(&bytes).unwrap_or_else(|error| panic!("{rule}: {error}")),
+        }
     };
     rules.into_iter().map(pair).collect()
 }
@@ -176,8 +270,10 @@ fn rules() -> Vec<Pair> {
 fn from_gguf(json: &Json, rule: &str) -> Tokenizer {
     let tokens = words::tokens(json);
     let merges: Vec<String> = words::merges(json).into_iter().map(|(left, right)| left + " " + &right).collect();
-    let texts = |list: &[String]| array(value::STRING, list.len(), list.iter().flat_map(|text| string(text.as_bytes())));
-    let kinds = (0..tokens.len()).flat_map(|id| if id < tokens.len() - words::SPECIAL { 1i32 } else { 3 }.to_le_bytes());
+    let texts =
+        |list: &[String]| array(value::STRING, list.len(), list.iter().flat_map(|text| string(text.as_bytes())));
+    let kinds =
+        (0..tokens.len()).flat_map(|id| if id < tokens.len() - words::SPECIAL { 1i32 } else { 3 }.to_le_bytes());
     let mut file = File::default();
     file.set("tokenizer.ggml.model", value::STRING, string(b"gpt2"));
     file.set("tokenizer.ggml.pre", value::STRING, string(rule.as_bytes()));
@@ -196,7 +292,13 @@ fn pieces() -> Vec<(String, Json)> {
     let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
     let ways = [
         ("as Llama 2", None, None),
-        ("as Gemma", Some(replace.clone()), Some(json!({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false}))),
+        (
+            "as Gemma",
+            Some(replace.clone()),
+            Some(
+                json!({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false}),
+            ),
+        ),
         ("replaced", Some(replace), Some(Json::Null)),
         ("first", Some(Json::Null), Some(metaspace("first", false))),
         ("first, split", Some(Json::Null), Some(metaspace("first", true))),

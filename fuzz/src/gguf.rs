@@ -20,8 +20,8 @@ pub mod value {
 
 /// Every type number that some program writes, and some that none does.
 const TENSOR_TYPES: [u32; 34] = [
-    0, 1, 2, 3, 6, 7, 8, 9, 10, 11, 12, 13, 14, 24, 30, 34, 35, 36, 38, 39, 40, 41, 42, 43, 45, 46, 134, 135, 136, 142, 143,
-    197, 335, 9999,
+    0, 1, 2, 3, 6, 7, 8, 9, 10, 11, 12, 13, 14, 24, 30, 34, 35, 36, 38, 39, 40, 41, 42, 43, 45, 46, 134, 135, 136, 142,
+    143, 197, 335, 9999,
 ];
 
 /// Keys that some file has, for files that have them not.
@@ -365,8 +365,19 @@ impl File {
 }
 
 /// Names of architectures, also those that share a network.
-pub const ARCHITECTURES: &[&str] =
-    &["llama", "bitnet", "bitnet-b1.58", "bitnet-25", "qwen3", "qwen2", "gemma3", "minicpm", "hunyuan-dense", "gpt2", "gemma-embedding"];
+pub const ARCHITECTURES: &[&str] = &[
+    "llama",
+    "bitnet",
+    "bitnet-b1.58",
+    "bitnet-25",
+    "qwen3",
+    "qwen2",
+    "gemma3",
+    "minicpm",
+    "hunyuan-dense",
+    "gpt2",
+    "gemma-embedding",
+];
 
 impl Pair {
     fn change(&mut self, input: &mut Input) {

@@ -72,11 +72,8 @@ fn check(model: &Model, way: Way) {
 
 /// Greedy tokens, drawn ones, and those after a text; or the bits of a vector.
 fn tokens(model: &Model, way: Way, rows: usize) -> Result<Vec<u32>, Error> {
-    let options = SessionOptions {
-        context: Some(model.config().context.min(8)),
-        chunk: Some(rows),
-        ..SessionOptions::default()
-    };
+    let options =
+        SessionOptions { context: Some(model.config().context.min(8)), chunk: Some(rows), ..SessionOptions::default() };
     let mut session = if way.reference {
         Session::with_backend(model, Reference::default(), &options)?
     } else {
@@ -90,7 +87,8 @@ fn tokens(model: &Model, way: Way, rows: usize) -> Result<Vec<u32>, Error> {
         return Ok(session.embed_ids(&[&ids])?.into_iter().flatten().map(f32::to_bits).collect());
     }
     let greedy = GenerateOptions { max_tokens: 3, ..GenerateOptions::greedy() };
-    let drawn = GenerateOptions { sampling: Sampling { seed: 7, ..Sampling::default() }, max_tokens: 2, ..greedy.clone() };
+    let drawn =
+        GenerateOptions { sampling: Sampling { seed: 7, ..Sampling::default() }, max_tokens: 2, ..greedy.clone() };
     let mut made = Vec::new();
     for options in [&greedy, &drawn] {
         for id in session.generate_ids(&ids, options)? {

@@ -78,7 +78,18 @@ pub fn files() -> Vec<File> {
         Plan { linear: IQ1_BN, ..square },
         Plan { linear: IQ2_BN, embedding: Q8_0, ..square },
         Plan { linear: IQ2_BN_R4, architecture: "bitnet", norms: &[Norm::Sub], ..square },
-        Plan { architecture: "bitnet", width: 16, heads: 4, kv_heads: 2, head_dim: 4, ffn: 24, layers: 2, embedding: F32, norms: &[Norm::Sub], ..PLAIN },
+        Plan {
+            architecture: "bitnet",
+            width: 16,
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 4,
+            ffn: 24,
+            layers: 2,
+            embedding: F32,
+            norms: &[Norm::Sub],
+            ..PLAIN
+        },
         Plan { architecture: "minicpm", width: 64, heads: 2, head_dim: 32, ffn: 64, linear: Q2_0, ..PLAIN },
         Plan { architecture: "hunyuan-dense", width: 8, heads: 2, head_dim: 4, ffn: 8, norms: &[Norm::Heads], ..PLAIN },
     ];
@@ -197,8 +208,8 @@ fn integers(list: &[i32]) -> Vec<u8> {
 
 fn write_byte_level(file: &mut File) -> usize {
     let tokens = [
-        "a", "b", "c", "d", "e", "h", "l", "o", "r", "t", "Ġ", "Ċ", "x", "Ã", "©", "ab", "th", "the", "Ġa", "he", "lo", "<|b|>",
-        "<|e|>", "<t>",
+        "a", "b", "c", "d", "e", "h", "l", "o", "r", "t", "Ġ", "Ċ", "x", "Ã", "©", "ab", "th", "the", "Ġa", "he", "lo",
+        "<|b|>", "<|e|>", "<t>",
     ];
     file.set("tokenizer.ggml.model", value::STRING, string(b"gpt2"));
     file.set("tokenizer.ggml.pre", value::STRING, string(b"llama-bpe"));
@@ -215,8 +226,8 @@ fn write_byte_level(file: &mut File) -> usize {
 /// expressions of a byte-level one take a hundred times as long as a run of the network.
 pub fn write_sentencepiece(file: &mut File, count: usize) {
     let known = [
-        "<unk>", "<s>", "</s>", "<0x00>", "<0x0A>", "<0x20>", "<0x41>", "<0xC3>", "<0xA9>", "<0xFF>", "<t>", "▁", "a", "b", "c",
-        "▁a", "ab", "▁ab", "x",
+        "<unk>", "<s>", "</s>", "<0x00>", "<0x0A>", "<0x20>", "<0x41>", "<0xC3>", "<0xA9>", "<0xFF>", "<t>", "▁", "a",
+        "b", "c", "▁a", "ab", "▁ab", "x",
     ];
     let types = [&[2, 3, 3][..], &[6; 7], &[4]].concat();
     let filling = (known.len()..count).map(|id| format!("x{id}"));

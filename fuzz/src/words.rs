@@ -50,8 +50,10 @@ pub fn cut_json(json: &mut Json) {
     let (tokens, merges) = (tokens(json), merges(json));
     let (kept, kept_merges) = cut(&tokens, &merges);
     let normal = &kept[..TOKENS - SPECIAL];
-    json["model"]["vocab"] = normal.iter().enumerate().map(|(id, &old)| (tokens[old].clone(), Json::from(id))).collect();
-    json["model"]["merges"] = kept_merges.iter().map(|&index| Json::from(vec![&*merges[index].0, &*merges[index].1])).collect();
+    json["model"]["vocab"] =
+        normal.iter().enumerate().map(|(id, &old)| (tokens[old].clone(), Json::from(id))).collect();
+    json["model"]["merges"] =
+        kept_merges.iter().map(|&index| Json::from(vec![&*merges[index].0, &*merges[index].1])).collect();
     for token in json["added_tokens"].as_array_mut().expect("added tokens") {
         token["id"] = Json::from(new_id(token["id"].as_u64().expect("an id")));
     }
@@ -68,7 +70,22 @@ pub fn new_id(old: u64) -> u64 {
 
 /// A tokenizer.json of pieces with so many tokens, which is built at once.
 pub fn pieces(count: usize) -> Json {
-    let known = ["<unk>", "<|begin_of_text|>", "<|end_of_text|>", "<0x00>", "<0x0A>", "<0xC3>", "<0xA9>", "▁", "a", "b", "c", "▁a", "ab", "▁ab"];
+    let known = [
+        "<unk>",
+        "<|begin_of_text|>",
+        "<|end_of_text|>",
+        "<0x00>",
+        "<0x0A>",
+        "<0xC3>",
+        "<0xA9>",
+        "▁",
+        "a",
+        "b",
+        "c",
+        "▁a",
+        "ab",
+        "▁ab",
+    ];
     let filling = (known.len()..count).map(|id| format!("x{id}"));
     let tokens = known.map(str::to_owned).into_iter().chain(filling).enumerate();
     let vocabulary: serde_json::Map<String, Json> = tokens.map(|(id, text)| (text, id.into())).collect();
