@@ -28,12 +28,12 @@ pub(super) enum Fragment<'a> {
 }
 
 impl SpecialTokens {
-    /// Of tokens spelled alike, the first is recognised. `spell` says how a token appears in text.
-    pub(super) fn new(vocabulary: &Vocabulary, spell: impl Fn(&str) -> String) -> Self {
+    /// Of tokens spelled alike, the first is recognised. `spell` says how a token appears in text, if it is one to look for.
+    pub(super) fn new(vocabulary: &Vocabulary, spell: impl Fn(u32, &str) -> Option<String>) -> Self {
         let mut sorted: Vec<Special> = (0..vocabulary.len() as u32)
             .filter(|&id| matches!(vocabulary.kind(id), Kind::Control | Kind::UserDefined))
             .map(|id| {
-                let text = vocabulary.text(id).map(&spell).unwrap_or_default().into_boxed_str();
+                let text = vocabulary.text(id).and_then(|text| spell(id, text)).unwrap_or_default().into_boxed_str();
                 Special { text, id, is_control: vocabulary.kind(id) == Kind::Control }
             })
             .filter(|special| !special.text.is_empty())
@@ -45,6 +45,11 @@ impl SpecialTokens {
             is_first[usize::from(special.text.as_bytes()[0])] = true;
         }
         Self { sorted, is_first }
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sorted.is_empty()
     }
 
     /// Cuts a text into special tokens and the text between them; control tokens count as text unless `with_control`.
