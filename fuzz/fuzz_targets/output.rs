@@ -10,7 +10,6 @@ use sterna::tokenizer;
 use sterna_fuzz::Input;
 
 #[path = "../../src/generate/stop.rs"]
-#[allow(dead_code, unused_imports)]
 mod stop;
 
 fuzz_target!(|data: &[u8]| {
