@@ -6,6 +6,7 @@
 //! Without the crate's feature `text`, vocabularies with merges (byte-level BPE, and those of a `tokenizer.json`) turn ids into
 //! text only; [`Tokenizer::encode`] and its kin are an [`Error::Unsupported`] for them.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use crate::decision::Decision;
@@ -39,6 +40,7 @@ pub struct Tokenizer {
     vocabulary: Vocabulary,
     bytes: Vec<Box<[u8]>>, // by id; empty for tokens that are not text
     special: SpecialTokens,
+    late: SpecialTokens, // looked for in what those leave of a text, once it is normalised
     algorithm: Algorithm,
     bos: Option<u32>,
     eos: Option<u32>,
@@ -103,9 +105,11 @@ impl Tokenizer {
         let mut bos = vocabulary.id(metadata, "tokenizer.ggml.bos_token_id")?;
         let mut eos = vocabulary.id(metadata, "tokenizer.ggml.eos_token_id")?;
         // A tokenizer.json spells special tokens as they appear in text.
-        let spell =
-            |text: &str| if is_byte_level || exact.is_some() { text.to_owned() } else { sentencepiece::spell(text) };
-        let special = SpecialTokens::new(&vocabulary, spell)?;
+        let is_spelled = is_byte_level || exact.is_some();
+        let spell = |text: &str| if is_spelled { text.to_owned() } else { sentencepiece::spell(text) };
+        let late = exact.as_ref().map_or_else(Vec::new, |exact| exact.late.clone());
+        let is_late = |id: u32| late.binary_search(&id).is_ok();
+        let special = SpecialTokens::new(&vocabulary, |id, text| (!is_late(id)).then(|| spell(text)))?;
         let bos_reason = exact.as_ref().map(|exact| exact.bos_reason.clone());
         let (algorithm, adds_bos_by_default) = match exact {
             Some(Exact { way: json::Way::Words(rule), model_reason, .. }) => {
@@ -130,13 +134,20 @@ impl Tokenizer {
                 (Algorithm::SentencePiece(SentencePiece::new(metadata, &vocabulary, &mut decisions)?), true)
             }
         };
+        // Where text cannot be normalised, no text becomes ids.
+        let normalized = |text: &str| match &algorithm {
+            Algorithm::ByteLevel(words) => words.normalized(text).map(Cow::into_owned).unwrap_or_default(),
+            Algorithm::SentencePiece(_) => text.to_owned(),
+            Algorithm::Pieces(pieces) => pieces.normalized(text).0.into_owned(),
+        };
+        let late = SpecialTokens::new(&vocabulary, |id, text| is_late(id).then(|| normalized(text)))?;
         if cfg!(not(feature = "text")) && !matches!(algorithm, Algorithm::SentencePiece(_)) {
             let why = "this vocabulary has merges, and the library was built without the feature `text`";
             decisions.push(Decision::new("text", "ids become text, but no text becomes ids", why));
         }
         let adds_bos = decide_bos(metadata, bos, adds_bos_by_default, bos_reason, &mut decisions)?;
         let bytes = vocabulary.iter().map(|(_, text, kind)| token_bytes(text, kind, is_byte_level)).collect();
-        Ok((Self { vocabulary, bytes, special, algorithm, bos, eos, adds_bos, ends }, decisions))
+        Ok((Self { vocabulary, bytes, special, late, algorithm, bos, eos, adds_bos, ends }, decisions))
     }
 
     /// The ids of a text. Special tokens spelled in it are recognised, so it must be trusted: a template, or text whose
@@ -238,6 +249,9 @@ impl Tokenizer {
         let (mut is_first, mut at_start) = (true, true);
         for fragment in self.special.split(text, with_control) {
             match fragment {
+                Fragment::Text(stretch) if !self.late.is_empty() => {
+                    self.encode_normalized(stretch, with_control, is_first, &mut ids)?;
+                }
                 Fragment::Text(stretch) => match &self.algorithm {
                     Algorithm::ByteLevel(words) => words.encode(stretch, &mut ids, |id| self.token_bytes(id).len())?,
                     Algorithm::SentencePiece(pieces) => pieces.encode(stretch, at_start, &mut ids)?,
@@ -255,6 +269,30 @@ impl Tokenizer {
             (is_first, at_start) = (false, matches!(fragment, Fragment::Control(_)));
         }
         Ok(ids)
+    }
+
+    /// Appends the ids of a stretch in which special tokens are looked for once it is normalised. What is put before a text is
+    /// part of that: a token that begins a word is looked for with its space, and none is put behind one.
+    fn encode_normalized(&self, stretch: &str, with_control: bool, is_first: bool, ids: &mut Vec<u32>) -> Result<()> {
+        let (text, is_spelled) = match &self.algorithm {
+            Algorithm::ByteLevel(words) => (words.normalized(stretch)?, true),
+            Algorithm::SentencePiece(_) => (stretch.into(), true),
+            Algorithm::Pieces(pieces) => pieces.normalized(stretch),
+        };
+        let mut is_first = is_first;
+        for fragment in self.late.split(&text, with_control) {
+            match (fragment, &self.algorithm) {
+                (Fragment::UserDefined(id) | Fragment::Control(id), _) => ids.push(id),
+                (Fragment::Text(text), Algorithm::ByteLevel(words)) => {
+                    words.encode(text, ids, |id| self.token_bytes(id).len())?;
+                }
+                (Fragment::Text(text), Algorithm::SentencePiece(pieces)) => pieces.encode(text, is_first, ids)?,
+                (Fragment::Text(text), Algorithm::Pieces(pieces)) if is_spelled => pieces.encode_spelled(text, ids)?,
+                (Fragment::Text(text), Algorithm::Pieces(pieces)) => pieces.encode(text, is_first, ids)?,
+            }
+            is_first = false;
+        }
+        Ok(())
     }
 }
 

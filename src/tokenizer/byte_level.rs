@@ -3,6 +3,7 @@
 //! `tokenizers` crate's ([`super::merger`]); the cutting is done here, because its pre-tokenizer hides when the regular
 //! expression gives up.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::merger::{Ids, Merger, Settings, Words};
@@ -78,12 +79,17 @@ impl ByteLevel {
         Ok(Self { words, merger, composes: rule.composes })
     }
 
+    /// A text as the normaliser leaves it.
+    pub(super) fn normalized<'a>(&self, text: &'a str) -> Result<Cow<'a, str>> {
+        match self.composes && !text.is_ascii() {
+            true => self.words.composed(text).map(Cow::from),
+            false => Ok(text.into()),
+        }
+    }
+
     /// Appends the ids of a text that holds no special tokens.
     pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>, width: impl Fn(u32) -> usize) -> Result<()> {
-        if !self.composes || text.is_ascii() {
-            return self.encode_composed(text, ids, width);
-        }
-        self.encode_composed(&self.words.composed(text)?, ids, width)
+        self.encode_composed(&self.normalized(text)?, ids, width)
     }
 
     fn encode_composed(&self, text: &str, ids: &mut Vec<u32>, width: impl Fn(u32) -> usize) -> Result<()> {

@@ -34,6 +34,8 @@ const MAX_BYTES: usize = 64 << 20;
 /// What a tokenizer.json says and a GGUF file has no keys for.
 pub(super) struct Exact {
     pub(super) way: Way,
+    /// Special tokens that are looked for after the others, in the text as it was normalised; sorted.
+    pub(super) late: Vec<u32>,
     /// Tokens that end a generation, beside those that keys name.
     pub(super) ends: Vec<u32>,
     /// Why this kind of tokenizer, and why a beginning or none.
@@ -113,7 +115,7 @@ fn describe(file: File, beside: &Beside) -> Result<(Metadata, Exact)> {
             pairs.push((key("merges"), Value::Array(Array::of_strings(merges))));
             (Way::Words(rule), format!("{FILE} cuts words as {} does", rule.name()))
         }
-        Cutting::Pieces { space, splits } => {
+        Cutting::Pieces { space, splits, normalizes } => {
             pairs.push((key("scores"), Value::Array(Array::of_floats(&vocabulary::scores(&bpe, &tokens)))));
             pairs.push((key("add_space_prefix"), Value::Bool(space != super::pieces::Space::Never)));
             let merges = Merges {
@@ -124,11 +126,12 @@ fn describe(file: File, beside: &Beside) -> Result<(Metadata, Exact)> {
                 ignores_merges: bpe.ignore_merges.unwrap_or(false),
                 space,
                 splits,
+                normalizes,
             };
             (Way::Pieces(merges), format!("{FILE} spells spaces as U+2581"))
         }
     };
-    Ok((Metadata::new(pairs), Exact { way, ends, model_reason, bos_reason }))
+    Ok((Metadata::new(pairs), Exact { way, late: tokens.late, ends, model_reason, bos_reason }))
 }
 
 /// Each other token of `ends` once, in their order.

@@ -3,6 +3,7 @@
 //! their bytes (`<0xE6>`). The merging is the `tokenizers` crate's ([`super::merger`]), so that the ids are those of the
 //! models' authors, ties included.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::merger::{Ids, Merger, Settings};
@@ -25,6 +26,8 @@ pub(super) struct Merges {
     pub(super) space: Space,
     /// Words begin at spaces and are merged each for itself.
     pub(super) splits: bool,
+    /// Spaces are spelled by the normaliser, so that tokens which are looked for behind it are spelled so too.
+    pub(super) normalizes: bool,
 }
 
 /// Where a space is put before text, so that a word is the same token at the beginning and within a text.
@@ -47,6 +50,7 @@ pub(super) struct Pieces {
     has_unknown: bool,
     space: Space,
     splits: bool,
+    normalizes: bool,
 }
 
 impl Pieces {
@@ -97,7 +101,8 @@ impl Pieces {
             ignores_merges: merges.ignores_merges,
         };
         let merger = Merger::new(ids, usable, settings)?;
-        Ok(Self { merger, has_unknown, space: merges.space, splits: merges.splits })
+        let Merges { space, splits, normalizes, .. } = merges;
+        Ok(Self { merger, has_unknown, space, splits, normalizes })
     }
 
     pub(super) fn adds_space(&self) -> bool {
@@ -106,6 +111,19 @@ impl Pieces {
 
     /// Appends the ids of a stretch of text without special tokens; `is_first` if the text begins with it.
     pub(super) fn encode(&self, stretch: &str, is_first: bool, ids: &mut Vec<u32>) -> Result<()> {
+        self.encode_spelled(&self.spell(stretch, is_first), ids)
+    }
+
+    /// A stretch as the normaliser leaves it, and whether that is how it is merged.
+    pub(super) fn normalized<'a>(&self, stretch: &'a str) -> (Cow<'a, str>, bool) {
+        match self.normalizes {
+            true => (self.spell(stretch, false).into(), true),
+            false => (stretch.into(), false),
+        }
+    }
+
+    /// A stretch as it is merged.
+    fn spell(&self, stretch: &str, is_first: bool) -> String {
         let mut text = String::with_capacity(stretch.len() + SPACE.len_utf8());
         let has_space = stretch.starts_with([' ', SPACE]);
         let adds = match self.space {
@@ -116,8 +134,13 @@ impl Pieces {
         };
         text.extend(adds.then_some(SPACE));
         text.extend(stretch.chars().map(|c| if c == ' ' { SPACE } else { c }));
+        text
+    }
+
+    /// Appends the ids of a stretch that is spelled as it is merged.
+    pub(super) fn encode_spelled(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
         if !self.splits {
-            return self.encode_word(&text, ids);
+            return self.encode_word(text, ids);
         }
         let mut start = 0;
         for (at, _) in text.match_indices(SPACE).filter(|&(at, _)| at > 0) {

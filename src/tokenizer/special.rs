@@ -44,14 +44,14 @@ pub(super) enum Fragment<'a> {
 }
 
 impl SpecialTokens {
-    /// Of tokens spelled alike, the first is recognised. `spell` says how a token appears in text.
+    /// Of tokens spelled alike, the first is recognised. `spell` says how a token appears in text, if it is one to look for.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for tokens of more than 4 GiB together.
-    pub(super) fn new(vocabulary: &Vocabulary, spell: impl Fn(&str) -> String) -> Result<Self> {
+    pub(super) fn new(vocabulary: &Vocabulary, spell: impl Fn(u32, &str) -> Option<String>) -> Result<Self> {
         let is_special = |id: &u32| matches!(vocabulary.kind(*id), Kind::Control | Kind::UserDefined);
         let reversed = |id: u32| {
-            let mut text = vocabulary.text(id).map(&spell).unwrap_or_default().into_bytes();
+            let mut text = vocabulary.text(id).and_then(|text| spell(id, text)).unwrap_or_default().into_bytes();
             text.reverse();
             (text.into_boxed_slice(), id)
         };
@@ -69,6 +69,11 @@ impl SpecialTokens {
         let trie = Trie::new(&sorted, |token| is_control(sorted[token].1));
         let special = |(text, id): (Box<[u8]>, u32)| Special { bytes: text.len(), id, is_control: is_control(id) };
         Ok(Self { tokens: sorted.into_iter().map(special).collect(), trie })
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
     }
 
     /// Cuts a text into special tokens and the text between them; control tokens count as text unless `with_control`.

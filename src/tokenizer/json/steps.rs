@@ -17,8 +17,8 @@ const MAX_STEP_BYTES: usize = 1 << 16;
 pub(super) enum Cutting {
     /// Into words by a regular expression (GPT-2's if there is none), bytes spelled as characters.
     Words { pattern: Option<String>, composes: bool },
-    /// Not at all, or at spaces; spaces spelled as U+2581.
-    Pieces { space: Space, splits: bool },
+    /// Not at all, or at spaces; spaces spelled as U+2581, by the normaliser or behind it.
+    Pieces { space: Space, splits: bool, normalizes: bool },
 }
 
 /// The special tokens around a text.
@@ -62,7 +62,7 @@ pub(super) fn cutting(normalizer: Option<&RawValue>, pre_tokenizer: Option<&RawV
         },
         // A split at spaces does nothing where the normaliser has left none.
         [] | ["Split"] if cuts.iter().all(|split| split["pattern"]["String"] == " ") => match spaces(&normal) {
-            Some(space) => Ok(Cutting::Pieces { space, splits: false }),
+            Some(space) => Ok(Cutting::Pieces { space, splits: false, normalizes: true }),
             None => unknown("normalizer", normalizer),
         },
         _ => unknown("pre-tokenizer", pre_tokenizer),
@@ -89,7 +89,8 @@ fn metaspace(step: &Json) -> Option<Cutting> {
         _ => return None,
     };
     let is_space = step["replacement"].as_str() == Some(SPACE.encode_utf8(&mut [0; 4]));
-    is_space.then_some(Cutting::Pieces { space, splits: step["split"] != Json::Bool(false) })
+    let splits = step["split"] != Json::Bool(false);
+    is_space.then_some(Cutting::Pieces { space, splits, normalizes: false })
 }
 
 /// SentencePiece's spaces, spelled by the normaliser.

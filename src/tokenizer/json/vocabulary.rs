@@ -1,6 +1,6 @@
 //! The tokens and merges of a tokenizer.json, in the arrays of a GGUF file: one token a place, with its kind.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use serde::de::{Deserializer, SeqAccess, Visitor};
@@ -37,6 +37,8 @@ pub(super) struct Added {
     rstrip: bool,
     #[serde(default)]
     special: bool,
+    #[serde(default)]
+    normalized: bool,
 }
 
 /// The model `BPE`.
@@ -117,6 +119,8 @@ impl<'de> Deserialize<'de> for Merge {
 pub(super) struct Tokens {
     pub(super) texts: Vec<String>,
     pub(super) types: Vec<i32>, // GGUF's numbers
+    /// Added tokens that are looked for after the others, in the text as it was normalised; sorted.
+    pub(super) late: Vec<u32>,
     ids: HashMap<String, u32>,
 }
 
@@ -143,7 +147,13 @@ pub(super) fn tokens(bpe: &Bpe, added: &[Added], are_pieces: bool) -> Result<Tok
     if count > MOST_TOKENS || count > 2 * listed + MOST_HOLES {
         return Err(Error::Model(format!("a token with the id {}, but only {listed} tokens are listed", count - 1)));
     }
-    let mut tokens = Tokens { texts: vec![String::new(); count], types: vec![UNUSED; count], ids: HashMap::new() };
+    let late = BTreeSet::from_iter(added.iter().filter(|token| token.normalized).map(|token| token.id));
+    let mut tokens = Tokens {
+        texts: vec![String::new(); count],
+        types: vec![UNUSED; count],
+        late: late.into_iter().collect(),
+        ids: HashMap::new(),
+    };
     for (text, &id) in &bpe.vocab {
         let place = &mut tokens.texts[id as usize];
         // Of tokens without text, some files have one in the vocabulary; it can never come out.

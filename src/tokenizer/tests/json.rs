@@ -202,6 +202,59 @@ fn ids_equal_the_librarys_with_sentencepieces_vocabulary() {
     check_tricky(&file);
 }
 
+/// Tokens with `normalized` are looked for after the others, in the text as it was normalised: of overlapping ones the others win,
+/// and behind a normaliser that puts a space before a text they are found with that space alone.
+#[test]
+fn added_tokens_that_are_normalized_are_found_where_the_library_finds_them() {
+    let texts = [
+        "</s>",
+        "a</s>",
+        "a </s>b",
+        "</s></s>",
+        " </s> a",
+        "<s>a</s>",
+        "</s> <s> </s>",
+        "▁</s>",
+        "x<think>y <think> z",
+        "<thin</s>k>",
+        "é</s>e\u{301}",
+        "in in",
+        " in",
+    ];
+    let added = |content: &str, id: usize, special: bool| {
+        json!({"id": id, "content": content, "special": special, "single_word": false, "lstrip": false, "rstrip": false,
+               "normalized": true})
+    };
+    for mut file in every_way_to_spell_spaces() {
+        let tokens: Vec<_> = file["model"]["vocab"].as_object().unwrap().clone().into_iter().collect();
+        let id = |text: &str| tokens.iter().find(|(token, _)| token == text).unwrap().1.as_u64().unwrap() as usize;
+        file["added_tokens"][2]["normalized"] = json!(true);
+        let list = file["added_tokens"].as_array_mut().unwrap();
+        // Within the first stands the second, which is looked for before.
+        list.extend([added("<think>", id("<think>"), false), added("in", id("in"), false)]);
+        list[4]["normalized"] = json!(false);
+        let (ours, library) = check_tricky(&file);
+        for text in texts {
+            assert_eq!(ours.encode(text).unwrap(), library_ids(&library, text), "{text:?} {}", file["pre_tokenizer"]);
+        }
+    }
+    for normalizer in [Json::Null, json!({"type": "NFC"})] {
+        let mut file = data("golden/tokenizer.json");
+        let count = file["model"]["vocab"].as_object().unwrap().len() + 3;
+        file["normalizer"] = normalizer;
+        let list = file["added_tokens"].as_array_mut().unwrap();
+        list.extend([
+            added("xé<|eot", count, false),
+            added("    ", count + 1, false),
+            added("e\u{301}t", count + 2, true),
+        ]);
+        let (ours, library) = check_tricky(&file);
+        for text in ["xé<|eot_id|>", "xe\u{301}<|eot_i", "a        b", "ét", "e\u{301}t", "cafe\u{301}t     x"] {
+            assert_eq!(ours.encode(text).unwrap(), library_ids(&library, text), "{text:?} {}", file["normalizer"]);
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn ids_of_any_text_equal_the_librarys(text in any_text(), which in 0_usize..10) {
