@@ -273,7 +273,7 @@ pub trait Backend: Send {
     fn end(&mut self);
 
     /// From now on, with an interrupt, verbs may leave undone what they should do once that is set, and reading gives
-    /// [`Error::Interrupted`](crate::Error::Interrupted): whoever asked for it throws away what was computed meanwhile. Without one,
+    /// [`Error::Interrupted`]: whoever asked for it throws away what was computed meanwhile. Without one,
     /// they no longer may.
     fn heed(&mut self, interrupt: Option<&Interrupt>) {
         let _ = interrupt;
