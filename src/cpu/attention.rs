@@ -15,7 +15,7 @@ pub(crate) use cache::{Norming, Turning, rope_append_head};
 use crate::allocation::{area, filled};
 use crate::backend::{Heads, Row};
 use crate::cpu::disjoint::Disjoint;
-use crate::cpu::floats::largest_magnitude;
+use crate::cpu::floats::extremes;
 use crate::cpu::kernels::{HEADS, Kernels};
 
 use crate::cpu::tensor::Tensor;
@@ -193,11 +193,11 @@ impl Attention<'_> {
                 let scores = &mut scores[..largest.len() * positions];
                 self.kernels.scores(scores, q, keys, head_dim, factor);
                 for (head, scores) in scores.chunks_exact_mut(positions).enumerate() {
-                    if !largest_magnitude(scores).is_finite() {
-                        // Even −∞, which would weigh nothing, is a sum that left the numbers.
+                    let (least, most) = extremes(scores);
+                    if least == f32::NEG_INFINITY {
+                        // It would weigh nothing, but is a sum that left the numbers. (What +∞ and NaN weigh is NaN anyway.)
                         scores.fill(f32::NAN);
                     }
-                    let most = scores.iter().fold(largest[head], |m, &s| if s > m { s } else { m });
                     if most > largest[head] {
                         // 0 the first time, when nothing was summed.
                         let shrink = (largest[head] - most).exp();

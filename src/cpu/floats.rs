@@ -171,6 +171,22 @@ pub(crate) fn largest(x: &[f32]) -> Option<usize> {
     x.iter().position(|&v| v == most && v > f32::NEG_INFINITY)
 }
 
+/// The smallest and the largest value; NaNs are passed over.
+#[inline(always)]
+pub(crate) fn extremes(x: &[f32]) -> (f32, f32) {
+    let smaller = |m: f32, v: f32| if v < m { v } else { m };
+    let larger = |m: f32, v: f32| if v > m { v } else { m };
+    let (mut least, mut most) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for ((least, most), &v) in least.iter_mut().zip(&mut most).zip(chunk) {
+            (*least, *most) = (smaller(*least, v), larger(*most, v));
+        }
+    }
+    let least = least.iter().chain(rest).fold(f32::INFINITY, |m, &v| smaller(m, v));
+    (least, most.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &v| larger(m, v)))
+}
+
 /// `e^x` within 2 units in the last place for x in [-87.3, 88.3]; beyond, the value at the nearer end. NaN stays NaN.
 ///
 /// `e^x = 2^n e^r` with `|r| <= ln 2 / 2`; the polynomial for `e^r` is the one of the Cephes library.
