@@ -103,14 +103,6 @@ impl Gpu {
     pub fn plain(device: &GpuDevice) -> Self {
         Self { fuses: false, ..Self::new(device) }
     }
-
-    fn norm_rows(&mut self, out: &Tensor, x: &Tensor, norm: Norm<'_, Self>, rows: usize, shader: Shader) {
-        let Norm { gain, epsilon } = norm;
-        assert!(out.cols == x.cols && gain.cols == x.cols && rows <= out.max_rows && rows <= x.max_rows);
-        let params = [x.cols as u32, out.cols as u32, epsilon.to_bits()];
-        let buffers = [&self.step(), &x.buffer, &gain.buffer, &out.buffer];
-        self.run(shader, &params, &buffers, [rows, 1, 1], 0);
-    }
 }
 
 impl Backend for Gpu {

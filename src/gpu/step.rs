@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use crate::backend::Row;
-use crate::gpu::Gpu;
+use crate::backend::{Norm, Row};
 use crate::gpu::buffers::Buffer;
 use crate::gpu::recorder::Dispatch;
 use crate::gpu::shader::Shader;
+use crate::gpu::{Gpu, Tensor};
 
 /// Words before the entries.
 const HEADER_WORDS: usize = 4;
@@ -63,5 +63,14 @@ impl Gpu {
     pub(super) fn run(&mut self, shader: Shader, params: &[u32], buffers: &[&Buffer], groups: [usize; 3], bytes: u64) {
         let reads = shader.reads();
         self.recorder.dispatch(&Dispatch { shader, params, buffers, groups, bytes, reads });
+    }
+
+    /// Norms rows of floats by a shader.
+    pub(super) fn norm_rows(&mut self, out: &Tensor, x: &Tensor, norm: Norm<'_, Self>, rows: usize, shader: Shader) {
+        let Norm { gain, epsilon } = norm;
+        assert!(out.cols == x.cols && gain.cols == x.cols && rows <= out.max_rows && rows <= x.max_rows);
+        let params = [x.cols as u32, out.cols as u32, epsilon.to_bits()];
+        let buffers = [&self.step(), &x.buffer, &gain.buffer, &out.buffer];
+        self.run(shader, &params, &buffers, [rows, 1, 1], 0);
     }
 }
