@@ -213,8 +213,7 @@ impl Ternary {
 
     /// The first row that holds the code 3, which is no trit. Reads all of them.
     pub fn wrong_row(&self) -> Option<usize> {
-        let is_wrong = |row: &[u8]| row.iter().fold(0, |seen, b| seen | b & b >> 1) & 0b01_01_01_01 != 0;
-        self.codes.chunks_exact(self.row_bytes()).position(is_wrong)
+        self.codes.chunks_exact(self.row_bytes()).position(has_code_3)
     }
 
     /// The trits of one row, without the padding.
@@ -232,6 +231,11 @@ impl Ternary {
             Scales::Groups { columns, values } => values[row * self.cols.div_ceil(*columns) + col / columns],
         }
     }
+}
+
+/// Whether one of the 2-bit fields in `bytes` is 3, which is no trit.
+pub(crate) fn has_code_3(bytes: &[u8]) -> bool {
+    bytes.iter().fold(0, |seen, b| seen | b & b >> 1) & 0b01_01_01_01 != 0
 }
 
 /// The code of one column in a packed row.

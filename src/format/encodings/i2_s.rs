@@ -25,10 +25,10 @@ use std::str::FromStr;
 
 use super::Encoding;
 use super::entry::{Entry, Kind, ScalePlaces, Size, Stored, TypeNumber, counted};
-use super::repack::{code_3, each_row, has_code_3, room, row_codes};
+use super::repack::{code_3, each_row, room, row_codes};
 use crate::allocation::filled;
 use crate::error::{Error, Result};
-use crate::format::ternary::{self, BLOCK, BLOCK_BYTES, Scales, Ternary};
+use crate::format::ternary::{self, BLOCK, BLOCK_BYTES, Scales, Ternary, has_code_3};
 
 /// Bytes after the codes: the scale and its padding.
 const TAIL: usize = 32;

@@ -10,10 +10,10 @@
 //! Where `rows` is no multiple of 4, the rows beyond the last hold code 0 and mean nothing. The scale stands in a tensor of
 //! its own. Source: `pack_weights` and `unpack_weights` in transformers, `integrations/bitnet.py`.
 
-use super::repack::{each_row, has_code_3, room};
+use super::repack::{each_row, room};
 use crate::allocation::collected;
 use crate::error::{Error, Result};
-use crate::format::ternary::{self, Scales, Ternary};
+use crate::format::ternary::{self, Scales, Ternary, has_code_3};
 
 /// Decodes the bytes of a tensor of `rows` rows, exactly ⌈rows / 4⌉ · cols of them.
 ///

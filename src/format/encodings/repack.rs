@@ -10,7 +10,7 @@ use super::Encoding;
 use super::entry::Stored;
 use crate::allocation::{area, collected, filled};
 use crate::error::{Error, Result};
-use crate::format::ternary::{self, Scales, Ternary, ZERO_BYTE};
+use crate::format::ternary::{self, Scales, Ternary, ZERO_BYTE, has_code_3};
 use crate::threads::{Queue, together};
 
 /// Output below this many bytes is written by the calling thread: starting threads would cost as much as the work.
@@ -126,11 +126,6 @@ pub(super) fn decode_rows(
 /// Writes the codes of one row of `weights`, one a byte.
 pub(super) fn row_codes(weights: &Ternary, row: usize, codes: &mut [u8]) {
     ternary::unpack_codes(&weights.codes()[row * weights.row_bytes()..][..weights.row_bytes()], codes);
-}
-
-/// Whether one of the 2-bit fields in `bytes` is 3, which is no trit.
-pub(super) fn has_code_3(bytes: &[u8]) -> bool {
-    bytes.iter().fold(0, |seen, b| seen | b & b >> 1) & 0b01_01_01_01 != 0
 }
 
 /// The error for a code 3 in `row`.

@@ -10,6 +10,10 @@ const ZERO: Neutral = Number(|value, _| value == 0.0);
 /// A count of which one is as good as none, and a factor, which files also leave at 0.
 const AT_MOST_ONE: Neutral = Number(|value, _| value == 0.0 || value == 1.0);
 
+/// What is as long as a head, or as the residual stream is wide.
+const HEAD_DIM: Neutral = Number(|value, config| is_usual(value, config.heads.head_dim as f64));
+const WIDTH: Neutral = Number(|value, config| is_usual(value, config.width as f64));
+
 const ONE_NETWORK: &str = "one feed-forward network a layer, without experts";
 
 const fn key(name: &'static str, neutral: Neutral, computed: &'static str) -> NetworkKey {
@@ -53,16 +57,8 @@ pub(super) static NETWORK_KEYS: &[NetworkKey] = &[
     ),
     key("attention.group_norm_epsilon", ZERO, "norms without groups"),
     key("attention.group_norm_groups", AT_MOST_ONE, "norms without groups"),
-    key(
-        "attention.key_length_swa",
-        Number(|value, config| is_usual(value, config.heads.head_dim as f64)),
-        "heads of one size in all layers",
-    ),
-    key(
-        "attention.value_length_swa",
-        Number(|value, config| is_usual(value, config.heads.head_dim as f64)),
-        "heads of one size in all layers",
-    ),
+    key("attention.key_length_swa", HEAD_DIM, "heads of one size in all layers"),
+    key("attention.value_length_swa", HEAD_DIM, "heads of one size in all layers"),
     key("attention.key_length_mla", ZERO, "attention without latent keys and values"),
     key("attention.value_length_mla", ZERO, "attention without latent keys and values"),
     key("attention.q_lora_rank", ZERO, "queries of one matrix"),
@@ -99,16 +95,8 @@ pub(super) static NETWORK_KEYS: &[NetworkKey] = &[
     key("hyper_connection.", ZERO, "one residual stream"),
     key("altup.", ZERO, "one residual stream"),
     key("embedding_length_per_layer_input", ZERO, "embeddings before the first layer alone"),
-    key(
-        "embedding_length_out",
-        Number(|value, config| is_usual(value, config.width as f64)),
-        "features of one width throughout",
-    ),
-    key(
-        "features_length",
-        Number(|value, config| is_usual(value, config.width as f64)),
-        "features of one width throughout",
-    ),
+    key("embedding_length_out", WIDTH, "features of one width throughout"),
+    key("features_length", WIDTH, "features of one width throughout"),
     key("decoder_block_count", ZERO, "a decoder alone"),
     key("decoder_start_token_id", Never, "a decoder alone"),
     key("classifier.", Never, "logits of tokens, not of classes"),
