@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::generate::sampler::{Draw, History, Logits, Need, Sampler};
+use crate::generate::{Draw, History, Logits, Need, Sampler};
 use crate::tokenizer::Tokenizer;
 
 /// What a model sets around its reasoning.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::generate::sampler::Candidates;
+use crate::generate::Candidates;
 
 const OPEN: u32 = 128;
 const CLOSE: u32 = 129;

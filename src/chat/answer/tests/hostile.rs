@@ -17,7 +17,7 @@ fn timed(mut answer: Answer, text: &str) -> (Duration, Vec<Delta>) {
 
 #[test]
 fn no_text_takes_longer_than_its_length_asks_for() {
-    const BYTES: usize = 1_000_000;
+    const BYTES: usize = 400_000;
     let repeated = |beginning: &str, part: &str| beginning.to_owned() + &part.repeat(BYTES / part.len());
     let hermes = plain().with_tools(ToolFormat::Hermes, &tools());
     let xml = plain().with_tools(ToolFormat::QwenXml, &tools());
@@ -54,8 +54,8 @@ fn no_text_takes_longer_than_its_length_asks_for() {
         let only_line_ends = text.trim_matches('\n').is_empty() && answer.is_in_thought();
         let all = if answer.is_in_thought() { reasoning(&text) } else { content(&text) };
         assert!(deltas == [all] || only_line_ends && deltas.is_empty(), "{text:.60}");
-        // A look at all that is held back, at each character, would take many hundred times as long.
-        assert!(took < 50 * words, "{text:.60} took {took:?}, words {words:?}");
+        // A look at all that is held back, at each character, would take fifty times as long and more.
+        assert!(took < 10 * words, "{text:.60} took {took:?}, words {words:?}");
     }
 }
 
