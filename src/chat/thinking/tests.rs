@@ -1,5 +1,6 @@
 //! Budgets of thoughts, token by token: each token of the vocabulary is a letter of ASCII, or one of a few longer texts.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
@@ -121,7 +122,9 @@ fn the_history_tells_what_was_made_however_much_of_it_came_at_once() {
     assert_eq!(of("pa"), Need::Best);
     assert_eq!(of("pab"), Need::Candidates(1));
     assert_eq!(of("pab"), Need::Candidates(1));
-    assert_eq!(of("pab12"), Need::Logits);
+    assert_eq!(of("pabc1"), Need::Candidates(1));
+    assert_eq!(of("pabc12"), Need::Best);
+    assert_eq!(of("pabc121"), Need::Logits);
 }
 
 #[test]

@@ -66,6 +66,8 @@ fn text_around_calls_is_content_and_line_ends_between_are_none() {
     let text = format!("a\nb\n\n{now}\n\n{now}");
     assert_eq!(of(&hermes(), &text), [content("a\nb"), call("now", "{}"), call("now", "{}")]);
     assert_eq!(of(&hermes(), &format!("{now}\nc\n")), [call("now", "{}"), content("\nc\n")]);
+    let text = format!("a\n\n{now}\nb");
+    assert_eq!(of(&hermes(), &text), [content("a"), call("now", "{}"), content("\nb")]);
     let answer = thinking().with_tools(ToolFormat::Hermes, &tools());
     assert_eq!(of(&answer, &format!("<think>\nt\n</think>\n\n{now}")), [reasoning("t"), call("now", "{}")]);
     assert_eq!(of(&answer, &format!("<think>{now}</think>a")), [reasoning(now), content("a")]);
