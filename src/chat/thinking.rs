@@ -160,7 +160,6 @@ impl Watch {
                 self.tail.extend((self.spell)(id));
                 let open = self.tags.open.as_bytes();
                 if self.tail.starts_with(open) {
-                    self.tail.drain(..open.len());
                     self.stage = Stage::Thought { spent: 0 };
                     self.look_for_close();
                 } else if !open.starts_with(&self.tail) {

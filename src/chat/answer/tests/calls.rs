@@ -146,6 +146,7 @@ fn a_message_that_is_one_json_call_is_a_call() {
         "\n{ \"name\" : \"weather\", \"parameters\": {\"city\": \"}\\\"{\"}}\n \n",
         r#"{"type": "function", "name": "weather", "parameters": {"city": "}\"{"}}"#,
         r#"<|python_tag|>{"name": "weather", "parameters": {"city": "}\"{"}}"#,
+        "\n<|python_tag|>\n{\"name\": \"weather\", \"parameters\": {\"city\": \"}\\\"{\"}}",
     ] {
         assert_eq!(of(&llama(), text), [call("weather", r#"{"city": "}\"{"}"#)]);
     }
