@@ -192,9 +192,7 @@ impl Chat {
         budget: usize,
     ) -> Result<Box<dyn Sampler>> {
         let Some(tags) = &self.parts.thinking else { return Ok(inner) };
-        let tokenizer = self.parts.model.shared_tokenizer()?;
-        let ending = tokenizer.encode(&tags.ending())?;
-        Ok(Box::new(ThinkingBudget::new(inner, budget, tags.clone(), prompt.begins_in_thought, ending, tokenizer)))
+        Ok(Box::new(ThinkingBudget::new(inner, budget, tags, prompt.begins_in_thought, &self.parts.model)?))
     }
 
     /// What was found out about the model's way to talk, and why.
