@@ -1,0 +1,7 @@
+//! What requests say, read and checked: nothing of it reaches the engine before.
+
+pub mod fields;
+pub mod inputs;
+pub mod options;
+pub mod refused;
+pub mod sampler;
