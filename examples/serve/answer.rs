@@ -1,8 +1,10 @@
 //! Answers as they are made: what a step made of a sequence becomes what its client reads, whole at the end or in events on the way.
 //! Both go through the same steps, so a stream's parts together are what the whole answer would have been.
 
+pub mod chat;
 pub mod completion;
 mod events;
+mod frame;
 pub mod logprobs;
 pub mod text;
 pub mod usage;
@@ -22,6 +24,7 @@ use crate::http::connection::Activity;
 use crate::http::error::ApiError;
 use crate::http::random;
 use crate::http::tally::Tally;
+use crate::metrics::Metrics;
 
 /// What a kind of request makes of pieces.
 pub trait Answer: Send + Unpin + 'static {
@@ -49,11 +52,23 @@ pub struct Head {
     pub id: String,
     pub created: u64,
     pub served: Arc<Served>,
+    pub metrics: Arc<Metrics>,
+    /// Whether what is made is told to the log.
+    pub logs_content: bool,
 }
 
+/// What ends a stream.
+const DONE: &[u8] = b"data: [DONE]\n\n";
+
 impl Head {
-    pub fn new(prefix: &str, served: &Arc<Served>) -> Self {
-        Self { id: random::name(prefix), created: unix_time(), served: served.clone() }
+    pub fn new(prefix: &str, app: &App, served: &Arc<Served>) -> Self {
+        Self {
+            id: random::name(prefix),
+            created: unix_time(),
+            served: served.clone(),
+            metrics: app.metrics.clone(),
+            logs_content: app.settings.log_content,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::http::StatusCode;
 use sterna::Model;
+use sterna::chat::Chat;
 
 use crate::args::Settings;
 use crate::engine::Engine;
@@ -36,6 +37,8 @@ pub struct Served {
     pub positions: usize,
     pub slots: usize,
     pub weight_bytes: u64,
+    /// How it talks; none if its template is refused, with the reason.
+    pub chat: Result<Chat, sterna::Error>,
 }
 
 impl App {
@@ -60,6 +63,16 @@ impl Served {
     /// Whether it continues texts; the other kind makes vectors of them.
     pub fn makes_text(&self) -> bool {
         self.model.config().pooling.is_none()
+    }
+
+    /// How it talks, for a request that wants it to.
+    pub fn chat(&self) -> Result<&Chat, ApiError> {
+        if !self.makes_text() {
+            let message = "this model makes vectors of texts (/v1/embeddings) and cannot talk";
+            return Err(ApiError::of("model", message));
+        }
+        let refused = |error| ApiError::of("model", format!("this model cannot chat, only continue texts: {error}"));
+        self.chat.as_ref().map_err(refused)
     }
 
     /// The words that help whoever's prompt is too long.

@@ -147,7 +147,7 @@ impl Engine {
             Health::Loading => Err(ApiError::unavailable("loading", "Loading model")),
             Health::Draining => Err(ApiError::shutting_down()),
             Health::Failed => {
-                Err(ApiError::unavailable("device_lost", "the device is gone; the server must be started again"))
+                Err(ApiError::unavailable("failed", "this server can do no more; it must be started again"))
             }
         }
     }
@@ -173,6 +173,11 @@ impl Engine {
     /// Ends the engine, with all that runs.
     pub fn stop(&self) {
         let _ = self.commands.send(Command::Stop);
+    }
+
+    /// Takes no more requests, and none comes back: the server has to be started again.
+    pub fn give_up(&self) {
+        self.shared.set_health(Health::Failed);
     }
 
     /// Requests that are not over.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use sha2::{Digest, Sha256};
+use sterna::chat::{Chat, ChatOptions};
 use sterna::generate::{Session, SessionOptions, StepBudget};
 use sterna::{Interrupt, Model};
 
@@ -42,6 +43,7 @@ pub fn load_and_run(
         device: session.device().to_owned(),
         positions: session.positions(),
         slots: session.sequences(),
+        chat: chat(args, &model)?,
         weight_bytes: session.loaded().weight_bytes(),
         model,
     };
@@ -56,6 +58,20 @@ pub fn load_and_run(
     let limits = Limits { budget: StepBudget { longest_stall, ..StepBudget::default() } };
     engine::run(session, receiver, shared, app.metrics.clone(), limits);
     Ok(())
+}
+
+/// How the model talks. A template of the model's that is refused leaves all but chats; one of the command line's must be sound.
+fn chat(args: &Args, model: &Model) -> anyhow::Result<sterna::Result<Chat>> {
+    let Some(path) = &args.settings.chat_template else {
+        let chat = model.chat();
+        if let (Err(error), None) = (&chat, model.config().pooling) {
+            log::warn!("this model cannot chat: {error}");
+        }
+        return Ok(chat);
+    };
+    let mut options = ChatOptions::default();
+    options.template = Some(std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?);
+    Ok(Ok(model.chat_with(&options).with_context(|| format!("the template {}", path.display()))?))
 }
 
 fn session(args: &Args, model: &Model) -> anyhow::Result<Session> {

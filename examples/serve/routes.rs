@@ -1,5 +1,6 @@
 //! What can be asked, and where.
 
+mod chat;
 mod completions;
 mod embeddings;
 mod health;
@@ -51,6 +52,7 @@ pub fn all(app: &Arc<App>) -> Router {
     }
     for prefix in ["/v1", ""] {
         router = router
+            .route(&format!("{prefix}/chat/completions"), post(chat::completions))
             .route(&format!("{prefix}/completions"), post(completions::completions))
             .route(&format!("{prefix}/embeddings"), post(embeddings::embeddings))
             .route(&format!("{prefix}/models"), get(models::list))

@@ -3,22 +3,25 @@
 use serde_json::{Value, json};
 use sterna::generate::Piece;
 
+use super::frame::{self, Frame};
 use super::logprobs::Lists;
 use super::text::Text;
 use super::usage::Used;
-use super::{Answer, Head, reason};
+use super::{Answer, DONE, Head, reason};
 use crate::engine::Score;
 use crate::http::tally::Tally;
 use crate::request::options::Options;
 
+const OBJECT: &str = "text_completion";
+
 /// The choices of one request.
 pub struct Completion {
     head: Head,
+    frame: Frame,
     choices: Vec<Choice>,
     used: Used,
     options: Options,
     with_logprobs: bool,
-    log_content: bool,
 }
 
 /// One of them.
@@ -40,9 +43,9 @@ struct Part {
 
 impl Completion {
     /// Of so many sequences.
-    pub fn new(head: Head, options: &Options, sequences: usize, with_logprobs: bool, log_content: bool) -> Self {
+    pub fn new(head: Head, options: &Options, sequences: usize, with_logprobs: bool) -> Self {
         let choice = || Choice {
-            text: Text::new(&head.served, options.skips_special, &options.generate.stop),
+            text: Text::new(&head.served, options),
             all: String::new(),
             logprobs: Lists::default(),
             offset: 0,
@@ -50,7 +53,8 @@ impl Completion {
             echo: None,
         };
         let (choices, used) = ((0..sequences).map(|_| choice()).collect(), Used::new(sequences, options.n));
-        Self { head, choices, used, options: options.clone(), with_logprobs, log_content }
+        let frame = Frame::new(&head, OBJECT, options.includes_usage);
+        Self { head, frame, choices, used, options: options.clone(), with_logprobs }
     }
 
     /// A choice begins with its prompt; `scores` are of its ids, if they are wanted.
@@ -99,28 +103,8 @@ impl Completion {
         if let Some(stop) = stop.filter(|stop| !stop.is_null()) {
             choice["stop_reason"] = stop;
         }
-        self.event(json!([choice]), self.options.continuous_usage, events);
-    }
-
-    fn event(&self, choices: Value, with_usage: bool, events: &mut Vec<u8>) {
-        let mut chunk = self.frame(choices);
-        if self.options.includes_usage {
-            chunk["usage"] = if with_usage { self.used.json() } else { Value::Null };
-        }
-        events.extend_from_slice(b"data: ");
-        events.extend_from_slice(chunk.to_string().as_bytes());
-        events.extend_from_slice(b"\n\n");
-    }
-
-    fn frame(&self, choices: Value) -> Value {
-        json!({
-            "id": self.head.id,
-            "object": "text_completion",
-            "created": self.head.created,
-            "model": self.head.served.id,
-            "system_fingerprint": self.head.served.fingerprint,
-            "choices": choices,
-        })
+        let usage = self.options.continuous_usage.then(|| self.used.json());
+        self.frame.event(&[choice], usage.as_ref(), &[], events);
     }
 }
 
@@ -152,6 +136,7 @@ impl Answer for Completion {
             choice.offset = part.logprobs.add(tokenizer, id, chosen, &logprobs.best, choice.offset);
         }
         if let Some(finish) = piece.finish {
+            self.head.metrics.count_finished(reason(finish));
             choice.finish = Some((reason(finish), choice.text.stop_reason(finish)));
         }
         let is_last = piece.finish.is_some();
@@ -161,7 +146,7 @@ impl Answer for Completion {
                     let logprobs = self.logprobs(&part.logprobs);
                     self.chunk(number, &part.text, &logprobs, events);
                 }
-                if self.log_content {
+                if self.head.logs_content {
                     self.choices[number].add(&part);
                 }
             }
@@ -178,9 +163,10 @@ impl Answer for Completion {
 
     fn end(&mut self, events: &mut Vec<u8>) {
         if self.options.includes_usage {
-            self.event(json!([]), true, events);
+            let timings = [("timings", self.used.timings())];
+            self.frame.event(&[(); 0], Some(&self.used.json()), &timings, events);
         }
-        events.extend_from_slice(b"data: [DONE]\n\n");
+        events.extend_from_slice(DONE);
     }
 
     fn whole(&mut self) -> Value {
@@ -194,7 +180,8 @@ impl Answer for Completion {
                 "stop_reason": stop,
             })
         };
-        let mut answer = self.frame(self.choices.iter().enumerate().map(choice).collect());
+        let choices = self.choices.iter().enumerate().map(choice).collect();
+        let mut answer = frame::whole(&self.head, OBJECT, choices);
         answer["usage"] = self.used.json();
         answer["timings"] = self.used.timings();
         answer["x_sterna"] = json!({ "seed": self.options.seed });
@@ -204,7 +191,7 @@ impl Answer for Completion {
     fn report(&self, tally: &Tally) {
         let mut facts = tally.facts();
         facts.usage = self.used.total();
-        if self.log_content {
+        if self.head.logs_content {
             facts.content.extend(self.choices.iter().map(|choice| format!("answered {:?}", choice.all)));
         }
     }

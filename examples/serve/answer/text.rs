@@ -3,24 +3,46 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use sterna::chat::{self, Chat, Delta};
 use sterna::generate::{Finish, Piece};
 use sterna::tokenizer::TextStream;
 
 use crate::app::Served;
+use crate::request::options::Options;
 
 /// Takes pieces, gives text, and remembers what is needed to say why it ended.
 pub struct Text {
     served: Arc<Served>,
     with_special: Option<TextStream>, // where tokens that are no text are spelled out
     stops: Vec<String>,
+    stop_ids: Vec<u32>,
     given: usize,   // bytes of text that were given out
     made: Vec<u32>, // all ids, if there are stops
 }
 
 impl Text {
-    pub fn new(served: &Arc<Served>, skips_special: bool, stops: &[String]) -> Self {
-        let with_special = (!skips_special).then(TextStream::new);
-        Self { served: served.clone(), with_special, stops: stops.to_vec(), given: 0, made: Vec::new() }
+    pub fn new(served: &Arc<Served>, options: &Options) -> Self {
+        Self {
+            served: served.clone(),
+            with_special: (!options.skips_special).then(TextStream::new),
+            stops: options.generate.stop.clone(),
+            stop_ids: options.generate.stop_ids.clone(),
+            given: 0,
+            made: Vec::new(),
+        }
+    }
+
+    /// What a piece adds to the answer of a chat.
+    pub fn read(&mut self, piece: &Piece, chat: &Chat, answer: &mut chat::Answer) -> Vec<Delta> {
+        let text = self.take(piece);
+        if self.with_special.is_none() {
+            return chat.read(answer, piece);
+        }
+        let mut deltas = answer.push(&text);
+        if piece.finish.is_some() {
+            deltas.extend(answer.finish());
+        }
+        deltas
     }
 
     /// The text that a piece made complete.
@@ -46,7 +68,7 @@ impl Text {
     /// The text or token that ended it, as vLLM tells it; null for the model's own end.
     pub fn stop_reason(&self, finish: Finish) -> Value {
         match finish {
-            Finish::StopId(id) => json!(id),
+            Finish::StopId(id) if self.stop_ids.contains(&id) => json!(id),
             Finish::StopText => json!(self.stop_text()),
             _ => Value::Null,
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use sterna::Result;
-use sterna::generate::{Finish, Piece, SequenceId, Session};
+use sterna::generate::{Piece, SequenceId, Session};
 
 use super::turns::{Turns, Work};
 use super::{Event, Generate, Start};
@@ -153,10 +153,5 @@ impl Turns {
             Some(_) => {}
         }
         metrics.made_tokens.fetch_add(u64::from(piece.id.is_some()), Ordering::Relaxed);
-        match piece.finish {
-            Some(Finish::MaxTokens | Finish::ContextFull) => metrics.count_finished("length"),
-            Some(Finish::Cancelled | Finish::Failed) | None => {}
-            Some(_) => metrics.count_finished("stop"),
-        }
     }
 }

@@ -132,7 +132,7 @@ impl Turns {
     fn refusal(&self) -> Result<(), ApiError> {
         match self.shared.health() {
             Health::Draining => Err(ApiError::shutting_down()),
-            Health::Failed => Err(ApiError::unavailable("device_lost", "the device is gone")),
+            Health::Failed => Err(ApiError::unavailable("failed", "this server can do no more")),
             _ => Ok(()),
         }
     }

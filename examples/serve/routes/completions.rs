@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::answer::completion::Completion;
 use crate::answer::{self, Answer, Head};
 use crate::app::{App, Served};
-use crate::engine::{Event, Generate, Score, Start, Task};
+use crate::engine::{Event, Generate, Score, Task};
 use crate::http::body;
 use crate::http::connection::Activity;
 use crate::http::error::ApiError;
@@ -20,7 +20,7 @@ use crate::request::fields::Fields;
 use crate::request::inputs::{self, Input};
 use crate::request::options::Options;
 use crate::request::refused::refuse;
-use crate::request::sampler;
+use crate::request::sequence;
 
 /// As OpenAI has it.
 const MAX_TOKENS: usize = 16;
@@ -53,8 +53,8 @@ pub async fn completions(State(app): State<Arc<App>>, request: Request) -> Resul
     watchers.0.facts().content.extend(content);
 
     let sequences = prompts.len() * options.n;
-    let head = Head::new("cmpl-", &served);
-    let mut answer = Completion::new(head, &options, sequences, logprobs.is_some(), app.settings.log_content);
+    let head = Head::new("cmpl-", &app, &served);
+    let mut answer = Completion::new(head, &options, sequences, logprobs.is_some());
     if echo {
         for (place, prompt) in prompts.iter().enumerate() {
             let scores = match logprobs {
@@ -69,12 +69,9 @@ pub async fn completions(State(app): State<Arc<App>>, request: Request) -> Resul
     if options.max_tokens == Some(0) {
         return Ok(at_once(answer, options.stream, &watchers.0));
     }
-    let start = |(place, prompt): (usize, &Prompt)| {
-        let start =
-            |answer: usize| sequence(&served, &options, &prompt.ids, (place * options.n + answer) as u64, logprobs);
-        (0..options.n).map(start).collect::<Vec<_>>()
-    };
-    let sequences: Vec<_> = prompts.iter().enumerate().flat_map(start).collect::<Result<_, _>>()?;
+    let numbers = (0..prompts.len() * options.n).map(|number| (&*prompts[number / options.n].ids, number));
+    let start = |number| sequence::of(&served, &options, number, logprobs, None);
+    let sequences = numbers.map(start).collect::<Result<_, _>>()?;
     let is_shared = prompts.len() == 1 && options.n > 1 && options.generate.reuse;
     let running = app.engine.begin(Task::Generate(Generate { sequences, is_shared }))?;
     answer::respond(&app, running, answer, options.stream, watchers).await
@@ -85,24 +82,6 @@ pub fn watchers(request: &Request) -> (Tally, Activity) {
     let extensions = request.extensions();
     let (tally, activity) = (extensions.get().cloned(), extensions.get().cloned());
     (tally.unwrap_or_default(), activity.unwrap_or_default())
-}
-
-/// The sequence of one answer.
-pub fn sequence(
-    served: &Served,
-    options: &Options,
-    ids: &[u32],
-    number: u64,
-    logprobs: Option<usize>,
-) -> Result<Start, ApiError> {
-    let mut generate = options.generate.clone();
-    // The last token that is made takes no position.
-    let room = served.positions - ids.len() + 1;
-    generate.max_tokens = options.max_tokens.unwrap_or(usize::MAX).min(room);
-    generate.sampling.seed = options.seed.wrapping_add(number);
-    generate.logprobs = logprobs;
-    let sampler = sampler::of(served, &generate, options.min_tokens, ids.len())?;
-    Ok(Start { prompt: sterna::Prompt { ids: ids.to_vec(), options: generate }, sampler })
 }
 
 /// How likely the ids of a prompt are.

@@ -17,7 +17,7 @@ pub async fn props(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError>
         "default_generation_settings": { "n_ctx": served.positions },
         "total_slots": served.slots,
         "model_alias": served.id,
-        "chat_template": served.model.chat_template().unwrap_or_default(),
+        "chat_template": served.chat.as_ref().map_or("", |chat| chat.template().source()),
         "build_info": concat!("sterna-", env!("CARGO_PKG_VERSION")),
     })))
 }

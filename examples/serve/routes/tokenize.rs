@@ -36,10 +36,14 @@ pub async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Result<J
 /// The ids of what vLLM's clients send.
 fn prompt(served: &Served, fields: &Fields<'_>) -> Result<Vec<u32>, ApiError> {
     let tokenizer = served.model.tokenizer()?;
+    if fields.has("messages") {
+        let (conversation, _) = crate::request::chat::conversation(fields)?;
+        return Ok(served.chat()?.prompt(&conversation)?.ids);
+    }
     match fields.text("prompt")? {
         Some(prompt) if fields.boolean("add_special_tokens")?.unwrap_or(true) => Ok(tokenizer.encode_prompt(&prompt)?),
         Some(prompt) => Ok(tokenizer.encode(&prompt)?),
-        None => Err(ApiError::of("content", "there must be a text: content, or prompt")),
+        None => Err(ApiError::of("content", "there must be a text: content, prompt or messages")),
     }
 }
 
