@@ -8,20 +8,21 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from common import BASE, GUARDED, KEY, MODEL, PROMPT, TOOLS, SCHEMA, assert_fits_schema, at_rest, wait_for
+from common import BASE, GUARDED, KEY, MODEL, PROMPT, SCHEMA, assert_fits_schema, at_rest, wait_for
 
 folder = tempfile.TemporaryDirectory()
 Path(folder.name, "extra-openai-models.yaml").write_text(
     "".join(
-        f"- model_id: {name}\n  model_name: {MODEL}\n  api_base: {base}/v1\n  supports_schema: true\n  supports_tools: true\n"
-        for name, base in (("tales", BASE), ("guarded", GUARDED), ("tools", TOOLS))
+        f"- model_id: {name}\n  model_name: {MODEL}\n  api_base: {base}/v1\n  api_key_name: {name}\n  supports_schema: true\n"
+        for name, base in (("tales", BASE), ("guarded", GUARDED))
     )
 )
+Path(folder.name, "keys.json").write_text(json.dumps({"tales": "unused", "guarded": KEY}))
 GREEDY = ["-o", "temperature", "0", "-o", "seed", "7", "-o", "max_tokens", "40"]
 
 
 def llm(*arguments):
-    environment = {**os.environ, "LLM_USER_PATH": folder.name, "OPENAI_API_KEY": "unused"}
+    environment = {**os.environ, "LLM_USER_PATH": folder.name}
     command = [str(Path(sys.executable).parent / "llm"), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
 
@@ -54,7 +55,7 @@ class Llm(unittest.TestCase):
         refused = llm("-m", "guarded", "--key", "wrong", PROMPT)
         self.assertNotEqual(refused.returncode, 0)
         self.assertIn("401", refused.stderr)
-        self.assertEqual(llm("-m", "guarded", "--key", KEY, *GREEDY, PROMPT).returncode, 0)
+        self.assertEqual(llm("-m", "guarded", *GREEDY, PROMPT).returncode, 0)
         too_long = llm("-m", "tales", "sea " * 20000)
         self.assertNotEqual(too_long.returncode, 0)
         self.assertIn("maximum context length", too_long.stderr)

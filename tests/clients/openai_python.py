@@ -62,7 +62,7 @@ class Chat(unittest.TestCase):
         whole = client.chat.completions.create(**GREEDY).choices[0].message.content
         with client.chat.completions.stream(**GREEDY) as stream:
             stream.until_done()
-            self.assertEqual(stream.get_final_completion().choices[0].message.content, whole)
+            self.assertEqual(stream.current_completion_snapshot.choices[0].message.content, whole)
 
     def test_many_at_once_say_what_each_says_alone(self):
         prompts = [f"{PROMPT} It was {n} years old." for n in range(12)]

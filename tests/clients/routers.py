@@ -82,7 +82,10 @@ def vllm_router(a, b, stack):
     address = f"127.0.0.1:{port}"
     workers = [f"http://{server.address}" for server in (a, b)]
     program = os.path.join(os.path.dirname(sys.executable), "vllm-router")
-    start(stack, [program, "--host", "127.0.0.1", "--port", str(port), "--prometheus-port", str(free_port()), "--policy", "cache_aware", "--worker-urls", *workers])
+    # Left to itself, the router tries a dead server five times for each request, and notices after minutes.
+    notices = ["--cb-failure-threshold", "1", "--health-check-interval-secs", "2", "--health-failure-threshold", "1"]
+    places = ["--host", "127.0.0.1", "--port", str(port), "--prometheus-port", str(free_port())]
+    start(stack, [program, *places, "--policy", "cache_aware", *notices, "--worker-urls", *workers])
     wait_for("vllm-router healthy", lambda: healthy(address))
 
     chats = [[{"role": "system", "content": f"You are teller number {n}. " + f"You tell of {n} ships and {n} birds. " * 4}] for n in range(6)]
