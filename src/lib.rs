@@ -66,6 +66,7 @@
 
 mod allocation;
 pub mod backend;
+pub mod chat;
 pub mod convert;
 pub mod cpu;
 mod decision;
