@@ -145,7 +145,7 @@ onPage('what a model writes becomes text and plain elements, nothing that runs',
   assert.equal(await said.locator('img, script, b, iframe, style').count(), 0);
   assert.equal(await said.locator('[onerror], [onclick]').count(), 0);
   assert.deepEqual(await said.locator('a').evaluateAll(all => all.map(one => [one.href, one.rel])), [['https://example.com/docs', 'noopener noreferrer nofollow']]);
-  for (const [selector, text] of [['h3', 'A heading'], ['p strong', 'bold'], ['em', 'slanted'], ['p code', 'code'], ['ol > li > strong', 'First'], ['ol ul li', 'nested'], ['th >> nth=1', 'Size'], ['blockquote', 'said by someone']]) assert.equal(await said.locator(selector).textContent(), text);
+  for (const [selector, text] of [['h2', 'A heading'], ['p strong', 'bold'], ['em', 'slanted'], ['p code', 'code'], ['ol > li > strong', 'First'], ['ol ul li', 'nested'], ['th >> nth=1', 'Size'], ['blockquote', 'said by someone']]) assert.equal(await said.locator(selector).textContent(), text);
   assert.match(await said.locator('pre').textContent(), /^fn main\(\) \{\n.*\n\}$/);
   assert.match(await said.innerText(), /<script>alert\(1\)<\/script> & <b>not bold<\/b>/);
   assert.match(await said.innerText(), /5 \* 3 \* 2, snake_case_name/);
