@@ -12,7 +12,7 @@ const long = { ...greedy, max_tokens: 400, ignore_eos: true };
 const tool = { type: 'function', function: { name: 'look_at_bird', parameters: schema } };
 
 test('models are listed and found by name', async () => {
-  assert.deepEqual((await client.models.list()).data.map(({ id }) => id), [model]);
+  assert((await client.models.list()).data.some(({ id }) => id === model));
   assert.equal((await client.models.retrieve(model)).id, model);
 });
 

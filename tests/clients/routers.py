@@ -25,12 +25,12 @@ class Server:
     def __init__(self, name):
         self.process = subprocess.Popen([SERVE, "--port", "0", "--slots", "8"], stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
-            found = re.search(r"listening on http://(\S+?)/?$", line)
-            if found:
+            if found := re.search(r"listening on http://(\S+?)/?$", line):
+                self.address = found[1]
+            if line.startswith("ready:"):
                 break
         else:
             raise SystemExit(f"server {name} did not start")
-        self.address = found[1]
         self.log = concurrent.futures.ThreadPoolExecutor(1).submit(self.process.stderr.read)
 
     def metric(self, name):

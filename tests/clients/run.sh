@@ -17,9 +17,9 @@ STERNA_SERVE=${STERNA_SERVE:-target/release/examples/serve}
 running=()
 trap 'for pid in "${running[@]}"; do kill "$pid" 2>/dev/null || true; done; wait' EXIT
 
-# Starts a server and waits for the line that tells its address, which it leaves in `url`.
+# Starts a server and waits for the lines that tell its address, which it leaves in `url`, and that its model is loaded.
 serve() {
-    local pipe line log="$clients/serve-$1.log" from
+    local pipe line ready= log="$clients/serve-$1.log" from
     shift
     pipe=$(mktemp -u "$clients/stderr-XXXXXX")
     mkfifo "$pipe"
@@ -29,11 +29,12 @@ serve() {
     rm "$pipe"
     url=
     : >"$log"
-    while [ -z "$url" ] && read -r line <&"$from"; do
+    while [ -z "$ready" ] && read -r line <&"$from"; do
         echo "$line" >>"$log"
         if [[ $line =~ listening\ on\ (http://[^[:space:]]+) ]]; then url=${BASH_REMATCH[1]%/}; fi
+        if [[ $line == ready:* ]]; then ready=yes; fi
     done
-    [ -n "$url" ] || { echo "the server did not start:"; cat "$log"; exit 1; }
+    [ -n "$ready" ] || { echo "the server did not start:"; cat "$log"; exit 1; }
     cat <&"$from" >>"$log" &
 }
 

@@ -22,6 +22,7 @@ class Sterna:
     def __init__(self, program: str, arguments: list[str]):
         self.server = subprocess.Popen([program, "--port", "0", *arguments], stderr=subprocess.PIPE, text=True)
         found = next(filter(None, (re.search(r"listening on (http://\S+)", line) for line in self.server.stderr)))
+        next(line for line in self.server.stderr if line.startswith("ready:"))
         threading.Thread(target=self.server.stderr.read, daemon=True).start()  # a full pipe would stop the server
         self.client = httpx.AsyncClient(base_url=found[1], timeout=None)
 
