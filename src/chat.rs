@@ -227,7 +227,9 @@ impl Chat {
         let ids = tokenizer.encode_guarded_prompt(&text, mark)?;
         let begins_in_thought = match &self.parts.thinking {
             None => false,
-            Some(tags) if continues => conversation.messages.last().is_some_and(|last| tags.is_left_open(&last.content)),
+            Some(tags) if continues => {
+                conversation.messages.last().is_some_and(|last| tags.is_left_open(&last.content))
+            }
             // What a message spells is text: only what the template begins the turn with counts.
             Some(tags) => {
                 variables.insert("add_generation_prompt".into(), false.into());
@@ -253,7 +255,8 @@ impl Chat {
         let answer = Answer::new(self.parts.thinking.clone(), prompt.begins_in_thought);
         match self.parts.tool_format {
             Some(format) if !conversation.tools.is_empty() => {
-                let tools: Vec<Tool> = conversation.tools.iter().filter_map(|tool| Tool::from_json(tool).ok()).collect();
+                let tools: Vec<Tool> =
+                    conversation.tools.iter().filter_map(|tool| Tool::from_json(tool).ok()).collect();
                 answer.with_tools(format, &tools)
             }
             _ => answer,
