@@ -90,13 +90,18 @@ def vllm_router(a, b, stack):
 
     chats = [[{"role": "system", "content": f"You are teller number {n}. " + f"You tell of {n} ships and {n} birds. " * 4}] for n in range(6)]
     before = [0] * len(chats)
+    at_once = stack.enter_context(concurrent.futures.ThreadPoolExecutor(len(chats)))
 
     def turn(said):
-        for n, chat in enumerate(chats):
+        """All at once: a router whose servers are idle sends what is new to the first of them."""
+
+        def one(chat):
             chat.append({"role": "user", "content": said})
-            answer = ask(address, chat)
+            answer = ask(address, chat, max_tokens=60)
             chat.append(answer["choices"][0]["message"])
-            yield n, answer["usage"]
+            return answer["usage"]
+
+        return list(enumerate(at_once.map(one, chats)))
 
     cached = []
     for round_, said in enumerate(TURNS):
