@@ -28,22 +28,24 @@ mod answer;
 mod clock;
 mod functions;
 mod message;
+mod prompt;
 mod template;
 mod thinking;
 mod tools;
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 pub use answer::{Answer, Delta};
 pub use message::Message;
+pub use prompt::{ChatPrompt, Conversation};
 pub use template::{DEADLINE, MOST_OUTPUT_BYTES, MOST_SOURCE_BYTES, Template};
 pub use thinking::{ThinkTags, ThinkingBudget};
 pub use tools::{Arguments, Tool, ToolCall, ToolFormat};
 
 use crate::decision::Decision;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::generate::{GenerateOptions, Piece, Sampler};
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
@@ -79,56 +81,6 @@ struct Parts {
 pub struct ChatOptions {
     /// A template in the place of the model's. Never take one from whoever merely sends messages.
     pub template: Option<String>,
-}
-
-/// Turns, and what the template is told beside them.
-#[derive(Clone, Debug)]
-pub struct Conversation {
-    /// The turns, the oldest first.
-    pub messages: Vec<Message>,
-    /// The tools that the model may call, each as OpenAI's interface describes it.
-    pub tools: Vec<Value>,
-    /// Begin the model's turn. Default true.
-    pub add_generation_prompt: bool,
-    /// Go on with the last turn, which must be the model's, instead of beginning one. Default false.
-    pub continue_final_message: bool,
-    /// What else the template looks at, such as `enable_thinking`.
-    pub variables: Map<String, Value>,
-}
-
-impl Default for Conversation {
-    fn default() -> Self {
-        Self {
-            messages: Vec::new(),
-            tools: Vec::new(),
-            add_generation_prompt: true,
-            continue_final_message: false,
-            variables: Map::new(),
-        }
-    }
-}
-
-impl Conversation {
-    /// Turns alone.
-    pub fn of(messages: impl IntoIterator<Item = Message>) -> Self {
-        Self { messages: messages.into_iter().collect(), ..Self::default() }
-    }
-
-    fn continues(&self) -> bool {
-        self.continue_final_message || self.messages.last().is_some_and(Message::is_prefix)
-    }
-}
-
-/// A conversation that is ready to be continued.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ChatPrompt {
-    /// Its token ids, BOS included where the model wants one.
-    pub ids: Vec<u32>,
-    /// Its text.
-    pub text: String,
-    /// Whether the text ends within a thought, so that the answer begins there.
-    pub begins_in_thought: bool,
 }
 
 impl Model {
@@ -195,53 +147,6 @@ impl Chat {
         Ok(Self { parts: Arc::new(parts) })
     }
 
-    /// The text of a conversation, and its ids. Special tokens of the template become ids; those that are spelled in messages,
-    /// tools and variables are text.
-    ///
-    /// # Errors
-    /// Those of [`Template::render`] and of [`Tokenizer::encode`]; [`Error::Input`] if tools are given to a template that knows none,
-    /// or if the last turn is to be gone on with and is not the model's, or the template does not show it.
-    pub fn prompt(&self, conversation: &Conversation) -> Result<ChatPrompt> {
-        if !conversation.tools.is_empty() && self.parts.tool_format.is_none() {
-            return Err(Error::Input("this model's template has no tools".into()));
-        }
-        conversation.tools.iter().try_for_each(|tool| Tool::from_json(tool).map(drop))?;
-        let tokenizer = self.tokenizer();
-        let mark = free_mark(conversation);
-        let guard = |text: &str| tokenizer.guarded(text, mark).into_owned();
-        let messages: Value = conversation.messages.iter().map(|message| message.to_template(&guard)).collect();
-        let tools: Vec<Value> = conversation.tools.iter().map(|tool| message::guarded(tool, &guard)).collect();
-        let tools = Some(tools).filter(|tools| !tools.is_empty());
-        let continues = conversation.continues();
-        let mut variables = conversation.variables.clone();
-        variables.values_mut().for_each(|value| *value = message::guarded(value, &guard));
-        let adds_prompt = conversation.add_generation_prompt && !continues;
-        variables.insert("add_generation_prompt".into(), adds_prompt.into());
-        let mut text = self.parts.template.render(&messages, tools.as_deref(), &variables)?;
-        if continues {
-            let last = conversation.messages.last().filter(|last| last.role == "assistant");
-            let last =
-                last.ok_or_else(|| Error::Input("to go on with the last message, it must be the assistant's".into()))?;
-            cut_after(&mut text, &guard(&last.content))?;
-        }
-        let ids = tokenizer.encode_guarded_prompt(&text, mark)?;
-        let begins_in_thought = match &self.parts.thinking {
-            None => false,
-            Some(tags) if continues => {
-                conversation.messages.last().is_some_and(|last| tags.is_left_open(&last.content))
-            }
-            // What a message spells is text: only what the template begins the turn with counts.
-            Some(tags) => {
-                variables.insert("add_generation_prompt".into(), false.into());
-                let without = self.parts.template.render(&messages, tools.as_deref(), &variables)?;
-                let same = text.bytes().zip(without.bytes()).take_while(|(with, without)| with == without).count();
-                tags.is_left_open(&text[text.floor_char_boundary(same)..])
-            }
-        };
-        text.retain(|character| character != mark);
-        Ok(ChatPrompt { ids, text, begins_in_thought })
-    }
-
     /// How to continue such prompts: the options, and what ends the model's turn.
     pub fn options(&self, options: GenerateOptions) -> GenerateOptions {
         let mut options = options;
@@ -287,9 +192,7 @@ impl Chat {
         budget: usize,
     ) -> Result<Box<dyn Sampler>> {
         let Some(tags) = &self.parts.thinking else { return Ok(inner) };
-        let tokenizer = self.parts.model.shared_tokenizer()?;
-        let ending = tokenizer.encode(&tags.ending())?;
-        Ok(Box::new(ThinkingBudget::new(inner, budget, tags.clone(), prompt.begins_in_thought, ending, tokenizer)))
+        Ok(Box::new(ThinkingBudget::new(inner, budget, tags, prompt.begins_in_thought, &self.parts.model)?))
     }
 
     /// What was found out about the model's way to talk, and why.
@@ -310,6 +213,14 @@ impl Chat {
     /// How the model's thoughts are marked, if it thinks.
     pub fn thinking(&self) -> Option<&ThinkTags> {
         self.parts.thinking.as_ref()
+    }
+
+    /// The bytes of a token, also of one that marks a part of an answer and has no text of its own.
+    fn bytes_of(&self, id: u32) -> &[u8] {
+        match self.parts.silent_tags.iter().find(|(tag, _)| *tag == id) {
+            Some((_, text)) => text.as_bytes(),
+            None => self.tokenizer().token_bytes(id),
+        }
     }
 
     fn tokenizer(&self) -> &Tokenizer {
@@ -335,22 +246,4 @@ fn ends_of_turns(template: &Template, tokenizer: &Tokenizer) -> (Vec<String>, Ve
             None => Default::default(),
         },
     }
-}
-
-/// A character that stands nowhere in a conversation.
-fn free_mark(conversation: &Conversation) -> char {
-    let all = format!("{:?}{:?}{:?}", conversation.messages, conversation.tools, conversation.variables);
-    ('\u{e000}'..='\u{f8ff}')
-        .find(|mark| !all.contains(*mark) && !all.contains(&mark.escape_debug().to_string()))
-        .unwrap_or('\u{10fffd}')
-}
-
-/// Cuts a text behind the last turn's, as `transformers` does it.
-fn cut_after(text: &mut String, content: &str) -> Result<()> {
-    let trimmed = content.trim();
-    let place = text.rfind(trimmed);
-    let place = place.ok_or_else(|| Error::Input("the template does not show the last message as it is".into()))?;
-    let length = if text[place..].starts_with(content) { content.len() } else { trimmed.len() };
-    text.truncate(place + length);
-    Ok(())
 }

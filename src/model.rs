@@ -260,11 +260,6 @@ impl Model {
         self.tokenizer.as_deref()
     }
 
-    /// The same, for whoever outlives the model.
-    pub(crate) fn shared_tokenizer(&self) -> Result<Arc<Tokenizer>> {
-        self.tokenizer().map(|_| self.tokenizer.clone().expect("there is one"))
-    }
-
     /// How turns of a conversation become text, as a Jinja template, if the model brings one. [`Model::chat`] applies it; prompts of
     /// text are taken as they are.
     pub fn chat_template(&self) -> Option<&str> {

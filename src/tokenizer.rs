@@ -222,7 +222,12 @@ impl Tokenizer {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub(crate) fn encode_guarded_prompt(&self, text: &str, mark: char) -> Result<Vec<u32>> {
-        Ok(self.after_bos(self.encode_fragments(text, true, Some(mark))?))
+        Ok(self.after_bos(self.encode_guarded(text, mark)?))
+    }
+
+    /// The same without BOS.
+    pub(crate) fn encode_guarded(&self, text: &str, mark: char) -> Result<Vec<u32>> {
+        self.encode_fragments(text, true, Some(mark))
     }
 
     /// The text of ids, as the inverse of [`encode`](Self::encode): control and unknown tokens and ids out of range are

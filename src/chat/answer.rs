@@ -62,7 +62,7 @@ impl Answer {
     /// inside a thought, so that the model begins with reasoning; otherwise it does only if it begins with the opening tag.
     pub fn new(tags: Option<ThinkTags>, begins_in_thought: bool) -> Self {
         let mut answer = Self {
-            begins_in_thought: begins_in_thought && tags.is_some(),
+            begins_in_thought,
             tags,
             offer: None,
             only_one_call: false,

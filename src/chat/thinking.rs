@@ -1,11 +1,10 @@
 //! Thoughts: the tags that a model sets around them, and a limit to how long it thinks.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 
 use crate::error::Result;
 use crate::generate::{Draw, History, Logits, Need, Sampler};
-use crate::tokenizer::Tokenizer;
+use crate::model::Model;
 
 /// What a model sets around its reasoning.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,22 +52,30 @@ pub struct ThinkingBudget {
 
 impl ThinkingBudget {
     /// At most `budget` tokens of reasoning: with 0, a thought is closed as soon as it begins. `begins_in_thought`: the prompt ends
-    /// inside a thought; otherwise one begins only if the opening tag is the first that is made. `ending` are the ids of
-    /// [`ThinkTags::ending`]; `tokenizer` is the model's.
+    /// inside a thought; otherwise one begins only if the opening tag is the first that is made. `model` is the one that thinks.
+    ///
+    /// # Errors
+    /// [`Error::Input`](crate::Error::Input) if the model has no tokenizer, otherwise as
+    /// [`Tokenizer::encode`](crate::tokenizer::Tokenizer::encode).
     pub fn new(
         inner: Box<dyn Sampler>,
         budget: usize,
-        tags: ThinkTags,
+        tags: &ThinkTags,
         begins_in_thought: bool,
-        ending: Vec<u32>,
-        tokenizer: Arc<Tokenizer>,
-    ) -> Self {
-        // A tag may be a control token, which has no bytes.
-        let spell = move |id| match tokenizer.token_bytes(id) {
-            [] => tokenizer.token_text(id).unwrap_or_default().as_bytes().to_vec(),
-            bytes => bytes.to_vec(),
+        model: &Model,
+    ) -> Result<Self> {
+        let ending = model.tokenizer()?.encode(&tags.ending())?;
+        let model = model.clone();
+        let spell = move |id| {
+            model.some_tokenizer().map_or_else(Vec::new, |tokenizer| {
+                match tokenizer.token_bytes(id) {
+                    // A tag may be a control token, which has none.
+                    [] => tokenizer.token_text(id).unwrap_or_default().into(),
+                    bytes => bytes.into(),
+                }
+            })
         };
-        Self::spelled(inner, budget, tags, begins_in_thought, ending, spell)
+        Ok(Self::spelled(inner, budget, tags.clone(), begins_in_thought, ending, spell))
     }
 
     fn spelled(
@@ -128,9 +135,9 @@ enum Stage {
     Thought {
         spent: usize,
     },
-    /// The thought is being ended; the first token of that is, or will be, this one of those that were made.
+    /// The thought is being ended: so many tokens of that were made.
     Ending {
-        first: usize,
+        made: usize,
     },
     Over,
 }
@@ -142,7 +149,7 @@ impl Watch {
             self.see(id);
         }
         match self.stage {
-            Stage::Ending { first } => self.ending.get(made.len() - first).copied(),
+            Stage::Ending { made } => self.ending.get(made).copied(),
             Stage::Beginning | Stage::Thought { .. } | Stage::Over => None,
         }
     }
@@ -153,7 +160,6 @@ impl Watch {
                 self.tail.extend((self.spell)(id));
                 let open = self.tags.open.as_bytes();
                 if self.tail.starts_with(open) {
-                    self.tail.drain(..open.len());
                     self.stage = Stage::Thought { spent: 0 };
                     self.look_for_close();
                 } else if !open.starts_with(&self.tail) {
@@ -165,6 +171,7 @@ impl Watch {
                 self.tail.extend((self.spell)(id));
                 self.look_for_close();
             }
+            Stage::Ending { made } if self.ending.get(*made) == Some(&id) => *made += 1,
             Stage::Ending { .. } | Stage::Over => {}
         }
         self.close_if_spent();
@@ -182,7 +189,7 @@ impl Watch {
 
     fn close_if_spent(&mut self) {
         if matches!(self.stage, Stage::Thought { spent } if spent >= self.budget) {
-            self.stage = Stage::Ending { first: self.seen };
+            self.stage = Stage::Ending { made: 0 };
         }
     }
 }

@@ -245,7 +245,7 @@ impl Offer {
     /// The calls in a message that may be one.
     pub(super) fn calls_of_message(&self, text: &str) -> Option<Vec<ToolCall>> {
         let text = text.trim_start();
-        json_calls::calls(text.strip_prefix(PYTHON_TAG).unwrap_or(text), self).filter(|calls| calls.len() == 1)
+        json_calls::calls(text.strip_prefix(PYTHON_TAG).unwrap_or(text), self)
     }
 
     /// The schema of a tool's arguments, if it is one that was offered.

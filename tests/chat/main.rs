@@ -5,5 +5,7 @@
 mod skipped;
 
 mod hostile;
+mod messages;
+mod prompts;
 mod renderings;
 mod shared;

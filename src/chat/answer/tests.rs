@@ -192,5 +192,5 @@ fn nothing_is_taken_after_the_end() {
     let mut answer = thinking();
     answer.push("a");
     answer.finish();
-    assert_eq!((answer.push("b"), answer.finish()), (vec![], vec![]));
+    assert_eq!((answer.push("b"), answer.held.len(), answer.finish()), (vec![], 0, vec![]));
 }

@@ -1,5 +1,6 @@
 //! Budgets of thoughts, token by token: each token of the vocabulary is a letter of ASCII, or one of a few longer texts.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
@@ -8,12 +9,16 @@ use crate::generate::Candidates;
 const OPEN: u32 = 128;
 const CLOSE: u32 = 129;
 const LINE_END_AND_CLOSE: u32 = 130;
+const EMPTY_THOUGHT: u32 = 131;
+const OPEN_AND_WORD: u32 = 132;
 
 fn spell(id: u32) -> Vec<u8> {
     match id {
         OPEN => b"<think>".to_vec(),
         CLOSE => b"</think>".to_vec(),
         LINE_END_AND_CLOSE => b".\n</think>\n".to_vec(),
+        EMPTY_THOUGHT => b"<think>\n\n</think>\n\n".to_vec(),
+        OPEN_AND_WORD => b"<think>word".to_vec(),
         byte => vec![byte as u8],
     }
 }
@@ -62,6 +67,8 @@ fn made(budget: usize, begins_in_thought: bool, script: &[u32]) -> Vec<u32> {
             own.fetch_add(1, Ordering::Relaxed);
         }
         history.push(id);
+        // No more is kept than a tag can begin with.
+        assert!(sampler.watch.borrow().tail.len() < 9);
     }
     history.split_off(prompt)
 }
@@ -76,7 +83,9 @@ fn a_thought_is_ended_after_so_many_tokens() {
     assert_eq!(text(&made(1, true, &ids("abcdef"))), "a\n</think>\n\nbcdef");
     let script = [&[OPEN][..], &ids("abcdef")].concat();
     assert_eq!(text(&made(3, false, &script)), "<think>abc\n</think>\n\ndef");
-    // Spelled letter by letter, or with the first words in the same token, a tag is a tag.
+    let script = [&[OPEN_AND_WORD][..], &ids("abcdef")].concat();
+    assert_eq!(text(&made(3, false, &script)), "<think>wordabc\n</think>\n\ndef");
+    // Spelled letter by letter, a tag is a tag.
     assert_eq!(text(&made(3, false, &ids("<think>abcdef"))), "<think>abc\n</think>\n\ndef");
 }
 
@@ -101,6 +110,8 @@ fn without_a_thought_nothing_is_forced() {
     for said in ["abc", "a<think>bcdef", "\n<think>bcdef", "<thin>kabcdef", "<"] {
         assert_eq!(text(&made(0, false, &ids(said))), said);
     }
+    let script = [&[EMPTY_THOUGHT][..], &ids("abc")].concat();
+    assert_eq!(made(0, false, &script), script);
     // Nor in a second one.
     let script = [&[OPEN][..], &[CLOSE], &ids("a"), &[OPEN], &ids("bcdef")].concat();
     assert_eq!(made(1, false, &script), script);
@@ -121,7 +132,9 @@ fn the_history_tells_what_was_made_however_much_of_it_came_at_once() {
     assert_eq!(of("pa"), Need::Best);
     assert_eq!(of("pab"), Need::Candidates(1));
     assert_eq!(of("pab"), Need::Candidates(1));
-    assert_eq!(of("pab12"), Need::Logits);
+    assert_eq!(of("pabc1"), Need::Candidates(1));
+    assert_eq!(of("pabc12"), Need::Best);
+    assert_eq!(of("pabc121"), Need::Logits);
 }
 
 #[test]

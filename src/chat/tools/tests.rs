@@ -21,6 +21,10 @@ fn a_template_tells_its_format() {
         ("{% for message in messages %}{{ message.content }}{% endfor %}", None),
         ("{{ tools }}<|tool_call_start|>f(x)<|tool_call_end|>{{ tool_calls }}", None),
         ("{{ tools }}<tool_call>f<arg_key>k</arg_key></tool_call>{{ tool_calls }}", None),
+        (r#"{{ tools }}<tool_call>{"name": "f", "input": {}}</tool_call>{{ tool_calls }}"#, None),
+        (r#"{{ tools }}<tool_call><function=f>{"k": "v"}</function></tool_call>{{ tool_calls }}"#, None),
+        (r#"<tool_call>{"name": "f", "arguments": {}}</tool_call>{{ tool_calls }}"#, None),
+        (r#"{{ tools }}{"name": "f", "parameters": {}}"#, None),
         // A schema of a call is no example of one.
         (
             r#"{{ tools }}{{ tool_calls }}{"name": "x"}{{ "a long text that has nothing to do with calls, and goes on for so long that what comes after it cannot belong" }}"parameters":"#,
@@ -28,6 +32,13 @@ fn a_template_tells_its_format() {
         ),
     ] {
         assert_eq!(ToolFormat::of_template(template), format, "{template}");
+    }
+}
+
+#[test]
+fn the_longest_end_of_a_text_that_a_tag_begins_with_is_held_back() {
+    for (text, tag, held) in [("xaa", "aab", 2), ("x", "aab", 0), ("aab", "aab", 0), ("é<", "<é>", 1), ("", "<", 0)] {
+        assert_eq!(beginning(text, tag), held, "{text}");
     }
 }
 

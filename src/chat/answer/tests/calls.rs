@@ -66,6 +66,8 @@ fn text_around_calls_is_content_and_line_ends_between_are_none() {
     let text = format!("a\nb\n\n{now}\n\n{now}");
     assert_eq!(of(&hermes(), &text), [content("a\nb"), call("now", "{}"), call("now", "{}")]);
     assert_eq!(of(&hermes(), &format!("{now}\nc\n")), [call("now", "{}"), content("\nc\n")]);
+    let text = format!("a\n\n{now}\nb");
+    assert_eq!(of(&hermes(), &text), [content("a"), call("now", "{}"), content("\nb")]);
     let answer = thinking().with_tools(ToolFormat::Hermes, &tools());
     assert_eq!(of(&answer, &format!("<think>\nt\n</think>\n\n{now}")), [reasoning("t"), call("now", "{}")]);
     assert_eq!(of(&answer, &format!("<think>{now}</think>a")), [reasoning(now), content("a")]);
@@ -144,6 +146,7 @@ fn a_message_that_is_one_json_call_is_a_call() {
         "\n{ \"name\" : \"weather\", \"parameters\": {\"city\": \"}\\\"{\"}}\n \n",
         r#"{"type": "function", "name": "weather", "parameters": {"city": "}\"{"}}"#,
         r#"<|python_tag|>{"name": "weather", "parameters": {"city": "}\"{"}}"#,
+        "\n<|python_tag|>\n{\"name\": \"weather\", \"parameters\": {\"city\": \"}\\\"{\"}}",
     ] {
         assert_eq!(of(&llama(), text), [call("weather", r#"{"city": "}\"{"}"#)]);
     }

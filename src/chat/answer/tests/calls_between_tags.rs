@@ -17,6 +17,7 @@ fn values_have_the_types_of_the_schema() {
         ("city", "true", "\"true\""),
         ("city", "  two\n\nlines \"q\" ", r#""  two\n\nlines \"q\" ""#),
         ("city", "\n\n", r#""\n\n""#),
+        ("city", "null", "\"null\""),
         ("days", "7", "7"),
         ("days", " 7 ", "7"),
         ("days", "12345678901234567890123", "12345678901234567890123"),
@@ -30,6 +31,7 @@ fn values_have_the_types_of_the_schema() {
         ("tags", "[\"a\", 1]", "[\"a\", 1]"),
         ("tags", "{}", "\"{}\""),
         ("where", "{\"a\": [1]}", "{\"a\": [1]}"),
+        ("where", "[1]", "\"[1]\""),
         ("where", "{'a': 1}", "\"{'a': 1}\""),
         ("note", "None", "null"),
         ("note", "null", "null"),
@@ -51,9 +53,11 @@ fn values_have_the_types_of_the_schema() {
 
 #[test]
 fn an_argument_that_the_schema_does_not_name_has_the_type_of_all_others() {
-    let parameters = json!({"type": "object", "additionalProperties": {"type": "integer"}});
-    let answer = plain().with_tools(ToolFormat::QwenXml, &[Tool { name: "weather".into(), parameters }]);
-    assert_eq!(of(&answer, &parameter("k", "1")), [call("weather", "{\"k\": 1}")]);
+    for (others, json) in [(json!({"type": "integer"}), "1"), (json!(true), "\"1\""), (json!(null), "\"1\"")] {
+        let parameters = json!({"type": "object", "additionalProperties": others});
+        let answer = plain().with_tools(ToolFormat::QwenXml, &[Tool { name: "weather".into(), parameters }]);
+        assert_eq!(of(&answer, &parameter("k", "1")), [call("weather", &format!("{{\"k\": {json}}}"))]);
+    }
 }
 
 #[test]
@@ -62,6 +66,8 @@ fn a_call_may_have_no_arguments_several_or_company() {
     let weather = "<function=weather>\n<parameter=city>\nK\n</parameter>\n<parameter=days>2</parameter></function>";
     let both = [call("now", "{}"), call("weather", "{\"city\": \"K\", \"days\": 2}")];
     assert_eq!(of(&xml(), &format!("<tool_call>\n{now}\n</tool_call>")), both[..1]);
+    let spaced = "<tool_call><function= weather ><parameter= city >K</parameter></function></tool_call>";
+    assert_eq!(of(&xml(), spaced), [call("weather", "{\"city\": \"K\"}")]);
     assert_eq!(of(&xml(), &format!("a\n\n<tool_call>{weather}</tool_call>\n")), [content("a"), both[1].clone()]);
     assert_eq!(of(&xml(), &format!("<tool_call>\n{now}\n{weather}\n</tool_call>")), both);
     assert_eq!(of(&xml(), &format!("<tool_call>{now}</tool_call>\n<tool_call>{weather}</tool_call>")), both);
@@ -86,6 +92,8 @@ fn what_is_no_call_is_content_to_the_last_byte() {
         "<function=now>\ntext\n</function>",
         "<function=now>\n</function> text",
         "<function=now>\n<parameter=>1</parameter></function>",
+        "<function=now>\n<parameter=a\nb>1</parameter></function>",
+        "<function=now>\n<parameter=a<b>1</parameter></function>",
         "<function=now>\n<parameter=a>1</parameter>\n",
         "<function=now>\n<parameter=a>1</function>",
         "<function=now>\n<parameter=a>1</function>\n",
