@@ -23,7 +23,7 @@ class Server:
     """A server of the small model, and what it says of itself."""
 
     def __init__(self, name):
-        self.process = subprocess.Popen([SERVE, "--port", "0", "--slots", "8"], stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([SERVE, "--port", "0", "--slots", "8", "--drain-delay", "2"], stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
             if found := re.search(r"listening on http://(\S+?)/?$", line):
                 self.address = found[1]
