@@ -62,7 +62,7 @@ const atFirstWord = (page, deed) => page.evaluate(deed => {
 onPage('an answer grows and tells its figures; a second turn is cached', DESK, async (page, picture) => {
   await ready(page);
   await picture('empty');
-  await set(page, { Temperature: '0.7', Seed: '5', 'Max tokens': '120' });
+  await set(page, { Temperature: '0.7', Seed: '5', 'Max tokens': '900' });
   await page.evaluate(() => {
     window.lengths = new Set();
     new MutationObserver(() => lengths.add(document.querySelector('article.assistant .said')?.textContent.length)).observe(document.querySelector('#turns'), { childList: true, subtree: true, characterData: true });
@@ -98,7 +98,7 @@ for (const deed of ['click', 'Escape']) onPage(`an answer is stopped midway, and
   await ready(page);
   await waitFor('at rest', atRest);
   const cancelled = await metric('requests_cancelled_total');
-  await set(page, { Temperature: '1', 'Max tokens': '450' });
+  await set(page, { Temperature: '1', 'Max tokens': '3500' });
   await page.evaluate(() => { const plain = requestOf; window.requestOf = (...all) => ({ ...plain(...all), ignore_eos: true }); });
   await atFirstWord(page, deed);
   await say(page, 'Tell me everything.');
