@@ -66,6 +66,8 @@
 
 mod allocation;
 pub mod backend;
+#[cfg(feature = "constrain")]
+pub mod constrain;
 pub mod convert;
 pub mod cpu;
 mod decision;
