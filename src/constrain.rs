@@ -48,7 +48,7 @@ mod schema;
 mod vocabulary;
 
 pub use calls::{Tool, ToolFormat};
-pub use schema::{MOST_NESTING, MOST_SCHEMA_BYTES, MOST_SUBSCHEMAS};
+pub use schema::{MOST_NESTING, MOST_PROPERTIES, MOST_SCHEMA_BYTES, MOST_SUBSCHEMAS};
 
 use compile::{Compiler, Grammar};
 use sampler::Constrained;

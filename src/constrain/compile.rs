@@ -19,11 +19,17 @@ use super::vocabulary::Vocabulary;
 /// Of the thread that compiles. The chain of references that reads deepest takes a quarter of it. Only what is used is backed by memory.
 const STACK_BYTES: usize = 64 << 20;
 
+/// Of what llguidance says of a schema, in characters: it may show all of it.
+const MOST_SAID: usize = 300;
+
 /// What llguidance may spend, in its units.
 fn limits() -> ParserLimits {
     ParserLimits {
         // A fifth of the default: of 1 to 2 kB each, of every answer.
         max_lexer_states: 50_000,
+        // For objects with hundreds of keys that may be left out, of which each is a beginning of the rest.
+        max_items_in_row: 12_000,
+        step_max_items: 200_000,
         verbose_errors: false,
         ..ParserLimits::default()
     }
@@ -84,7 +90,11 @@ fn refusal(said: &str) -> Error {
         _ if said.contains(ONE_OF) => "the schema's oneOf has options that no type, constant or required property tells apart; use \
                                        anyOf"
             .into(),
+        _ if said.contains("regex parse error") => {
+            let error = said.rsplit("error: ").next().unwrap_or_default();
+            format!("a regular expression in the schema is not supported: {}", error.trim())
+        }
         "NoExtensionBias" => "nothing can satisfy the schema".into(),
-        _ => format!("the schema is refused: {said}"),
+        _ => format!("the schema is refused: {}", said.chars().take(MOST_SAID).collect::<String>()),
     })
 }

@@ -12,8 +12,9 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Result};
 
 mod values;
+mod work;
 
-use values::{check_exact, check_number, check_size, check_text, count, shown};
+use values::{check_exact, check_number, check_pattern, check_size, check_text, count, shown};
 
 /// The most that a schema may take as compact JSON.
 pub const MOST_SCHEMA_BYTES: usize = 64 << 10;
@@ -21,6 +22,9 @@ pub const MOST_SCHEMA_BYTES: usize = 64 << 10;
 pub const MOST_NESTING: usize = 64;
 /// How many schemas a schema may have in it, itself and those that options of `oneOf` refer to included.
 pub const MOST_SUBSCHEMAS: usize = 2000;
+
+/// How many keys one object of a schema may name.
+pub const MOST_PROPERTIES: usize = 500;
 
 /// Formats of strings that are honoured.
 const FORMATS: [&str; 10] =
@@ -79,6 +83,7 @@ impl<'a> Reader<'a> {
         while let Some((place, schema, definition)) = self.waiting.pop() {
             self.definitions[definition] = self.schema(schema, &place)?;
         }
+        work::check(&read, &self.definitions)?;
         Ok(read)
     }
 
@@ -99,8 +104,7 @@ impl<'a> Reader<'a> {
     pub(super) fn followed<'s>(&'s self, mut schema: &'s Value) -> &'s Value {
         for _ in 0..MOST_NESTING {
             let Some(reference) = schema.get("$ref").and_then(Value::as_str) else { break };
-            let definition = reference.rsplit('/').next().and_then(|name| name.get(1..)?.parse::<usize>().ok());
-            match definition.and_then(|definition| self.definitions.get(definition)) {
+            match definition(reference).and_then(|definition| self.definitions.get(definition)) {
                 Some(target) => schema = target,
                 None => break,
             }
@@ -151,7 +155,13 @@ impl<'a> Reader<'a> {
             "items" | "additionalItems" | "additionalProperties" => self.schema(value, &place)?,
             "prefixItems" | "anyOf" | "allOf" => self.list(value, &place, false)?,
             "oneOf" => self.list(value, &place, true)?,
-            "properties" | "patternProperties" => self.named(value, &place)?,
+            "properties" => self.named(value, &place)?,
+            "patternProperties" => {
+                for pattern in value.as_object().into_iter().flat_map(Map::keys) {
+                    check_pattern(&pattern.as_str().into(), &place)?;
+                }
+                self.named(value, &place)?
+            }
             "$ref" => self.reference(value, &place)?,
             "type" => types(value, &place)?,
             "enum" if value.is_array() => check_exact(value, &place)?,
@@ -168,7 +178,7 @@ impl<'a> Reader<'a> {
                 least.into()
             }
             "maxProperties" | "minItems" | "maxItems" | "minLength" | "maxLength" => count(value, &place)?.into(),
-            "pattern" => check_text(value, &place)?,
+            "pattern" => check_pattern(value, &place)?,
             "format" => match value.as_str() {
                 Some(format) if FORMATS.contains(&format) => value.clone(),
                 _ => return unsupported(&format!("the format {}", shown(value))),
@@ -246,6 +256,11 @@ impl<'a> Reader<'a> {
 /// Of a definition.
 fn name(definition: usize) -> String {
     format!("d{definition}")
+}
+
+/// The definition that a reference of ours leads to.
+fn definition(reference: &str) -> Option<usize> {
+    reference.strip_prefix("#/$defs/d")?.parse().ok()
 }
 
 fn types(value: &Value, place: &str) -> Result<Value> {

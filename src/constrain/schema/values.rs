@@ -8,6 +8,10 @@ use super::{MOST_NESTING, MOST_SCHEMA_BYTES, wrong};
 
 /// Whole numbers up to here are exact as f64, in which bounds and constants are computed.
 const MOST_EXACT: f64 = (1u64 << 53) as f64;
+/// Smaller fractions are written with more digits than expressions of numbers are made for.
+const LEAST_FRACTION: f64 = 1e-9;
+/// A regular expression of more takes long at each token.
+const MOST_PATTERN_BYTES: usize = 1024;
 /// The largest count of items, characters or properties.
 const MOST_COUNT: u64 = 1 << 20;
 
@@ -58,8 +62,9 @@ pub(super) fn check_exact(value: &Value, place: &str) -> Result<Value> {
     match value {
         Value::Null | Value::Bool(_) => {}
         Value::Number(number) => {
-            if !number.as_f64().is_some_and(|number| number.abs() <= MOST_EXACT) {
-                return Err(wrong(place, "a number from −2^53 to 2^53", value));
+            let is_exact = |number: f64| number == 0.0 || (LEAST_FRACTION..=MOST_EXACT).contains(&number.abs());
+            if !number.as_f64().is_some_and(is_exact) {
+                return Err(wrong(place, "a number from −2^53 to 2^53, and no smaller fraction than 1e-9", value));
             }
         }
         Value::String(_) => drop(check_text(value, place)?),
@@ -85,6 +90,16 @@ pub(super) fn check_text(value: &Value, place: &str) -> Result<Value> {
     match text.contains(has_no_spelling) {
         true => Err(wrong(place, "without control characters", value)),
         false => Ok(value.clone()),
+    }
+}
+
+/// A regular expression.
+pub(super) fn check_pattern(value: &Value, place: &str) -> Result<Value> {
+    match value.as_str() {
+        Some(pattern) if pattern.len() > MOST_PATTERN_BYTES => {
+            Err(wrong(place, &format!("a pattern of at most {MOST_PATTERN_BYTES} bytes"), value))
+        }
+        _ => check_text(value, place),
     }
 }
 
