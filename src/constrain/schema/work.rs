@@ -15,18 +15,19 @@ const MOST_WORK: f64 = 10_000.0;
 const EXPRESSION: f64 = 20.0;
 /// What the expression of a number's bound takes.
 const BOUND: f64 = 8.0;
-/// Numbers are told to be multiples by a state for each remainder, of all divisors of a schema together.
+/// Numbers are told to be multiples by a state for each remainder, of all divisors of a
+/// schema together.
 const MOST_REMAINDERS: f64 = 10_000.0;
 
 /// # Errors
 /// [`Error::Input`] if a schema that was read makes too much work.
 pub(super) fn check(body: &Value, definitions: &[Value]) -> Result<()> {
-    let mut estimate = Estimate { definitions, known: HashMap::new(), remainders: 1.0 };
+    let mut estimate = Estimate { definitions, known: HashMap::new(), divisors: Vec::new() };
     let mut units = estimate.of(body)?.size;
     for definition in 0..definitions.len() {
         units += estimate.definition(definition)?.size;
     }
-    if estimate.remainders > MOST_REMAINDERS {
+    if estimate.divisors.iter().product::<f64>() > MOST_REMAINDERS {
         return Err(Error::Input("the schema has a multipleOf too large, or too many that differ".into()));
     }
     match units <= MOST_WORK {
@@ -49,7 +50,7 @@ struct Extent {
 struct Estimate<'a> {
     definitions: &'a [Value],
     known: HashMap<usize, Extent>,
-    remainders: f64,
+    divisors: Vec<f64>, // that differ
 }
 
 impl Estimate<'_> {
@@ -85,7 +86,12 @@ impl Estimate<'_> {
                 | "patternProperties" => plain.size += self.below(keyword, value)?,
                 "pattern" | "format" => plain.size += EXPRESSION,
                 "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => plain.size += BOUND,
-                "multipleOf" => self.remainders *= digits(value),
+                "multipleOf" => {
+                    let divisor = digits(value);
+                    if !self.divisors.contains(&divisor) {
+                        self.divisors.push(divisor);
+                    }
+                }
                 _ => plain.size += 1.0,
             }
         }
