@@ -21,6 +21,8 @@
 //! `date`, `duration`, `email`, `hostname`, `ipv4`, `ipv6`, `uuid`, `uri`), `minimum`, `maximum`, `exclusiveMinimum`,
 //! `exclusiveMaximum`, `multipleOf` (numbers up to 2⁵³).
 //!
+//! Of a date and a time, `format` knows the form: any February may have 29 days, and any minute a second 60.
+//!
 //! Keywords that only annotate are skipped: `title`, `description`, `default`, `examples`, `example`, `deprecated`, `readOnly`,
 //! `writeOnly`, `$comment`, `$anchor`, `contentEncoding`, `contentMediaType`, `discriminator`, `$schema` of a known draft, `$id` of the
 //! whole document, and all that begin with `x-`. Any other keyword, and any other format, is an error that names it and its place.
@@ -31,7 +33,11 @@
 //!
 //! # Limits
 //! A schema has at most [`MOST_SCHEMA_BYTES`] as compact JSON, is nested at most [`MOST_NESTING`] deep, and has at most
-//! [`MOST_SUBSCHEMAS`] schemas in it. What llguidance spends on grammars, lexers and masks is limited besides.
+//! [`MOST_SUBSCHEMAS`] schemas in it and [`MOST_PROPERTIES`] keys in an object. How much work it makes is estimated before it is done, with
+//! all that is multiplied out, and bounded: the worst schemas found that pass took 0.2 s to compile, on one core of a small machine; an
+//! ordinary one takes a few milliseconds. What llguidance spends on grammars, lexers and masks is limited besides. A schema that passes
+//! may still turn out to be too much in the midst of an answer, by thousands of lengths or repetitions side by side: that sequence
+//! then ends with [`Finish::Failed`](crate::generate::Finish::Failed).
 
 use std::sync::Arc;
 

@@ -97,7 +97,13 @@ fn json_call(key: &str, calls: Vec<(&str, Map<String, Value>)>) -> Value {
 }
 
 /// Rules for a call that is written in tags.
-fn tagged(lark: &mut String, call: usize, tool: &str, arguments: &Map<String, Value>, reader: &Reader<'_>) -> Result<()> {
+fn tagged(
+    lark: &mut String,
+    call: usize,
+    tool: &str,
+    arguments: &Map<String, Value>,
+    reader: &Reader<'_>,
+) -> Result<()> {
     const KNOWN: [&str; 4] = ["type", "properties", "required", "additionalProperties"];
     if let Some(keyword) = arguments.keys().find(|keyword| !KNOWN.contains(&keyword.as_str())) {
         return Err(Error::Input(format!("its parameters have {keyword}, which calls in tags cannot be held to")));
@@ -138,7 +144,9 @@ fn value(rule: &str, schema: &Value, key: &str, reader: &Reader<'_>) -> Result<S
     }
     if followed.get("type").is_some_and(|kind| kind == "string") {
         if let Some(keyword) = followed.as_object().and_then(|keys| keys.keys().find(|key| *key != "type")) {
-            return Err(Error::Input(format!("its parameter {key:?} has {keyword}, which texts in tags cannot be held to")));
+            return Err(Error::Input(format!(
+                "its parameter {key:?} has {keyword}, which texts in tags cannot be held to"
+            )));
         }
         return Ok(format!("{rule}[suffix={}]: /(?s:.*)/", quoted(END)));
     }

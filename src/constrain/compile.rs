@@ -76,7 +76,8 @@ impl Compiler {
             Ok(matcher)
         };
         let thread = thread::Builder::new().name("sterna-grammar".into()).stack_size(STACK_BYTES).spawn(work);
-        let thread = thread.map_err(|error| Error::refused(format!("the system gives no thread for a grammar: {error}")))?;
+        let thread =
+            thread.map_err(|error| Error::refused(format!("the system gives no thread for a grammar: {error}")))?;
         thread.join().unwrap_or_else(|_| Err(refusal("it cannot be compiled")))
     }
 }
@@ -87,9 +88,11 @@ fn refusal(said: &str) -> Error {
     // Its states, grammars and backtraces follow on lines of their own.
     let said = said.split("\n<").next().unwrap_or_default();
     Error::Input(match said {
-        _ if said.contains(ONE_OF) => "the schema's oneOf has options that no type, constant or required property tells apart; use \
+        _ if said.contains(ONE_OF) => {
+            "the schema's oneOf has options that no type, constant or required property tells apart; use \
                                        anyOf"
-            .into(),
+                .into()
+        }
         _ if said.contains("regex parse error") => {
             let error = said.rsplit("error: ").next().unwrap_or_default();
             format!("a regular expression in the schema is not supported: {}", error.trim())

@@ -26,7 +26,7 @@ pub(super) struct Constrained {
 /// What comes before the constraint begins.
 struct Opening {
     text: Vec<u8>,
-    tail: Vec<u8>,                // the last bytes that were made, fewer than those of the text
+    tail: Vec<u8>,                  // the last bytes that were made, fewer than those of the text
     beyond: Vec<(usize, Vec<u32>)>, // tokens that begin with the text's last so many bytes, and go on with what is not blank
 }
 
@@ -112,7 +112,9 @@ impl Sampler for Constrained {
         // The network's own logits are finite where they come from a session, so that the mask and what `inner` does to them is all
         // that can have left none.
         drawn.map_err(|error| match error {
-            Error::NotFinite(_) => Error::Input("the biases rule out every token that the constraint lets follow".into()),
+            Error::NotFinite(_) => {
+                Error::Input("the biases rule out every token that the constraint lets follow".into())
+            }
             error => error,
         })
     }
@@ -131,7 +133,9 @@ impl Opening {
                 }
             }
             // A token may have all of the text within it.
-            if token.len() > text.len() && find(token, text).is_some_and(|at| at > 0 && !token[at + text.len()..].iter().all(is_blank)) {
+            if token.len() > text.len()
+                && find(token, text).is_some_and(|at| at > 0 && !token[at + text.len()..].iter().all(is_blank))
+            {
                 beyond[text.len() - 1].1.push(id);
             }
         }
@@ -197,5 +201,8 @@ fn first_of_the_largest(logits: &[f32]) -> Result<u32> {
 
 fn cannot_go_on(error: &impl std::fmt::Display) -> Error {
     let said = error.to_string();
-    Error::Unsupported(format!("the answer cannot go on within its constraint: {}", said.split("\n<").next().unwrap_or_default()))
+    Error::Unsupported(format!(
+        "the answer cannot go on within its constraint: {}",
+        said.split("\n<").next().unwrap_or_default()
+    ))
 }

@@ -96,7 +96,8 @@ impl<'a> Reader<'a> {
         };
         let named = self.definitions.iter().enumerate().map(|(i, schema)| (name(i), schema.clone()));
         document.insert("$defs".into(), Value::Object(named.collect()));
-        document.insert("x-guidance".into(), json!({ "whitespace_pattern": WHITESPACE, "json_allowed_escapes": ESCAPES }));
+        document
+            .insert("x-guidance".into(), json!({ "whitespace_pattern": WHITESPACE, "json_allowed_escapes": ESCAPES }));
         Value::Object(document)
     }
 
@@ -140,7 +141,8 @@ impl<'a> Reader<'a> {
         schema: &str,
     ) -> Result<Option<Value>> {
         let place = format!("{schema}/{}", keyword.replace('~', "~0").replace('/', "~1"));
-        let unsupported = |what: &str| Err(Error::Input(format!("the schema has {what}, at {place}, which is not supported")));
+        let unsupported =
+            |what: &str| Err(Error::Input(format!("the schema has {what}, at {place}, which is not supported")));
         Ok(Some(match keyword {
             "$defs" | "definitions" => return Ok(None), // read where something refers to them
             _ if ANNOTATIONS.contains(&keyword) || keyword.starts_with("x-") => return Ok(None),
@@ -246,7 +248,9 @@ impl<'a> Reader<'a> {
 
     fn target(&self, reference: &str, place: &str) -> Result<&'a Value> {
         let refused = |why: &str| Error::Input(format!("{}, at {place}, {why}", shown(&reference.into())));
-        let pointer = reference.strip_prefix('#').ok_or_else(|| refused("refers to another document; only # and below is known"))?;
+        let pointer = reference
+            .strip_prefix('#')
+            .ok_or_else(|| refused("refers to another document; only # and below is known"))?;
         let pointer = values::percent_decoded(pointer).ok_or_else(|| refused("is no reference"))?;
         let found = self.root.and_then(|root| root.pointer(&pointer));
         found.ok_or_else(|| refused("refers to what the schema does not have"))

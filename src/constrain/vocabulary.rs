@@ -43,7 +43,8 @@ impl Vocabulary {
         let mut words = Vec::with_capacity(size as usize);
         for id in 0..size {
             let bytes = tokenizer.token_bytes(id);
-            let can_follow = bytes.len() <= LONGEST_TOKEN_BYTES && bytes.first() != Some(&NOT_TEXT) && !ends.contains(&id);
+            let can_follow =
+                bytes.len() <= LONGEST_TOKEN_BYTES && bytes.first() != Some(&NOT_TEXT) && !ends.contains(&id);
             let before = alike.entry(bytes).or_default();
             *before += 1;
             words.push(if can_follow && *before <= MOST_ALIKE { bytes.to_vec() } else { Vec::new() });
@@ -55,7 +56,8 @@ impl Vocabulary {
             )));
         }
         let is_blank = |word: &[u8]| !word.is_empty() && word.iter().all(|byte| b" \t\n\r".contains(byte));
-        let blanks = (0..size).zip(&words).filter(|(_, word)| is_blank(word)).map(|(id, word)| (id, word.len())).collect();
+        let blanks =
+            (0..size).zip(&words).filter(|(_, word)| is_blank(word)).map(|(id, word)| (id, word.len())).collect();
         let has_bytes = |id: u32| !tokenizer.token_bytes(id).is_empty();
         let control = |id: u32| tokenizer.token_text(id).map(|text| (id, Box::from(text)));
         let controls = (0..size).filter(|&id| !has_bytes(id)).filter_map(control).collect();

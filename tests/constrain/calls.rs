@@ -68,7 +68,9 @@ fn calls_in_tags_name_a_tool_and_have_its_arguments() {
     let tools = [("weather", weather()), ("stop", stop())];
     for seed in 0..12 {
         let text = called(ToolFormat::QwenXml, &tools, seed);
-        let inner = text.strip_prefix("<tool_call>\n<function=").and_then(|text| text.strip_suffix("</function>\n</tool_call>"));
+        let inner = text
+            .strip_prefix("<tool_call>\n<function=")
+            .and_then(|text| text.strip_suffix("</function>\n</tool_call>"));
         let (name, mut rest) = inner.unwrap_or_else(|| panic!("{text:?}")).split_once(">\n").unwrap();
         let mut arguments = serde_json::Map::new();
         while let Some(parameter) = rest.strip_prefix("<parameter=") {
@@ -86,7 +88,8 @@ fn calls_in_tags_name_a_tool_and_have_its_arguments() {
 /// A text in tags stands as it is, up to its end.
 #[test]
 fn texts_in_tags_are_free() {
-    let tools = [("say", json!({ "type": "object", "required": ["what"], "properties": { "what": { "type": "string" } } }))];
+    let tools =
+        [("say", json!({ "type": "object", "required": ["what"], "properties": { "what": { "type": "string" } } }))];
     let tool = Tool { name: tools[0].0, parameters: &tools[0].1 };
     let constraint = constrainer().tool_call(ToolFormat::QwenXml, &[tool]).unwrap();
     let answer = alone(prompt(60), constrained(constraint, &plain(1)));

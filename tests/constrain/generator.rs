@@ -12,7 +12,9 @@ pub(crate) const PATTERNS: [(&str, fn(&str) -> bool); 5] = [
         text.len() == 6 && digits(0..3) && text.as_bytes()[3] == b'-' && digits(4..6)
     }),
     ("^(yes|no|perhaps)$", |text| ["yes", "no", "perhaps"].contains(&text)),
-    (r"^\w{1,8}$", |text| (1..=8).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')),
+    (r"^\w{1,8}$", |text| {
+        (1..=8).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
+    }),
     ("^a[bc]{2,4}d?$", |text| {
         let middle = text.strip_prefix('a').map(|rest| rest.strip_suffix('d').unwrap_or(rest));
         middle.is_some_and(|middle| (2..=4).contains(&middle.len()) && middle.bytes().all(|c| b"bc".contains(&c)))
@@ -35,9 +37,9 @@ pub(crate) fn schema(random: &mut Random) -> Value {
         "required": ["v", "next"],
         "additionalProperties": false,
     }));
-    let mut schema = node(random, 3);
+    let mut schema = node(random, 2);
     if !schema.is_object() || random.once_in(8) {
-        schema = object(random, 2);
+        schema = object(random, 1);
     }
     let keywords = schema.as_object_mut().unwrap();
     keywords.insert("title".into(), json!("Something"));
@@ -121,7 +123,7 @@ fn constant(random: &mut Random, depth: usize) -> Value {
         0 => Value::Null,
         1 => random.once_in(2).into(),
         2 => (random.below(100_000) as i64 - 50_000).into(),
-        3 => (random.below(100_000) as f64 / 1000.0 - 50.0).into(),
+        3 => ((random.below(100_000) as f64 - 50_000.0) / 1000.0).into(),
         4 => json!(random.pick(&["", "tale", "a \"quoted\" \\ word/", "é😀\n\tlines", "<tag>&amp;"])),
         5 => json!(random.pick(&[1e9, 0.1, -7.0, 1e-6, 9_007_199_254_740_991.0])),
         6 => (0..random.below(3)).map(|_| constant(random, depth - 1)).collect(),
@@ -133,8 +135,12 @@ fn array(random: &mut Random, depth: usize) -> Value {
     let least = random.below(3);
     let most = least + random.below(3);
     match random.below(3) {
-        0 => json!({ "type": "array", "prefixItems": [leaf(random), node(random, depth)], "items": false, "minItems": random.below(3) }),
-        1 => json!({ "type": "array", "prefixItems": [leaf(random)], "items": leaf(random), "minItems": least, "maxItems": most }),
+        0 => {
+            json!({ "type": "array", "prefixItems": [leaf(random), node(random, depth)], "items": false, "minItems": random.below(3) })
+        }
+        1 => {
+            json!({ "type": "array", "prefixItems": [leaf(random)], "items": leaf(random), "minItems": least, "maxItems": most })
+        }
         _ => json!({ "type": "array", "items": node(random, depth), "minItems": least, "maxItems": most }),
     }
 }
@@ -161,8 +167,10 @@ fn object(random: &mut Random, depth: usize) -> Value {
         let pattern = json!({ "^z[a-z]$": { "type": "null" } });
         return match random.once_in(2) {
             true => json!({ "type": "object", "properties": properties, "required": required, "maxProperties": most }),
-            false => json!({ "type": "object", "properties": properties, "required": required, "maxProperties": most + 2,
-                             "patternProperties": pattern, "additionalProperties": false }),
+            false => {
+                json!({ "type": "object", "properties": properties, "required": required, "maxProperties": most + 2,
+                             "patternProperties": pattern, "additionalProperties": false })
+            }
         };
     }
     json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })

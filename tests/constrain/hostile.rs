@@ -94,7 +94,9 @@ fn keywords_with_values_of_the_wrong_type_are_refused_with_their_place() {
         ("$ref", json!(3)),
         ("additionalProperties", json!(long)),
     ] {
-        let error = refused(&json!({ keyword: value, "type": value.get("type").cloned().unwrap_or("object".into()), keyword: value }));
+        let error = refused(
+            &json!({ keyword: value, "type": value.get("type").cloned().unwrap_or("object".into()), keyword: value }),
+        );
         assert!(error.contains(&format!("#/{keyword}")), "{error}: {keyword}: {value}");
     }
     for schema in [json!(3), json!("a"), json!(null), json!([])] {
@@ -136,7 +138,10 @@ fn keys(count: usize, value: &Value) -> Map<String, Value> {
 /// Definitions that refer to the next, each within some arrays.
 fn chain(links: usize, arrays: usize) -> Value {
     let link = |i: usize| {
-        (0..arrays).fold(json!({ "$ref": format!("#/$defs/{}", i + 1) }), |inner, _| json!({ "type": "array", "items": inner }))
+        (0..arrays).fold(
+            json!({ "$ref": format!("#/$defs/{}", i + 1) }),
+            |inner, _| json!({ "type": "array", "items": inner }),
+        )
     };
     let mut definitions: Map<String, Value> = (0..links).map(|i| (i.to_string(), link(i))).collect();
     definitions.insert(links.to_string(), json!({ "type": "null" }));

@@ -103,7 +103,10 @@ impl Outcome {
 fn outcomes(session: &mut Session) -> HashMap<SequenceId, Outcome> {
     let mut outcomes: HashMap<SequenceId, Outcome> = HashMap::new();
     while session.running() + session.waiting() > 0 {
-        session.step(&StepBudget::whole_chunks()).iter().for_each(|piece| outcomes.entry(piece.sequence).or_default().take(piece));
+        session
+            .step(&StepBudget::whole_chunks())
+            .iter()
+            .for_each(|piece| outcomes.entry(piece.sequence).or_default().take(piece));
     }
     outcomes
 }

@@ -42,7 +42,8 @@ pub(crate) fn validate(document: &Value, schema: &Value, root: &Value) -> Result
             "minLength" => document.as_str().is_none_or(|text| text.chars().count() >= count(value)),
             "maxLength" => document.as_str().is_none_or(|text| text.chars().count() <= count(value)),
             "pattern" => {
-                let (_, matches) = PATTERNS.iter().find(|(pattern, _)| pattern == value).expect("a pattern of the generator");
+                let (_, matches) =
+                    PATTERNS.iter().find(|(pattern, _)| pattern == value).expect("a pattern of the generator");
                 document.as_str().is_none_or(matches)
             }
             "format" => document.as_str().is_none_or(|text| is_of_format(text, value.as_str().unwrap())),
@@ -145,7 +146,10 @@ fn is_of_format(text: &str, format: &str) -> bool {
     };
     let is_date = |text: &str| {
         let parts: Vec<&str> = text.split('-').collect();
-        parts.len() == 3 && in_range(parts[0], 4, 0, 9999) && in_range(parts[1], 2, 1, 12) && in_range(parts[2], 2, 1, 31)
+        parts.len() == 3
+            && in_range(parts[0], 4, 0, 9999)
+            && in_range(parts[1], 2, 1, 12)
+            && in_range(parts[2], 2, 1, 31)
     };
     let is_clock = |text: &str| {
         let parts: Vec<&str> = text.splitn(3, ':').collect();
@@ -154,7 +158,9 @@ fn is_of_format(text: &str, format: &str) -> bool {
     };
     let is_time = |text: &str| match text.strip_suffix(['Z', 'z']) {
         Some(clock) => is_clock(clock),
-        None => text.rsplit_once(['+', '-']).is_some_and(|(clock, zone)| is_clock(clock) && is_clock(&format!("{zone}:00"))),
+        None => {
+            text.rsplit_once(['+', '-']).is_some_and(|(clock, zone)| is_clock(clock) && is_clock(&format!("{zone}:00")))
+        }
     };
     match format {
         "date" => is_date(text),
@@ -209,11 +215,7 @@ fn the_judge_refuses_what_each_keyword_forbids() {
         (json!({ "properties": { "a": { "type": "null" } } }), json!({ "b": 0 }), json!({ "a": 0 })),
         (json!({ "properties": { "a": true }, "additionalProperties": false }), json!({ "a": 0 }), json!({ "b": 0 })),
         (json!({ "patternProperties": { "^z[a-z]$": { "type": "null" } } }), json!({ "zz": null }), json!({ "zz": 0 })),
-        (
-            json!({ "$ref": "#/$defs/a~1b", "$defs": { "a/b": { "type": "null" } } }),
-            json!(null),
-            json!(0),
-        ),
+        (json!({ "$ref": "#/$defs/a~1b", "$defs": { "a/b": { "type": "null" } } }), json!(null), json!(0)),
     ] {
         assert_eq!(validate(&valid, &schema, &schema), Ok(()), "{schema}");
         assert!(validate(&invalid, &schema, &schema).is_err(), "{schema} lets {invalid} pass");

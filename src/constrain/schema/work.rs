@@ -65,7 +65,8 @@ impl Estimate<'_> {
                 "$ref" if keywords.len() == 1 => parts.push(Extent { options: 1.0, size: 1.0 }),
                 "$ref" => {
                     let target = value.as_str().and_then(super::definition);
-                    parts.push(target.map_or(Ok(Extent { options: 1.0, size: 1.0 }), |target| self.definition(target))?);
+                    parts
+                        .push(target.map_or(Ok(Extent { options: 1.0, size: 1.0 }), |target| self.definition(target))?);
                 }
                 "const" => parts.push(constant(value)?),
                 "enum" => parts.push(sum(list.iter().map(constant))?),
@@ -82,7 +83,11 @@ impl Estimate<'_> {
                 }
                 "type" => plain.options += list.len().max(1) as f64,
                 "required" => names += list.iter().filter(|name| is_missing(name, keywords)).count(),
-                "items" | "prefixItems" | "additionalItems" | "additionalProperties" | "properties"
+                "items"
+                | "prefixItems"
+                | "additionalItems"
+                | "additionalProperties"
+                | "properties"
                 | "patternProperties" => plain.size += self.below(keyword, value)?,
                 "pattern" | "format" => plain.size += EXPRESSION,
                 "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => plain.size += BOUND,
@@ -179,6 +184,7 @@ fn sum(parts: impl Iterator<Item = Result<Extent>>) -> Result<Extent> {
 /// A divisor as a whole number, without its decimal point.
 fn digits(divisor: &Value) -> f64 {
     let number = divisor.as_f64().unwrap_or(f64::INFINITY);
-    let scaled = (0..=6).map(|places| number * 10f64.powi(places)).find(|scaled| (scaled - scaled.round()).abs() < 1e-9);
+    let scaled =
+        (0..=6).map(|places| number * 10f64.powi(places)).find(|scaled| (scaled - scaled.round()).abs() < 1e-9);
     scaled.map_or(f64::INFINITY, f64::round)
 }
