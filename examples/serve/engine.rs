@@ -57,8 +57,8 @@ pub struct Start {
 pub enum Event {
     /// It was given its first slot, after so long.
     Begun(Duration),
-    /// What a step made for the sequence of this number.
-    Piece(usize, Piece),
+    /// What a step made for the sequence of this number, and when.
+    Piece(usize, Piece, Instant),
     /// Of each id of a [`Task::Score`].
     Scores(Vec<Score>),
     /// Of each text of a [`Task::Embed`].

@@ -152,3 +152,10 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// What the program prints where it does not begin to serve.
+pub fn output(arguments: &[&str]) -> std::process::Output {
+    let mut command = Command::new(program());
+    command.args(["--port", "0", "--device", "cpu"]).args(arguments).env_remove("RUST_BACKTRACE");
+    command.env("XDG_RUNTIME_DIR", "/nonexistent").stdin(Stdio::null()).output().unwrap()
+}
