@@ -10,6 +10,7 @@ mod completions;
 mod drain;
 mod embeddings;
 mod errors;
+mod forms;
 mod limits;
 mod load;
 mod metrics;
