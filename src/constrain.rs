@@ -43,6 +43,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::chat::{Tool, ToolFormat};
 use crate::error::Result;
 use crate::generate::Sampler;
 use crate::tokenizer::Tokenizer;
@@ -53,7 +54,6 @@ mod sampler;
 mod schema;
 mod vocabulary;
 
-pub use calls::{Tool, ToolFormat};
 pub use schema::{MOST_NESTING, MOST_PROPERTIES, MOST_SCHEMA_BYTES, MOST_SUBSCHEMAS};
 
 use compile::{Compiler, Grammar};
@@ -110,7 +110,7 @@ impl Constrainer {
     /// # Errors
     /// [`Error::Input`](crate::Error::Input) naming the tool and what is wrong with it, or that there are no tools; as
     /// [`Constrainer::json_schema`].
-    pub fn tool_call(&self, format: ToolFormat, tools: &[Tool<'_>]) -> Result<Constraint> {
+    pub fn tool_call(&self, format: ToolFormat, tools: &[Tool]) -> Result<Constraint> {
         self.compile(calls::grammar(format, tools, |tag| self.compiler.vocabulary.spelled(tag))?)
     }
 

@@ -66,6 +66,7 @@
 
 mod allocation;
 pub mod backend;
+pub mod chat;
 #[cfg(feature = "constrain")]
 pub mod constrain;
 pub mod convert;

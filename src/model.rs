@@ -260,7 +260,8 @@ impl Model {
         self.tokenizer.as_deref()
     }
 
-    /// How turns of a conversation become text, as a Jinja template, if the model brings one. It is not applied to prompts.
+    /// How turns of a conversation become text, as a Jinja template, if the model brings one. [`Model::chat`] applies it; prompts of
+    /// text are taken as they are.
     pub fn chat_template(&self) -> Option<&str> {
         self.chat_template.as_deref()
     }

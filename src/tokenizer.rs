@@ -55,6 +55,17 @@ enum Algorithm {
     Pieces(Box<Pieces>),
 }
 
+impl Algorithm {
+    /// A text as it is before it is cut into words; empty where it cannot be normalised, as then no text becomes ids.
+    fn normalized(&self, text: &str) -> String {
+        match self {
+            Self::ByteLevel(words) => words.normalized(text).map(Cow::into_owned).unwrap_or_default(),
+            Self::SentencePiece(_) => text.to_owned(),
+            Self::Pieces(pieces) => pieces.normalized(text).0.into_owned(),
+        }
+    }
+}
+
 impl Tokenizer {
     /// Builds the tokenizer from the `tokenizer.ggml.*` keys of a GGUF file. Returns with it what was decided where the
     /// file left a choice; decisions that a sound file would not have needed are also logged as warnings.
@@ -134,13 +145,7 @@ impl Tokenizer {
                 (Algorithm::SentencePiece(SentencePiece::new(metadata, &vocabulary, &mut decisions)?), true)
             }
         };
-        // Where text cannot be normalised, no text becomes ids.
-        let normalized = |text: &str| match &algorithm {
-            Algorithm::ByteLevel(words) => words.normalized(text).map(Cow::into_owned).unwrap_or_default(),
-            Algorithm::SentencePiece(_) => text.to_owned(),
-            Algorithm::Pieces(pieces) => pieces.normalized(text).0.into_owned(),
-        };
-        let late = SpecialTokens::new(&vocabulary, |id, text| is_late(id).then(|| normalized(text)))?;
+        let late = SpecialTokens::new(&vocabulary, |id, text| is_late(id).then(|| algorithm.normalized(text)))?;
         if cfg!(not(feature = "text")) && !matches!(algorithm, Algorithm::SentencePiece(_)) {
             let why = "this vocabulary has merges, and the library was built without the feature `text`";
             decisions.push(Decision::new("text", "ids become text, but no text becomes ids", why));
@@ -158,7 +163,7 @@ impl Tokenizer {
     /// cut into words (a run of about a million spaces); [`Error::Unsupported`] if the vocabulary has merges and the
     /// library was built without the feature `text`.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        self.encode_fragments(text, true)
+        self.encode_fragments(text, true, None)
     }
 
     /// The ids of a text that is only text: control tokens spelled in it do not come out as such. User-defined tokens,
@@ -167,7 +172,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>> {
-        self.encode_fragments(text, false)
+        self.encode_fragments(text, false, None)
     }
 
     /// The ids of a whole prompt: as [`encode`](Self::encode), after BOS if the model wants one and the text does not
@@ -176,11 +181,53 @@ impl Tokenizer {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
-        let mut ids = self.encode(text)?;
+        Ok(self.after_bos(self.encode(text)?))
+    }
+
+    /// The ids after BOS, if the model wants one and they do not begin with it already.
+    fn after_bos(&self, mut ids: Vec<u32>) -> Vec<u32> {
         if let Some(bos) = self.bos.filter(|bos| self.adds_bos && ids.first() != Some(bos)) {
             ids.insert(0, bos);
         }
-        Ok(ids)
+        ids
+    }
+
+    /// A text in which no control token is spelled any more: `mark` stands within each that was. What such a text becomes part of
+    /// is for [`encode_guarded_prompt`](Self::encode_guarded_prompt).
+    pub(crate) fn guarded<'a>(&self, text: &'a str, mark: char) -> Cow<'a, str> {
+        let mut places = self.special.control_places(text);
+        if !self.late.is_empty() && !self.late.control_places(&self.algorithm.normalized(text)).is_empty() {
+            // Where it stands in the text is not known: all of the stretch that the text becomes part of is text.
+            places.push(0);
+        }
+        if places.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        places.sort_unstable();
+        places.dedup();
+        let (mut guarded, mut from) = (String::with_capacity(text.len() + places.len() * mark.len_utf8()), 0);
+        for place in places {
+            let first = text[place..].chars().next().map_or(0, char::len_utf8);
+            guarded.push_str(&text[from..place + first]);
+            guarded.push(mark);
+            from = place + first;
+        }
+        guarded.push_str(&text[from..]);
+        Cow::Owned(guarded)
+    }
+
+    /// [`encode_prompt`](Self::encode_prompt) of a text that holds [guarded](Self::guarded) ones: their marks are left out, and
+    /// what they stand in is text.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub(crate) fn encode_guarded_prompt(&self, text: &str, mark: char) -> Result<Vec<u32>> {
+        Ok(self.after_bos(self.encode_guarded(text, mark)?))
+    }
+
+    /// The same without BOS.
+    pub(crate) fn encode_guarded(&self, text: &str, mark: char) -> Result<Vec<u32>> {
+        self.encode_fragments(text, true, Some(mark))
     }
 
     /// The text of ids, as the inverse of [`encode`](Self::encode): control and unknown tokens and ids out of range are
@@ -244,19 +291,26 @@ impl Tokenizer {
         &self.ends
     }
 
-    fn encode_fragments(&self, text: &str, with_control: bool) -> Result<Vec<u32>> {
+    /// `mark` is what [`guarded`](Self::guarded) put in: it is left out where text becomes ids.
+    fn encode_fragments(&self, text: &str, with_control: bool, mark: Option<char>) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
         let (mut is_first, mut at_start) = (true, true);
         for fragment in self.special.split(text, with_control) {
             match fragment {
-                Fragment::Text(stretch) if !self.late.is_empty() => {
-                    self.encode_normalized(stretch, with_control, is_first, &mut ids)?;
+                Fragment::Text(stretch) => {
+                    let unmarked = mark.filter(|mark| stretch.contains(*mark)).map(|mark| stretch.replace(mark, ""));
+                    let (stretch, is_guarded) = (unmarked.as_deref().unwrap_or(stretch), unmarked.is_some());
+                    match &self.algorithm {
+                        _ if !self.late.is_empty() => {
+                            self.encode_normalized(stretch, with_control && !is_guarded, is_first, &mut ids)?;
+                        }
+                        Algorithm::ByteLevel(words) => {
+                            words.encode(stretch, &mut ids, |id| self.token_bytes(id).len())?;
+                        }
+                        Algorithm::SentencePiece(pieces) => pieces.encode(stretch, at_start, &mut ids)?,
+                        Algorithm::Pieces(pieces) => pieces.encode(stretch, is_first, &mut ids)?,
+                    }
                 }
-                Fragment::Text(stretch) => match &self.algorithm {
-                    Algorithm::ByteLevel(words) => words.encode(stretch, &mut ids, |id| self.token_bytes(id).len())?,
-                    Algorithm::SentencePiece(pieces) => pieces.encode(stretch, at_start, &mut ids)?,
-                    Algorithm::Pieces(pieces) => pieces.encode(stretch, is_first, &mut ids)?,
-                },
                 Fragment::UserDefined(id) => {
                     // They are words of the text, so the space that SentencePiece puts before a text stands before them too.
                     if let Algorithm::SentencePiece(pieces) = &self.algorithm {

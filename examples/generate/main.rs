@@ -24,6 +24,7 @@ mod output;
 #[path = "../shared/quiet.rs"]
 mod quiet;
 mod report;
+#[path = "../shared/sampling.rs"]
 mod sampling;
 #[path = "../shared/setup.rs"]
 mod setup;

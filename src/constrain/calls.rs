@@ -4,38 +4,18 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
+use crate::chat::{Tool, ToolFormat};
 use crate::error::{Error, Result};
 
 use super::compile::Grammar;
 use super::schema::Reader;
 
-/// How a model writes a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ToolFormat {
-    /// `<tool_call>`, a line of JSON with `name` and `arguments`, `</tool_call>`.
-    Hermes,
-    /// `<tool_call>`, `<function=NAME>`, for each parameter `<parameter=KEY>`, its value and `</parameter>`, each on lines of its own,
-    /// `</function>`, `</tool_call>`. Texts stand as they are, all else as JSON.
-    QwenXml,
-    /// JSON with `name` and `parameters`.
-    Llama3Json,
-}
-
-/// A tool that may be called.
-#[derive(Clone, Copy, Debug)]
-pub struct Tool<'a> {
-    /// Letters, digits, `_`, `-` and `.`, at most 128.
-    pub name: &'a str,
-    /// The schema of its arguments, which are an object.
-    pub parameters: &'a Value,
-}
-
 /// A grammar of a call of one of the tools. `spelled` says how a tag stands in it.
-pub(super) fn grammar(format: ToolFormat, tools: &[Tool<'_>], spelled: impl Fn(&str) -> String) -> Result<Grammar> {
+pub(super) fn grammar(format: ToolFormat, tools: &[Tool], spelled: impl Fn(&str) -> String) -> Result<Grammar> {
     if tools.is_empty() {
         return Err(Error::Input("a call of a tool, and no tools".into()));
     }
+    let none = json!({ "type": "object", "properties": {} });
     let mut reader = Reader::default();
     let mut calls = Vec::with_capacity(tools.len());
     for tool in tools {
@@ -46,8 +26,9 @@ pub(super) fn grammar(format: ToolFormat, tools: &[Tool<'_>], spelled: impl Fn(&
                 tool.name
             )));
         }
-        let arguments = arguments(&mut reader, tool.parameters).map_err(|error| within(tool.name, error))?;
-        calls.push((tool.name, arguments));
+        let parameters = if tool.parameters.is_null() { &none } else { &tool.parameters };
+        let arguments = arguments(&mut reader, parameters).map_err(|error| within(&tool.name, error))?;
+        calls.push((&*tool.name, arguments));
     }
     let (open, close) = (spelled("<tool_call>"), spelled("</tool_call>"));
     Ok(match format {

@@ -3,6 +3,8 @@
 use half::f16;
 
 use crate::error::{Error, Result};
+use crate::format::encodings::sample::is_plausible;
+use crate::format::encodings::type_numbers::meanings;
 use crate::format::encodings::{Encoding, ScalePlaces};
 use crate::format::ternary::{BLOCK, BLOCK_BYTES, Scales, Ternary, ZERO_BYTE, padded};
 
@@ -25,7 +27,23 @@ pub(super) fn fit(ternary: Ternary, encoding: Encoding, lossy: bool) -> Result<(
             rounded * 100.0
         )));
     }
+    let by_columns = matches!(encoding.scale_places(), Some(ScalePlaces::Columns(_)));
+    let shares_number = by_columns && meanings(encoding.ggml_type()).len() > 1;
+    if let Some(scale) =
+        ternary.scale_values().map(stored(encoding)).find(|scale| shares_number && !is_plausible(*scale))
+    {
+        return Err(Error::Input(format!(
+            "a scale of {scale}, which no trained model has: {encoding} shares its type number with other encodings, and by such a \
+             scale readers take it for one of them; another encoding holds it"
+        )));
+    }
     Ok((ternary, if joined > 0.0 { joined + rounded } else { rounded }))
+}
+
+/// What becomes of a scale in an encoding.
+pub(super) fn stored(encoding: Encoding) -> impl Fn(f32) -> f32 {
+    let are_half = encoding.scale_places().is_some_and(ScalePlaces::are_half);
+    move |scale| if are_half { f16::from_f32(scale).to_f32() } else { scale }
 }
 
 /// Columns of `cols` under one scale; 64 of Q2_0 are 128 here, as no model has more scales. None where it covers the tensor.
@@ -116,13 +134,6 @@ fn weights(block: &[u8; BLOCK_BYTES]) -> u32 {
 
 /// The largest relative change of a scale that is rounded to f16.
 fn rounding(ternary: &Ternary) -> f32 {
-    let change = |scale: &f32| match *scale {
-        0.0 => 0.0,
-        scale => ((f16::from_f32(scale).to_f32() - scale) / scale).abs(),
-    };
-    match ternary.scales() {
-        Scales::Tensor(scale) => change(scale),
-        Scales::Rows(values) | Scales::Groups { values, .. } => values.iter().map(change).fold(0.0, f32::max),
-        Scales::RowRanges(ranges) => ranges.iter().map(|(_, scale)| change(scale)).fold(0.0, f32::max),
-    }
+    let change = |scale: f32| if scale == 0.0 { 0.0 } else { ((f16::from_f32(scale).to_f32() - scale) / scale).abs() };
+    ternary.scale_values().map(change).fold(0.0, f32::max)
 }

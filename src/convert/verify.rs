@@ -3,13 +3,12 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use half::f16;
-
+use super::fit::stored;
 use super::keys::same_network;
 use super::table::{Table, Way};
 use super::{Conversion, Pairs, Progress, Stage, named};
 use crate::error::{Error, Result};
-use crate::format::encodings::{Encoding, ScalePlaces};
+use crate::format::encodings::Encoding;
 use crate::format::gguf::{Metadata, Value};
 use crate::format::ternary::{BLOCK, BLOCK_BYTES, Ternary, ZERO_BYTE};
 use crate::format::{Dense, Weights};
@@ -73,8 +72,7 @@ fn same_trits(wanted: &Ternary, found: &Ternary, encoding: Encoding) -> bool {
         return false;
     }
     let groups = wanted.cols().div_ceil(BLOCK);
-    let are_half = encoding.scale_places().is_some_and(ScalePlaces::are_half);
-    let stored = |scale: f32| if are_half { f16::from_f32(scale).to_f32() } else { scale };
+    let stored = stored(encoding);
     let (blocks, _) = wanted.codes().as_chunks::<BLOCK_BYTES>(); // [rows, groups]
     let mut used = blocks.iter().enumerate().filter(|(_, block)| **block != [ZERO_BYTE; BLOCK_BYTES]);
     used.all(|(place, _)| {

@@ -35,7 +35,7 @@ mod q5;
 pub mod q6_k;
 pub mod q8_0;
 mod repack;
-mod sample;
+pub(crate) mod sample;
 mod stq1_0;
 mod tl;
 mod tl1;

@@ -211,6 +211,15 @@ impl Ternary {
         &self.scales
     }
 
+    /// All scales, each once.
+    pub(crate) fn scale_values(&self) -> Box<dyn Iterator<Item = f32> + '_> {
+        match &self.scales {
+            Scales::Tensor(scale) => Box::new(std::iter::once(*scale)),
+            Scales::Rows(values) | Scales::Groups { values, .. } => Box::new(values.iter().copied()),
+            Scales::RowRanges(ranges) => Box::new(ranges.iter().map(|(_, scale)| *scale)),
+        }
+    }
+
     /// The first row that holds the code 3, which is no trit. Reads all of them.
     pub fn wrong_row(&self) -> Option<usize> {
         self.codes.chunks_exact(self.row_bytes()).position(has_code_3)

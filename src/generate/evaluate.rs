@@ -1,6 +1,6 @@
 //! What a network says of given tokens: prompts computed ahead, logits of every position, likelihoods.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use crate::engine::Step;
 use crate::error::{Error, Result};
@@ -28,12 +28,30 @@ impl Session {
     /// # Errors
     /// As [`Session::prefill`].
     pub fn evaluate(&mut self, ids: &[u32], sink: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
+        self.evaluate_range(ids, 0..ids.len(), sink)
+    }
+
+    /// [`Session::evaluate`] of some positions: what comes before them is found in the cache, or computed without logits. So a long
+    /// text can be evaluated in pieces, between which sequences that joined go on.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`], and for positions that `ids` do not have.
+    pub fn evaluate_range(
+        &mut self,
+        ids: &[u32],
+        positions: Range<usize>,
+        sink: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<()> {
         self.check_ids(ids)?;
-        let vocabulary = self.model().config().vocabulary;
-        self.with_slot(&[], |session, slot| {
-            session.slots.forget(slot);
+        let Some(some) = ids.get(positions.clone()) else {
+            let Range { start, end } = positions;
+            return Err(Error::Input(format!("positions {start} to {end} of a text of {} tokens", ids.len())));
+        };
+        let (vocabulary, known) = (self.model().config().vocabulary, &ids[..positions.start]);
+        self.with_slot(known, |session, slot| {
+            let _ = session.read_chunks(slot, known, &mut |_, _| ControlFlow::Continue(()))?;
             let (chunk, selected) = (session.engine.capacity().rows, session.engine.capacity().selected);
-            for (first, ids) in (0..).step_by(chunk).zip(ids.chunks(chunk)) {
+            for (first, ids) in (positions.start..).step_by(chunk).zip(some.chunks(chunk)) {
                 session.compute_rows(slot, ids, true)?;
                 // The layers are done at once; the head goes by pieces, as all logits together are large.
                 for begin in (0..ids.len()).step_by(selected) {

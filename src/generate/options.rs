@@ -134,6 +134,9 @@ pub struct GenerateOptions {
     /// Tell the log-probability of each token, and of this many of the most likely ones beside it, at most
     /// [`MOST_CANDIDATES`](crate::backend::MOST_CANDIDATES). Default none.
     pub logprobs: Option<usize>,
+    /// Begin with what is cached of the prompt, and leave what is computed in the cache. Default true; without it nobody can tell
+    /// from the time that a prompt takes what was computed before.
+    pub reuse: bool,
 }
 
 impl Default for GenerateOptions {
@@ -145,6 +148,7 @@ impl Default for GenerateOptions {
             stop_ids: Vec::new(),
             ignore_end: false,
             logprobs: None,
+            reuse: true,
         }
     }
 }

@@ -96,6 +96,14 @@ impl Session {
         true
     }
 
+    /// Holds a sequence, or lets it go on: while it is held it keeps its slot and gets no rows, as is due to one whose tokens nobody
+    /// takes. False if there is no such sequence, or no more.
+    pub fn hold(&mut self, id: SequenceId, is_held: bool) -> bool {
+        let Some(place) = self.schedule.place(id) else { return false };
+        self.schedule.sequences[place].is_held = is_held;
+        true
+    }
+
     /// Computes one step, and tells what it made: at most one piece for each sequence, and the last ones of those that left.
     /// What goes wrong ends the sequence that it concerns, with [`Finish::Failed`]; a device that fails ends all that the step
     /// computed. Nothing is computed if there are no sequences.
@@ -147,7 +155,7 @@ impl Session {
             }
             let sequence = &self.schedule.sequences[place];
             // The last id is always computed: its logits are what the generation starts from.
-            let known = &sequence.ids()[..sequence.ids().len() - 1];
+            let known = if sequence.reuses() { &sequence.ids()[..sequence.ids().len() - 1] } else { &[] };
             let Some(admission) = self.slots.admit(known) else { break };
             let outcome = self.copy_to(admission);
             let sequence = &mut self.schedule.sequences[place];
@@ -164,7 +172,7 @@ impl Session {
         let capacity = self.engine.capacity();
         let Schedule { sequences, step, row_time, .. } = &mut self.schedule;
         step.clear();
-        let live = || sequences.iter().enumerate().filter(|(_, s)| s.slot.is_some() && !s.is_over());
+        let live = || sequences.iter().enumerate().filter(|(_, s)| s.slot.is_some() && !s.is_over() && !s.is_held);
         let share = |sequence: usize, s: &Sequence, rows: usize| {
             let cached = s.slot.map_or(0, |slot| self.slots.cached(slot));
             Share { sequence, rows, left: s.ids().len() - cached }
@@ -244,8 +252,11 @@ impl Session {
     fn remove_ended(&mut self) {
         let Self { slots, schedule, .. } = self;
         schedule.sequences.retain(|sequence| {
-            if sequence.is_over() {
-                sequence.slot.into_iter().for_each(|slot| slots.release(slot));
+            if let (true, Some(slot)) = (sequence.is_over(), sequence.slot) {
+                if !sequence.reuses() {
+                    slots.forget(slot);
+                }
+                slots.release(slot);
             }
             !sequence.is_over()
         });

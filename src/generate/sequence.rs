@@ -59,6 +59,8 @@ pub(super) struct Sequence {
     pub(super) slot: Option<usize>,
     /// What its next draw needs, of the step that is being made.
     pub(super) need: Need,
+    /// Whether it gets no rows at present.
+    pub(super) is_held: bool,
     options: GenerateOptions,
     sampler: Box<dyn Sampler>,
     text: Option<StopText>,
@@ -77,7 +79,18 @@ impl Sequence {
         text: Option<StopText>,
     ) -> Self {
         let usage = Usage { prompt: history.len(), ..Usage::default() };
-        Self { id, slot: None, need: Need::Best, options, sampler, text, history, usage, is_over: false }
+        Self {
+            id,
+            slot: None,
+            need: Need::Best,
+            is_held: false,
+            options,
+            sampler,
+            text,
+            history,
+            usage,
+            is_over: false,
+        }
     }
 
     /// The prompt and what was made.
@@ -101,6 +114,11 @@ impl Sequence {
     /// Tokens that may still be made.
     pub(super) fn left(&self) -> usize {
         self.options.max_tokens - self.usage.made
+    }
+
+    /// Whether it may have what others left in the cache, and leaves others what it computes.
+    pub(super) fn reuses(&self) -> bool {
+        self.options.reuse
     }
 
     /// It was given a slot that holds so many of its ids.

@@ -97,6 +97,12 @@ impl SpecialTokens {
         })
     }
 
+    /// Where control tokens begin, also within others.
+    pub(super) fn control_places(&self, text: &str) -> Vec<usize> {
+        let places = self.places(text, true).into_iter();
+        places.filter(|(_, special)| special.is_control).map(|(start, _)| start).collect()
+    }
+
     /// Where tokens begin, the last first, and the longest of each place.
     fn places(&self, text: &str, with_control: bool) -> Vec<(usize, &Special)> {
         let longest = &self.trie.longest[usize::from(!with_control)];

@@ -1,7 +1,7 @@
 //! Calls of tools in each form that models write them in.
 
 use serde_json::{Value, json};
-use sterna::constrain::{Tool, ToolFormat};
+use sterna::chat::{Tool, ToolFormat};
 
 use crate::{alone, constrained, constrainer, plain, prompt};
 
@@ -17,8 +17,12 @@ fn stop() -> Value {
     json!({ "type": "object", "properties": {} })
 }
 
+fn tool(name: &str, parameters: &Value) -> Tool {
+    Tool { name: name.to_owned(), parameters: parameters.clone() }
+}
+
 fn called(format: ToolFormat, tools: &[(&str, Value)], seed: u64) -> String {
-    let tools: Vec<Tool<'_>> = tools.iter().map(|(name, parameters)| Tool { name, parameters }).collect();
+    let tools: Vec<Tool> = tools.iter().map(|(name, parameters)| tool(name, parameters)).collect();
     let constraint = constrainer().tool_call(format, &tools).unwrap();
     alone(prompt(400), constrained(constraint, &plain(seed))).whole().to_owned()
 }
@@ -90,7 +94,7 @@ fn calls_in_tags_name_a_tool_and_have_its_arguments() {
 fn texts_in_tags_are_free() {
     let tools =
         [("say", json!({ "type": "object", "required": ["what"], "properties": { "what": { "type": "string" } } }))];
-    let tool = Tool { name: tools[0].0, parameters: &tools[0].1 };
+    let tool = tool(tools[0].0, &tools[0].1);
     let constraint = constrainer().tool_call(ToolFormat::QwenXml, &[tool]).unwrap();
     let answer = alone(prompt(60), constrained(constraint, &plain(1)));
     let said = answer.text.strip_prefix("<tool_call>\n<function=say>\n<parameter=what>\n");
@@ -101,8 +105,7 @@ fn texts_in_tags_are_free() {
 #[test]
 fn tools_that_cannot_be_called_are_refused_by_name() {
     let refused = |format, name: &str, parameters: Value| {
-        let tools = [Tool { name, parameters: &parameters }];
-        constrainer().tool_call(format, &tools).unwrap_err().to_string()
+        constrainer().tool_call(format, &[tool(name, &parameters)]).unwrap_err().to_string()
     };
     assert!(constrainer().tool_call(ToolFormat::Hermes, &[]).unwrap_err().to_string().contains("no tools"));
     for (format, name, parameters, what) in [

@@ -155,3 +155,35 @@ fn embeddings_are_rounded_where_asked_for() {
         }
     }
 }
+
+/// Several encodings have the type number of Q2_0, and readers tell them apart by their scales: what they would not take for it is
+/// not written, whether it is read back or not.
+#[test]
+fn scales_that_no_reader_takes_for_one_are_not_written() {
+    let mut bytes = std::fs::read(golden("bitnet-256/i2_s.gguf")).unwrap();
+    let place = {
+        let gguf = sterna::format::gguf::Gguf::parse(bytes.clone().into()).unwrap();
+        let info = gguf.tensors().iter().find(|info| info.name == "blk.0.attn_q.weight").unwrap();
+        let data = gguf.data(info);
+        let start = bytes.windows(data.len()).position(|window| window == &data[..]).unwrap();
+        start + info.shape.iter().product::<usize>() / 4
+    };
+    for (scale, fits) in [(1638.0_f32, false), (1e-7, false), (99.0, true), (0.01, true)] {
+        bytes[place..place + 4].copy_from_slice(&scale.to_le_bytes());
+        let model = Model::from_bytes(bytes.clone()).unwrap();
+        for verify in [true, false] {
+            let options = ConvertOptions { verify, lossy: true, ..ConvertOptions::new(Q2_0) };
+            match try_to_convert(&model, &options) {
+                Ok(_) => assert!(fits, "{scale}"),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(!fits && text.contains("attn_q.weight") && text.contains("no trained model has"), "{text}");
+                }
+            }
+        }
+        assert!(
+            try_to_convert(&model, &ConvertOptions { lossy: true, ..ConvertOptions::new(Tq2_0) }).is_ok(),
+            "{scale}"
+        );
+    }
+}

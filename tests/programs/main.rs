@@ -1,5 +1,7 @@
 //! The examples as their users meet them: run as programs, by what they print, refuse and leave behind.
 
+#[cfg(target_os = "linux")]
+mod chat;
 #[cfg(unix)]
 mod messages;
 #[cfg(unix)]

@@ -1,11 +1,16 @@
 //! Draws in any company, and log-probabilities that are those of the network.
 
+use sterna::chat::{ThinkTags, ThinkingBudget};
 use sterna::generate::{GenerateOptions, Piece, Prompt, Sampling, StepBudget};
 use sterna::{Loaded, Session};
 
-use crate::{Random, prompt, session};
+use crate::{Outcomes, Random, greedy, prompt, session};
 
-crate::on_every_device!(log_probabilities_are_those_of_the_network, log_probabilities_change_no_draw);
+crate::on_every_device!(
+    log_probabilities_are_those_of_the_network,
+    log_probabilities_change_no_draw,
+    thoughts_are_ended_in_company,
+);
 
 /// What a vocabulary's draws are told differs by these.
 fn samplings() -> Vec<Sampling> {
@@ -71,5 +76,39 @@ fn log_probabilities_change_no_draw(loaded: Loaded) {
         let options = GenerateOptions { logprobs: Some(0), ..plain.options.clone() };
         let asked = Prompt { options, ..plain.clone() };
         assert_eq!(ids(&mut session, asked), ids(&mut session, plain));
+    }
+}
+
+/// Sequences with and without a budget share their steps: before the thought's end and after it, each says what it says alone.
+fn thoughts_are_ended_in_company(loaded: Loaded) {
+    if cfg!(not(feature = "text")) {
+        return; // What ends a thought is a text that has to become ids.
+    }
+    const MADE: usize = 30;
+    let tags = ThinkTags::default();
+    let ending = loaded.model().tokenizer().unwrap().encode(&tags.ending()).unwrap();
+    let vocabulary = loaded.model().config().vocabulary;
+    let (mut session, mut other) = (session(&loaded, 4, 32), session(&loaded, 1, 32));
+    let mut outcomes = Outcomes::default();
+    let beginning = Random(34).ids(25);
+    let budgets = [None, Some(0), Some(1), Some(9)];
+    let sequences = budgets.map(|budget| {
+        let prompt = greedy(beginning.clone(), MADE);
+        let Some(budget) = budget else { return session.join(prompt).unwrap() };
+        let inner = Sampling::greedy().sampler(beginning.len() + MADE, vocabulary).unwrap();
+        let sampler = ThinkingBudget::new(inner, budget, &tags, true, loaded.model()).unwrap();
+        session.join_with(prompt, Box::new(sampler)).unwrap()
+    });
+    while sequences.iter().any(|&sequence| session.usage(sequence).is_some()) {
+        outcomes.take(session.step(&StepBudget::default()));
+    }
+    let alone = outcomes.of(sequences[0]).to_vec();
+    for (budget, sequence) in budgets.into_iter().zip(sequences) {
+        let made = outcomes.of(sequence);
+        assert_eq!(made.len(), MADE);
+        let Some(budget) = budget else { continue };
+        let so_far = [&alone[..budget], &ending].concat();
+        let after = ids(&mut other, greedy([&beginning[..], &so_far].concat(), MADE - so_far.len()));
+        assert_eq!(made, [so_far, after].concat());
     }
 }

@@ -12,6 +12,7 @@ crate::on_every_device!(
     a_context_exactly_full_gives_one_token,
     a_sampler_that_fails_ends_its_own_sequence,
     more_than_may_wait_are_refused,
+    one_that_is_held_keeps_its_place_and_others_go_on,
 );
 
 fn a_sequence_can_leave_in_every_stage(loaded: Loaded) {
@@ -174,4 +175,35 @@ fn a_thousand_that_were_cancelled_leave_nothing() {
     assert!(ended(Finish::Cancelled) >= cancelled);
     assert_eq!(ended(Finish::Cancelled) + ended(Finish::MaxTokens), joined, "each is told of once");
     assert!(session.step(&StepBudget::default()).is_empty());
+}
+
+fn one_that_is_held_keeps_its_place_and_others_go_on(loaded: Loaded) {
+    let random = &mut Random(25);
+    let mut session = session(&loaded, 2, 16);
+    let mut outcomes = Outcomes::default();
+    let prompts = [greedy(random.ids(40), 12), greedy(random.ids(5), 12)];
+    let wanted = {
+        let (mut alone, mut outcomes) = (crate::session(&loaded, 1, 16), Outcomes::default());
+        let id = alone.join(prompts[0].clone()).unwrap();
+        run_to_the_end(&mut alone, &mut outcomes);
+        outcomes.of(id).to_vec()
+    };
+    let [held, other] = prompts.map(|prompt| session.join(prompt).unwrap());
+    for made in [0, 4] {
+        while outcomes.of(held).len() < made {
+            outcomes.take(session.step(&StepBudget::whole_chunks()));
+        }
+        assert!(session.hold(held, true));
+        let before = session.usage(held);
+        for _ in 0..3 {
+            outcomes.take(session.step(&StepBudget::whole_chunks()));
+        }
+        assert_eq!((session.usage(held), session.running()), (before, 2), "held after {made}");
+        assert!(session.hold(held, false));
+    }
+    let alone = session.usage(other).unwrap().made;
+    assert!(alone > 6, "the other one went on meanwhile, and made {alone}");
+    run_to_the_end(&mut session, &mut outcomes);
+    assert_eq!(outcomes.of(held), wanted);
+    assert!(!session.hold(held, true), "it is over");
 }

@@ -119,7 +119,11 @@ const TAIL: usize = 32;
 /// Bytes that are looked at in one place, where there are no blocks.
 const RUN: usize = 32;
 
+/// Whether a scale is one that a trained model may have.
+pub(crate) fn is_plausible(scale: f32) -> bool {
+    scale == 0.0 || PLAUSIBLE_SCALES.contains(&scale.abs())
+}
+
 fn plausible(scale: f32) -> Result<(), String> {
-    let is_plausible = scale == 0.0 || PLAUSIBLE_SCALES.contains(&scale.abs());
-    if is_plausible { Ok(()) } else { Err(format!("{scale} is no likely scale")) }
+    if is_plausible(scale) { Ok(()) } else { Err(format!("{scale} is no likely scale")) }
 }

@@ -1,0 +1,36 @@
+//! `/v1/chat/completions`: the next turn of a conversation.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+
+use super::completions::watchers;
+use crate::answer::chat::ChatAnswer;
+use crate::answer::{self, Head};
+use crate::app::App;
+use crate::engine::{Generate, Task};
+use crate::http::body;
+use crate::http::error::ApiError;
+use crate::request::chat;
+
+pub async fn completions(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let served = app.served()?;
+    let watchers = watchers(&request);
+    let bytes = body::read(request).await?;
+    if app.settings.log_content {
+        watchers.0.facts().content.push(format!("asked {}", String::from_utf8_lossy(&bytes)));
+    }
+    let (app_, served_) = (app.clone(), served.clone());
+    let (answer, sequences) = body::aside(move || {
+        let asked = chat::read(&app_, &served_, &bytes)?;
+        let sequences = asked.sequences(&served_)?;
+        let head = Head::new("chatcmpl-", &app_, &served_);
+        Ok((ChatAnswer::new(head, &asked, app_.settings.reasoning_field), sequences))
+    })
+    .await?;
+    let options = answer.options();
+    let (is_shared, stream) = (options.n > 1 && options.generate.reuse, options.stream);
+    let running = app.engine.begin(Task::Generate(Generate { sequences, is_shared }))?;
+    answer::respond(&app, running, answer, stream, watchers).await
+}

@@ -1,0 +1,16 @@
+//! The server as its clients meet it: started as a program with a small model, and spoken to over sockets, byte for byte.
+//!
+//! Nothing here waits for a time to pass and then hopes: what is waited for is looked at until it is so, or too long.
+
+mod around;
+mod cancel;
+mod chat;
+mod client;
+mod completions;
+mod drain;
+mod embeddings;
+mod errors;
+mod limits;
+mod load;
+mod metrics;
+mod server;
