@@ -67,6 +67,8 @@
 mod allocation;
 pub mod backend;
 pub mod chat;
+#[cfg(feature = "constrain")]
+pub mod constrain;
 pub mod convert;
 pub mod cpu;
 mod decision;
