@@ -1,6 +1,8 @@
 //! The examples as their users meet them: run as programs, by what they print, refuse and leave behind.
 
 #[cfg(unix)]
+mod hub;
+#[cfg(unix)]
 mod messages;
 #[cfg(unix)]
 mod outputs;
