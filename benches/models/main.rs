@@ -9,6 +9,8 @@ mod file;
 #[path = "../../tests/common/gguf_writer.rs"]
 mod gguf_writer;
 mod shaders;
+#[path = "../shared/synthetic_file.rs"]
+mod synthetic_file;
 
 use std::time::Instant;
 

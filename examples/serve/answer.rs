@@ -32,7 +32,7 @@ pub trait Answer: Send + Unpin + 'static {
     fn begin(&mut self);
 
     /// Takes a piece of a sequence. A stream's events are appended.
-    fn take(&mut self, number: usize, piece: Piece, events: Option<&mut Vec<u8>>);
+    fn take(&mut self, number: usize, piece: Piece, at: Instant, events: Option<&mut Vec<u8>>);
 
     /// Whether all sequences came to their end.
     fn is_whole(&self) -> bool;
@@ -141,9 +141,9 @@ async fn collect<A: Answer>(
                 answer.begin();
                 tally.facts().queued = Some(queued);
             }
-            Event::Piece(number, piece) => {
+            Event::Piece(number, piece, at) => {
                 tally.facts().first.get_or_insert_with(|| start.elapsed());
-                answer.take(number, piece, None);
+                answer.take(number, piece, at, None);
             }
             Event::Failed(error) => return Err(error),
             Event::Scores(_) | Event::Vectors(_) => return Err(ApiError::internal("an answer of another kind")),

@@ -14,16 +14,16 @@ fn turns() -> Value {
 
 /// What the chunks of a stream add up to: content, reasoning, finish, the number of logprobs.
 fn sum(events: &[Value], choice: usize) -> (String, String, String, usize) {
-    let (mut content, mut reasoning, mut finish, mut logprobs, mut role) = Default::default();
-    let mut roles = 0;
+    let [mut content, mut reasoning, mut finish, mut role]: [String; 4] = Default::default();
+    let (mut roles, mut logprobs) = (0, 0);
     for event in events {
         assert_eq!(event["object"], "chat.completion.chunk");
         for part in event["choices"].as_array().unwrap().iter().filter(|part| part["index"] == choice) {
-            assert_eq!(finish, String::new(), "nothing comes after the end");
+            assert_eq!(finish, "", "nothing comes after the end");
             let delta = &part["delta"];
             if let Some(name) = delta["role"].as_str() {
                 (role, roles) = (name.to_owned(), roles + 1);
-                assert!(content == "" && delta["content"] == "", "the role comes first, with no text");
+                assert!(content.is_empty() && delta["content"] == "", "the role comes first, with no text");
             }
             assert_eq!((role.as_str(), roles), ("assistant", 1));
             content += delta["content"].as_str().unwrap_or_default();
@@ -76,7 +76,8 @@ fn a_stream_is_the_whole_answer_in_parts() {
 #[test]
 fn logprobs_tell_true_bytes_and_the_most_likely_first() {
     let server = Server::start(&[]);
-    let request = json!({ "messages": turns(), "max_tokens": 30, "logprobs": true, "top_logprobs": 5, "temperature": 0 });
+    let request =
+        json!({ "messages": turns(), "max_tokens": 30, "logprobs": true, "top_logprobs": 5, "temperature": 0 });
     let answer = server.post("/v1/chat/completions", &request.to_string()).ok();
     let tokens = answer["choices"][0]["logprobs"]["content"].as_array().unwrap().clone();
     assert_eq!(tokens.len() as u64, answer["usage"]["completion_tokens"].as_u64().unwrap());
@@ -120,12 +121,16 @@ fn thoughts_are_told_apart_and_end_when_they_should() {
     assert!(reasoning.starts_with(&short) && !content.is_empty(), "{short:?} {content:?}");
     // The tokens that end it count too, as long as it has not ended.
     assert!((10..25).contains(&tokens), "{tokens}");
-    for off in [json!({ "thinking_budget": 0 }), json!({ "reasoning_effort": "none" }), json!({ "enable_thinking": false })] {
+    for off in
+        [json!({ "thinking_budget": 0 }), json!({ "reasoning_effort": "none" }), json!({ "enable_thinking": false })]
+    {
         let (reasoning, content, ..) = ask(off.clone());
         assert!(reasoning.is_empty() && !content.is_empty(), "{off}: {reasoning:?}");
     }
     // Under other names.
-    for (name, fields) in [("reasoning", &["reasoning"][..]), ("both", &["reasoning", "reasoning_content"]), ("none", &[])] {
+    for (name, fields) in
+        [("reasoning", &["reasoning"][..]), ("both", &["reasoning", "reasoning_content"]), ("none", &[])]
+    {
         let server = Server::start(&["--chat-template", template, "--reasoning-field", name]);
         let request = json!({ "messages": turns(), "max_tokens": 5, "temperature": 0, "ignore_eos": true });
         let answer = server.post("/v1/chat/completions", &request.to_string()).ok();
@@ -140,7 +145,8 @@ fn thoughts_are_told_apart_and_end_when_they_should() {
 fn the_second_turn_computes_what_is_new() {
     let server = Server::start(&["--slots", "3"]);
     let mut turns = json!([{ "role": "user", "content": "Tell me of the sea and the birds over it." }]);
-    let first = server.post("/v1/chat/completions", &json!({ "messages": turns, "max_tokens": 20, "temperature": 0 }).to_string());
+    let first = server
+        .post("/v1/chat/completions", &json!({ "messages": turns, "max_tokens": 20, "temperature": 0 }).to_string());
     let first = first.ok();
     let turns = turns.as_array_mut().unwrap();
     turns.push(first["choices"][0]["message"].clone());

@@ -147,7 +147,8 @@ fn what_ends_a_text_is_told() {
     let ended = ask(json!({ "prompt": "Once", "max_tokens": 40, "temperature": 0, "stop_token_ids": [id] }));
     assert_eq!((&ended["finish_reason"], &ended["stop_reason"]), (&json!("stop"), id));
     // Not before so many were made.
-    let later = ask(json!({ "prompt": "Once", "max_tokens": 12, "temperature": 0, "stop_token_ids": [id], "min_tokens": 12 }));
+    let later =
+        ask(json!({ "prompt": "Once", "max_tokens": 12, "temperature": 0, "stop_token_ids": [id], "min_tokens": 12 }));
     assert_eq!(later["finish_reason"], "length");
 }
 
@@ -181,7 +182,9 @@ fn a_context_exactly_full_gives_one_token() {
     let error = &refused.json()["error"];
     assert_eq!((&error["n_prompt_tokens"], &error["n_ctx"]), (&json!(41), &json!(40)));
     let message = error["message"].as_str().unwrap();
-    assert!(message.starts_with("This model's maximum context length is 40 tokens. However, your messages resulted in 41 tokens."));
+    assert!(message.starts_with(
+        "This model's maximum context length is 40 tokens. However, your messages resulted in 41 tokens."
+    ));
     assert!(message.contains("--context"), "{message}");
 }
 

@@ -1,5 +1,7 @@
 //! Answers of `/v1/chat/completions`: reasoning, what is said, and calls of tools.
 
+use std::time::Instant;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 use sterna::chat::{Chat, Delta, ToolCall};
@@ -229,12 +231,12 @@ impl Answer for ChatAnswer {
         self.used.begin();
     }
 
-    fn take(&mut self, number: usize, piece: Piece, events: Option<&mut Vec<u8>>) {
+    fn take(&mut self, number: usize, piece: Piece, at: Instant, events: Option<&mut Vec<u8>>) {
         let choice = &mut self.choices[number];
         if choice.finish.is_some() {
             return; // it has the one call that was wanted
         }
-        self.used.take(number, &piece);
+        self.used.take(number, &piece, at);
         if piece.id.is_some() && choice.parser.is_in_thought() {
             self.used.count_reasoning(number);
         }

@@ -1,5 +1,7 @@
 //! Answers of `/v1/completions`.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 use sterna::generate::Piece;
 
@@ -125,8 +127,8 @@ impl Answer for Completion {
         self.used.begin();
     }
 
-    fn take(&mut self, number: usize, piece: Piece, events: Option<&mut Vec<u8>>) {
-        self.used.take(number, &piece);
+    fn take(&mut self, number: usize, piece: Piece, at: Instant, events: Option<&mut Vec<u8>>) {
+        self.used.take(number, &piece, at);
         let choice = &mut self.choices[number];
         let mut part = choice.begin();
         part.text += &choice.text.take(&piece);

@@ -44,9 +44,9 @@ impl<A: Answer> Stream<A> {
     /// Takes an event of the engine.
     fn take(&mut self, event: Event) {
         match event {
-            Event::Piece(number, piece) => {
+            Event::Piece(number, piece, at) => {
                 self.tally.facts().first.get_or_insert_with(|| self.start.elapsed());
-                self.answer.take(number, piece, Some(&mut self.events));
+                self.answer.take(number, piece, at, Some(&mut self.events));
                 if self.answer.is_whole() {
                     self.answer.end(&mut self.events);
                     self.running = None;

@@ -33,8 +33,9 @@ impl Used {
         self.begun = Instant::now();
     }
 
-    pub fn take(&mut self, number: usize, piece: &Piece) {
-        self.last = Instant::now();
+    /// What was made at this time.
+    pub fn take(&mut self, number: usize, piece: &Piece, at: Instant) {
+        self.last = at;
         self.first.get_or_insert(self.last);
         let sequence = &mut self.sequences[number];
         sequence.usage = piece.usage;

@@ -46,7 +46,7 @@ impl Sequences {
     }
 
     pub fn wants_slot(&self) -> bool {
-        !self.waiting.is_empty() && !(self.is_shared && !self.running.is_empty())
+        !self.waiting.is_empty() && (!self.is_shared || self.running.is_empty())
     }
 
     pub fn makes_tokens(&self, session: &Session) -> bool {
@@ -127,7 +127,7 @@ impl Turns {
             return self.fail(place, error.into());
         }
         let is_last = sequences.left == 0;
-        self.jobs[place].send(Event::Piece(number, piece));
+        self.jobs[place].send(Event::Piece(number, piece, Instant::now()));
         if is_last {
             self.metrics.whole_requests.add(self.jobs[place].request.arrived.elapsed().as_secs_f64());
             self.end(place);

@@ -1,0 +1,97 @@
+//! Bodies, heads and connections beyond what is taken.
+
+use std::io::Write;
+
+use serde_json::json;
+
+use crate::client::Client;
+use crate::server::Server;
+
+const CHAT: &str = "/v1/chat/completions";
+
+#[test]
+fn bodies_beyond_the_limits_are_refused_and_the_server_goes_on() {
+    let server = Server::start(&[]);
+    let large = vec![b' '; (8 << 20) + 1];
+    assert_eq!(server.client().ask("POST", CHAT, &[], &large).error().0, 413);
+    // Without a length it is found out on the way.
+    let mut client = server.client();
+    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n");
+    client.stream.get_mut().write_all(head.as_bytes()).unwrap();
+    let piece = [format!("{:x}\r\n", 1 << 20).as_bytes(), &vec![b' '; 1 << 20], b"\r\n"].concat();
+    for _ in 0..9 {
+        // The server may have closed already.
+        let _ = client.stream.get_mut().write_all(&piece);
+    }
+    assert_eq!(client.answer(true).error().0, 413);
+
+    let refused = server.client().ask("POST", CHAT, &[("content-encoding", "gzip")], b"\x1f\x8b");
+    assert_eq!(refused.error().0, 415);
+    let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+    assert_eq!(server.post(CHAT, &deep).error(), (400, Some("invalid_json".into()), None));
+    let many = format!(r#"{{"x":[{}1]}}"#, "1,".repeat(1 << 20));
+    assert_eq!(server.post(CHAT, &many).error(), (400, Some("invalid_json".into()), None));
+    let broken = server.client().ask("POST", CHAT, &[], b"{\"messages\":\"\xff\"}");
+    assert_eq!(broken.error(), (400, Some("invalid_json".into()), None));
+    // A body that breaks off is no request, and no harm.
+    let mut client = server.client();
+    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\n{{");
+    client.stream.get_mut().write_all(head.as_bytes()).unwrap();
+    drop(client);
+    server.post("/v1/completions", r#"{"prompt":"a","max_tokens":1}"#).ok();
+    server.wait_idle();
+}
+
+#[test]
+fn lists_beyond_the_limits_are_refused_by_name() {
+    let server = Server::start(&[]);
+    let turn = json!({ "role": "user", "content": "a" });
+    let tool = json!({ "type": "function", "function": { "name": "f" } });
+    let bias: serde_json::Map<_, _> = (0..1025).map(|id| (id.to_string(), json!(1))).collect();
+    for (name, value) in [
+        ("messages", json!(vec![turn.clone(); 4097])),
+        ("tools", json!(vec![tool; 129])),
+        ("stop", json!(vec!["a"; 17])),
+        ("stop", json!("a".repeat(257))),
+        ("logit_bias", json!(bias)),
+    ] {
+        let mut request = json!({ "messages": [turn], "max_tokens": 1 });
+        request[name] = value;
+        assert_eq!(server.post(CHAT, &request.to_string()).error(), (400, None, Some(name.into())));
+    }
+    let request = json!({ "prompt": vec!["a"; 257], "max_tokens": 1 });
+    assert_eq!(server.post("/v1/completions", &request.to_string()).error(), (400, None, Some("prompt".into())));
+    let request = json!({ "prompt": vec!["a"; 100], "n": 3, "max_tokens": 1 });
+    assert_eq!(server.post("/v1/completions", &request.to_string()).error(), (400, None, Some("n".into())));
+    let long = "the bird flew over the sea and ".repeat(200);
+    let request = json!({ "messages": [{ "role": "user", "content": long }] });
+    let refused = server.post(CHAT, &request.to_string());
+    assert_eq!(refused.error(), (400, Some("context_length_exceeded".into()), Some("messages".into())));
+}
+
+#[test]
+fn a_head_that_does_not_come_ends_its_connection_and_no_other() {
+    let server = Server::start(&[]);
+    let mut slow = server.client();
+    slow.stream.get_mut().write_all(b"GET /health HT").unwrap();
+    let mut idle = server.client();
+    assert_eq!(idle.ask("GET", "/health", &[], b"").status, 200);
+    assert!(slow.is_closed(), "after ten seconds");
+    assert_eq!(idle.ask("GET", "/health", &[], b"").status, 200, "one that is idle stays");
+}
+
+#[test]
+fn what_is_no_http_is_refused() {
+    let server = Server::start(&[]);
+    for nonsense in ["\r\n\r\nGET\r\n\r\n", "GET /health HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\r\n\r\n"] {
+        let mut client = Client::new(server.address);
+        client.stream.get_mut().write_all(nonsense.as_bytes()).unwrap();
+        assert!(client.is_closed(), "{nonsense:?}");
+    }
+    let large = "x".repeat(1 << 20);
+    let mut client = server.client();
+    client.send("GET", "/health", &[("x-large", &large)], b"");
+    let answer = client.head();
+    assert_eq!(answer.status, 431);
+    assert_eq!(server.get("/health").status, 200);
+}
