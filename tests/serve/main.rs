@@ -12,6 +12,8 @@ mod embeddings;
 mod errors;
 #[path = "../common/examples.rs"]
 mod examples;
+#[cfg(unix)]
+mod hub;
 mod limits;
 mod load;
 mod metrics;
