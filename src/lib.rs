@@ -32,6 +32,7 @@
 //! * [`Backend`](crate::backend::Backend) is the seam: the verbs of the forward pass
 //!   ([`transformer`]). [`cpu`] implements them fast, [`mod@reference`]
 //!   plainly: it is their definition.
+//! * [`chat`] makes prompts of conversations and answers of what comes out; with the feature `constrain`, answers are held to a form.
 //! * [`tokenizer`] turns text into ids and back; [`measure`] says what a run took.
 //!
 //! # Exactness
@@ -61,12 +62,17 @@
 //!   crate `tokenizers` and what that needs. Without it, every model opens and runs as with it, ids become text, and a
 //!   generation ends where the model ends it; but prompts must be ids, and [`mod@convert`] refuses such models: what would make
 //!   ids of text is an error that names the feature. Nothing in the interface depends on it.
+//! * `constrain` (off by default): the module `constrain`, which holds answers to JSON, to a JSON schema or to a call of a tool. It brings
+//!   the crate `llguidance`.
+//! * `serve` (off by default): for the example of that name alone. It brings an HTTP server.
 
 #![warn(missing_docs)]
 
 mod allocation;
 pub mod backend;
 pub mod chat;
+#[cfg(feature = "constrain")]
+pub mod constrain;
 pub mod convert;
 pub mod cpu;
 mod decision;

@@ -3,6 +3,8 @@
 //! what was lost. Prints Markdown tables, ready for benches/README.md. The server listens at 127.0.0.1 alone.
 
 mod client;
+#[path = "../../tests/common/examples.rs"]
+mod examples;
 mod figures;
 mod first;
 mod gaps;
@@ -94,7 +96,7 @@ fn main() -> anyhow::Result<ExitCode> {
         (None, None) => SHIPPED.into(),
     };
     let model = Model::open(&path)?;
-    let bench = Bench { program: server::program()?, path, model, args, _written: written };
+    let bench = Bench { program: server::program(), path, model, args, _written: written };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match bench.args.what {
         What::Figures => figures::measure(&bench, &runtime).map(|()| ExitCode::SUCCESS),

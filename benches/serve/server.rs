@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
+use crate::examples;
+
 /// Longer than any model here takes to load.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// In which Linux counts the time of processes, whatever its own clock's steps are.
@@ -22,21 +24,8 @@ pub struct Server {
 }
 
 /// Builds the example as this program is built, and tells where it is.
-pub fn program() -> anyhow::Result<PathBuf> {
-    let this = std::env::current_exe()?;
-    let built = this.ancestors().nth(2).context("Cargo keeps programs in target/PROFILE/deps")?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-    cargo.args(["build", "--quiet", "--features", "serve", "--example", "serve", "--manifest-path", manifest]);
-    if !cfg!(feature = "default") {
-        cargo.arg("--no-default-features");
-    }
-    match built.file_name().and_then(|name| name.to_str()) {
-        Some("debug") | None => {}
-        Some(profile) => drop(cargo.args(["--profile", profile])),
-    }
-    ensure!(cargo.status()?.success(), "the server cannot be built");
-    Ok(built.join("examples").join(format!("serve{}", std::env::consts::EXE_SUFFIX)))
+pub fn program() -> PathBuf {
+    examples::built(&["--example", "serve"]).join(format!("serve{}", std::env::consts::EXE_SUFFIX))
 }
 
 impl Server {

@@ -24,7 +24,7 @@ pub async fn at_signal(app: &App, accepting: JoinHandle<()>, ends: watch::Sender
     let settings = &app.settings;
     let drained = async {
         // Whoever sends requests here learns from /health that others should have them.
-        app.engine.shared().set_health(Health::Draining);
+        app.engine.shared().set_health(Health::Leaving);
         sleep(settings.drain_delay).await;
         app.engine.drain();
         let deadline = Instant::now() + settings.drain_timeout;

@@ -73,6 +73,8 @@ pub enum Event {
 pub enum Health {
     Loading,
     Ready,
+    /// Requests are taken, but whoever asks is told that others should have them.
+    Leaving,
     /// Requests that run go on, and no others begin.
     Draining,
     /// The device is gone.
@@ -143,7 +145,7 @@ impl Engine {
     /// Whether requests are taken at present, or else what they are told.
     pub fn check(&self) -> Result<(), ApiError> {
         match self.health() {
-            Health::Ready => Ok(()),
+            Health::Ready | Health::Leaving => Ok(()),
             Health::Loading => Err(ApiError::unavailable("loading", "Loading model")),
             Health::Draining => Err(ApiError::shutting_down()),
             Health::Failed => {
@@ -191,7 +193,8 @@ impl Shared {
         match self.health.load(Ordering::Relaxed) {
             0 => Health::Loading,
             1 => Health::Ready,
-            2 => Health::Draining,
+            2 => Health::Leaving,
+            3 => Health::Draining,
             _ => Health::Failed,
         }
     }

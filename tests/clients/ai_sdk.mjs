@@ -7,7 +7,7 @@ import { assertFitsSchema, base, cancels, guarded, model as id, prompt, schema, 
 
 const at = (url, apiKey = 'unused') => createOpenAICompatible({ name: 'sterna', baseURL: `${url}/v1`, apiKey, includeUsage: true, supportsStructuredOutputs: true })(id);
 const greedy = { model: at(base), prompt, temperature: 0, seed: 7, maxOutputTokens: 40, maxRetries: 0 };
-const long = { ...greedy, maxOutputTokens: 400, providerOptions: { sterna: { ignore_eos: true } } };
+const long = { ...greedy, maxOutputTokens: 3500, providerOptions: { sterna: { ignore_eos: true } } };
 
 test('streamed and whole are the same text, and usage adds up', async () => {
   const whole = await generateText(greedy);

@@ -84,7 +84,7 @@ class Errors(unittest.TestCase):
     def test_a_stream_that_is_closed_ends_its_work(self):
         wait_for("at rest before", at_rest)
         before = metric("requests_cancelled_total")
-        stream = chat(max_tokens=400, extra_body={"ignore_eos": True}).stream(PROMPT)
+        stream = chat(max_tokens=3500, extra_body={"ignore_eos": True}).stream(PROMPT)
         next(stream)
         stream.close()
         wait_for("one more cancelled, none running", lambda: metric("requests_cancelled_total") == before + 1 and at_rest())

@@ -76,7 +76,7 @@ class Proxy(unittest.TestCase):
             client.chat.completions.create(**{**GREEDY, "messages": [{"role": "user", "content": "sea " * 20000}]})
 
     def test_a_stream_that_is_closed_ends_its_work(self):
-        stream = client.chat.completions.create(**{**GREEDY, "max_tokens": 400}, stream=True)
+        stream = client.chat.completions.create(**{**GREEDY, "max_tokens": 3500}, stream=True)
         next(stream)
         stream.close()
         wait_for("both at rest", lambda: at_rest(BASE) and at_rest(TOOLS))

@@ -8,7 +8,7 @@ const at = (url, apiKey = 'unused') => new OpenAI({ baseURL: `${url}/v1`, apiKey
 const client = at(base);
 const messages = [{ role: 'user', content: prompt }];
 const greedy = { model, messages, temperature: 0, seed: 7, max_tokens: 40 };
-const long = { ...greedy, max_tokens: 400, ignore_eos: true };
+const long = { ...greedy, max_tokens: 3500, ignore_eos: true };
 const tool = { type: 'function', function: { name: 'look_at_bird', parameters: schema } };
 
 test('models are listed and found by name', async () => {

@@ -15,7 +15,7 @@ client = openai.OpenAI(base_url=f"{BASE}/v1", api_key="unused", max_retries=0)
 guarded = openai.OpenAI(base_url=f"{GUARDED}/v1", api_key=KEY, max_retries=0)
 tools = openai.OpenAI(base_url=f"{TOOLS}/v1", api_key="unused", max_retries=0)
 GREEDY = {"model": MODEL, "messages": MESSAGES, "temperature": 0, "seed": 7, "max_tokens": 40}
-LONG = {**GREEDY, "max_tokens": 400, "extra_body": {"ignore_eos": True}}
+LONG = {**GREEDY, "max_tokens": 3500, "extra_body": {"ignore_eos": True}}
 
 
 class Bird(BaseModel):

@@ -62,7 +62,7 @@ const atFirstWord = (page, deed) => page.evaluate(deed => {
 onPage('an answer grows and tells its figures; a second turn is cached', DESK, async (page, picture) => {
   await ready(page);
   await picture('empty');
-  await set(page, { Temperature: '0.7', Seed: '5', 'Max tokens': '120' });
+  await set(page, { Temperature: '0.7', Seed: '5', 'Max tokens': '900' });
   await page.evaluate(() => {
     window.lengths = new Set();
     new MutationObserver(() => lengths.add(document.querySelector('article.assistant .said')?.textContent.length)).observe(document.querySelector('#turns'), { childList: true, subtree: true, characterData: true });
@@ -76,12 +76,16 @@ onPage('an answer grows and tells its figures; a second turn is cached', DESK, a
   assert.match(await page.locator('.figures').last().textContent(), /cached [1-9]/);
   assert.match(await page.locator('#room').textContent(), /^\d+ of \d+ tokens of context$/);
   await picture('conversation');
+  const cut = await page.evaluate(() => turns.at(-1).content);
+  await page.getByRole('button', { name: 'Continue' }).click();
+  await idle(page);
+  assert((await page.evaluate(() => turns.at(-1).content)).startsWith(cut) && await page.evaluate(() => turns.at(-1).content.length) > cut.length);
   const said = await answers(page).last().innerText();
   await page.reload();
   assert.equal(await answers(page).last().innerText(), said);
   await page.getByRole('button', { name: 'Regenerate' }).click();
   await idle(page);
-  assert.equal(await answers(page).last().innerText(), said, 'the same seed gives the same answer');
+  assert.equal(await page.evaluate(() => turns.at(-1).content), cut, 'the same seed gives the same answer');
   await page.locator('article.assistant').last().getByRole('button', { name: 'Copy' }).click();
   await page.getByText('Copied').waitFor();
   assert.equal((await page.evaluate(() => navigator.clipboard.readText())).trim(), (await page.evaluate(() => turns.at(-1).content)).trim());
@@ -94,7 +98,7 @@ for (const deed of ['click', 'Escape']) onPage(`an answer is stopped midway, and
   await ready(page);
   await waitFor('at rest', atRest);
   const cancelled = await metric('requests_cancelled_total');
-  await set(page, { Temperature: '1', 'Max tokens': '450' });
+  await set(page, { Temperature: '1', 'Max tokens': '3500' });
   await page.evaluate(() => { const plain = requestOf; window.requestOf = (...all) => ({ ...plain(...all), ignore_eos: true }); });
   await atFirstWord(page, deed);
   await say(page, 'Tell me everything.');

@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 
 SERVE = os.environ["STERNA_SERVE"]
+STRETCHED = ["--rope-scaling", "linear", "--rope-factor", "8"]  # so that a stream lasts longer than the fast model's 512 tokens
 TURNS = ["Tell me of the sea.", "And then?", "How did it end?"]
 
 
@@ -23,7 +24,7 @@ class Server:
     """A server of the small model, and what it says of itself."""
 
     def __init__(self, name):
-        self.process = subprocess.Popen([SERVE, "--port", "0", "--slots", "8"], stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([SERVE, *STRETCHED, "--port", "0", "--slots", "8", "--drain-delay", "2"], stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
             if found := re.search(r"listening on http://(\S+?)/?$", line):
                 self.address = found[1]
@@ -136,7 +137,7 @@ def haproxy(a, b, stack):
     shares = [server.metric("generation_tokens_total") for server in (a, b)]
     assert min(shares) > 0, f"one server got all: {shares}"
 
-    stream = ask(address, messages, stream=True, max_tokens=400, ignore_eos=True)
+    stream = ask(address, messages, stream=True, max_tokens=3500, ignore_eos=True)
     stream.readline()
     busy = a if a.metric("num_requests_running") else b
     other = b if busy is a else a

@@ -14,6 +14,10 @@ mkdir -p "$clients"
 STERNA_SERVE=${STERNA_SERVE:-target/release/examples/serve}
 [ -x "$STERNA_SERVE" ] || { echo "no $STERNA_SERVE: cargo build --release --features serve --example serve"; exit 1; }
 
+# The shipped model makes thousands of tokens a second and ends at 512: too soon for a client to break off. Stretched, it goes on.
+model=(--rope-scaling linear --rope-factor 8)
+[ -z "${STERNA_MODEL:-}" ] || model=(--model "$STERNA_MODEL")
+
 running=()
 trap 'for pid in "${running[@]}"; do kill "$pid" 2>/dev/null || true; done; wait' EXIT
 
@@ -23,7 +27,7 @@ serve() {
     shift
     pipe=$(mktemp -u "$clients/stderr-XXXXXX")
     mkfifo "$pipe"
-    "$STERNA_SERVE" ${STERNA_MODEL:+--model "$STERNA_MODEL"} --port 0 "$@" 2>"$pipe" >/dev/null &
+    "$STERNA_SERVE" "${model[@]}" --port 0 "$@" 2>"$pipe" >/dev/null &
     running+=($!)
     exec {from}<"$pipe"
     rm "$pipe"

@@ -1,5 +1,9 @@
 //! The examples as their users meet them: run as programs, by what they print, refuse and leave behind.
 
+#[cfg(target_os = "linux")]
+mod chat;
+#[path = "../common/examples.rs"]
+mod examples;
 #[cfg(unix)]
 mod messages;
 #[cfg(unix)]
@@ -11,28 +15,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-/// The folder of the built examples. Cargo builds them with all tests, but not with one alone; so it is asked here, which takes it
-/// no time where there is nothing to do.
+/// The folder of the built examples.
 fn examples() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let this = std::env::current_exe().unwrap();
-        let built = this.ancestors().nth(2).unwrap(); // target/PROFILE/deps/THIS
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args([
-            "build",
-            "--quiet",
-            "--examples",
-            "--manifest-path",
-            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
-        ]);
-        match built.file_name().and_then(|name| name.to_str()).unwrap() {
-            "debug" => {}
-            profile => drop(cargo.args(["--profile", profile])),
-        }
-        assert!(cargo.status().unwrap().success(), "the examples are built");
-        built.join("examples")
-    })
+    FOLDER.get_or_init(|| examples::built(&["--examples"]))
 }
 
 /// A program with the model that ships with the crate, where it takes one, and on the CPU, where there is a choice.

@@ -25,6 +25,8 @@ fn talkers(folder: &std::path::Path) -> Vec<Command> {
         generate(&["-n", "5", "--greedy"]),
         generate(&["-n", "5", "--greedy", "--json", "-"]),
         with("generate", &["--devices"]),
+        with("chat", &["--devices"]),
+        with("chat", &["--help"]),
         with("generate", &["--help"]),
         with("generate", &["--version"]),
         with("generate", &["--no-such-option"]),

@@ -14,16 +14,16 @@ fn turns() -> Value {
 
 /// What the chunks of a stream add up to: content, reasoning, finish, the number of logprobs.
 fn sum(events: &[Value], choice: usize) -> (String, String, String, usize) {
-    let (mut content, mut reasoning, mut finish, mut logprobs, mut role) = Default::default();
-    let mut roles = 0;
+    let [mut content, mut reasoning, mut finish, mut role]: [String; 4] = Default::default();
+    let (mut roles, mut logprobs) = (0, 0);
     for event in events {
         assert_eq!(event["object"], "chat.completion.chunk");
         for part in event["choices"].as_array().unwrap().iter().filter(|part| part["index"] == choice) {
-            assert_eq!(finish, String::new(), "nothing comes after the end");
+            assert_eq!(finish, "", "nothing comes after the end");
             let delta = &part["delta"];
             if let Some(name) = delta["role"].as_str() {
                 (role, roles) = (name.to_owned(), roles + 1);
-                assert!(content == "" && delta["content"] == "", "the role comes first, with no text");
+                assert!(content.is_empty() && delta["content"] == "", "the role comes first, with no text");
             }
             assert_eq!((role.as_str(), roles), ("assistant", 1));
             content += delta["content"].as_str().unwrap_or_default();

@@ -73,6 +73,7 @@ fn whoever_watches_is_told_at_once_and_requests_are_taken_a_while_longer() {
     wait_until("/health says so", || server.get("/health").status == 503);
     assert_eq!(server.get("/readyz").error(), (503, Some("shutting_down".into()), None));
     assert_eq!(server.get("/livez").status, 200, "the process lives");
+    assert_eq!(client.ask("POST", "/v1/completions", &[], br#"{"prompt":"a"}"#).status, 200);
     assert_eq!(server.wait(), Some(0));
 }
 

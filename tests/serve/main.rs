@@ -10,6 +10,8 @@ mod completions;
 mod drain;
 mod embeddings;
 mod errors;
+#[path = "../common/examples.rs"]
+mod examples;
 mod limits;
 mod load;
 mod metrics;

@@ -8,33 +8,15 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::client::{Answer, Client};
+use crate::examples;
 
 /// Longer than anything here takes on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The built example. Cargo builds it with all tests of this feature, but not with one alone; so it is asked here, which takes it no
-/// time where there is nothing to do.
+/// The built example.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let this = std::env::current_exe().unwrap();
-        let built = this.ancestors().nth(2).unwrap(); // target/PROFILE/deps/THIS
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        cargo.args(["build", "--quiet", "--example", "serve", "--manifest-path", manifest]);
-        // With the features of this test, so that nothing is built again.
-        cargo.args(match (cfg!(feature = "default"), cfg!(feature = "gpu")) {
-            (true, _) => &["--features", "serve"][..],
-            (false, true) => &["--no-default-features", "--features", "gpu,serve"],
-            (false, false) => &["--no-default-features", "--features", "serve"],
-        });
-        match built.file_name().and_then(|name| name.to_str()).unwrap() {
-            "debug" => {}
-            profile => drop(cargo.args(["--profile", profile])),
-        }
-        assert!(cargo.status().unwrap().success(), "the server is built");
-        built.join("examples/serve")
-    })
+    PROGRAM.get_or_init(|| examples::built(&["--example", "serve"]).join("serve"))
 }
 
 pub struct Server {

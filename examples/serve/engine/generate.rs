@@ -46,7 +46,7 @@ impl Sequences {
     }
 
     pub fn wants_slot(&self) -> bool {
-        !self.waiting.is_empty() && !(self.is_shared && !self.running.is_empty())
+        !self.waiting.is_empty() && (!self.is_shared || self.running.is_empty())
     }
 
     pub fn makes_tokens(&self, session: &Session) -> bool {

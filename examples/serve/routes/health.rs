@@ -7,10 +7,14 @@ use axum::extract::State;
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::engine::Health;
 use crate::http::error::ApiError;
 
 pub async fn health(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     app.engine.check()?;
+    if app.engine.health() == Health::Leaving {
+        return Err(ApiError::shutting_down());
+    }
     lives().await
 }
 

@@ -1,0 +1,147 @@
+//! Calls of tools as models write them: JSON within tags, JSON alone, or tags within tags.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value, json};
+
+use crate::chat::{Tool, ToolFormat};
+use crate::error::{Error, Result};
+
+use super::compile::Grammar;
+use super::schema::Reader;
+
+/// A grammar of a call of one of the tools. `spelled` says how a tag stands in it.
+pub(super) fn grammar(format: ToolFormat, tools: &[Tool], spelled: impl Fn(&str) -> String) -> Result<Grammar> {
+    if tools.is_empty() {
+        return Err(Error::Input("a call of a tool, and no tools".into()));
+    }
+    let none = json!({ "type": "object", "properties": {} });
+    let mut reader = Reader::default();
+    let mut calls = Vec::with_capacity(tools.len());
+    for tool in tools {
+        let is_usual = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+        if tool.name.is_empty() || tool.name.len() > 128 || !tool.name.chars().all(is_usual) {
+            return Err(Error::Input(format!(
+                "the tool {:?}: a name must be 1 to 128 letters, digits, underscores, dashes or points",
+                tool.name
+            )));
+        }
+        let parameters = if tool.parameters.is_null() { &none } else { &tool.parameters };
+        let arguments = arguments(&mut reader, parameters).map_err(|error| within(&tool.name, error))?;
+        calls.push((&*tool.name, arguments));
+    }
+    let (open, close) = (spelled("<tool_call>"), spelled("</tool_call>"));
+    Ok(match format {
+        ToolFormat::Hermes => {
+            let call = reader.document(json_call("arguments", calls));
+            Grammar::Lark(format!("start: {open} \"\\n\" %json {call} \"\\n\" {close}\n"))
+        }
+        ToolFormat::Llama3Json => Grammar::Json(reader.document(json_call("parameters", calls))),
+        ToolFormat::QwenXml => {
+            let mut lark = format!("start: {open} \"\\n\" call {close}\n");
+            let names: Vec<String> = (0..calls.len()).map(|i| format!("call_{i}")).collect();
+            let _ = writeln!(lark, "call: {}", names.join(" | "));
+            for (i, (tool, arguments)) in calls.iter().enumerate() {
+                tagged(&mut lark, i, tool, arguments, &reader).map_err(|error| within(tool, error))?;
+            }
+            Grammar::Lark(lark)
+        }
+    })
+}
+
+/// What was read of a schema of parameters, which are an object.
+fn arguments<'a>(reader: &mut Reader<'a>, parameters: &'a Value) -> Result<Map<String, Value>> {
+    let read = reader.read(parameters)?;
+    let mut read = match reader.followed(&read) {
+        Value::Object(read) => read.clone(),
+        _ => return Err(Error::Input("the parameters must be a schema of an object".into())),
+    };
+    if *read.entry("type").or_insert_with(|| "object".into()) != "object" {
+        return Err(Error::Input(format!("the parameters are of the type {}; they must be an object", read["type"])));
+    }
+    if read.contains_key("properties") && !read.contains_key("patternProperties") {
+        read.entry("additionalProperties").or_insert(false.into());
+    }
+    Ok(read)
+}
+
+fn json_call(key: &str, calls: Vec<(&str, Map<String, Value>)>) -> Value {
+    let call = |(name, arguments): (&str, Map<String, Value>)| {
+        json!({
+            "type": "object",
+            "properties": { "name": { "const": name }, key: arguments },
+            "required": ["name", key],
+            "additionalProperties": false,
+        })
+    };
+    json!({ "anyOf": calls.into_iter().map(call).collect::<Vec<_>>() })
+}
+
+/// Rules for a call that is written in tags.
+fn tagged(
+    lark: &mut String,
+    call: usize,
+    tool: &str,
+    arguments: &Map<String, Value>,
+    reader: &Reader<'_>,
+) -> Result<()> {
+    const KNOWN: [&str; 4] = ["type", "properties", "required", "additionalProperties"];
+    if let Some(keyword) = arguments.keys().find(|keyword| !KNOWN.contains(&keyword.as_str())) {
+        return Err(Error::Input(format!("its parameters have {keyword}, which calls in tags cannot be held to")));
+    }
+    let none = Map::new();
+    let properties = arguments.get("properties").and_then(Value::as_object).unwrap_or(&none);
+    let required = arguments.get("required").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    if let Some(missing) = required.iter().find(|name| !properties.contains_key(name.as_str().unwrap_or_default())) {
+        return Err(Error::Input(format!("its parameter {missing} is required, and has no schema")));
+    }
+    let mut rule = format!("call_{call}: {}", quoted(&format!("<function={tool}>\n")));
+    let mut parameters = String::new();
+    for (i, (key, schema)) in properties.iter().enumerate() {
+        if key.is_empty() || key.contains(['>', '<', '\n']) {
+            return Err(Error::Input(format!("its parameter {key:?}: calls in tags have no way to write that")));
+        }
+        let is_required = required.iter().any(|name| name == key);
+        let _ = write!(rule, " p_{call}_{i}{}", if is_required { "" } else { "?" });
+        let _ = writeln!(parameters, "p_{call}_{i}: {} v_{call}_{i}", quoted(&format!("<parameter={key}>\n")));
+        let _ = writeln!(parameters, "{}", value(&format!("v_{call}_{i}"), schema, key, reader)?);
+    }
+    let _ = writeln!(lark, "{rule} {}\n{parameters}", quoted("</function>\n"));
+    Ok(())
+}
+
+/// The rule of a parameter's value, to the end of its tag.
+fn value(rule: &str, schema: &Value, key: &str, reader: &Reader<'_>) -> Result<String> {
+    const END: &str = "\n</parameter>\n";
+    let followed = reader.followed(schema);
+    let choices = match (followed.get("const"), followed.get("enum").and_then(Value::as_array)) {
+        (Some(one), _) => vec![one],
+        (None, Some(all)) => all.iter().collect(),
+        (None, None) => Vec::new(),
+    };
+    if !choices.is_empty() && choices.iter().all(|choice| choice.is_string()) {
+        let choices = choices.iter().filter_map(|choice| choice.as_str()).map(|text| quoted(&format!("{text}{END}")));
+        return Ok(format!("{rule}: {}", choices.collect::<Vec<_>>().join(" | ")));
+    }
+    if followed.get("type").is_some_and(|kind| kind == "string") {
+        if let Some(keyword) = followed.as_object().and_then(|keys| keys.keys().find(|key| *key != "type")) {
+            return Err(Error::Input(format!(
+                "its parameter {key:?} has {keyword}, which texts in tags cannot be held to"
+            )));
+        }
+        return Ok(format!("{rule}[suffix={}]: /(?s:.*)/", quoted(END)));
+    }
+    Ok(format!("{rule}: %json {} {}", reader.document(schema.clone()), quoted(END)))
+}
+
+/// A text in Lark.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+fn within(tool: &str, error: Error) -> Error {
+    match error {
+        Error::Input(text) => Error::Input(format!("the tool {tool:?}: {text}")),
+        error => error,
+    }
+}
