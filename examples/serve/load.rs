@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -44,6 +44,7 @@ pub fn load_and_run(
         positions: session.positions(),
         slots: session.sequences(),
         chat: chat(args, &model)?,
+        constrainer: OnceLock::new(),
         weight_bytes: session.loaded().weight_bytes(),
         model,
     };

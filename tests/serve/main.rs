@@ -12,6 +12,7 @@ mod embeddings;
 mod errors;
 #[path = "../common/examples.rs"]
 mod examples;
+mod forms;
 mod limits;
 mod load;
 mod metrics;
