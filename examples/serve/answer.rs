@@ -96,6 +96,9 @@ pub async fn respond<A: Answer>(
     let start = Instant::now();
     let mut running = running;
     let first = async {
+        if stream && app.settings.early_headers {
+            return Ok(());
+        }
         if stream {
             return begun(&mut running, &mut answer, &tally).await;
         }

@@ -10,6 +10,12 @@ use crate::device::DeviceArgs;
 use crate::model::ModelArgs;
 use crate::numbers::one_or_more;
 
+/// How it is begun and asked.
+const EXAMPLES: &str = "Examples:
+  serve --model bitnet.gguf --slots 8 --context 8192
+  curl http://127.0.0.1:8080/v1/chat/completions -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'
+  serve --model bitnet.gguf --host 0.0.0.0 --api-key-file keys.txt --metrics-prefix vllm:";
+
 /// Serves a ternary (1.58-bit) language model to programs that speak OpenAI's interface, and a chat page to people.
 ///
 /// Clients are given the address http://127.0.0.1:8080/v1, any key, and any name for the model that GET /v1/models lists. Ctrl-C
@@ -17,7 +23,7 @@ use crate::numbers::one_or_more;
 ///
 /// Other machines reach the server with --host 0.0.0.0, which needs a key.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_long_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     pub model: ModelArgs,
@@ -34,6 +40,7 @@ pub struct Args {
 
 /// How much at once.
 #[derive(Arguments)]
+#[command(next_help_heading = "Sizes")]
 pub struct Sizes {
     /// Answers that are made at once; each has room for --context positions [default: as many as a quarter of the free memory
     /// holds, at most 16].
@@ -59,6 +66,7 @@ pub struct Sizes {
 
 /// What requests meet.
 #[derive(Arguments, Clone)]
+#[command(next_help_heading = "Requests")]
 pub struct Settings {
     /// The address to listen at.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
@@ -120,6 +128,11 @@ pub struct Settings {
     /// Writes what is asked and answered to the log.
     #[arg(long)]
     pub log_content: bool,
+
+    /// Begins the answer of a stream at once, while its request may still wait: proxies see that something comes. What goes wrong
+    /// then is told in the stream, and not by a status.
+    #[arg(long)]
+    pub early_headers: bool,
 
     /// How long new requests are taken, in seconds, once the server was asked to end; /health says so at once.
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]

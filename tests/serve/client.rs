@@ -30,6 +30,28 @@ impl Client {
         Self { stream: BufReader::new(stream) }
     }
 
+    /// One for which the system keeps little that was not read, so that whoever sends notices soon.
+    pub fn with_little_room(address: SocketAddr) -> Self {
+        let client = Self::new(address);
+        client.set_room(4096);
+        client
+    }
+
+    /// How many bytes the system keeps that were not read.
+    pub fn set_room(&self, bytes: i32) {
+        #[cfg(unix)]
+        {
+            use std::os::fd::AsRawFd;
+            let (stream, room) = (self.stream.get_ref().as_raw_fd(), &raw const bytes);
+            let size = size_of::<i32>() as u32;
+            // SAFETY: the call reads an i32 at this address, as it is told by its size, and the socket is open.
+            let outcome = unsafe { libc::setsockopt(stream, libc::SOL_SOCKET, libc::SO_RCVBUF, room.cast(), size) };
+            assert_eq!(outcome, 0);
+        }
+        #[cfg(not(unix))]
+        let _ = bytes; // there it takes longer
+    }
+
     /// Sends a request, and reads the whole answer.
     pub fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         self.send(method, path, headers, body);

@@ -4,7 +4,8 @@ use serde_json::json;
 
 use sterna::format::gguf::Gguf;
 
-use crate::server::{Server, wait_until};
+use crate::client::Client;
+use crate::server::{Server, wait_until, wait_until_stalled};
 
 #[test]
 fn more_than_may_wait_are_told_to_come_again_and_all_others_are_served() {
@@ -45,6 +46,28 @@ fn a_request_that_waits_too_long_is_told_and_forgotten() {
     assert_eq!(late.error(), (504, Some("timeout".into()), None));
     drop(busy);
     server.wait_idle();
+}
+
+#[test]
+fn a_stream_that_waits_can_begin_at_once_and_is_kept_alive() {
+    let server = Server::start(&["--slots", "1", "--early-headers"]);
+    let mut slow = Client::with_little_room(server.address);
+    let many =
+        json!({ "prompt": vec![[5, 6, 7]; 250], "max_tokens": 500, "ignore_eos": true, "stream": true, "logprobs": 5 });
+    slow.send("POST", "/v1/completions", &[], many.to_string().as_bytes());
+    // It reads nothing, and keeps its slot for half a minute.
+    wait_until_stalled(&server);
+    let mut late = server.client();
+    late.send("POST", "/v1/completions", &[], br#"{"prompt":"a","max_tokens":2,"stream":true}"#);
+    assert_eq!(late.head().status, 200);
+    assert_eq!(late.chunk().as_deref(), Some(&b": keep-alive\n\n"[..]));
+    let mut rest = String::new();
+    while let Some(chunk) = late.chunk().filter(|chunk| !chunk.is_empty()) {
+        rest += std::str::from_utf8(&chunk).unwrap();
+    }
+    assert!(rest.ends_with("data: [DONE]\n\n"), "{rest}");
+    let refused = server.post("/v1/completions", r#"{"prompt":[99999],"stream":true}"#);
+    assert_eq!(refused.error().0, 400, "what is wrong with a request is still told by its status");
 }
 
 #[test]

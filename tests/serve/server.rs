@@ -141,3 +141,13 @@ pub fn output(arguments: &[&str]) -> std::process::Output {
     command.args(["--port", "0", "--device", "cpu"]).args(arguments).env_remove("RUST_BACKTRACE");
     command.env("XDG_RUNTIME_DIR", "/nonexistent").stdin(Stdio::null()).output().unwrap()
 }
+
+/// Waits until a server makes nothing for a client that does not read.
+pub fn wait_until_stalled(server: &Server) {
+    let made = || server.metric("sterna_generation_tokens_total");
+    wait_until("nothing is made any more", || {
+        let before = made();
+        std::thread::sleep(Duration::from_millis(300));
+        before > 0.0 && made() == before
+    });
+}

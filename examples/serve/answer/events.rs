@@ -53,7 +53,10 @@ impl<A: Answer> Stream<A> {
                 }
             }
             Event::Failed(error) => self.fail(&error),
-            Event::Begun(_) => {}
+            Event::Begun(queued) => {
+                self.answer.begin();
+                self.tally.facts().queued = Some(queued);
+            }
             Event::Scores(_) | Event::Vectors(_) => self.fail(&ApiError::internal("an answer of another kind")),
         }
     }
