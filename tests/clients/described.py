@@ -55,7 +55,7 @@ cut.write_text(json.dumps({key: description[key] for key in ("openapi", "info", 
 command = [
     str(Path(sys.executable).parent / "schemathesis"), "run", str(cut), "--url", f"{BASE}/v1",
     "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
-    "--phases", "examples,coverage,fuzzing", "--max-examples", "60", "--seed", "7", "--continue-on-failure", "--no-shrink",
+    "--phases", "examples,coverage,fuzzing", "--max-examples", "300", "--seed", "7", "--continue-on-failure", "--no-shrink",
     "--workers", "2", "--request-timeout", "30", "--suppress-health-check", "all",
     "--report", "ndjson", "--report-dir", str(folder / "report"),
 ]  # fmt: skip
