@@ -42,7 +42,7 @@ pub struct Met {
 impl Raw {
     pub fn new(model: &Model, threads: usize, slots: usize) -> anyhow::Result<Self> {
         let device = Device::cpu_with(CpuOptions { threads: Some(threads), ..CpuOptions::default() });
-        let options = SessionOptions { sequences: slots, ..SessionOptions::default() };
+        let options = SessionOptions { sequences: slots, queue: Some(usize::MAX), ..SessionOptions::default() };
         Ok(Self { session: Session::new(model, &device, &options)? })
     }
 

@@ -107,7 +107,7 @@ pub fn measure(setting: &mut Setting<'_>) -> anyhow::Result<f64> {
             ratios.push(100.0 * server[server.len() - 1] / raw[raw.len() - 1]);
         }
         // The first round warms up.
-        [&mut server, &mut raw, &mut ratios].into_iter().for_each(|figures| drop(figures.remove(0)));
+        [&mut server, &mut raw, &mut ratios].into_iter().for_each(|figures| drop(figures.drain(..1)));
         let spread = ratios.iter().fold((f64::INFINITY, 0.0_f64), |(least, most), &r| (least.min(r), most.max(r)));
         let (rounds, server, raw, ratio) = (ratios.len(), median(server), median(raw), median(ratios));
         let what = format!("{clients} at once, {PROMPT} + {MADE} tokens");

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use axum::http::StatusCode;
 use sterna::Model;
 use sterna::chat::Chat;
+use sterna::constrain::Constrainer;
 
 use crate::args::Settings;
 use crate::engine::Engine;
@@ -39,6 +40,8 @@ pub struct Served {
     pub weight_bytes: u64,
     /// How it talks; none if its template is refused, with the reason.
     pub chat: Result<Chat, sterna::Error>,
+    /// What holds answers to a form; made when the first is to have one.
+    pub constrainer: OnceLock<Result<Constrainer, sterna::Error>>,
 }
 
 impl App {
@@ -73,6 +76,12 @@ impl Served {
         }
         let refused = |error| ApiError::of("model", format!("this model cannot chat, only continue texts: {error}"));
         self.chat.as_ref().map_err(refused)
+    }
+
+    /// What holds answers to a form. It takes a second the first time.
+    pub fn constrainer(&self) -> Result<&Constrainer, ApiError> {
+        let make = || Constrainer::new(self.model.tokenizer()?);
+        self.constrainer.get_or_init(make).as_ref().map_err(|error| ApiError::from(error.clone()))
     }
 
     /// The words that help whoever's prompt is too long.

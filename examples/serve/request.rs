@@ -2,6 +2,7 @@
 
 pub mod chat;
 pub mod fields;
+pub mod form;
 pub mod inputs;
 pub mod options;
 pub mod refused;

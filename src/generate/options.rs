@@ -134,8 +134,8 @@ pub struct GenerateOptions {
     /// Tell the log-probability of each token, and of this many of the most likely ones beside it, at most
     /// [`MOST_CANDIDATES`](crate::backend::MOST_CANDIDATES). Default none.
     pub logprobs: Option<usize>,
-    /// Begin with what is cached of the prompt, and leave what is computed in the cache. Default true; without it nobody can tell
-    /// from the time that a prompt takes what was computed before.
+    /// Begin with what is cached of the prompt, and leave what was computed in the cache at the end. Default true; a sequence that
+    /// does neither takes as long as if it were the first, and none that comes after it is faster for it.
     pub reuse: bool,
 }
 

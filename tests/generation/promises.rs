@@ -12,6 +12,7 @@ use crate::{TEXTS, collect, prompt};
 
 crate::on_every_backend!(
     a_prompt_in_chunks_gives_the_logits_of_one_by_one,
+    a_text_in_pieces_gives_the_logits_of_the_whole,
     logits_of_all_positions_come_from_the_kernels_of_prompts,
     a_reused_prefix_changes_nothing,
     an_interrupted_prefill_can_be_continued,
@@ -44,6 +45,29 @@ fn a_prompt_in_chunks_gives_the_logits_of_one_by_one<B: Backend + 'static>(make:
     for chunk in [2, 7, 16, 128] {
         assert!(logits(session(make(), chunk), &ids) == one_by_one, "chunks of {chunk} differ, bit for bit");
     }
+}
+
+fn a_text_in_pieces_gives_the_logits_of_the_whole<B: Backend + 'static>(make: impl Fn() -> B) {
+    let ids = prompt(TEXTS[2], 0, 1).ids;
+    let whole = logits(session(make(), 16), &ids);
+    let (mut session, mut pieces, mut places) = (session(make(), 16), Vec::new(), Vec::new());
+    for first in (0..ids.len()).step_by(5) {
+        let piece = first..ids.len().min(first + 5);
+        let mut take = |position, row: &[f32]| {
+            places.push(position);
+            pieces.extend(row.iter().map(|v| v.to_bits()));
+        };
+        let before = session.work().rows;
+        session.evaluate_range(&ids, piece.clone(), &mut take).unwrap();
+        assert_eq!(session.work().rows - before, piece.len() as u64, "what comes before is found");
+        // Something else comes between, and may take the place.
+        let _ = session.logits(&[9; 3]).unwrap();
+        let _ = session.prefill(&ids[..piece.end], &mut |_, _| ControlFlow::Continue(())).unwrap();
+    }
+    assert!(places.into_iter().eq(0..ids.len()) && pieces == whole);
+    let mut none = |_, _: &[f32]| panic!("there are no such positions");
+    assert!(matches!(session.evaluate_range(&ids, 0..ids.len() + 1, &mut none), Err(Error::Input(_))));
+    session.evaluate_range(&ids, 3..3, &mut none).unwrap();
 }
 
 /// What the logits of every position are evidence of: the kernels of many rows, not those of few.

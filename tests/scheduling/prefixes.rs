@@ -9,6 +9,7 @@ crate::on_every_device!(
     the_second_turn_of_a_chat_computes_what_is_new,
     chats_by_turns_keep_what_they_have,
     a_long_beginning_is_copied_from_a_sequence_that_still_runs,
+    what_asks_for_it_takes_and_leaves_nothing,
 );
 
 /// Runs a prompt to its end; its ids, and how many tokens were found.
@@ -74,4 +75,24 @@ fn a_long_beginning_is_copied_from_a_sequence_that_still_runs(loaded: Loaded) {
     assert_eq!((usage.cached, usage.computed), (200, 40 + 9));
     assert_eq!(outcomes.of(second), fresh(&loaded, other, 10));
     assert_eq!(outcomes.of(first), fresh(&loaded, one, 30));
+}
+
+fn what_asks_for_it_takes_and_leaves_nothing(loaded: Loaded) {
+    let random = &mut Random(14);
+    let mut session = session(&loaded, 2, 64);
+    let ids = random.ids(40);
+    let alone = |session: &mut sterna::Session| {
+        let mut prompt = greedy(ids.clone(), 5);
+        prompt.options.reuse = false;
+        let mut outcomes = Outcomes::default();
+        let id = session.join(prompt).unwrap();
+        run_to_the_end(session, &mut outcomes);
+        (outcomes.of(id).to_vec(), outcomes.last[&id].usage.cached)
+    };
+    let wanted = fresh(&loaded, ids.clone(), 5);
+    assert_eq!(alone(&mut session), (wanted.clone(), 0));
+    let (made, usage) = run(&mut session, ids.clone(), 5);
+    assert_eq!((&made, usage.cached), (&wanted, 0), "nothing was left");
+    assert_eq!(alone(&mut session), (wanted, 0), "and nothing taken");
+    assert_eq!(run(&mut session, ids.clone(), 5).1.cached, 39);
 }

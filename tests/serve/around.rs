@@ -168,3 +168,17 @@ fn text_becomes_ids_and_text_again() {
     assert_eq!(server.post("/tokenize", "{}").error().0, 400);
     assert_eq!(server.post("/detokenize", r#"{"tokens":[99999]}"#).error(), (400, None, Some("tokens".into())));
 }
+
+#[test]
+fn what_is_said_is_told_to_the_log_where_that_is_asked_for() {
+    let server = Server::start(&["--log-content"]);
+    let request = json!({ "prompt": "Once upon a time", "max_tokens": 4, "stream": true });
+    let events = server.post(TEXT, &request.to_string()).events();
+    let text: String = events.iter().map(|event| event["choices"][0]["text"].as_str().unwrap()).collect();
+    let turns = json!({ "messages": [{ "role": "user", "content": "Of a puffin" }], "max_tokens": 2 });
+    server.post("/v1/chat/completions", &turns.to_string()).ok();
+    crate::server::wait_until("all of it is told", || {
+        let told = server.told().join("\n");
+        ["Once upon a time", "Of a puffin", text.trim()].iter().all(|part| told.contains(part))
+    });
+}

@@ -149,3 +149,8 @@ impl Answer {
         data.map(|data| serde_json::from_str(data).unwrap()).collect()
     }
 }
+
+/// The begin of a request, for messages.
+pub fn begin(request: &Value) -> String {
+    request.to_string().chars().take(200).collect()
+}

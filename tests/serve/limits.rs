@@ -70,14 +70,19 @@ fn lists_beyond_the_limits_are_refused_by_name() {
 }
 
 #[test]
-fn a_head_that_does_not_come_ends_its_connection_and_no_other() {
+fn heads_and_bodies_that_do_not_come_end_their_connections_and_no_others() {
     let server = Server::start(&[]);
+    // A body that does not come is told so, later.
+    let mut late = server.client();
+    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\n{{");
+    late.stream.get_mut().write_all(head.as_bytes()).unwrap();
     let mut slow = server.client();
     slow.stream.get_mut().write_all(b"GET /health HT").unwrap();
     let mut idle = server.client();
     assert_eq!(idle.ask("GET", "/health", &[], b"").status, 200);
     assert!(slow.is_closed(), "after ten seconds");
     assert_eq!(idle.ask("GET", "/health", &[], b"").status, 200, "one that is idle stays");
+    assert_eq!(late.answer(true).error(), (408, None, None));
 }
 
 #[test]

@@ -34,6 +34,20 @@ fn more_than_may_wait_are_told_to_come_again_and_all_others_are_served() {
 }
 
 #[test]
+fn a_request_that_waits_too_long_is_told_and_forgotten() {
+    let server = Server::start(&["--slots", "1", "--request-timeout", "3"]);
+    let mut busy = server.client();
+    let many = json!({ "prompt": vec![[5, 6, 7]; 250], "max_tokens": 500, "ignore_eos": true, "stream": true });
+    busy.send("POST", "/v1/completions", &[], many.to_string().as_bytes());
+    assert_eq!(busy.head().status, 200, "one whose answer began goes on");
+    let long = json!({ "prompt": vec![[5, 6, 7]; 250], "max_tokens": 500, "ignore_eos": true });
+    let late = server.post("/v1/completions", &long.to_string());
+    assert_eq!(late.error(), (504, Some("timeout".into()), None));
+    drop(busy);
+    server.wait_idle();
+}
+
+#[test]
 fn one_who_asks_for_many_answers_does_not_keep_another_waiting_for_all_of_them() {
     let server = Server::start(&["--slots", "1"]);
     let many = json!({ "prompt": vec![[5, 6, 7]; 250], "max_tokens": 100, "ignore_eos": true, "stream": true });

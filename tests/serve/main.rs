@@ -12,6 +12,9 @@ mod embeddings;
 mod errors;
 #[path = "../common/examples.rs"]
 mod examples;
+mod forms;
+#[cfg(unix)]
+mod hub;
 mod limits;
 mod load;
 mod metrics;

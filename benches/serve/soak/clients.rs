@@ -40,21 +40,21 @@ pub enum Kind {
     NoHttp,
 }
 
-/// How often each is done, in a hundred or so.
+/// How often each is done, in a thousand. Whoever sleeps holds slots meanwhile.
 const CHANCES: [(Kind, usize); 13] = [
-    (Kind::Stream, 30),
-    (Kind::Whole, 10),
-    (Kind::Several, 4),
-    (Kind::LeaveStream, 18),
-    (Kind::LeaveWhole, 10),
-    (Kind::LeaveBody, 4),
-    (Kind::Slow, 4),
+    (Kind::Stream, 330),
+    (Kind::Whole, 110),
+    (Kind::Several, 40),
+    (Kind::LeaveStream, 180),
+    (Kind::LeaveWhole, 100),
+    (Kind::LeaveBody, 40),
+    (Kind::Slow, 9),
     (Kind::Asleep, 1),
-    (Kind::Oversize, 4),
-    (Kind::WrongJson, 5),
-    (Kind::WrongField, 5),
-    (Kind::TooLong, 3),
-    (Kind::NoHttp, 2),
+    (Kind::Oversize, 40),
+    (Kind::WrongJson, 50),
+    (Kind::WrongField, 50),
+    (Kind::TooLong, 30),
+    (Kind::NoHttp, 20),
 ];
 
 /// What became of it.
@@ -195,8 +195,10 @@ impl Client {
                 Ok(self.streamed(&answer, 4, 4 * made).await)
             }
             Kind::Slow | Kind::Asleep => {
-                // Many bytes, so that they fill what lies between the two.
-                (body["n"], body["logprobs"], body["top_logprobs"]) = (8.into(), true.into(), 20.into());
+                // Many events of many bytes, so that they fill all that lies between the two.
+                let made = self.said.positions * 3 / 4;
+                (body["n"], body["logprobs"], body["top_logprobs"]) = (4.into(), true.into(), 20.into());
+                (body["messages"], body["max_tokens"]) = (self.said.chats[0].clone(), made.into());
                 self.read_slowly(kind, &body, made).await
             }
             Kind::LeaveStream | Kind::LeaveWhole => {
@@ -320,7 +322,7 @@ impl Client {
             }
         }
         let was_let_go = kind == Kind::Asleep && answer.status == 200 && !answer.is_whole();
-        Ok(if was_let_go { Outcome::LetGo } else { self.streamed(&answer, 8, 8 * made).await })
+        Ok(if was_let_go { Outcome::LetGo } else { self.streamed(&answer, 4, 4 * made).await })
     }
 
     /// Sends what must be refused.

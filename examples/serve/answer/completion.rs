@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use sterna::generate::Piece;
 
@@ -41,6 +42,17 @@ struct Choice {
 struct Part {
     text: String,
     logprobs: Lists,
+}
+
+/// A choice of a chunk.
+#[derive(Serialize)]
+struct Chunk<'a> {
+    index: usize,
+    text: &'a str,
+    logprobs: &'a Value,
+    finish_reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop_reason: Option<&'a Value>,
 }
 
 impl Completion {
@@ -100,13 +112,16 @@ impl Completion {
 
     /// Appends a chunk of a choice.
     fn chunk(&self, number: usize, text: &str, logprobs: &Value, events: &mut Vec<u8>) {
-        let (finish, stop) = self.choices[number].finish.clone().unzip();
-        let mut choice = json!({ "index": number, "text": text, "logprobs": logprobs, "finish_reason": finish });
-        if let Some(stop) = stop.filter(|stop| !stop.is_null()) {
-            choice["stop_reason"] = stop;
-        }
+        let finish = self.choices[number].finish.as_ref();
+        let chunk = Chunk {
+            index: number,
+            text,
+            logprobs,
+            finish_reason: finish.map(|(reason, _)| *reason),
+            stop_reason: finish.map(|(_, stop)| stop).filter(|stop| !stop.is_null()),
+        };
         let usage = self.options.continuous_usage.then(|| self.used.json());
-        self.frame.event(&[choice], usage.as_ref(), &[], events);
+        self.frame.event(&[chunk], usage.as_ref(), &[], events);
     }
 }
 

@@ -94,8 +94,8 @@ async fn serve(stream: TcpStream, front: Front, mut ends: watch::Receiver<bool>,
     // Without half-closed connections: a client that is gone is noticed while its answer is made.
     builder.timer(TokioTimer::new()).header_read_timeout(IDLE).half_close(false);
     let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-    let mut looks = tokio::time::interval(Duration::from_secs(1));
     let mut is_ending = false;
+    let mut deadline = std::pin::pin!(tokio::time::sleep(HEAD));
     loop {
         tokio::select! {
             outcome = &mut connection => {
@@ -104,7 +104,9 @@ async fn serve(stream: TcpStream, front: Front, mut ends: watch::Receiver<bool>,
                 }
                 return;
             }
-            _ = looks.tick() => {
+            // It fires once for each head: an idle connection costs nothing.
+            () = activity.0.head.notified() => deadline.as_mut().reset(tokio::time::Instant::now() + HEAD),
+            () = &mut deadline, if !deadline.is_elapsed() => {
                 if activity.0.head_takes_too_long() {
                     log::debug!("a connection ended: its request's head took more than {} s", HEAD.as_secs());
                     return;
@@ -150,13 +152,20 @@ struct State {
     start: Instant,
     is_busy: AtomicBool,
     head_since: AtomicU64, // milliseconds after the start, and one; 0 if no head is being read
+    head: Notify,          // it has begun
     close: Notify,
 }
 
 impl Default for State {
     fn default() -> Self {
         let start = Instant::now();
-        Self { start, is_busy: AtomicBool::new(false), head_since: AtomicU64::new(0), close: Notify::new() }
+        Self {
+            start,
+            is_busy: AtomicBool::new(false),
+            head_since: AtomicU64::new(0),
+            head: Notify::new(),
+            close: Notify::new(),
+        }
     }
 }
 
@@ -168,7 +177,9 @@ impl State {
     fn bytes_came(&self) {
         if !self.is_busy.load(Ordering::Relaxed) {
             // Only the first bytes count.
-            let _ = self.head_since.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
+            if self.head_since.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                self.head.notify_one();
+            }
         }
     }
 
@@ -179,7 +190,7 @@ impl State {
 
     fn head_takes_too_long(&self) -> bool {
         let since = self.head_since.load(Ordering::Relaxed);
-        since > 0 && self.now() - since > HEAD.as_millis() as u64
+        since > 0 && self.now() - since >= HEAD.as_millis() as u64
     }
 }
 

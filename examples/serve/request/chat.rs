@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value, json};
 use sterna::chat::{Chat, ChatPrompt, Conversation, Message, Tool};
+use sterna::constrain::Constraint;
 
 use super::fields::Fields;
+use super::form::{Choice, Form};
 use super::options::Options;
 use super::refused::refuse;
 use super::sequence::{self, Wrap};
@@ -29,6 +31,8 @@ pub struct Asked {
     pub conversation: Conversation,
     pub prompt: ChatPrompt,
     pub options: Options,
+    /// The form that the answer is to have.
+    pub form: Option<Form>,
     /// The most tokens of reasoning.
     pub budget: Option<usize>,
     pub logprobs: Option<usize>,
@@ -36,15 +40,23 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// The sequences of its answers.
-    pub fn sequences(&self, served: &Served) -> Result<Vec<Start>, ApiError> {
+    /// The sequences of its answers, held to a form if there is one.
+    pub fn sequences(&self, served: &Served, constraint: Option<&Constraint>) -> Result<Vec<Start>, ApiError> {
         // The template's own ends of a turn are not told as what ended it.
         let options = Options { generate: self.chat.options(self.options.generate.clone()), ..self.options.clone() };
-        let think = |inner| match self.budget {
-            Some(budget) => Ok(self.chat.with_thinking_budget(inner, &self.prompt, budget)?),
-            None => Ok(inner),
+        // A thought has no form: what is said after it does.
+        let after = self.chat.thinking().filter(|_| self.prompt.begins_in_thought).map(|tags| &*tags.close);
+        let around = |inner| {
+            let inner = match constraint {
+                Some(constraint) => constraint.clone().sampler(inner, after),
+                None => inner,
+            };
+            match self.budget {
+                Some(budget) => Ok(self.chat.with_thinking_budget(inner, &self.prompt, budget)?),
+                None => Ok(inner),
+            }
         };
-        let wrap: Option<Wrap<'_>> = if self.budget.is_some() { Some(&think) } else { None };
+        let wrap: Option<Wrap<'_>> = if self.budget.is_some() || constraint.is_some() { Some(&around) } else { None };
         let one = |number| sequence::of(served, &options, (&self.prompt.ids, number), self.logprobs, wrap);
         (0..options.n).map(one).collect()
     }
@@ -62,7 +74,12 @@ pub fn read(app: &App, served: &Served, bytes: &[u8]) -> Result<Asked, ApiError>
     options.max_tokens.get_or_insert(app.settings.max_tokens);
     refuse_others(&fields)?;
     let (mut conversation, thinks) = conversation(&fields)?;
-    conversation.tools = tools(&fields, chat)?;
+    let (tools, choice) = tools(&fields, chat)?;
+    let form = Form::read(&fields, &tools, &choice, chat)?;
+    if form.is_some() {
+        options.check_form()?;
+    }
+    conversation.tools = tools;
     let prompt = chat.prompt(&conversation).map_err(|error| prompt_error(app, chat, error))?;
     served.check_length(prompt.ids.len(), "messages")?;
     // A template that knows no other way still begins a thought.
@@ -71,6 +88,7 @@ pub fn read(app: &App, served: &Served, bytes: &[u8]) -> Result<Asked, ApiError>
         budget: unwanted.or(budget(&fields)?),
         logprobs: logprobs(&fields)?,
         one_call: fields.boolean("parallel_tool_calls")? == Some(false),
+        form,
         chat: chat.clone(),
         conversation,
         prompt,
@@ -144,8 +162,8 @@ fn template_variables(fields: &Fields<'_>) -> Result<Map<String, Value>, ApiErro
     }
 }
 
-/// The tools that the model is told of.
-fn tools(fields: &Fields<'_>, chat: &Chat) -> Result<Vec<Value>, ApiError> {
+/// The tools that the model is told of, and which it is to call.
+fn tools(fields: &Fields<'_>, chat: &Chat) -> Result<(Vec<Value>, Choice), ApiError> {
     const NAME: &str = "tools";
     let raw = fields.raw(NAME).unwrap_or_default();
     let tools = fields.parsed::<Vec<Value>>(NAME, "a list of tools")?.unwrap_or_default();
@@ -158,16 +176,14 @@ fn tools(fields: &Fields<'_>, chat: &Chat) -> Result<Vec<Value>, ApiError> {
         let param = format!("{NAME}[{place}]");
         Tool::from_json(tool).map_err(|error| ApiError::of(&param, format!("{param}: {error}")))?;
     }
-    match fields.value("tool_choice")? {
-        Some(choice) if choice == "none" => return Ok(Vec::new()),
-        None => {}
-        Some(choice) if choice == "auto" => {}
-        Some(_) => return Err(ApiError::unsupported("tool_choice", "tool_choice must be auto or none")),
+    let choice = Choice::read(fields)?;
+    if choice == Choice::None {
+        return Ok((Vec::new(), choice));
     }
     if !tools.is_empty() && chat.tool_format().is_none() {
         return Err(ApiError::of(NAME, "this model's template has no tools"));
     }
-    Ok(tools)
+    Ok((tools, choice))
 }
 
 /// The most tokens of reasoning: said as such, or by an effort.
@@ -205,14 +221,5 @@ fn refuse_others(fields: &Fields<'_>) -> Result<(), ApiError> {
     }
     refuse(fields, &["audio", "prediction", "web_search_options"], &json!(null))?;
     refuse(fields, &["modalities"], &json!(["text"]))?;
-    refuse(fields, &["store", "echo"], &json!(false))?;
-    let kind = fields.value("response_format")?.map(|format| format["type"].clone());
-    match kind {
-        None => Ok(()),
-        Some(kind) if kind == "text" => Ok(()),
-        Some(kind) => {
-            let message = format!("a response_format of type {kind} is not supported; it must be text");
-            Err(ApiError::of("response_format", message).coded("unsupported_response_format"))
-        }
-    }
+    refuse(fields, &["store", "echo"], &json!(false))
 }

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Error};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -105,6 +106,22 @@ impl<'a> Fields<'a> {
             _ => Ok(()),
         }
     }
+}
+
+/// A token id, which may be written as 17.0 as well.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(transparent)]
+pub struct Id(#[serde(deserialize_with = "id")] pub u32);
+
+fn id<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let number = f64::deserialize(deserializer)?;
+    let is_id = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
+    is_id.then_some(number as u32).ok_or_else(|| D::Error::custom(format!("{number} is no token id")))
+}
+
+/// Token ids.
+pub fn ids(ids: Vec<Id>) -> Vec<u32> {
+    ids.into_iter().map(|Id(id)| id).collect()
 }
 
 /// A whole number, whether it is written as one or as 1.0.

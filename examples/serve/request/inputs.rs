@@ -1,6 +1,6 @@
 //! Texts or token ids, one or several: what completions and embeddings are asked of.
 
-use super::fields::{Fields, short};
+use super::fields::{Fields, Id, ids, short};
 use crate::http::error::ApiError;
 
 /// One text, or the ids of one.
@@ -27,11 +27,11 @@ pub fn read(fields: &Fields<'_>, name: &str) -> Result<Vec<Input>, ApiError> {
             texts.into_iter().map(Input::Text).collect()
         }
         Some('[') => {
-            let lists = fields.parsed::<Vec<Vec<u32>>>(name, FORM)?.unwrap_or_default();
-            lists.into_iter().map(Input::Ids).collect()
+            let lists = fields.parsed::<Vec<Vec<Id>>>(name, FORM)?.unwrap_or_default();
+            lists.into_iter().map(|list| Input::Ids(ids(list))).collect()
         }
         Some(']') => return Err(ApiError::of(name, format!("{name} is an empty list; it must be {FORM}"))),
-        Some(_) => vec![Input::Ids(fields.parsed(name, FORM)?.unwrap_or_default())],
+        Some(_) => vec![Input::Ids(ids(fields.parsed(name, FORM)?.unwrap_or_default()))],
     };
     match inputs.len() {
         more if more > MOST => Err(ApiError::of(name, format!("{name} has {more} entries; there may be {MOST}"))),

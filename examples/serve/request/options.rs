@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sterna::generate::{GenerateOptions, Sampling};
 use sterna::model::SamplingDefaults;
 
-use super::fields::{Fields, short};
+use super::fields::{Fields, ids, short};
 use super::refused::refuse_common;
 use crate::app::Served;
 use crate::http::error::ApiError;
@@ -50,7 +50,7 @@ impl Options {
             let message = "skip_special_tokens: false does not go with stop: a text cannot end within what is no text";
             return Err(ApiError::unsupported("skip_special_tokens", message));
         }
-        let stop_ids = fields.parsed::<Vec<u32>>("stop_token_ids", "a list of token ids")?.unwrap_or_default();
+        let stop_ids = ids(fields.parsed("stop_token_ids", "a list of token ids")?.unwrap_or_default());
         served.check_ids(&stop_ids, "stop_token_ids")?;
         let generate = GenerateOptions {
             sampling: sampling(fields, served.model.sampling_defaults(), served.model.config().vocabulary)?,
@@ -75,6 +75,20 @@ impl Options {
             includes_usage: asks("include_usage") || continuous_usage,
             continuous_usage,
         })
+    }
+}
+
+impl Options {
+    /// Whether they go with an answer that has a form: it ends where it is whole, and nowhere else.
+    pub fn check_form(&self) -> Result<(), ApiError> {
+        let fields = [("ignore_eos", self.generate.ignore_end), ("min_tokens", self.min_tokens > 0)];
+        match fields.iter().find(|(_, is_set)| *is_set) {
+            Some((name, _)) => {
+                let message = format!("{name} does not go with an answer of a form: it ends where it is whole");
+                Err(ApiError::unsupported(name, message))
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -22,9 +22,14 @@ pub async fn completions(State(app): State<Arc<App>>, request: Request) -> Resul
         watchers.0.facts().content.push(format!("asked {}", String::from_utf8_lossy(&bytes)));
     }
     let (app_, served_) = (app.clone(), served.clone());
+    let mut asked = body::aside(move || chat::read(&app_, &served_, &bytes)).await?;
+    let constraint = match asked.form.take() {
+        Some(form) => Some(form.constraint(&served).await?),
+        None => None,
+    };
+    let (app_, served_) = (app.clone(), served.clone());
     let (answer, sequences) = body::aside(move || {
-        let asked = chat::read(&app_, &served_, &bytes)?;
-        let sequences = asked.sequences(&served_)?;
+        let sequences = asked.sequences(&served_, constraint.as_ref())?;
         let head = Head::new("chatcmpl-", &app_, &served_);
         Ok((ChatAnswer::new(head, &asked, app_.settings.reasoning_field), sequences))
     })

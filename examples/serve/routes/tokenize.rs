@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::app::{App, Served};
 use crate::http::body;
 use crate::http::error::ApiError;
-use crate::request::fields::Fields;
+use crate::request::fields::{self, Fields};
 
 pub async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, ApiError> {
     let (served, bytes) = (app.served()?, body::read(request).await?);
@@ -61,7 +61,7 @@ pub async fn detokenize(State(app): State<Arc<App>>, request: Request) -> Result
     body::aside(move || {
         let fields = Fields::read(&bytes)?;
         app.check_model(&served, fields.text("model")?.as_deref())?;
-        let ids: Option<Vec<u32>> = fields.parsed("tokens", "a list of token ids")?;
+        let ids = fields.parsed("tokens", "a list of token ids")?.map(fields::ids);
         let ids = ids.ok_or_else(|| ApiError::of("tokens", "tokens is missing: a list of token ids"))?;
         served.check_ids(&ids, "tokens")?;
         let text = served.model.tokenizer()?.decode(&ids);
