@@ -7,6 +7,7 @@
 
 mod embed;
 mod generate;
+mod job;
 mod score;
 mod turns;
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use sterna::Result;
 use sterna::generate::{Piece, SequenceId, Session};
 
-use super::turns::{Turns, Work};
+use super::job::Work;
+use super::turns::Turns;
 use super::{Event, Generate, Start};
 
 /// Those that wait for a slot, and those that have one.

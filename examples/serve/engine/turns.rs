@@ -6,10 +6,10 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use sterna::generate::{Session, StepBudget};
-use tokio::sync::mpsc::error::TrySendError;
 
 use super::embed::Embedding;
 use super::generate::Sequences;
+use super::job::{Job, Work};
 use super::score::Scoring;
 use super::{Command, Event, Health, Request, Shared, Task};
 use crate::http::error::ApiError;
@@ -34,26 +34,6 @@ pub struct Turns {
     pub limits: Limits,
     pub jobs: Vec<Job>, // in the order in which they came
     turn: u64,          // of the next slot that is given
-}
-
-/// A request that waits, or runs.
-pub struct Job {
-    pub request: Request,
-    pub work: Work,
-    /// When it was given its first slot.
-    pub begun: Option<Instant>,
-    /// When it was given its last slot, or came.
-    turn: u64,
-    unsent: VecDeque<Event>, // which its client has no room for
-    stalled: Option<Instant>,
-    is_over: bool,
-}
-
-/// What is left to do of a request.
-pub enum Work {
-    Sequences(Sequences),
-    Scoring(Scoring),
-    Embedding(Embedding),
 }
 
 /// Runs until it is stopped, or nobody is left who could ask.
@@ -291,51 +271,5 @@ impl Turns {
         self.metrics.running.store(running as u64, Ordering::Relaxed);
         self.metrics.waiting.store(waiting as u64, Ordering::Relaxed);
         self.metrics.positions[0].store(positions as u64, Ordering::Relaxed);
-    }
-}
-
-impl Job {
-    /// Tells its client, or keeps it until there is room.
-    pub fn send(&mut self, event: Event) {
-        self.unsent.push_back(event);
-        self.flush();
-    }
-
-    fn flush(&mut self) {
-        while let Some(event) = self.unsent.pop_front() {
-            match self.request.events.try_send(event) {
-                Ok(()) => self.stalled = None,
-                Err(TrySendError::Full(event)) => {
-                    self.unsent.push_front(event);
-                    self.stalled.get_or_insert_with(Instant::now);
-                    return;
-                }
-                // Nobody is left who wants it.
-                Err(TrySendError::Closed(_)) => self.unsent.clear(),
-            }
-        }
-        self.stalled = None;
-    }
-
-    /// Whether nobody waits for it any more.
-    fn is_deserted(&self) -> bool {
-        self.request.client.is_gone.load(Ordering::Relaxed) || self.request.events.is_closed()
-    }
-
-    /// Whether a slot would let it go on.
-    fn wants_slot(&self) -> bool {
-        match &self.work {
-            Work::Sequences(sequences) => self.stalled.is_none() && sequences.wants_slot(),
-            Work::Scoring(_) | Work::Embedding(_) => self.begun.is_none(),
-        }
-    }
-
-    /// How far it came, for who counts those that were cancelled.
-    fn stage(&self, session: &Session) -> &'static str {
-        match &self.work {
-            _ if self.begun.is_none() => "queued",
-            Work::Sequences(sequences) if sequences.makes_tokens(session) => "decode",
-            _ => "prefill",
-        }
     }
 }
