@@ -6,6 +6,8 @@ use clap::{Parser, ValueEnum};
 use sterna::convert::ConvertOptions;
 use sterna::format::encodings::{Encoding, I2sLayout};
 
+use crate::hub;
+
 /// Writes any ternary model that opens as one GGUF file, trit for trit.
 ///
 /// Which encoding?
@@ -27,7 +29,9 @@ use sterna::format::encodings::{Encoding, I2sLayout};
 #[command(version, verbatim_doc_comment, after_help = EXAMPLES)]
 pub struct Args {
     /// A GGUF file, a directory that holds one, or a directory in Hugging Face form: config.json, model.safetensors or its shards,
-    /// tokenizer.json.
+    /// tokenizer.json. Or hf:OWNER/REPO, hf:OWNER/REPO/FILE or hf:OWNER/REPO@REVISION/FILE, what the Hugging Face cache holds under
+    /// that name.
+    #[arg(value_parser = hub::parser())]
     pub model: PathBuf,
 
     /// The file to write. Where this is a link, the file that it leads to.

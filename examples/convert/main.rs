@@ -7,6 +7,8 @@
 mod args;
 #[path = "../shared/command.rs"]
 mod command;
+#[path = "../shared/hub.rs"]
+mod hub;
 #[path = "../shared/logging.rs"]
 mod logging;
 #[path = "../shared/quiet.rs"]

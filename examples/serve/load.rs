@@ -109,12 +109,23 @@ fn free_memory() -> Option<u64> {
     Some(limit.map_or(of_system, |(most, taken)| of_system.min(most.saturating_sub(taken))))
 }
 
-/// What a model is called by the name of its file or folder.
+/// What a model is called: by its repository, OWNER/REPO, if it lies in the Hugging Face cache, where the file itself has the name of
+/// its hash; or else by the name of its file or folder.
 fn name(path: &Path) -> String {
+    if let Some(repository) = repository(path) {
+        return repository;
+    }
     let is_file = path.is_file();
     let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let name = if is_file { whole.file_stem() } else { whole.file_name() };
     name.map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The repository of a path within `models--OWNER--REPO/snapshots`.
+fn repository(path: &Path) -> Option<String> {
+    let snapshots = path.ancestors().find(|folder| folder.ends_with("snapshots"))?;
+    let (owner, repo) = snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")?.split_once("--")?;
+    Some(format!("{owner}/{repo}"))
 }
 
 /// Eight digits that tell one model from another.

@@ -38,7 +38,7 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     ),
     (
         &["-hf", "-hfr", "--hf-repo", "-mu", "--model-url"],
-        "nothing is downloaded: give a file or folder that is there to --model",
+        "nothing is downloaded: --model hf:OWNER/REPO/FILE finds what is in the Hugging Face cache, or says how it gets there",
     ),
     (
         &["--mlock", "--numa", "-dev", "--main-gpu", "-mg", "-sm", "-ts"],

@@ -1,5 +1,8 @@
 //! The model of the command line: which file, and how it is opened.
 
+#[path = "hub.rs"]
+mod hub;
+
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -14,8 +17,10 @@ const SHIPPED_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tales-4
 #[derive(clap::Args)]
 pub struct ModelArgs {
     /// A GGUF file with a ternary model, a directory that holds one, or a directory in Hugging Face form (config.json,
-    /// model.safetensors or its shards, tokenizer.json). The default is the small story model that ships with the crate.
-    #[arg(long, short, value_name = "PATH", default_value = SHIPPED_MODEL, hide_default_value = true)]
+    /// model.safetensors or its shards, tokenizer.json). Or hf:OWNER/REPO, hf:OWNER/REPO/FILE or hf:OWNER/REPO@REVISION/FILE:
+    /// what the Hugging Face cache of this machine ($HF_HUB_CACHE, $HF_HOME/hub or ~/.cache/huggingface/hub) holds under that name;
+    /// nothing is downloaded, but the command that does is told. The default is the small story model that ships with the crate.
+    #[arg(long, short, value_name = "PATH", value_parser = hub::parser(), default_value = SHIPPED_MODEL, hide_default_value = true)]
     pub model: PathBuf,
 
     /// How I2_S codes are arranged: 128 (every published file), 64 (made by bitnet.cpp on ARM since November 2025),

@@ -11,6 +11,7 @@ use sterna::format::encodings::I2sLayout;
 use sterna::measure::validate::{Plan, Section};
 use sterna::model::{Model, OpenOptions, SyntheticScales, SyntheticShape};
 
+use crate::hub;
 use crate::numbers::one_or_more;
 
 /// The seed of weights and prompts: any will do, but figures should be of the same numbers.
@@ -24,9 +25,9 @@ const SEED: u64 = 1;
 #[derive(Parser)]
 #[command(version)]
 pub struct Args {
-    /// A GGUF file with a ternary model, a directory that holds one, or a directory in Hugging Face form. The default is random
-    /// weights of the shape of BitNet b1.58 2B-4T.
-    #[arg(long, short, value_name = "PATH")]
+    /// A GGUF file with a ternary model, a directory that holds one, or a directory in Hugging Face form; or
+    /// hf:OWNER/REPO/FILE, see `generate --help`. The default is random weights of the shape of BitNet b1.58 2B-4T.
+    #[arg(long, short, value_name = "PATH", value_parser = hub::parser())]
     pub model: Option<PathBuf>,
 
     /// How I2_S codes are arranged: 128, 64 or row4. See `generate --help`.

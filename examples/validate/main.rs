@@ -9,6 +9,8 @@ mod args;
 mod command;
 #[path = "../shared/drivers.rs"]
 mod drivers;
+#[path = "../shared/hub.rs"]
+mod hub;
 mod identity;
 #[path = "../shared/interrupt.rs"]
 mod interrupt;

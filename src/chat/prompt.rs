@@ -130,8 +130,9 @@ impl Chat {
             Some(tags) => {
                 variables.insert("add_generation_prompt".into(), false.into());
                 let without = self.template().render(&messages, tools.as_deref(), &variables)?;
-                let same = text.bytes().zip(without.bytes()).take_while(|(with, without)| with == without).count();
-                tags.is_left_open(&text[text.floor_char_boundary(same)..])
+                let same = text.chars().zip(without.chars()).take_while(|(with, without)| with == without);
+                let begins: usize = same.map(|(same, _)| same.len_utf8()).sum();
+                tags.is_left_open(&text[begins..])
             }
         };
         Ok(Rendering { text, mark, begins_in_thought })

@@ -189,7 +189,8 @@ fn words(error: &minijinja::Error) -> String {
 }
 
 fn shortened(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MOST_MESSAGE_BYTES)]
+    let ends = text.char_indices().map(|(place, character)| place + character.len_utf8());
+    &text[..ends.take_while(|end| *end <= MOST_MESSAGE_BYTES).last().unwrap_or(0)]
 }
 
 /// About how many bytes of text a value has.

@@ -119,12 +119,17 @@ fn value(rule: &str, schema: &Value, key: &str, reader: &Reader<'_>) -> Result<S
         (None, Some(all)) => all.iter().collect(),
         (None, None) => Vec::new(),
     };
-    if !choices.is_empty() && choices.iter().all(|choice| choice.is_string()) {
-        let choices = choices.iter().filter_map(|choice| choice.as_str()).map(|text| quoted(&format!("{text}{END}")));
+    if !choices.is_empty() {
+        let choices = choices.iter().map(|choice| match choice {
+            Value::String(text) => quoted(&format!("{text}{END}")),
+            other => quoted(&format!("{other}{END}")),
+        });
         return Ok(format!("{rule}: {}", choices.collect::<Vec<_>>().join(" | ")));
     }
-    if followed.get("type").is_some_and(|kind| kind == "string") {
-        if let Some(keyword) = followed.as_object().and_then(|keys| keys.keys().find(|key| *key != "type")) {
+    if may_be_text(followed, reader) {
+        // Whatever stands there is read as another type if it is of one, and as a text otherwise: free where types are all that is
+        // asked for.
+        if let Some(keyword) = beyond_types(followed, reader) {
             return Err(Error::Input(format!(
                 "its parameter {key:?} has {keyword}, which texts in tags cannot be held to"
             )));
@@ -132,6 +137,30 @@ fn value(rule: &str, schema: &Value, key: &str, reader: &Reader<'_>) -> Result<S
         return Ok(format!("{rule}[suffix={}]: /(?s:.*)/", quoted(END)));
     }
     Ok(format!("{rule}: %json {} {}", reader.document(schema.clone()), quoted(END)))
+}
+
+/// The options of a schema that is a choice between some.
+fn options(schema: &Value) -> &[Value] {
+    let list = ["anyOf", "oneOf"].iter().find_map(|keyword| schema.get(keyword)?.as_array());
+    list.map_or(&[], Vec::as_slice)
+}
+
+fn may_be_text(schema: &Value, reader: &Reader<'_>) -> bool {
+    let schema = reader.followed(schema);
+    match (schema.get("type"), options(schema)) {
+        (Some(Value::Array(types)), _) => types.iter().any(|kind| kind == "string"),
+        (Some(kind), _) => kind == "string",
+        (None, []) => schema.as_object().is_none_or(Map::is_empty), // anything
+        (None, options) => options.iter().any(|option| may_be_text(option, reader)),
+    }
+}
+
+/// The first keyword of a schema that asks for more than types.
+fn beyond_types(schema: &Value, reader: &Reader<'_>) -> Option<String> {
+    let schema = reader.followed(schema);
+    let known = |keyword: &str| matches!(keyword, "type" | "anyOf" | "oneOf");
+    let own = schema.as_object().and_then(|keywords| keywords.keys().find(|keyword| !known(keyword)).cloned());
+    own.or_else(|| options(schema).iter().find_map(|option| beyond_types(option, reader)))
 }
 
 /// A text in Lark.

@@ -16,7 +16,7 @@ use crate::tokenizer::Tokenizer;
 
 use super::vocabulary::Vocabulary;
 
-/// Of the thread that compiles. The chain of references that reads deepest takes a quarter of it. Only what is used is backed by memory.
+/// Of the thread that compiles: 32 kB for each of the schemas that may lead into each other. Only what is used is backed by memory.
 const STACK_BYTES: usize = 64 << 20;
 
 /// Of what llguidance says of a schema, in characters: it may show all of it.

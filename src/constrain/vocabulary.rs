@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
-
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -80,8 +79,8 @@ impl Vocabulary {
 
     /// A tag in a grammar: the control token of that name, or the text.
     pub(super) fn spelled(&self, tag: &str) -> String {
-        let named = |(id, text): (&u32, &Box<str>)| (**text == *tag).then_some(*id);
-        match self.controls.iter().filter_map(named).min() {
+        let named = self.controls.iter().filter(|(_, text)| ***text == *tag).map(|(id, _)| id);
+        match named.min() {
             Some(id) => format!("<[{id}]>"),
             None => Value::from(tag).to_string(),
         }

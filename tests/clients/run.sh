@@ -11,6 +11,7 @@ cd "$(dirname "$0")/../.."
 here=tests/clients
 clients=target/clients
 mkdir -p "$clients"
+export PYTHONDONTWRITEBYTECODE=1 # nothing beside the scripts
 STERNA_SERVE=${STERNA_SERVE:-target/release/examples/serve}
 [ -x "$STERNA_SERVE" ] || { echo "no $STERNA_SERVE: cargo build --release --features serve --example serve"; exit 1; }
 

@@ -89,17 +89,25 @@ fn calls_in_tags_name_a_tool_and_have_its_arguments() {
     }
 }
 
-/// A text in tags stands as it is, up to its end.
+/// A text in tags stands as it is, up to its end; also where it may be something else.
 #[test]
 fn texts_in_tags_are_free() {
-    let tools =
-        [("say", json!({ "type": "object", "required": ["what"], "properties": { "what": { "type": "string" } } }))];
-    let tool = tool(tools[0].0, &tools[0].1);
-    let constraint = constrainer().tool_call(ToolFormat::QwenXml, &[tool]).unwrap();
-    let answer = alone(prompt(60), constrained(constraint, &plain(1)));
-    let said = answer.text.strip_prefix("<tool_call>\n<function=say>\n<parameter=what>\n");
-    let said = said.unwrap_or_else(|| panic!("{answer:?}"));
-    assert!(said.contains(' ') && !said.starts_with('"'), "{answer:?}");
+    for what in [
+        json!({ "type": "string" }),
+        json!({ "type": ["string", "null"] }),
+        json!({ "anyOf": [{ "type": "string" }, { "type": "integer" }] }),
+        json!({}),
+    ] {
+        let parameters = json!({ "type": "object", "required": ["what"], "properties": { "what": what } });
+        let constraint = constrainer().tool_call(ToolFormat::QwenXml, &[tool("say", &parameters)]).unwrap();
+        let answer = alone(prompt(60), constrained(constraint, &plain(1)));
+        let said = answer.text.strip_prefix("<tool_call>\n<function=say>\n<parameter=what>\n");
+        let said = said.unwrap_or_else(|| panic!("{answer:?}"));
+        assert!(said.contains(' ') && !said.starts_with('"'), "{answer:?}");
+    }
+    let mixed = json!({ "properties": { "what": { "enum": ["Bern", 3] } }, "required": ["what"] });
+    let text = called(ToolFormat::QwenXml, &[("say", mixed)], 1);
+    assert!(text.contains(">\nBern\n</") || text.contains(">\n3\n</"), "{text}");
 }
 
 #[test]

@@ -4,8 +4,11 @@ use serde_json::{Map, Value, json};
 
 use crate::Random;
 
-/// Regular expressions, and what they match, told without them.
-pub(crate) const PATTERNS: [(&str, fn(&str) -> bool); 5] = [
+/// A regular expression, and what it matches, told without it.
+type Pattern = (&'static str, fn(&str) -> bool);
+
+/// Those of the generator's schemas.
+pub(crate) const PATTERNS: [Pattern; 5] = [
     ("^[A-Z]{3}$", |text| text.len() == 3 && text.bytes().all(|c| c.is_ascii_uppercase())),
     (r"^\d{3}-\d{2}$", |text| {
         let digits = |range: std::ops::Range<usize>| text.as_bytes()[range].iter().all(u8::is_ascii_digit);

@@ -5,6 +5,8 @@ mod chat;
 #[path = "../common/examples.rs"]
 mod examples;
 #[cfg(unix)]
+mod hub;
+#[cfg(unix)]
 mod messages;
 #[cfg(unix)]
 mod outputs;

@@ -39,7 +39,7 @@ fn other_options_of_llama_cpp_are_answered_with_a_hint() {
         (&["--n-gpu-layers=99"], "--device gpu"),
         (&["-fa"], "leave the option away"),
         (&["-no-cnv"], "continued as it is"),
-        (&["-hf", "someone/something"], "nothing is downloaded"),
+        (&["-hf", "someone/something"], "nothing is downloaded: --model hf:OWNER/REPO/FILE"),
         (&["-r", "User:"], "--stop"),
     ] {
         let told = complaint(arguments);

@@ -29,7 +29,7 @@ fn shipped() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(SHIPPED)
 }
 
-fn make_pipe(path: &Path) {
+pub fn make_pipe(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 

@@ -192,7 +192,7 @@ fn one_that_is_held_keeps_its_place_and_others_go_on(loaded: Loaded) {
     let random = &mut Random(25);
     let mut session = session(&loaded, 2, 16);
     let mut outcomes = Outcomes::default();
-    let prompts = [greedy(random.ids(40), 12), greedy(random.ids(5), 12)];
+    let prompts = [greedy(random.ids(40), 12), greedy(random.ids(5), 100)];
     let wanted = {
         let (mut alone, mut outcomes) = (crate::session(&loaded, 1, 16), Outcomes::default());
         let id = alone.join(prompts[0].clone()).unwrap();

@@ -13,6 +13,8 @@ mod errors;
 #[path = "../common/examples.rs"]
 mod examples;
 mod forms;
+#[cfg(unix)]
+mod hub;
 mod limits;
 mod load;
 mod metrics;

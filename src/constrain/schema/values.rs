@@ -120,7 +120,7 @@ pub(super) fn percent_decoded(text: &str) -> Option<String> {
     bytes.extend_from_slice(pieces.next()?.as_bytes());
     for piece in pieces {
         bytes.push(u8::from_str_radix(piece.get(..2)?, 16).ok()?);
-        bytes.extend_from_slice(piece[2..].as_bytes());
+        bytes.extend_from_slice(&piece.as_bytes()[2..]);
     }
     String::from_utf8(bytes).ok()
 }
