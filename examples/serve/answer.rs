@@ -111,7 +111,10 @@ pub async fn respond<A: Answer>(
     outcome?;
     match stream {
         true => Ok(events::Stream::new(running, answer, tally, activity, start).into_response()),
-        false => Ok(Json(answer.whole()).into_response()),
+        false => {
+            running.end();
+            Ok(Json(answer.whole()).into_response())
+        }
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Args {
 pub struct Sizes {
     /// Answers that are made at once; each has room for --context positions [default: as many as a quarter of the free memory
     /// holds, at most 16].
-    #[arg(long, short = 'n', visible_aliases = ["parallel", "max-num-seqs"], value_name = "N", allow_negative_numbers = true, value_parser = one_or_more)]
+    #[arg(long, visible_aliases = ["parallel", "max-num-seqs"], value_name = "N", allow_negative_numbers = true, value_parser = one_or_more)]
     pub slots: Option<usize>,
 
     /// Positions of each slot, prompt and answer together [default: what the model was trained for, at most 4096].
@@ -65,7 +65,7 @@ pub struct Settings {
     pub host: IpAddr,
 
     /// The port; 0 takes any that is free, and says which.
-    #[arg(long, short, value_name = "PORT", default_value_t = 8080)]
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
     pub port: u16,
 
     /// The most tokens of an answer whose request does not say.

@@ -115,9 +115,18 @@ pub struct Request {
     pub task: Task,
     pub arrived: Instant,
     pub events: events::Sender<Event>,
-    pub cancelled: Arc<AtomicBool>,
+    pub client: Arc<Client>,
     #[expect(dead_code, reason = "it is given back when the request is over")]
     pub place: Place,
+}
+
+/// Who waits for a request.
+#[derive(Default)]
+pub struct Client {
+    /// Nobody does any more.
+    pub is_gone: AtomicBool,
+    /// It has all that it wanted.
+    pub has_all: AtomicBool,
 }
 
 impl Engine {
@@ -159,11 +168,11 @@ impl Engine {
         self.check()?;
         let place = Place::take(&self.shared)?;
         let (sender, receiver) = events::channel(EVENTS);
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let request = Request { task, arrived: Instant::now(), events: sender, cancelled: cancelled.clone(), place };
+        let client = Arc::new(Client::default());
+        let request = Request { task, arrived: Instant::now(), events: sender, client: client.clone(), place };
         let sent = self.commands.send(Command::Begin(Box::new(request)));
         sent.map_err(|_| ApiError::internal("the engine has ended"))?;
-        Ok(Running { events: receiver, cancelled, commands: self.commands.clone() })
+        Ok(Running { events: receiver, client, commands: self.commands.clone() })
     }
 
     /// Sends away who waits, and takes nobody any more.
@@ -253,25 +262,31 @@ impl Drop for Place {
 /// A request that the engine has. Whoever drops it is not interested any more: its sequences end after the step at work.
 pub struct Running {
     events: events::Receiver<Event>,
-    cancelled: Arc<AtomicBool>,
+    client: Arc<Client>,
     commands: mpsc::Sender<Command>,
 }
 
 impl Running {
-    /// The next event. An engine that ended without a word is a failure too.
+    /// The client has all that it wanted, even if more is being made.
+    pub fn end(self) {
+        self.client.has_all.store(true, Ordering::Relaxed);
+    }
+
+    /// The next event. An end without a word is a failure too.
     pub async fn next(&mut self) -> Event {
         std::future::poll_fn(|context| self.poll(context)).await
     }
 
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Event> {
-        let gone = || Event::Failed(ApiError::internal("the engine has ended"));
+        let broken = "the answer was broken off: it was not read for too long, or the engine has ended";
+        let gone = || Event::Failed(ApiError::internal(broken));
         self.events.poll_recv(context).map(|event| event.unwrap_or_else(gone))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.cancelled.store(true, Ordering::Relaxed);
+        self.client.is_gone.store(true, Ordering::Relaxed);
         let _ = self.commands.send(Command::Look); // it may have ended
     }
 }

@@ -139,6 +139,15 @@ fn whoever_reads_nothing_keeps_nobody_else_waiting() {
         made() == before
     });
     assert!(server.metric("sterna_num_requests_running") >= 1.0, "it keeps its slot");
-    drop(slow);
+    server.post("/v1/completions", r#"{"prompt":"a","max_tokens":3}"#).ok();
+    // And not for ever.
     server.wait_idle();
+    assert_eq!(cancelled(&server, "decode") + cancelled(&server, "prefill"), 1.0);
+    let mut text = Vec::new();
+    while let Some(chunk) = slow.chunk().filter(|chunk| !chunk.is_empty()) {
+        text.extend(chunk);
+    }
+    let text = String::from_utf8(text).unwrap();
+    let last = text.trim_end().rsplit("\n\n").next().unwrap();
+    assert!(last.starts_with("data: {\"error\":") && last.contains("broken off"), "{last}");
 }

@@ -49,7 +49,7 @@ impl<A: Answer> Stream<A> {
                 self.answer.take(number, piece, at, Some(&mut self.events));
                 if self.answer.is_whole() {
                     self.answer.end(&mut self.events);
-                    self.running = None;
+                    self.running.take().into_iter().for_each(Running::end);
                 }
             }
             Event::Failed(error) => self.fail(&error),

@@ -40,7 +40,8 @@ pub struct Turns {
 pub struct Job {
     pub request: Request,
     pub work: Work,
-    pub has_begun: bool,
+    /// When it was given its first slot.
+    pub begun: Option<Instant>,
     /// When it was given its last slot, or came.
     turn: u64,
     unsent: VecDeque<Event>, // which its client has no room for
@@ -92,7 +93,7 @@ impl Turns {
             match command {
                 Command::Begin(request) => self.queue(*request),
                 Command::Look => {}
-                Command::Drain => self.send_away(|job| !job.has_begun),
+                Command::Drain => self.send_away(|job| job.begun.is_none()),
                 Command::Stop => {
                     self.send_away(|_| true);
                     self.remove_ended();
@@ -116,15 +117,8 @@ impl Turns {
             Task::Embed(texts) => Work::Embedding(Embedding::new(texts)),
         };
         self.turn += 1;
-        let job = Job {
-            request,
-            work,
-            has_begun: false,
-            turn: self.turn,
-            unsent: VecDeque::new(),
-            stalled: None,
-            is_over: false,
-        };
+        let job =
+            Job { request, work, begun: None, turn: self.turn, unsent: VecDeque::new(), stalled: None, is_over: false };
         self.jobs.push(job);
     }
 
@@ -142,14 +136,15 @@ impl Turns {
         let free = self.free();
         let has_slot = |job: &Job| match &job.work {
             Work::Sequences(sequences) => sequences.running() > 0,
-            Work::Scoring(_) | Work::Embedding(_) => job.has_begun,
+            Work::Scoring(_) | Work::Embedding(_) => job.begun.is_some(),
         };
         !self.jobs.iter().any(|job| !job.is_over && job.stalled.is_none() && (has_slot(job) || free > 0))
     }
 
     /// Slots that nobody has.
     fn free(&self) -> usize {
-        let scoring = self.jobs.iter().filter(|job| job.has_begun && matches!(job.work, Work::Scoring(_))).count();
+        let scoring =
+            self.jobs.iter().filter(|job| job.begun.is_some() && matches!(job.work, Work::Scoring(_))).count();
         self.session.sequences().saturating_sub(self.session.running() + self.session.waiting() + scoring)
     }
 
@@ -158,14 +153,17 @@ impl Turns {
         for place in 0..self.jobs.len() {
             let job = &self.jobs[place];
             let is_stuck = job.stalled.is_some_and(|since| since.elapsed() > PATIENCE);
-            let is_gone = job.request.cancelled.load(Ordering::Relaxed) || job.request.events.is_closed();
-            if is_stuck || is_gone {
-                self.metrics.count_cancelled(job.stage(&self.session));
-                if is_stuck {
-                    log::info!("a client that read nothing for {} s was let go", PATIENCE.as_secs());
-                }
-                self.end(place);
+            if !is_stuck && !job.is_deserted() {
+                continue;
             }
+            if is_stuck {
+                log::info!("a client that read nothing for {} s was let go", PATIENCE.as_secs());
+            }
+            if !job.is_over && !job.request.client.has_all.load(Ordering::Relaxed) {
+                self.metrics.count_cancelled(job.stage(&self.session));
+            }
+            self.jobs[place].unsent.clear();
+            self.end(place);
         }
         self.remove_ended();
     }
@@ -204,8 +202,8 @@ impl Turns {
             self.turn += 1;
             let job = &mut self.jobs[place];
             job.turn = self.turn;
-            if !job.has_begun {
-                job.has_begun = true;
+            if job.begun.is_none() {
+                job.begun = Some(Instant::now());
                 let queued = job.request.arrived.elapsed();
                 self.metrics.queue_time.add(queued.as_secs_f64());
                 job.send(Event::Begun(queued));
@@ -221,7 +219,7 @@ impl Turns {
     /// Computes a step of the sequences, and a piece of one request of another kind.
     fn step(&mut self) {
         self.step_sequences();
-        let others = self.jobs.iter().enumerate().filter(|(_, job)| job.has_begun && !job.is_over);
+        let others = self.jobs.iter().enumerate().filter(|(_, job)| job.begun.is_some() && !job.is_over);
         let others = others.filter(|(_, job)| !matches!(job.work, Work::Sequences(_)));
         let Some(place) = others.min_by_key(|(_, job)| job.turn).map(|(place, _)| place) else { return };
         self.turn += 1;
@@ -269,10 +267,9 @@ impl Turns {
     fn remove_ended(&mut self) {
         let shared = &self.shared;
         self.jobs.retain_mut(|job| {
-            let is_gone = job.request.cancelled.load(Ordering::Relaxed) || job.request.events.is_closed();
-            let is_done = job.is_over && (job.unsent.is_empty() || is_gone);
-            if is_done && job.has_begun && !is_gone {
-                shared.note_time(job.request.arrived.elapsed());
+            let is_done = job.is_over && (job.unsent.is_empty() || job.is_deserted());
+            if let (true, false, Some(begun)) = (is_done, job.is_deserted(), job.begun) {
+                shared.note_time(begun.elapsed());
             }
             !is_done
         });
@@ -287,7 +284,7 @@ impl Turns {
                     waiting += sequences.waiting();
                     positions += sequences.positions(&self.session);
                 }
-                _ if job.has_begun => running += 1,
+                _ if job.begun.is_some() => running += 1,
                 _ => waiting += 1,
             }
         }
@@ -320,18 +317,23 @@ impl Job {
         self.stalled = None;
     }
 
+    /// Whether nobody waits for it any more.
+    fn is_deserted(&self) -> bool {
+        self.request.client.is_gone.load(Ordering::Relaxed) || self.request.events.is_closed()
+    }
+
     /// Whether a slot would let it go on.
     fn wants_slot(&self) -> bool {
         match &self.work {
             Work::Sequences(sequences) => self.stalled.is_none() && sequences.wants_slot(),
-            Work::Scoring(_) | Work::Embedding(_) => !self.has_begun,
+            Work::Scoring(_) | Work::Embedding(_) => self.begun.is_none(),
         }
     }
 
     /// How far it came, for who counts those that were cancelled.
     fn stage(&self, session: &Session) -> &'static str {
         match &self.work {
-            _ if !self.has_begun => "queued",
+            _ if self.begun.is_none() => "queued",
             Work::Sequences(sequences) if sequences.makes_tokens(session) => "decode",
             _ => "prefill",
         }
