@@ -19,6 +19,8 @@ const PAUSE_MS: usize = 500;
 const MOST: usize = 160;
 /// How long a client sleeps that is let go after 30 s.
 const ASLEEP: Duration = Duration::from_secs(33);
+/// Answers of a request whose client reads slowly.
+const MANY: usize = 8;
 /// More than the server takes.
 const OVERSIZE: usize = (8 << 20) + 1;
 
@@ -40,21 +42,21 @@ pub enum Kind {
     NoHttp,
 }
 
-/// How often each is done, in a thousand. Whoever sleeps holds slots meanwhile.
+/// How often each is done, in ten thousand or so. Whoever sleeps holds slots meanwhile.
 const CHANCES: [(Kind, usize); 13] = [
-    (Kind::Stream, 330),
-    (Kind::Whole, 110),
-    (Kind::Several, 40),
-    (Kind::LeaveStream, 180),
-    (Kind::LeaveWhole, 100),
-    (Kind::LeaveBody, 40),
-    (Kind::Slow, 9),
-    (Kind::Asleep, 1),
-    (Kind::Oversize, 40),
-    (Kind::WrongJson, 50),
-    (Kind::WrongField, 50),
-    (Kind::TooLong, 30),
-    (Kind::NoHttp, 20),
+    (Kind::Stream, 3300),
+    (Kind::Whole, 1100),
+    (Kind::Several, 400),
+    (Kind::LeaveStream, 1800),
+    (Kind::LeaveWhole, 1000),
+    (Kind::LeaveBody, 400),
+    (Kind::Slow, 15),
+    (Kind::Asleep, 4),
+    (Kind::Oversize, 400),
+    (Kind::WrongJson, 500),
+    (Kind::WrongField, 500),
+    (Kind::TooLong, 300),
+    (Kind::NoHttp, 200),
 ];
 
 /// What became of it.
@@ -197,7 +199,7 @@ impl Client {
             Kind::Slow | Kind::Asleep => {
                 // Many events of many bytes, so that they fill all that lies between the two.
                 let made = self.said.positions * 3 / 4;
-                (body["n"], body["logprobs"], body["top_logprobs"]) = (4.into(), true.into(), 20.into());
+                (body["n"], body["logprobs"], body["top_logprobs"]) = (MANY.into(), true.into(), 20.into());
                 (body["messages"], body["max_tokens"]) = (self.said.chats[0].clone(), made.into());
                 self.read_slowly(kind, &body, made).await
             }
@@ -316,13 +318,20 @@ impl Client {
         if kind == Kind::Asleep {
             sleep(ASLEEP).await;
         }
-        while !answer.is_whole() && connection.read(&mut answer, 8 << 10).await? {
-            if kind == Kind::Slow {
-                sleep(Duration::from_millis(2)).await;
+        let read = async {
+            while !answer.is_whole() && connection.read(&mut answer, 8 << 10).await? {
+                if kind == Kind::Slow {
+                    sleep(Duration::from_millis(2)).await;
+                }
             }
+            Ok::<_, io::Error>(())
         }
-        let was_let_go = kind == Kind::Asleep && answer.status == 200 && !answer.is_whole();
-        Ok(if was_let_go { Outcome::LetGo } else { self.streamed(&answer, 4, 4 * made).await })
+        .await;
+        if kind == Kind::Asleep && answer.status == 200 && !answer.is_whole() {
+            return Ok(Outcome::LetGo);
+        }
+        read?;
+        Ok(self.streamed(&answer, MANY, MANY * made).await)
     }
 
     /// Sends what must be refused.
