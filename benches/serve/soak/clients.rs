@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use crate::client::{Answer, Connection, post};
+use crate::soak::kinds::Kind;
 use crate::texts::Random;
 
 /// No request may take longer: the server is busy, and no more than that.
@@ -23,41 +24,6 @@ const ASLEEP: Duration = Duration::from_secs(33);
 const MANY: usize = 8;
 /// More than the server takes.
 const OVERSIZE: usize = (8 << 20) + 1;
-
-/// What a client can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    Stream,
-    Whole,
-    Several,
-    LeaveStream,
-    LeaveWhole,
-    LeaveBody,
-    Slow,
-    Asleep,
-    Oversize,
-    WrongJson,
-    WrongField,
-    TooLong,
-    NoHttp,
-}
-
-/// How often each is done, in ten thousand or so. Whoever sleeps holds slots meanwhile.
-const CHANCES: [(Kind, usize); 13] = [
-    (Kind::Stream, 3300),
-    (Kind::Whole, 1100),
-    (Kind::Several, 400),
-    (Kind::LeaveStream, 1800),
-    (Kind::LeaveWhole, 1000),
-    (Kind::LeaveBody, 400),
-    (Kind::Slow, 15),
-    (Kind::Asleep, 4),
-    (Kind::Oversize, 400),
-    (Kind::WrongJson, 500),
-    (Kind::WrongField, 500),
-    (Kind::TooLong, 300),
-    (Kind::NoHttp, 200),
-];
 
 /// What became of it.
 pub enum Outcome {
@@ -107,26 +73,6 @@ pub struct Client {
     connection: Option<Connection>, // kept while nothing speaks against it
 }
 
-impl Kind {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stream => "read a stream",
-            Self::Whole => "read an answer",
-            Self::Several => "read a stream of 4 answers",
-            Self::LeaveStream => "leave in a stream",
-            Self::LeaveWhole => "leave before an answer",
-            Self::LeaveBody => "leave in their own request",
-            Self::Slow => "read a stream slowly",
-            Self::Asleep => "read nothing for 33 s",
-            Self::Oversize => "send more than 8 MiB",
-            Self::WrongJson => "send no JSON",
-            Self::WrongField => "send a wrong field",
-            Self::TooLong => "send too long a prompt",
-            Self::NoHttp => "send no HTTP",
-        }
-    }
-}
-
 impl Client {
     pub fn new(address: SocketAddr, said: Arc<Said>, seed: u64) -> Self {
         Self { address, said, random: Random::new(seed), connection: None }
@@ -137,14 +83,7 @@ impl Client {
     }
 
     pub fn choose(&mut self) -> Kind {
-        let mut left = self.random.below(CHANCES.iter().map(|(_, chance)| chance).sum());
-        for (kind, chance) in CHANCES {
-            match left.checked_sub(chance) {
-                Some(rest) => left = rest,
-                None => return kind,
-            }
-        }
-        Kind::Stream
+        Kind::random(&mut self.random)
     }
 
     pub async fn act(&mut self, kind: Kind) -> Outcome {
@@ -219,7 +158,7 @@ impl Client {
             Kind::WrongJson => {
                 let text = body.to_string();
                 let cut = self.random.below(text.len() - 1);
-                self.refused(&text[..text.floor_char_boundary(cut)], 400).await
+                self.refused(text.get(..cut).unwrap_or_default(), 400).await
             }
             Kind::WrongField => {
                 let (field, value, status) = match self.random.below(4) {
