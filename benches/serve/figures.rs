@@ -8,7 +8,7 @@ use crate::client::Connection;
 use crate::raw::Raw;
 use crate::server::Server;
 use crate::texts::Texts;
-use crate::{Bench, first, gaps, throughput};
+use crate::{Bench, Part, first, gaps, throughput};
 
 /// Sequences at once, of both.
 pub const SLOTS: usize = 16;
@@ -37,14 +37,31 @@ pub fn measure(bench: &Bench, runtime: &Runtime) -> anyhow::Result<()> {
     let name = bench.path.file_stem().unwrap_or_default().to_string_lossy();
     println!("{name}, {threads} threads, {SLOTS} slots of {} positions\n", setting.raw.positions());
     println!("| what | server | without | the two compared | wanted | |\n|---|---|---|---|---|---|");
-    let rate = throughput::measure(&mut setting)?;
-    throughput::overhead(&mut setting)?;
-    first::idle(&mut setting)?;
-    first::second_turn(&mut setting)?;
-    first::tokenising(&mut setting)?;
-    idle(&setting)?;
-    gaps::under_prompts(&mut setting)?;
-    gaps::arrivals(&mut setting, rate)
+    let only = &bench.args.only;
+    let wants = |part: Part| only.is_empty() || only.contains(&part);
+    if wants(Part::Throughput) {
+        for clients in [1, 4, 8, SLOTS] {
+            throughput::measure(&mut setting, clients)?;
+        }
+    }
+    if wants(Part::Overhead) {
+        throughput::overhead(&mut setting)?;
+    }
+    if wants(Part::First) {
+        first::idle(&mut setting)?;
+        first::second_turn(&mut setting)?;
+        first::tokenising(&mut setting)?;
+    }
+    if wants(Part::Idle) {
+        idle(&setting)?;
+    }
+    if wants(Part::Gaps) {
+        gaps::under_prompts(&mut setting)?;
+    }
+    if wants(Part::Arrivals) {
+        gaps::arrivals(&mut setting)?;
+    }
+    Ok(())
 }
 
 /// A line of the table. `is_met`: whether the figure is as wanted.

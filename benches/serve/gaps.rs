@@ -105,13 +105,17 @@ fn gaps_of(answer: &Answer) -> Vec<Duration> {
 }
 
 /// Requests that come by themselves (Poisson), of mixed lengths, at shares of what the engine can do; the same ones come to a session
-/// without a server. `rate` is the tokens a second of 16 clients.
-pub fn arrivals(setting: &mut Setting<'_>, rate: f64) -> anyhow::Result<()> {
+/// without a server.
+pub fn arrivals(setting: &mut Setting<'_>) -> anyhow::Result<()> {
+    let prompts: anyhow::Result<Vec<Vec<u32>>> =
+        (0..SLOTS).map(|_| Ok(setting.texts.chat_of(&setting.server, PROMPT)?.1)).collect();
+    let run = setting.raw.run(&prompts?, MADE, false)?;
+    let most = SLOTS as f64 / run.time.as_secs_f64(); // requests a second
     println!(
         "\n| arrivals | of | requests | tok/s | first token p50, p95, p99 ms | gap p50, p99, most ms |\n|---|---|---|---|---|---|"
     );
     for share in [0.5, 0.8] {
-        let rate = share * rate / MADE as f64;
+        let rate = share * most;
         let time = (setting.time * 2).as_secs_f64().max(20.0 / rate);
         let (mut at, mut requests, mut arrivals) = (0.0, Vec::new(), Vec::new());
         while at < time {

@@ -35,6 +35,17 @@ enum What {
     Soak,
 }
 
+/// A part of the figures.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    Throughput,
+    Overhead,
+    First,
+    Idle,
+    Gaps,
+    Arrivals,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Shape {
     /// BitNet b1.58 2B-4T, with random trits.
@@ -51,6 +62,9 @@ pub struct Args {
     /// What to do.
     #[arg(default_value = "figures")]
     what: What,
+    /// Measures these alone.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
     /// The model's file [default: the one that ships with the crate].
     #[arg(long, conflicts_with = "shape")]
     model: Option<PathBuf>,

@@ -3,6 +3,7 @@
 //! client's own end; memory must not grow; and when all are gone, nothing runs and nothing waits.
 
 mod clients;
+mod kinds;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -17,7 +18,8 @@ use crate::figures::median;
 use crate::server::Server;
 use crate::texts::Texts;
 use crate::{Args, Bench};
-use clients::{Client, Kind, Outcome, Said};
+use clients::{Client, Outcome, Said};
+use kinds::Kind;
 
 const SLOTS: usize = 16;
 /// Fewer than there are clients, so that some are told to come again.

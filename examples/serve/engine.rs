@@ -219,7 +219,7 @@ impl Shared {
     /// The model was loaded: so many sequences at once, and so many requests that may wait for them.
     pub fn open(&self, slots: usize, queue: usize) {
         self.slots.store(slots, Ordering::Relaxed);
-        self.most.store(slots + queue, Ordering::Relaxed);
+        self.most.store(slots.saturating_add(queue), Ordering::Relaxed);
         // Whoever was told to end meanwhile does not begin.
         let (loading, ready) = (Health::Loading as u8, Health::Ready as u8);
         let _ = self.health.compare_exchange(loading, ready, Ordering::Relaxed, Ordering::Relaxed);

@@ -16,7 +16,7 @@ pub struct SessionOptions {
     pub context: Option<usize>,
     /// Sequences held at once: each has a slot of the caches, with room for the whole context. Default 1.
     pub sequences: usize,
-    /// Sequences that may wait for a slot. `None`: four for each slot, at least 32.
+    /// Sequences that may wait for a slot; `usize::MAX` for any number. `None`: four for each slot, at least 32.
     pub queue: Option<usize>,
     /// The number format of cached keys and values. Default f16.
     pub cache: CachePrecision,

@@ -66,7 +66,7 @@ impl Session {
         };
         let schedule = &mut self.schedule;
         let (waiting, free) = (schedule.waiting(), self.slots.free());
-        if options.max_tokens > 0 && waiting >= free + schedule.queue {
+        if options.max_tokens > 0 && waiting >= schedule.queue.saturating_add(free) {
             return Err(Error::Busy(format!(
                 "{} sequences are computed and {waiting} wait, which is as many as this session takes; try again later",
                 schedule.running()

@@ -131,6 +131,17 @@ fn more_than_may_wait_are_refused(loaded: Loaded) {
 }
 
 #[test]
+fn a_queue_without_end_takes_whoever_comes() {
+    let loaded = crate::loaded(crate::cpu::cpu(sterna::cpu::KernelSet::best(), 2));
+    let options = SessionOptions { sequences: 2, queue: Some(usize::MAX), ..SessionOptions::default() };
+    let mut session = loaded.session(&options).unwrap();
+    let ids: Vec<_> = (0..50).map(|_| session.join(greedy(vec![5, 6, 7], 2)).unwrap()).collect();
+    let mut outcomes = Outcomes::default();
+    run_to_the_end(&mut session, &mut outcomes);
+    assert!(ids.iter().all(|&id| outcomes.of(id).len() == 2));
+}
+
+#[test]
 fn the_other_uses_of_a_session_do_not_push_sequences_aside() {
     let loaded = crate::loaded(crate::cpu::cpu(sterna::cpu::KernelSet::best(), 2));
     let mut session = session(&loaded, 1, 16);

@@ -1,11 +1,11 @@
 //! Bodies, heads and connections beyond what is taken.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use serde_json::json;
 
 use crate::client::Client;
-use crate::server::Server;
+use crate::server::{Server, wait_until};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -83,6 +83,21 @@ fn heads_and_bodies_that_do_not_come_end_their_connections_and_no_others() {
     assert!(slow.is_closed(), "after ten seconds");
     assert_eq!(idle.ask("GET", "/health", &[], b"").status, 200, "one that is idle stays");
     assert_eq!(late.answer(true).error(), (408, None, None));
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answer_is_let_go() {
+    let server = Server::start(&[]);
+    let mut deaf = server.client();
+    let request = json!({ "content": "the bird ".repeat(400_000), "with_pieces": true });
+    deaf.send("POST", "/tokenize", &[], request.to_string().as_bytes());
+    wait_until("it is let go", || server.told().iter().any(|line| line.contains("read nothing for 30 s")));
+    let answer = deaf.head();
+    let length: usize = answer.header("content-length").unwrap().parse().unwrap();
+    let mut came = Vec::new();
+    // However the connection ended, there is no more than what was under way.
+    let _ = deaf.stream.read_to_end(&mut came);
+    assert!(answer.status == 200 && came.len() < length / 2, "{} of {length} bytes", came.len());
 }
 
 #[test]

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use crate::client::{Answer, Connection, post};
+use crate::soak::kinds::Kind;
 use crate::texts::Random;
 
 /// No request may take longer: the server is busy, and no more than that.
@@ -19,43 +20,10 @@ const PAUSE_MS: usize = 500;
 const MOST: usize = 160;
 /// How long a client sleeps that is let go after 30 s.
 const ASLEEP: Duration = Duration::from_secs(33);
+/// Answers of a request whose client reads slowly.
+const MANY: usize = 8;
 /// More than the server takes.
 const OVERSIZE: usize = (8 << 20) + 1;
-
-/// What a client can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    Stream,
-    Whole,
-    Several,
-    LeaveStream,
-    LeaveWhole,
-    LeaveBody,
-    Slow,
-    Asleep,
-    Oversize,
-    WrongJson,
-    WrongField,
-    TooLong,
-    NoHttp,
-}
-
-/// How often each is done, in a thousand. Whoever sleeps holds slots meanwhile.
-const CHANCES: [(Kind, usize); 13] = [
-    (Kind::Stream, 330),
-    (Kind::Whole, 110),
-    (Kind::Several, 40),
-    (Kind::LeaveStream, 180),
-    (Kind::LeaveWhole, 100),
-    (Kind::LeaveBody, 40),
-    (Kind::Slow, 9),
-    (Kind::Asleep, 1),
-    (Kind::Oversize, 40),
-    (Kind::WrongJson, 50),
-    (Kind::WrongField, 50),
-    (Kind::TooLong, 30),
-    (Kind::NoHttp, 20),
-];
 
 /// What became of it.
 pub enum Outcome {
@@ -105,26 +73,6 @@ pub struct Client {
     connection: Option<Connection>, // kept while nothing speaks against it
 }
 
-impl Kind {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stream => "read a stream",
-            Self::Whole => "read an answer",
-            Self::Several => "read a stream of 4 answers",
-            Self::LeaveStream => "leave in a stream",
-            Self::LeaveWhole => "leave before an answer",
-            Self::LeaveBody => "leave in their own request",
-            Self::Slow => "read a stream slowly",
-            Self::Asleep => "read nothing for 33 s",
-            Self::Oversize => "send more than 8 MiB",
-            Self::WrongJson => "send no JSON",
-            Self::WrongField => "send a wrong field",
-            Self::TooLong => "send too long a prompt",
-            Self::NoHttp => "send no HTTP",
-        }
-    }
-}
-
 impl Client {
     pub fn new(address: SocketAddr, said: Arc<Said>, seed: u64) -> Self {
         Self { address, said, random: Random::new(seed), connection: None }
@@ -135,14 +83,7 @@ impl Client {
     }
 
     pub fn choose(&mut self) -> Kind {
-        let mut left = self.random.below(CHANCES.iter().map(|(_, chance)| chance).sum());
-        for (kind, chance) in CHANCES {
-            match left.checked_sub(chance) {
-                Some(rest) => left = rest,
-                None => return kind,
-            }
-        }
-        Kind::Stream
+        Kind::random(&mut self.random)
     }
 
     pub async fn act(&mut self, kind: Kind) -> Outcome {
@@ -197,7 +138,7 @@ impl Client {
             Kind::Slow | Kind::Asleep => {
                 // Many events of many bytes, so that they fill all that lies between the two.
                 let made = self.said.positions * 3 / 4;
-                (body["n"], body["logprobs"], body["top_logprobs"]) = (4.into(), true.into(), 20.into());
+                (body["n"], body["logprobs"], body["top_logprobs"]) = (MANY.into(), true.into(), 20.into());
                 (body["messages"], body["max_tokens"]) = (self.said.chats[0].clone(), made.into());
                 self.read_slowly(kind, &body, made).await
             }
@@ -217,7 +158,7 @@ impl Client {
             Kind::WrongJson => {
                 let text = body.to_string();
                 let cut = self.random.below(text.len() - 1);
-                self.refused(&text[..text.floor_char_boundary(cut)], 400).await
+                self.refused(text.get(..cut).unwrap_or_default(), 400).await
             }
             Kind::WrongField => {
                 let (field, value, status) = match self.random.below(4) {
@@ -316,13 +257,20 @@ impl Client {
         if kind == Kind::Asleep {
             sleep(ASLEEP).await;
         }
-        while !answer.is_whole() && connection.read(&mut answer, 8 << 10).await? {
-            if kind == Kind::Slow {
-                sleep(Duration::from_millis(2)).await;
+        let read = async {
+            while !answer.is_whole() && connection.read(&mut answer, 8 << 10).await? {
+                if kind == Kind::Slow {
+                    sleep(Duration::from_millis(2)).await;
+                }
             }
+            Ok::<_, io::Error>(())
         }
-        let was_let_go = kind == Kind::Asleep && answer.status == 200 && !answer.is_whole();
-        Ok(if was_let_go { Outcome::LetGo } else { self.streamed(&answer, 4, 4 * made).await })
+        .await;
+        if kind == Kind::Asleep && answer.status == 200 && !answer.is_whole() {
+            return Ok(Outcome::LetGo);
+        }
+        read?;
+        Ok(self.streamed(&answer, MANY, MANY * made).await)
     }
 
     /// Sends what must be refused.

@@ -22,6 +22,8 @@ use super::front::Front;
 const MOST: usize = 1024;
 /// How long the head of a request may take, from its first byte.
 const HEAD: Duration = Duration::from_secs(10);
+/// How long a client may read nothing of what is there for it.
+const UNREAD: Duration = Duration::from_secs(30);
 /// How long a connection may be idle.
 const IDLE: Duration = Duration::from_secs(75);
 /// How long to wait after the system refused a connection, as it does where there are no more file handles.
@@ -95,7 +97,8 @@ async fn serve(stream: TcpStream, front: Front, mut ends: watch::Receiver<bool>,
     builder.timer(TokioTimer::new()).header_read_timeout(IDLE).half_close(false);
     let mut connection = std::pin::pin!(builder.serve_connection(io, service));
     let mut is_ending = false;
-    let mut deadline = std::pin::pin!(tokio::time::sleep(HEAD));
+    let mut head_end = std::pin::pin!(tokio::time::sleep(HEAD));
+    let mut unread_end = std::pin::pin!(tokio::time::sleep(UNREAD));
     loop {
         tokio::select! {
             outcome = &mut connection => {
@@ -104,11 +107,18 @@ async fn serve(stream: TcpStream, front: Front, mut ends: watch::Receiver<bool>,
                 }
                 return;
             }
-            // It fires once for each head: an idle connection costs nothing.
-            () = activity.0.head.notified() => deadline.as_mut().reset(tokio::time::Instant::now() + HEAD),
-            () = &mut deadline, if !deadline.is_elapsed() => {
-                if activity.0.head_takes_too_long() {
+            // The clocks run while there is something to wait for: an idle connection costs nothing.
+            () = activity.0.head.started.notified() => head_end.as_mut().reset(tokio::time::Instant::now() + HEAD),
+            () = &mut head_end, if !head_end.is_elapsed() => {
+                if activity.0.head.lasts(HEAD) {
                     log::debug!("a connection ended: its request's head took more than {} s", HEAD.as_secs());
+                    return;
+                }
+            }
+            () = activity.0.unread.started.notified() => unread_end.as_mut().reset(tokio::time::Instant::now() + UNREAD),
+            () = &mut unread_end, if !unread_end.is_elapsed() => {
+                if activity.0.unread.lasts(UNREAD) {
+                    log::info!("a client that read nothing for {} s was let go", UNREAD.as_secs());
                     return;
                 }
             }
@@ -148,53 +158,73 @@ impl Drop for Busy {
     }
 }
 
+#[derive(Default)]
 struct State {
-    start: Instant,
     is_busy: AtomicBool,
-    head_since: AtomicU64, // milliseconds after the start, and one; 0 if no head is being read
-    head: Notify,          // it has begun
+    /// Runs while the head of a request is read.
+    head: Clock,
+    /// Runs while the client has no room for what is there for it.
+    unread: Clock,
     close: Notify,
 }
 
-impl Default for State {
-    fn default() -> Self {
-        let start = Instant::now();
-        Self {
-            start,
-            is_busy: AtomicBool::new(false),
-            head_since: AtomicU64::new(0),
-            head: Notify::new(),
-            close: Notify::new(),
-        }
-    }
-}
-
 impl State {
-    fn now(&self) -> u64 {
-        self.start.elapsed().as_millis() as u64 + 1
-    }
-
     fn bytes_came(&self) {
         if !self.is_busy.load(Ordering::Relaxed) {
-            // Only the first bytes count.
-            if self.head_since.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                self.head.notify_one();
-            }
+            self.head.start();
         }
     }
 
     fn begins(&self) {
         self.is_busy.store(true, Ordering::Relaxed);
-        self.head_since.store(0, Ordering::Relaxed);
+        self.head.stop();
     }
 
-    fn head_takes_too_long(&self) -> bool {
-        let since = self.head_since.load(Ordering::Relaxed);
-        since > 0 && self.now() - since >= HEAD.as_millis() as u64
+    /// Takes note of whether the client had room for bytes.
+    fn written(&self, is_pending: bool) {
+        match is_pending {
+            true => self.unread.start(),
+            false => self.unread.stop(),
+        }
     }
 }
 
-/// A connection that notes when bytes come.
+/// How long something has been going on.
+struct Clock {
+    zero: Instant,
+    since: AtomicU64, // milliseconds after it, and one; 0 if nothing goes on
+    started: Notify,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { zero: Instant::now(), since: AtomicU64::new(0), started: Notify::new() }
+    }
+}
+
+impl Clock {
+    fn now(&self) -> u64 {
+        self.zero.elapsed().as_millis() as u64 + 1
+    }
+
+    /// It begins; nothing changes if it did before.
+    fn start(&self) {
+        if self.since.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.started.notify_one();
+        }
+    }
+
+    fn stop(&self) {
+        self.since.store(0, Ordering::Relaxed);
+    }
+
+    fn lasts(&self, time: Duration) -> bool {
+        let since = self.since.load(Ordering::Relaxed);
+        since > 0 && self.now() - since >= time.as_millis() as u64
+    }
+}
+
+/// A connection that notes when bytes come, and when none can go.
 struct Watched {
     io: TokioIo<TcpStream>,
     state: Arc<State>,
@@ -216,7 +246,9 @@ impl Read for Watched {
 
 impl Write for Watched {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
+        let outcome = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.state.written(outcome.is_pending());
+        outcome
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -236,6 +268,8 @@ impl Write for Watched {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, buffers)
+        let outcome = Pin::new(&mut self.io).poll_write_vectored(context, buffers);
+        self.state.written(outcome.is_pending());
+        outcome
     }
 }
