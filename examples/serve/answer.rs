@@ -16,7 +16,6 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use sterna::generate::{Finish, Piece};
-use tokio::time::timeout;
 
 use crate::app::{App, Served};
 use crate::engine::{Event, Running};
@@ -104,14 +103,7 @@ pub async fn respond<A: Answer>(
         }
         collect(&mut running, &mut answer, &tally, start).await
     };
-    let outcome = match app.settings.request_timeout {
-        Some(patience) => timeout(patience, first).await.unwrap_or_else(|_| {
-            let message = format!("nothing was there to send within {} s", patience.as_secs_f64());
-            Err(ApiError::new(axum::http::StatusCode::GATEWAY_TIMEOUT, message).coded("timeout"))
-        }),
-        None => first.await,
-    };
-    outcome?;
+    app.in_time(first).await?;
     match stream {
         true => Ok(events::Stream::new(running, answer, tally, activity, start).into_response()),
         false => {

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use sterna::Model;
 use sterna::chat::Chat;
 use sterna::constrain::Constrainer;
+use tokio::time::timeout;
 
 use crate::args::Settings;
 use crate::engine::Engine;
@@ -49,6 +50,15 @@ impl App {
     pub fn served(&self) -> Result<Arc<Served>, ApiError> {
         self.engine.check()?;
         self.served.get().cloned().ok_or_else(|| ApiError::unavailable("loading", "Loading model"))
+    }
+
+    /// Waits for what there is to send first, no longer than a request may wait.
+    pub async fn in_time<T>(&self, first: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+        let Some(patience) = self.settings.request_timeout else { return first.await };
+        timeout(patience, first).await.unwrap_or_else(|_| {
+            let message = format!("nothing was there to send within {} s", patience.as_secs_f64());
+            Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, message).coded("timeout"))
+        })
     }
 
     /// Whether a request means this model: by its name, by another name for it, or by none.

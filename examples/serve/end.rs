@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::engine::Health;
 use crate::terminal;
 
-/// How long connections have to send what was made, once nothing runs any more.
+/// How long connections have at least to send what was made, once nothing runs any more.
 const LAST_BYTES: Duration = Duration::from_secs(5);
 /// How often it is looked whether something still runs.
 const LOOK: Duration = Duration::from_millis(10);
@@ -35,7 +35,8 @@ pub async fn at_signal(app: &App, accepting: JoinHandle<()>, ends: watch::Sender
         app.engine.stop();
         ends.send_replace(true);
         // All connections hold an end of this.
-        let _ = timeout(LAST_BYTES, ends.closed()).await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let _ = timeout(LAST_BYTES.max(left), ends.closed()).await;
     };
     tokio::select! {
         () = drained => Ok(()),

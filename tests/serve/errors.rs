@@ -101,6 +101,7 @@ fn what_asks_for_nothing_is_no_error() {
         r#""response_format":{"type":"text"},"tool_choice":"auto","tools":[],"functions":[],"best_of":1,"store":false"#,
         r#""user":"me","metadata":{"a":"b"},"service_tier":"auto","safety_identifier":"x","verbosity":"low""#,
         r#""modalities":["text"],"audio":null,"id_slot":-1,"cache_prompt":true,"lora":[],"suffix":"","grammar":"""#,
+        r#""typical_p":1.0,"length_penalty":1.0,"best_of":1.0,"id_slot":-1.0,"mirostat":0.0"#,
         r#""parallel_tool_calls":true,"prompt_cache_key":"k","reasoning_effort":"low","thinking_budget":-1"#,
         r#""skip_special_tokens":false,"nobody_knows_this":{"deep":[[[1]]]},"min_tokens":1"#,
         r#""tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"none""#,

@@ -18,8 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const PAUSE_MS: usize = 500;
 /// The most tokens of an answer.
 const MOST: usize = 160;
-/// How long a client sleeps that is let go after 30 s.
-const ASLEEP: Duration = Duration::from_secs(33);
+/// How long a client sleeps that is let go after 35 s.
+const ASLEEP: Duration = Duration::from_secs(38);
 /// Answers of a request whose client reads slowly.
 const MANY: usize = 8;
 /// More than the server takes.

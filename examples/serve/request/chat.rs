@@ -125,7 +125,7 @@ pub fn conversation(fields: &Fields<'_>) -> Result<(Conversation, bool), ApiErro
 }
 
 /// What a prompt that could not be made is told: what the template says of the conversation is its client's to mend.
-fn prompt_error(app: &App, chat: &Chat, error: sterna::Error) -> ApiError {
+pub fn prompt_error(app: &App, chat: &Chat, error: sterna::Error) -> ApiError {
     if chat.template().is_stuck() {
         log::error!("{error}");
         app.engine.give_up();

@@ -99,8 +99,11 @@ impl<'a> Fields<'a> {
 
     /// Refuses a field that would change the answer and cannot be honoured, unless its value asks for nothing.
     pub fn refuse(&self, name: &str, neutral: &[Value], way: &str) -> Result<(), ApiError> {
+        // A number is the same however it is written.
+        let is_same =
+            |one: &Value, other: &Value| one == other || one.as_f64().is_some_and(|one| Some(one) == other.as_f64());
         match self.value(name)? {
-            Some(value) if !neutral.contains(&value) => {
+            Some(value) if !neutral.iter().any(|neutral| is_same(neutral, &value)) => {
                 Err(ApiError::unsupported(name, format!("{name} is not supported by this server{way}")))
             }
             _ => Ok(()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sterna::chat::{Chat, Tool, ToolFormat};
 use sterna::constrain::Constraint;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::fields::{Fields, short};
@@ -91,7 +92,10 @@ impl Form {
         // The vocabulary is sorted once, whatever schema is the first.
         let constrainer = aside(move || served.constrainer().cloned()).await?;
         let param = self.param();
+        // The clock runs from where a thread has it on: that others are busy is not the schema's fault.
+        let (begins, begun) = oneshot::channel();
         let made = aside(move || {
+            let _ = begins.send(()); // whoever waited may be gone
             let constraint = match &self {
                 Self::Object => constrainer.json_object(),
                 Self::Schema(schema) => constrainer.json_schema(schema),
@@ -103,6 +107,11 @@ impl Form {
                 error
             })
         });
+        let mut made = std::pin::pin!(made);
+        tokio::select! {
+            made = &mut made => return made,
+            _ = begun => {}
+        }
         timeout(DEADLINE, made).await.unwrap_or_else(|_| {
             let message = format!("the schema takes more than {} s to prepare; make it simpler", DEADLINE.as_secs());
             Err(ApiError::of(param, message))

@@ -19,7 +19,7 @@ pub async fn completions(State(app): State<Arc<App>>, request: Request) -> Resul
     let watchers = watchers(&request);
     let bytes = body::read(request).await?;
     if app.settings.log_content {
-        watchers.0.facts().content.push(format!("asked {}", String::from_utf8_lossy(&bytes)));
+        watchers.0.facts().content.push(format!("asked {:?}", String::from_utf8_lossy(&bytes)));
     }
     let (app_, served_) = (app.clone(), served.clone());
     let mut asked = body::aside(move || chat::read(&app_, &served_, &bytes)).await?;

@@ -28,6 +28,8 @@ const MAX_TOKENS: usize = 16;
 const MOST_LOGPROBS: usize = 5;
 /// Choices of one request.
 const MOST_CHOICES: usize = 256;
+/// Tokens of prompts that are echoed with their likelihoods, in all choices together: each is some kilobytes on its way out.
+const MOST_SCORED: usize = 1 << 16;
 
 /// What a request asks.
 struct Asked {
@@ -58,7 +60,7 @@ pub async fn completions(State(app): State<Arc<App>>, request: Request) -> Resul
     if echo {
         for (place, prompt) in prompts.iter().enumerate() {
             let scores = match logprobs {
-                Some(best) => Some(scores(&app, prompt.ids.clone(), best).await?),
+                Some(best) => Some(app.in_time(scores(&app, prompt.ids.clone(), best)).await?),
                 None => None,
             };
             for number in place * options.n..(place + 1) * options.n {
@@ -148,7 +150,12 @@ fn read(app: &App, served: &Served, bytes: &[u8]) -> Result<Asked, ApiError> {
         served.check_ids(&ids, "prompt")?;
         Ok(Prompt { text, ids })
     };
-    let prompts = prompts.into_iter().map(prompt).collect::<Result<_, ApiError>>()?;
-    let content = app.settings.log_content.then(|| format!("asked {}", String::from_utf8_lossy(bytes)));
+    let prompts: Vec<Prompt> = prompts.into_iter().map(prompt).collect::<Result<_, ApiError>>()?;
+    let scored = prompts.iter().map(|prompt| prompt.ids.len()).sum::<usize>() * options.n;
+    if echo && logprobs.is_some() && scored > MOST_SCORED {
+        let message = format!("{scored} tokens would be echoed with logprobs; {MOST_SCORED} may be");
+        return Err(ApiError::of("logprobs", message));
+    }
+    let content = app.settings.log_content.then(|| format!("asked {:?}", String::from_utf8_lossy(bytes)));
     Ok(Asked { prompts, options, echo, logprobs, content })
 }

@@ -9,9 +9,10 @@ use sterna::generate::Usage;
 
 use super::completions::watchers;
 use crate::app::{App, Served};
-use crate::engine::{Event, Task};
+use crate::engine::{Event, Running, Task};
 use crate::http::body;
 use crate::http::error::ApiError;
+use crate::http::tally::Tally;
 use crate::request::fields::Fields;
 use crate::request::inputs::{self, Input};
 
@@ -29,14 +30,7 @@ pub async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Result
     let Asked { texts, as_base64 } = body::aside(move || read(&app_, &served_, &bytes)).await?;
     let tokens: usize = texts.iter().map(Vec::len).sum();
     let mut running = app.engine.begin(Task::Embed(texts))?;
-    let vectors = loop {
-        match running.next().await {
-            Event::Vectors(vectors) => break vectors,
-            Event::Failed(error) => return Err(error),
-            Event::Begun(queued) => tally.facts().queued = Some(queued),
-            Event::Piece(..) | Event::Scores(_) => return Err(ApiError::internal("an answer of another kind")),
-        }
-    };
+    let vectors = app.in_time(vectors(&mut running, &tally)).await?;
     let mut usage = Usage::default();
     usage.prompt = tokens;
     tally.facts().usage = usage;
@@ -54,6 +48,18 @@ pub async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Result
         "model": served.id,
         "usage": { "prompt_tokens": tokens, "total_tokens": tokens },
     })))
+}
+
+/// Waits for the vectors.
+async fn vectors(running: &mut Running, tally: &Tally) -> Result<Vec<Vec<f32>>, ApiError> {
+    loop {
+        match running.next().await {
+            Event::Vectors(vectors) => return Ok(vectors),
+            Event::Failed(error) => return Err(error),
+            Event::Begun(queued) => tally.facts().queued = Some(queued),
+            Event::Piece(..) | Event::Scores(_) => return Err(ApiError::internal("an answer of another kind")),
+        }
+    }
 }
 
 fn read(app: &App, served: &Served, bytes: &[u8]) -> Result<Asked, ApiError> {

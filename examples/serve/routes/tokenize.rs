@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::app::{App, Served};
 use crate::http::body;
 use crate::http::error::ApiError;
+use crate::request::chat;
 use crate::request::fields::{self, Fields};
 
 pub async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, ApiError> {
@@ -27,18 +28,19 @@ pub async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Result<J
             let tokens: Value = if with_pieces { pieces() } else { json!(ids) };
             return Ok(Json(json!({ "tokens": tokens })));
         }
-        let ids = prompt(&served, &fields)?;
+        let ids = prompt(&app, &served, &fields)?;
         Ok(Json(json!({ "count": ids.len(), "max_model_len": served.positions, "tokens": ids })))
     })
     .await
 }
 
 /// The ids of what vLLM's clients send.
-fn prompt(served: &Served, fields: &Fields<'_>) -> Result<Vec<u32>, ApiError> {
+fn prompt(app: &App, served: &Served, fields: &Fields<'_>) -> Result<Vec<u32>, ApiError> {
     let tokenizer = served.model.tokenizer()?;
     if fields.has("messages") {
-        let (conversation, _) = crate::request::chat::conversation(fields)?;
-        return Ok(served.chat()?.prompt(&conversation)?.ids);
+        let (conversation, _) = chat::conversation(fields)?;
+        let talk = served.chat()?;
+        return Ok(talk.prompt(&conversation).map_err(|error| chat::prompt_error(app, talk, error))?.ids);
     }
     match fields.text("prompt")? {
         Some(prompt) if fields.boolean("add_special_tokens")?.unwrap_or(true) => Ok(tokenizer.encode_prompt(&prompt)?),
