@@ -264,7 +264,7 @@ impl Client {
     /// Asks for more than all buffers between the two hold, and reads none of it until the server has lost its patience.
     async fn sleep(&mut self) -> io::Result<Outcome> {
         let mut connection = Connection::open_narrow(self.address).await?;
-        let body = json!({ "content": "the bird ".repeat(200_000), "with_pieces": true }).to_string();
+        let body = json!({ "content": "the bird ".repeat(100_000), "with_pieces": true }).to_string();
         connection.post("/tokenize", &body).await?;
         sleep(ASLEEP).await;
         let mut answer = Answer::default();
