@@ -51,7 +51,7 @@ pub fn idle(setting: &mut Setting<'_>) -> anyhow::Result<()> {
 /// Of a turn whose conversation is cached.
 pub fn second_turn(setting: &mut Setting<'_>) -> anyhow::Result<()> {
     let mut connection = setting.runtime.block_on(Connection::open(setting.server.address))?;
-    let long = LONG.min(setting.raw.positions() * 3 / 4);
+    let long = LONG.min(setting.raw.positions() * 5 / 8);
     let body = |messages: &Value, made: usize| {
         json!({ "messages": messages, "max_tokens": made, "ignore_eos": true, "temperature": 0, "stream": true,
                 "stream_options": { "include_usage": true } })

@@ -27,7 +27,10 @@ const ALIGNMENT: usize = 32;
 pub fn write(path: &Path, shape: SyntheticShape) -> anyhow::Result<usize> {
     let model = Model::synthetic(shape, 1);
     let config = model.config();
-    let layers = (0..config.layers).flat_map(|layer| Part::ALL.iter().map(move |&(part, _)| Role::Layer(layer, part)));
+    let layers = (0..config.layers).flat_map(|layer| {
+        let parts = Part::ALL.iter().filter(|(part, _)| part.belongs_to(config));
+        parts.map(move |&(part, _)| Role::Layer(layer, part))
+    });
     let roles: Vec<Role> = [Role::Embedding, Role::OutputNorm].into_iter().chain(layers).collect();
 
     // First the directory, with the places that the data will have; then the data, one tensor in memory at a time.

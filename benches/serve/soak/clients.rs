@@ -19,7 +19,7 @@ const PAUSE_MS: usize = 500;
 /// The most tokens of an answer.
 const MOST: usize = 160;
 /// How long a client sleeps that is let go after 35 s.
-const ASLEEP: Duration = Duration::from_secs(38);
+const ASLEEP: Duration = Duration::from_secs(45);
 /// Answers of a request whose client reads slowly.
 const MANY: usize = 8;
 /// More than the server takes.
@@ -135,12 +135,13 @@ impl Client {
                 let answer = self.ask(&body).await?;
                 Ok(self.streamed(&answer, 4, 4 * made).await)
             }
-            Kind::Slow | Kind::Asleep => {
+            Kind::Asleep => self.sleep().await,
+            Kind::Slow => {
                 // Many events of many bytes, so that they fill all that lies between the two.
                 let made = self.said.positions * 3 / 4;
                 (body["n"], body["logprobs"], body["top_logprobs"]) = (MANY.into(), true.into(), 20.into());
                 (body["messages"], body["max_tokens"]) = (self.said.chats[0].clone(), made.into());
-                self.read_slowly(kind, &body, made).await
+                self.read_slowly(&body, made).await
             }
             Kind::LeaveStream | Kind::LeaveWhole => {
                 body["stream"] = (kind == Kind::LeaveStream).into();
@@ -249,28 +250,29 @@ impl Client {
         }
     }
 
-    /// Reads little at a time, or nothing for long.
-    async fn read_slowly(&mut self, kind: Kind, body: &Value, made: usize) -> io::Result<Outcome> {
+    /// Reads little at a time.
+    async fn read_slowly(&mut self, body: &Value, made: usize) -> io::Result<Outcome> {
         let mut connection = Connection::open_narrow(self.address).await?;
         connection.post("/v1/chat/completions", &body.to_string()).await?;
         let mut answer = Answer::default();
-        if kind == Kind::Asleep {
-            sleep(ASLEEP).await;
+        while !answer.is_whole() && connection.read(&mut answer, 8 << 10).await? {
+            sleep(Duration::from_millis(2)).await;
         }
-        let read = async {
-            while !answer.is_whole() && connection.read(&mut answer, 8 << 10).await? {
-                if kind == Kind::Slow {
-                    sleep(Duration::from_millis(2)).await;
-                }
-            }
-            Ok::<_, io::Error>(())
-        }
-        .await;
-        if kind == Kind::Asleep && answer.status == 200 && !answer.is_whole() {
-            return Ok(Outcome::LetGo);
-        }
-        read?;
         Ok(self.streamed(&answer, MANY, MANY * made).await)
+    }
+
+    /// Asks for more than all buffers between the two hold, and reads none of it until the server has lost its patience.
+    async fn sleep(&mut self) -> io::Result<Outcome> {
+        let mut connection = Connection::open_narrow(self.address).await?;
+        let body = json!({ "content": "the bird ".repeat(100_000), "with_pieces": true }).to_string();
+        connection.post("/tokenize", &body).await?;
+        sleep(ASLEEP).await;
+        let mut answer = Answer::default();
+        let read = connection.rest(&mut answer).await;
+        Ok(match (answer.status, answer.is_whole()) {
+            (200, false) => Outcome::LetGo,
+            (status, _) => Outcome::Lost(format!("status {status}, {} bytes came, {read:?}", answer.len())),
+        })
     }
 
     /// Sends what must be refused.

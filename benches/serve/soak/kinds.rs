@@ -20,7 +20,7 @@ pub enum Kind {
     NoHttp,
 }
 
-/// How often each is done, in ten thousand or so. Whoever sleeps holds slots meanwhile.
+/// How often each is done, in ten thousand or so.
 const CHANCES: [(Kind, usize); 13] = [
     (Kind::Stream, 3300),
     (Kind::Whole, 1100),
@@ -29,7 +29,7 @@ const CHANCES: [(Kind, usize); 13] = [
     (Kind::LeaveWhole, 1000),
     (Kind::LeaveBody, 400),
     (Kind::Slow, 15),
-    (Kind::Asleep, 4),
+    (Kind::Asleep, 10),
     (Kind::Oversize, 400),
     (Kind::WrongJson, 500),
     (Kind::WrongField, 500),
@@ -47,7 +47,7 @@ impl Kind {
             Self::LeaveWhole => "leave before an answer",
             Self::LeaveBody => "leave in their own request",
             Self::Slow => "read a stream slowly",
-            Self::Asleep => "read nothing for 33 s",
+            Self::Asleep => "read nothing for 40 s",
             Self::Oversize => "send more than 8 MiB",
             Self::WrongJson => "send no JSON",
             Self::WrongField => "send a wrong field",

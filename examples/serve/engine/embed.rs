@@ -19,6 +19,11 @@ impl Embedding {
         Self { vectors: Vec::with_capacity(texts.len()), texts }
     }
 
+    /// Tokens of all texts.
+    pub fn tokens(&self) -> usize {
+        self.texts.iter().map(Vec::len).sum()
+    }
+
     /// Computes some of them; tells the vectors when there are all.
     pub fn step(&mut self, session: &mut Session) -> Result<Option<Event>> {
         let left = &self.texts[self.vectors.len()..];

@@ -55,6 +55,15 @@ impl Job {
         self.stalled = None;
     }
 
+    /// Tokens of a request that makes none.
+    pub fn read_tokens(&self) -> usize {
+        match &self.work {
+            Work::Sequences(_) => 0,
+            Work::Scoring(scoring) => scoring.tokens(),
+            Work::Embedding(embedding) => embedding.tokens(),
+        }
+    }
+
     /// Whether nobody waits for it any more.
     pub fn is_deserted(&self) -> bool {
         self.request.client.is_gone.load(Ordering::Relaxed) || self.request.events.is_closed()

@@ -37,6 +37,11 @@ impl Scoring {
         Self { ids, best, done: 0, scores: vec![first], row_time: None }
     }
 
+    /// Tokens of the text.
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+
     /// Reads a piece; tells the scores when all is read.
     pub fn step(&mut self, session: &mut Session, limits: Limits) -> Result<Option<Event>> {
         let start = Instant::now();

@@ -212,7 +212,10 @@ impl Turns {
         match outcome {
             Ok(None) => {}
             Ok(Some(event)) => {
-                self.jobs[place].send(event);
+                let job = &mut self.jobs[place];
+                self.metrics.whole_requests.add(job.request.arrived.elapsed().as_secs_f64());
+                self.metrics.prompt_tokens.fetch_add(job.read_tokens() as u64, Ordering::Relaxed);
+                job.send(event);
                 self.end(place);
             }
             Err(error) => {

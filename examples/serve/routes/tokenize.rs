@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::{Value, json};
+use sterna::tokenizer::Tokenizer;
 
 use crate::app::{App, Served};
 use crate::http::body;
@@ -12,7 +15,36 @@ use crate::http::error::ApiError;
 use crate::request::chat;
 use crate::request::fields::{self, Fields};
 
-pub async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, ApiError> {
+/// An answer, written as it is: a long text has many tokens.
+#[derive(Serialize)]
+struct Tokens<T> {
+    tokens: Vec<T>,
+}
+
+/// The same for vLLM's clients.
+#[derive(Serialize)]
+struct Counted {
+    count: usize,
+    max_model_len: usize,
+    tokens: Vec<u32>,
+}
+
+/// A token with what it stands for.
+#[derive(Serialize)]
+struct Piece<'a> {
+    id: u32,
+    piece: Meaning<'a>,
+}
+
+/// Text, or bytes where they are only a part of a character.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Meaning<'a> {
+    Text(&'a str),
+    Bytes(&'a [u8]),
+}
+
+pub async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let (served, bytes) = (app.served()?, body::read(request).await?);
     body::aside(move || {
         let fields = Fields::read(&bytes)?;
@@ -24,12 +56,14 @@ pub async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Result<J
                 false => tokenizer.encode(&content)?,
             };
             let with_pieces = fields.boolean("with_pieces")?.unwrap_or(false);
-            let pieces = || ids.iter().map(|&id| json!({ "id": id, "piece": piece(&served, id) })).collect();
-            let tokens: Value = if with_pieces { pieces() } else { json!(ids) };
-            return Ok(Json(json!({ "tokens": tokens })));
+            let piece = |&id| Piece { id, piece: piece(tokenizer, id) };
+            return Ok(match with_pieces {
+                true => Json(Tokens { tokens: ids.iter().map(piece).collect::<Vec<_>>() }).into_response(),
+                false => Json(Tokens { tokens: ids }).into_response(),
+            });
         }
         let ids = prompt(&app, &served, &fields)?;
-        Ok(Json(json!({ "count": ids.len(), "max_model_len": served.positions, "tokens": ids })))
+        Ok(Json(Counted { count: ids.len(), max_model_len: served.positions, tokens: ids }).into_response())
     })
     .await
 }
@@ -49,12 +83,11 @@ fn prompt(app: &App, served: &Served, fields: &Fields<'_>) -> Result<Vec<u32>, A
     }
 }
 
-/// What a token stands for: text, or its bytes where they are only a part of a character.
-fn piece(served: &Served, id: u32) -> Value {
-    let Ok(tokenizer) = served.model.tokenizer() else { return Value::Null };
+/// What a token stands for; its name, if it is a command.
+fn piece(tokenizer: &Tokenizer, id: u32) -> Meaning<'_> {
     match (tokenizer.token_bytes(id), tokenizer.token_text(id)) {
-        ([], Some(text)) => json!(text),
-        (bytes, _) => std::str::from_utf8(bytes).map_or_else(|_| json!(bytes), |text| json!(text)),
+        ([], Some(text)) => Meaning::Text(text),
+        (bytes, _) => std::str::from_utf8(bytes).map_or(Meaning::Bytes(bytes), Meaning::Text),
     }
 }
 
