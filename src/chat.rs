@@ -232,11 +232,12 @@ impl Chat {
 /// the model, up to the line's end.
 fn ends_of_turns(template: &Template, tokenizer: &Tokenizer) -> (Vec<String>, Vec<u32>) {
     const TURN: &str = "4217";
-    let turns = [("user", "x"), ("assistant", TURN), ("user", "x")];
+    const NEXT: &str = "7124";
+    let turns = [("user", "x"), ("assistant", TURN), ("user", NEXT)];
     let turns = turns.map(|(role, content)| Message::new(role, content).to_template(&str::to_owned));
     let rendered = template.render(&turns.into_iter().collect(), None, &Map::new()).unwrap_or_default();
     let Some((_, behind)) = rendered.split_once(TURN) else { return Default::default() };
-    let behind = behind.trim_start_matches('\n');
+    let behind = behind.split(NEXT).next().unwrap_or_default().trim_start();
     let first = tokenizer.encode(behind).ok().and_then(|ids| ids.first().copied());
     match first {
         Some(id) if tokenizer.is_end_of_generation(id) => Default::default(),

@@ -53,7 +53,11 @@ pub fn read(line: &str) -> Next {
         "quit" | "exit" | "bye" | "q" => return Next::Quit,
         "help" | "h" | "?" => Command::Help,
         "clear" | "reset" | "new" => Command::Clear,
-        "system" => Command::System((!argument.is_empty()).then(|| argument.trim_matches('"').to_owned())),
+        "system" => match argument {
+            "" => Command::System(None),
+            "\"\"" => Command::System(Some(String::new())),
+            text => Command::System(Some(text.to_owned())),
+        },
         "save" => file(Command::Save),
         "load" => file(Command::Load),
         "regen" | "regenerate" | "retry" => Command::Regenerate,

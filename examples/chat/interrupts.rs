@@ -17,13 +17,17 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// Other requests to end are not answers' business: they end the program, as they do by themselves.
+    /// Other requests to end are not answers' business: they end the program.
     pub fn begin() -> anyhow::Result<Self> {
         let (answer, step) = (Arc::new(AtomicBool::new(false)), Interrupt::new());
         let hooks = || {
             // In this order: the first signal finds the flag not set.
             flag::register_conditional_shutdown(SIGINT, terminal::INTERRUPTED.into(), answer.clone())?;
             flag::register(SIGINT, answer.clone())?;
+            for signal in terminal::signals().into_iter().filter(|signal| *signal != SIGINT) {
+                let ends = Arc::new(AtomicBool::new(true));
+                flag::register_conditional_shutdown(signal, 128 + signal, ends)?;
+            }
             flag::register(SIGINT, step.flag())
         };
         hooks().context("cannot wait for Ctrl-C")?;

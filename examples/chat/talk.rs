@@ -93,6 +93,7 @@ impl<'a> Talk<'a> {
 
     /// Has the next turn made, and shows it as it comes.
     fn answer(&mut self) -> anyhow::Result<Ended> {
+        self.interrupts.clear();
         let prompt = self.prompt()?;
         let talk = self.conversation();
         let (options, id) = self.join(&prompt)?;

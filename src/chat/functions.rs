@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
 use super::clock;
+use super::template::Bounded;
 
 /// The widest indentation of `tojson`: fuel does not pay for it.
 const MOST_INDENT: usize = 32;
@@ -76,16 +77,17 @@ pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
         is_ascii: is_ascii.unwrap_or(false),
         lines: indent.as_ref().map(|indent| PrettyFormatter::with_indent(indent.as_bytes())),
     };
-    let mut bytes = Vec::new();
-    let mut serializer = Serializer::with_formatter(&mut bytes, python);
+    let mut bytes = Bounded(Vec::new());
     let written = if sorts == Some(true) {
-        let sorted = serde_json::to_value(value).map(sorted);
-        sorted.and_then(|value| value.serialize(&mut serializer))
+        // A value may be many times what it is made of: whether it is too large is found out before it is laid out.
+        let is_bounded = value.serialize(&mut Serializer::new(Bounded(Vec::new())));
+        let sorted = is_bounded.and_then(|()| serde_json::to_value(value)).map(sorted);
+        sorted.and_then(|value| value.serialize(&mut Serializer::with_formatter(&mut bytes, python)))
     } else {
-        value.serialize(&mut serializer)
+        value.serialize(&mut Serializer::with_formatter(&mut bytes, python))
     };
     written.map_err(|error| Error::new(ErrorKind::BadSerialization, "tojson").with_source(error))?;
-    Ok(String::from_utf8(bytes).expect("JSON is written as UTF-8").into())
+    Ok(String::from_utf8(bytes.0).expect("JSON is written as UTF-8").into())
 }
 
 fn sorted(value: serde_json::Value) -> serde_json::Value {
@@ -151,8 +153,9 @@ impl Formatter for Python<'_> {
         }
         let mut units = [0; 2];
         for character in text.chars() {
-            if character.is_ascii() {
-                writer.write_all(&[character as u8])?;
+            // What is of private use may be a mark that is left out again.
+            if character.is_ascii() || ('\u{e000}'..='\u{f8ff}').contains(&character) {
+                writer.write_all(character.encode_utf8(&mut [0; 4]).as_bytes())?;
                 continue;
             }
             for unit in character.encode_utf16(&mut units) {

@@ -77,7 +77,7 @@ impl Message {
             });
             fields.insert("tool_calls".into(), calls.collect());
         }
-        fields.extend(self.extra.iter().map(|(name, value)| (name.clone(), guarded(value, guard))));
+        fields.extend(self.extra.iter().map(|(name, value)| (guard(name), guarded(value, guard))));
         fields.into()
     }
 

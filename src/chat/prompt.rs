@@ -1,5 +1,7 @@
 //! Turns as a prompt: rendered by the template, with every special token that a turn spells kept from being one, and encoded.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::message::{Message, guarded};
@@ -162,10 +164,17 @@ impl Rendering {
 
 /// A character that stands nowhere in a conversation.
 fn free_mark(conversation: &Conversation) -> char {
-    let all = format!("{:?}{:?}{:?}", conversation.messages, conversation.tools, conversation.variables);
-    ('\u{e000}'..='\u{f8ff}')
-        .find(|mark| !all.contains(*mark) && !all.contains(&mark.escape_debug().to_string()))
-        .unwrap_or('\u{10fffd}')
+    const MARKS: std::ops::RangeInclusive<char> = '\u{e000}'..='\u{f8ff}';
+    let turns: Value = conversation.messages.iter().map(|message| message.to_template(&str::to_owned)).collect();
+    let all = [turns, conversation.tools.clone().into(), conversation.variables.clone().into()];
+    let used: HashSet<char> = all.iter().flat_map(|part| marks_of(part, &MARKS)).collect();
+    MARKS.into_iter().find(|mark| !used.contains(mark)).unwrap_or('\u{10fffd}')
+}
+
+/// The characters of a range that stand in a value, names of fields too.
+fn marks_of(value: &Value, marks: &std::ops::RangeInclusive<char>) -> Vec<char> {
+    // JSON writes them as they are.
+    value.to_string().chars().filter(|character| marks.contains(character)).collect()
 }
 
 /// Cuts a text behind the last turn's, as `transformers` does it.

@@ -204,7 +204,7 @@ fn bytes_of(value: &Json) -> u64 {
 }
 
 /// Takes no more than a rendering may have.
-struct Bounded(Vec<u8>);
+pub(super) struct Bounded(pub(super) Vec<u8>);
 
 impl io::Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

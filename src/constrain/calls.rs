@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 use super::compile::Grammar;
 use super::schema::Reader;
 
+/// Bytes of the rules of calls in tags, which have a copy of the definitions for each parameter.
+const MOST_TAGGED_BYTES: usize = 256 << 10;
+
 /// A grammar of a call of one of the tools. `spelled` says how a tag stands in it.
 pub(super) fn grammar(format: ToolFormat, tools: &[Tool], spelled: impl Fn(&str) -> String) -> Result<Grammar> {
     if tools.is_empty() {
@@ -105,6 +108,12 @@ fn tagged(
         let _ = write!(rule, " p_{call}_{i}{}", if is_required { "" } else { "?" });
         let _ = writeln!(parameters, "p_{call}_{i}: {} v_{call}_{i}", quoted(&format!("<parameter={key}>\n")));
         let _ = writeln!(parameters, "{}", value(&format!("v_{call}_{i}"), schema, key, reader)?);
+        if lark.len() + parameters.len() > MOST_TAGGED_BYTES {
+            return Err(Error::Input(format!(
+                "its parameters are too much work: each has all definitions of the schema for its own, and together they are more than \
+                 {MOST_TAGGED_BYTES} bytes"
+            )));
+        }
     }
     let _ = writeln!(lark, "{rule} {}\n{parameters}", quoted("</function>\n"));
     Ok(())
@@ -120,6 +129,17 @@ fn value(rule: &str, schema: &Value, key: &str, reader: &Reader<'_>) -> Result<S
         (None, None) => Vec::new(),
     };
     if !choices.is_empty() {
+        let beside = |keyword: &&String| !matches!(keyword.as_str(), "const" | "enum" | "type");
+        if let Some(keyword) = followed.as_object().and_then(|keywords| keywords.keys().find(beside)) {
+            return Err(Error::Input(format!(
+                "its parameter {key:?} has {keyword} beside values to choose from, which calls in tags cannot be held to"
+            )));
+        }
+        let choices: Vec<&Value> =
+            choices.into_iter().filter(|choice| is_of_type(choice, followed.get("type"))).collect();
+        if choices.is_empty() {
+            return Err(Error::Input(format!("its parameter {key:?} has no value to choose that is of its type")));
+        }
         let choices = choices.iter().map(|choice| match choice {
             Value::String(text) => quoted(&format!("{text}{END}")),
             other => quoted(&format!("{other}{END}")),
@@ -137,6 +157,24 @@ fn value(rule: &str, schema: &Value, key: &str, reader: &Reader<'_>) -> Result<S
         return Ok(format!("{rule}[suffix={}]: /(?s:.*)/", quoted(END)));
     }
     Ok(format!("{rule}: %json {} {}", reader.document(schema.clone()), quoted(END)))
+}
+
+/// Whether a value is of a type, or of one of several.
+fn is_of_type(value: &Value, kind: Option<&Value>) -> bool {
+    let is_of = |name: &str| match name {
+        "string" => value.is_string(),
+        "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        "array" => value.is_array(),
+        _ => value.is_object(),
+    };
+    match kind {
+        Some(Value::String(name)) => is_of(name),
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).any(is_of),
+        _ => true,
+    }
 }
 
 /// The options of a schema that is a choice between some.

@@ -5,6 +5,8 @@
 //! tokens, whose nodes know the longest shorter path that ends alike (Aho and Corasick, CACM 18, 1975), tells the longest
 //! token of each place in time proportional to the text, whatever the tokens are.
 
+use std::collections::HashSet;
+
 use super::vocabulary::{Kind, Vocabulary};
 use crate::error::{Error, Result};
 
@@ -13,6 +15,8 @@ use crate::error::{Error, Result};
 pub(super) struct SpecialTokens {
     tokens: Vec<Special>, // in the order of their reversed bytes
     trie: Trie,
+    beginnings: HashSet<u64>, // hashes of what control tokens begin with and are more than
+    longest: usize,           // bytes of the longest control token
 }
 
 #[derive(Debug)]
@@ -30,6 +34,15 @@ struct Trie {
     children: Vec<u32>,     // [nodes + 1], the first child; the next node's first is the end
     shorter: Vec<u32>,      // [nodes], the deepest other node whose path is an end of this one's
     longest: [Vec<u32>; 2], // [nodes], the longest token that is an end of the path: of all, and of the user-defined
+}
+
+/// Bytes of a beginning that is looked for at the end of a text; no known token is longer.
+const MOST_BEGINNING: usize = 256;
+/// The offset and the prime of the hash of Fowler, Noll and Vo (FNV-1a).
+const FNV: (u64, u64) = (0xcbf2_9ce4_8422_2325, 0x0100_0000_01b3);
+
+fn hash_on(hash: u64, byte: u8) -> u64 {
+    (hash ^ u64::from(byte)).wrapping_mul(FNV.1)
 }
 
 /// No token.
@@ -67,8 +80,17 @@ impl SpecialTokens {
         }
         let is_control = |id: u32| vocabulary.kind(id) == Kind::Control;
         let trie = Trie::new(&sorted, |token| is_control(sorted[token].1));
+        let (mut beginnings, mut longest) = (HashSet::new(), 0);
+        for (reversed, _) in sorted.iter().filter(|(_, id)| is_control(*id)) {
+            longest = longest.max(reversed.len());
+            let hashes = reversed.iter().rev().scan(FNV.0, |hash, &byte| {
+                *hash = hash_on(*hash, byte);
+                Some(*hash)
+            });
+            beginnings.extend(hashes.take(reversed.len() - 1));
+        }
         let special = |(text, id): (Box<[u8]>, u32)| Special { bytes: text.len(), id, is_control: is_control(id) };
-        Ok(Self { tokens: sorted.into_iter().map(special).collect(), trie })
+        Ok(Self { tokens: sorted.into_iter().map(special).collect(), trie, beginnings, longest })
     }
 
     /// Whether there are none.
@@ -95,6 +117,15 @@ impl SpecialTokens {
             position += special.bytes;
             Some(if special.is_control { Fragment::Control(special.id) } else { Fragment::UserDefined(special.id) })
         })
+    }
+
+    /// Whether a text ends in what a control token begins with, so that what comes behind it could complete one. (It may say so
+    /// of a text that does not: it compares hashes.)
+    pub(super) fn is_begun_by(&self, text: &str) -> bool {
+        let bytes = text.as_bytes();
+        let most = self.longest.min(MOST_BEGINNING).min(bytes.len());
+        let hash = |end: &[u8]| end.iter().fold(FNV.0, |hash, &byte| hash_on(hash, byte));
+        (1..=most).any(|length| self.beginnings.contains(&hash(&bytes[bytes.len() - length..])))
     }
 
     /// Where control tokens begin, also within others.

@@ -53,6 +53,12 @@ fn bounded(name: &str, source: &str) -> Result<String, String> {
     outcome
 }
 
+/// A list that was put into another so many times, and what is done with it.
+fn deep(end: &str, grown: &str, times: usize) -> String {
+    let begin = "{% set n = namespace(l=[]) %}";
+    format!("{begin}{{% for i in range({times}) %}}{{% set n.l = {grown} %}}{{% endfor %}}{end}")
+}
+
 #[test]
 fn bombs_are_errors() {
     for (name, source) in [
@@ -65,6 +71,9 @@ fn bombs_are_errors() {
         ),
         ("a macro that calls itself", "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}"),
         ("indentation", "{{ [[1]] | tojson(indent=100000000) }}"),
+        ("indentation of depth", &deep("{{ n.l | tojson(indent=32) }}", "[n.l]", 15_000)),
+        ("a list of lists of lists", &deep("{{ n.l | tojson }}", "[n.l, n.l]", 40)),
+        ("the same in order", &deep("{{ n.l | tojson(sort_keys=true) }}", "[n.l, n.l]", 40)),
         ("a date", "{{ strftime_now('%' * 1000000) }}"),
         ("a long refusal", "{{ raise_exception('x' * 1000000) }}"),
         ("another file", "{% include '/etc/passwd' %}"),

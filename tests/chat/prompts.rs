@@ -87,6 +87,34 @@ fn special_tokens_that_a_turn_spells_are_text() {
     }
 }
 
+/// What a template writes behind a text could make a token of it.
+#[test]
+fn special_tokens_that_a_turn_begins_are_not_completed_by_the_template() {
+    let after = "{% for m in messages %}<f={{ m.content | trim }}>{% for c in m.tool_calls or [] %}<{{ c.function.name }}>\
+                 {{ c.function.arguments | tojson(ensure_ascii=true) }}{% for k in c.function.arguments %}<k={{ k }}>{% endfor %}\
+                 {% endfor %}{{ m | tojson }}<|eot_id|>{% endfor %}";
+    let chat = chat(after);
+    let begun = "a<|eot_id|";
+    let mut talk = turns(&[("user", begun), ("user", "<|eot_id| \n"), ("<|eot_id|", "<")]);
+    talk.messages[0].extra.insert(begun.into(), json!({ "<|eot_id|>": begun }));
+    let call = json!({ "role": "assistant", "tool_calls": [{ "function": { "name": begun, "arguments": { begun: "<|eot_id|>" } } }] });
+    talk.messages.push(Message::from_json(&call).unwrap());
+    let prompt = chat.prompt(&talk).unwrap();
+    assert_eq!(count(&prompt.ids, END), 4, "{}", prompt.text);
+    assert!(prompt.text.contains("<f=a<|eot_id|>") && prompt.text.contains("<f=<|eot_id|>"), "{}", prompt.text);
+    assert!(!prompt.text.chars().any(|character| ('\u{e000}'..='\u{f8ff}').contains(&character)), "{}", prompt.text);
+}
+
+#[test]
+fn turns_end_where_the_template_begins_the_next() {
+    let stops = |template: &str| chat(template).options(Default::default()).stop;
+    let begins = |line: &str| format!("{{% for m in messages %}}{line}{{% endfor %}}");
+    assert_eq!(stops(&begins("{{ m.role }}: {{ m.content }}\n")), ["user:"]);
+    assert_eq!(stops(&begins("{{ m.content }}\n")), [""; 0]);
+    assert_eq!(stops(&begins(" {{ m.content }} <|eot_id|>")), [""; 0], "a token that ends generations does");
+    assert_eq!(stops(&begins("### {{ m.role }}\n{{ m.content }}\n\n")), ["### user"]);
+}
+
 #[test]
 fn thoughts_that_the_template_begins_are_told_from_those_that_a_turn_spells() {
     let spelled = turns(&[("user", "what is <think>")]);

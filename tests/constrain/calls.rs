@@ -17,6 +17,15 @@ fn stop() -> Value {
     json!({ "type": "object", "properties": {} })
 }
 
+/// Parameters that each stand for all that is defined.
+fn many_that_refer_to_much() -> Value {
+    let keys: Vec<String> = (0..300).map(|i| format!("a rather long name of a property, number {i}")).collect();
+    let much: serde_json::Map<_, _> = keys.iter().map(|key| (key.clone(), json!({ "type": "boolean" }))).collect();
+    let parameters: serde_json::Map<_, _> =
+        keys.iter().map(|key| (key.clone(), json!({ "$ref": "#/$defs/much" }))).collect();
+    json!({ "type": "object", "properties": parameters, "$defs": { "much": { "type": "object", "properties": much } } })
+}
+
 fn tool(name: &str, parameters: &Value) -> Tool {
     Tool { name: name.to_owned(), parameters: parameters.clone() }
 }
@@ -124,6 +133,9 @@ fn tools_that_cannot_be_called_are_refused_by_name() {
         (ToolFormat::Hermes, "f", json!({ "type": "object", "properties": { "a": { "not": {} } } }), "not"),
         (ToolFormat::QwenXml, "f", json!({ "properties": { "a>": {} } }), "a>"),
         (ToolFormat::QwenXml, "f", json!({ "properties": { "a": { "type": "string", "maxLength": 3 } } }), "maxLength"),
+        (ToolFormat::QwenXml, "f", json!({ "properties": { "a": { "enum": [1, 9], "minimum": 3 } } }), "minimum"),
+        (ToolFormat::QwenXml, "f", json!({ "properties": { "a": { "enum": [1], "type": "string" } } }), "no value"),
+        (ToolFormat::QwenXml, "f", many_that_refer_to_much(), "too much work"),
         (ToolFormat::QwenXml, "f", json!({ "properties": {}, "anyOf": [{}] }), "anyOf"),
         (ToolFormat::QwenXml, "f", json!({ "properties": {}, "required": ["a"] }), "\"a\""),
     ] {

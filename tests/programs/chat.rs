@@ -126,6 +126,20 @@ fn saved(path: &std::path::Path) -> Vec<(String, String)> {
     saved["messages"].as_array().unwrap().iter().map(|turn| (text(turn, "role"), text(turn, "content"))).collect()
 }
 
+/// Requests to end reach it, also while it waits for its user.
+#[test]
+fn a_request_to_end_ends_it() {
+    let mut waiting = chat(&[]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut terminal = Terminal::open(&[]);
+    terminal.wait_for("/help tells");
+    let kill = |pid: u32| assert!(Command::new("kill").arg(pid.to_string()).status().unwrap().success());
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", terminal.child.id())).unwrap();
+    kill(children.split_whitespace().next().unwrap().parse().unwrap());
+    assert_eq!(terminal.ends(), Some(143));
+    kill(waiting.id());
+    assert!(!waiting.wait().unwrap().success());
+}
+
 #[test]
 fn turns_in_a_terminal_are_gone_on_with_saved_loaded_and_made_again() {
     let folder = tempfile::tempdir().unwrap();

@@ -18,8 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const PAUSE_MS: usize = 500;
 /// The most tokens of an answer.
 const MOST: usize = 160;
-/// How long a client sleeps that is let go after 35 s.
-const ASLEEP: Duration = Duration::from_secs(45);
+/// How long a client sleeps that is let go after 60 s.
+const ASLEEP: Duration = Duration::from_secs(70);
 /// Answers of a request whose client reads slowly.
 const MANY: usize = 8;
 /// More than the server takes.

@@ -22,9 +22,9 @@ use super::front::Front;
 const MOST: usize = 1024;
 /// How long the head of a request may take, from its first byte.
 const HEAD: Duration = Duration::from_secs(10);
-/// How long a client may read nothing of what is there for it: a little longer than the engine's patience, so that a stream is told why
+/// How long a client may read nothing of what is there for it: longer than the engine's patience, so that a stream is told why
 /// it ends.
-const UNREAD: Duration = Duration::from_secs(35);
+const UNREAD: Duration = Duration::from_secs(60);
 /// How long a connection may be idle.
 const IDLE: Duration = Duration::from_secs(75);
 /// How long to wait after the system refused a connection, as it does where there are no more file handles.
