@@ -108,8 +108,23 @@ impl Terminal {
         self.seen.clone()
     }
 
+    /// Waits until lines are read again after a text: what is pressed before that has another meaning.
+    fn wait_for_prompt_after(&mut self, text: &str) {
+        self.wait_for(text);
+        let end = self.seen.find(text).unwrap() + text.len();
+        self.seen.drain(..end);
+        self.wait_for("\x1b[?2004h");
+    }
+
+    /// Waits until it ends, which closes its screen.
     fn ends(mut self) -> Option<i32> {
-        self.child.wait().unwrap().code()
+        loop {
+            match self.screen.recv_timeout(PATIENCE) {
+                Ok(bytes) => self.seen += &String::from_utf8_lossy(&bytes),
+                Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap().code(),
+                Err(RecvTimeoutError::Timeout) => panic!("it does not end: {}", self.seen),
+            }
+        }
     }
 }
 
@@ -175,6 +190,7 @@ fn turns_in_a_terminal_are_gone_on_with_saved_loaded_and_made_again() {
     terminal.wait_for("/regen");
     let loaded = saved(file.as_ref());
     assert_eq!((&loaded[..5], &*loaded[5].1, loaded.len()), (&again[..], "And\nthen?", 7));
+    terminal.wait_for_prompt_after("one / less.");
     terminal.press("\x04");
     assert_eq!(terminal.ends(), Some(0));
 }
@@ -194,8 +210,9 @@ fn ctrl_c_stops_an_answer_and_keeps_it_and_ends_the_program_when_pressed_again()
     terminal.wait_for("/regen");
     let turns = saved(&file);
     assert_eq!((turns.len(), &*turns[1].0), (2, "assistant"), "what was said is kept");
+    terminal.wait_for_prompt_after("one / less.");
     terminal.press("\x03");
-    terminal.wait_for("Ctrl-C again");
+    terminal.wait_for_prompt_after("Ctrl-C again");
     terminal.press("\x03");
     assert_eq!(terminal.ends(), Some(0));
 }
