@@ -3,10 +3,11 @@
 
 use bytes::Bytes;
 
+use super::verify::same_table;
 use super::{ConvertOptions, fit};
 use crate::decision::Decision;
-use crate::error::Result;
-use crate::format::encodings::Encoding;
+use crate::error::{Error, Result};
+use crate::format::encodings::{Encoding, I2sLayout};
 use crate::format::{Values, Weights};
 use crate::model::{Model, Role};
 
@@ -76,9 +77,28 @@ impl Table {
             Weights::Ternary(ternary) if self.encoding.is_ternary() => {
                 self.encoding.encode(&Weights::Ternary(fit::fit(ternary, self.encoding, false)?.0))
             }
-            weights => self.encoding.encode(&weights),
+            weights => {
+                let bytes = Bytes::from(self.encoding.encode(&weights)?);
+                self.check_rounded(&weights, &bytes)?;
+                return Ok(bytes);
+            }
         };
         bytes.map(Bytes::from)
+    }
+
+    /// Refuses values that the encoding does not round but lose: its scales are f16, which end long before f32 does.
+    fn check_rounded(&self, weights: &Weights, bytes: &Bytes) -> Result<()> {
+        if self.way != Way::Rounded {
+            return Ok(());
+        }
+        let found = self.encoding.decode(bytes, weights.rows(), weights.cols(), I2sLayout::default())?;
+        match same_table(self, weights, &found) {
+            true => Ok(()),
+            false => Err(Error::Input(format!(
+                "some of its values are too large or too small for the scales of {}; another encoding holds them",
+                self.encoding
+            ))),
+        }
     }
 }
 

@@ -86,7 +86,7 @@ fn same_bits(wanted: &[f32], found: &Dense) -> bool {
     wanted.len() == found.len() && wanted.iter().zip(&found).all(|(w, f)| w.to_bits() == f.to_bits())
 }
 
-fn same_table(table: &Table, wanted: &Weights, found: &Weights) -> bool {
+pub(super) fn same_table(table: &Table, wanted: &Weights, found: &Weights) -> bool {
     if (wanted.rows(), wanted.cols()) != (found.rows(), found.cols()) {
         return false;
     }

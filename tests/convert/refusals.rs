@@ -115,9 +115,8 @@ fn other_encodings_are_refused() {
     assert!(try_to_convert(&model, &options).err().unwrap().to_string().contains("embedding and head are written in"));
 }
 
-/// bf16 reaches further down than f16, and nothing is rounded unasked.
-#[test]
-fn an_embedding_beyond_f16_stays_bf16() {
+/// A model whose embedding begins with these values.
+fn with_embedding(values: &[f32]) -> (Directory, Model) {
     let directory = Directory::hugging_face("llama-256");
     let path = directory.path.join("model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
@@ -127,13 +126,40 @@ fn an_embedding_beyond_f16_stays_bf16() {
         assert_eq!(embedding.dtype(), safetensors::Dtype::BF16);
         embedding.data().as_ptr() as usize - bytes.as_ptr() as usize
     };
-    bytes[data..][..2].copy_from_slice(&half::bf16::from_f32(1e-20).to_le_bytes());
+    for (place, value) in values.iter().enumerate() {
+        bytes[data + 2 * place..][..2].copy_from_slice(&half::bf16::from_f32(*value).to_le_bytes());
+    }
     std::fs::write(path, bytes).unwrap();
     let model = Model::open(&directory.path).unwrap();
+    (directory, model)
+}
+
+/// bf16 reaches further down than f16, and nothing is rounded unasked.
+#[test]
+fn an_embedding_beyond_f16_stays_bf16() {
+    let (_directory, model) = with_embedding(&[1e-20]);
     let converted = converted(&model, I2S);
     let told =
         |subject| converted.report.changes.iter().find(|change| change.subject == subject).unwrap().choice.clone();
     assert_eq!((told("embedding"), told("head")), ("BF16".to_owned(), "F16".to_owned()));
+}
+
+/// A block of Q8_0 has a scale in f16: values that it would lose are not written, whether they are read back or not.
+#[test]
+fn an_embedding_beyond_the_scales_of_an_encoding_is_refused_by_name() {
+    for (values, fits) in [([1e-20; 256], false), ([3e7; 256], false), ([1e-3; 256], true)] {
+        let (_directory, model) = with_embedding(&values);
+        for verify in [true, false] {
+            let options = ConvertOptions { embeddings: Some(Q8_0), verify, ..ConvertOptions::new(I2S) };
+            match try_to_convert(&model, &options) {
+                Ok(_) => assert!(fits, "{}", values[0]),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(!fits && text.contains("token_embd.weight") && text.contains("Q8_0"), "{text}");
+                }
+            }
+        }
+    }
 }
 
 #[test]
