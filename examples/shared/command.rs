@@ -34,7 +34,7 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
             "--system-prompt",
             "--jinja",
         ],
-        "a prompt is continued as it is; write the model's turns yourself, in --prompt or --prompt-file",
+        "by `generate` a prompt is continued as it is; the example `chat` takes turns, by the model's own template, with --system",
     ),
     (
         &["-hf", "-hfr", "--hf-repo", "-mu", "--model-url"],

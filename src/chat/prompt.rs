@@ -70,8 +70,8 @@ impl Chat {
     /// tools and variables are text.
     ///
     /// # Errors
-    /// Those of [`Template::render`](super::Template::render) and of [`Tokenizer::encode`](crate::tokenizer::Tokenizer::encode); [`Error::Input`] if tools are given to a template that knows none,
-    /// or if the last turn is to be gone on with and is not the model's, or the template does not show it.
+    /// Those of [`Template::render`](super::Template::render) and of [`Tokenizer::encode`](crate::tokenizer::Tokenizer::encode);
+    /// [`Error::Input`] if tools are given to a template that knows none, or if the last turn is to be gone on with and is not the model's, or the template does not show it.
     pub fn prompt(&self, conversation: &Conversation) -> Result<ChatPrompt> {
         let rendering = self.render(conversation)?;
         let ids = self.tokenizer().encode_guarded_prompt(&rendering.text, rendering.mark)?;

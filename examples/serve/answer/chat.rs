@@ -11,7 +11,7 @@ use super::frame::{self, Frame};
 use super::logprobs::Token;
 use super::text::Text;
 use super::usage::Used;
-use super::{Answer, DONE, Head, reason};
+use super::{Answer, Head, reason};
 use crate::args::ReasoningField;
 use crate::http::random;
 use crate::http::tally::Tally;
@@ -272,11 +272,7 @@ impl Answer for ChatAnswer {
     }
 
     fn end(&mut self, events: &mut Vec<u8>) {
-        if self.options.includes_usage {
-            let timings = [("timings", self.used.timings())];
-            self.frame.event(&[(); 0], Some(&self.used.json()), &timings, events);
-        }
-        events.extend_from_slice(DONE);
+        self.frame.end(&self.used, events);
     }
 
     fn whole(&mut self) -> Value {
@@ -292,11 +288,7 @@ impl Answer for ChatAnswer {
             })
         };
         let choices = self.choices.iter().enumerate().map(choice).collect();
-        let mut answer = frame::whole(&self.head, "chat.completion", choices);
-        answer["usage"] = self.used.json();
-        answer["timings"] = self.used.timings();
-        answer["x_sterna"] = json!({ "seed": self.options.seed });
-        answer
+        frame::whole(&self.head, "chat.completion", choices, &self.used, self.options.seed)
     }
 
     fn report(&self, tally: &Tally) {

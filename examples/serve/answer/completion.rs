@@ -10,7 +10,7 @@ use super::frame::{self, Frame};
 use super::logprobs::Lists;
 use super::text::Text;
 use super::usage::Used;
-use super::{Answer, DONE, Head, reason};
+use super::{Answer, Head, reason};
 use crate::engine::Score;
 use crate::http::tally::Tally;
 use crate::request::options::Options;
@@ -179,11 +179,7 @@ impl Answer for Completion {
     }
 
     fn end(&mut self, events: &mut Vec<u8>) {
-        if self.options.includes_usage {
-            let timings = [("timings", self.used.timings())];
-            self.frame.event(&[(); 0], Some(&self.used.json()), &timings, events);
-        }
-        events.extend_from_slice(DONE);
+        self.frame.end(&self.used, events);
     }
 
     fn whole(&mut self) -> Value {
@@ -198,11 +194,7 @@ impl Answer for Completion {
             })
         };
         let choices = self.choices.iter().enumerate().map(choice).collect();
-        let mut answer = frame::whole(&self.head, OBJECT, choices);
-        answer["usage"] = self.used.json();
-        answer["timings"] = self.used.timings();
-        answer["x_sterna"] = json!({ "seed": self.options.seed });
-        answer
+        frame::whole(&self.head, OBJECT, choices, &self.used, self.options.seed)
     }
 
     fn report(&self, tally: &Tally) {

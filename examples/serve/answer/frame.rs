@@ -1,9 +1,10 @@
 //! What all chunks of a stream have in common, rendered once: a token's event is a few hundred bytes, of which a few are new.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::Head;
+use super::usage::Used;
+use super::{DONE, Head};
 
 /// The beginning of every event of a stream, and what is told of usage meanwhile.
 pub struct Frame {
@@ -44,12 +45,23 @@ impl Frame {
         }
         events.extend_from_slice(b"}\n\n");
     }
+
+    /// Appends what a stream ends with, after the last piece: what it took, if that was asked for.
+    pub fn end(&self, used: &Used, events: &mut Vec<u8>) {
+        if self.with_usage {
+            self.event(&[(); 0], Some(&used.json()), &[("timings", used.timings())], events);
+        }
+        events.extend_from_slice(DONE);
+    }
 }
 
-/// A whole answer with these choices.
-pub fn whole(head: &Head, object: &str, choices: Vec<Value>) -> Value {
+/// A whole answer with these choices, what it took, and the seed that makes it again.
+pub fn whole(head: &Head, object: &str, choices: Vec<Value>, used: &Used, seed: u64) -> Value {
     let mut answer = serde_json::to_value(begin(head, object)).unwrap_or_default();
     answer["choices"] = choices.into();
+    answer["usage"] = used.json();
+    answer["timings"] = used.timings();
+    answer["x_sterna"] = json!({ "seed": seed });
     answer
 }
 
