@@ -83,6 +83,7 @@ fn converse(talk: &mut Talk) -> anyhow::Result<ExitCode> {
     let mut lines = Lines::new()?;
     terminal::say("Type to talk; /help tells what else there is, Ctrl-D ends.");
     loop {
+        talk.forget_interrupt(); // not after the line: a Ctrl-C right behind it stops its answer
         let line = match lines.next()? {
             Line::Typed(line) => line,
             Line::End => return Ok(ExitCode::SUCCESS),

@@ -63,6 +63,11 @@ impl<'a> Talk<'a> {
         self.answer().inspect_err(|_| drop(self.messages.pop()))
     }
 
+    /// Forgets a Ctrl-C that came after an answer: the next one means what is said next.
+    pub fn forget_interrupt(&self) {
+        self.interrupts.clear();
+    }
+
     pub fn obey(&mut self, command: Command) -> anyhow::Result<Ended> {
         match command {
             Command::Help => terminal::say(HELP),
@@ -93,7 +98,6 @@ impl<'a> Talk<'a> {
 
     /// Has the next turn made, and shows it as it comes.
     fn answer(&mut self) -> anyhow::Result<Ended> {
-        self.interrupts.clear();
         let prompt = self.prompt()?;
         let talk = self.conversation();
         let (options, id) = self.join(&prompt)?;

@@ -73,7 +73,8 @@ impl Terminal {
     /// `script` runs it there, which is part of every Debian.
     fn open(arguments: &[&str]) -> Self {
         let command = [examples().join("chat").to_str().unwrap(), "--device", "cpu", "--model", SHIPPED].join(" ");
-        let command = format!("{command} {}", arguments.join(" "));
+        // In place of the shell, which has its own mind about Ctrl-C.
+        let command = format!("exec {command} {}", arguments.join(" "));
         let mut script = Command::new("script");
         script.current_dir(env!("CARGO_MANIFEST_DIR")).env("TERM", "xterm").env("XDG_RUNTIME_DIR", "/nonexistent");
         script.args(["--quiet", "--return", "--flush", "--command", &command, "/dev/null"]);
