@@ -18,7 +18,7 @@ mod streams;
 
 pub use batch::Batch;
 pub use logprobs::Logprobs;
-pub use options::{GenerateOptions, Prompt, SessionOptions, StepBudget};
+pub use options::{GenerateOptions, Prompt, Reuse, SessionOptions, StepBudget};
 pub use sampler::{Candidates, Draw, History, Logits, Need, Sampler, Totals};
 pub use sampling::Sampling;
 pub use sequence::{Finish, Piece, SequenceId};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use sterna::cpu::CpuOptions;
-use sterna::generate::{Prompt, SequenceId, Session, StepBudget};
+use sterna::generate::{Prompt, Reuse, SequenceId, Session, StepBudget};
 use sterna::{Device, GenerateOptions, Model, SessionOptions};
 
 /// A session like the server's.
@@ -53,6 +53,7 @@ impl Raw {
 
     /// Continues the prompts side by side, each by so many tokens. What is cached of them is used if `reuse` says so.
     pub fn run(&mut self, prompts: &[Vec<u32>], made: usize, reuse: bool) -> anyhow::Result<Run> {
+        let reuse = if reuse { Reuse::Shared } else { Reuse::Never };
         let options = GenerateOptions { max_tokens: made, ignore_end: true, reuse, ..GenerateOptions::greedy() };
         let prompts: Vec<Prompt> =
             prompts.iter().map(|ids| Prompt { ids: ids.clone(), options: options.clone() }).collect();
@@ -78,7 +79,7 @@ impl Raw {
                 let options = GenerateOptions {
                     max_tokens: arrival.made,
                     ignore_end: true,
-                    reuse: false,
+                    reuse: Reuse::Never,
                     ..GenerateOptions::greedy()
                 };
                 let id = self.session.join(Prompt { ids: arrival.ids.clone(), options })?;

@@ -76,6 +76,10 @@ pub struct Settings {
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     pub port: u16,
 
+    /// The most connections at once; others are told to come again.
+    #[arg(long, value_name = "N", default_value_t = 1024, allow_negative_numbers = true, value_parser = one_or_more)]
+    pub max_connections: usize,
+
     /// The most tokens of an answer whose request does not say.
     #[arg(long, value_name = "N", default_value_t = 4096, allow_negative_numbers = true, value_parser = one_or_more)]
     pub max_tokens: usize,
@@ -95,6 +99,11 @@ pub struct Settings {
     /// A file with a key in each line.
     #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
+
+    /// Keeps requests of different keys apart in the cache of prompts: else whoever asks can tell, by cached_tokens and the time to a
+    /// first token, whether another's prompt began in the same way. Requests may also keep apart by a "cache_salt" of their own.
+    #[arg(long)]
+    pub cache_per_key: bool,
 
     /// Listens to other machines without a key.
     #[arg(long)]

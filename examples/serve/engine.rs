@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use sterna::Prompt;
-use sterna::generate::{Piece, Sampler};
+use sterna::generate::{Piece, Reuse, Sampler};
 use tokio::sync::mpsc as events;
 
 use crate::http::error::ApiError;
@@ -35,6 +35,7 @@ pub enum Task {
     Score {
         ids: Vec<u32>,
         best: usize,
+        reuse: Reuse,
     },
     /// A vector of each text.
     Embed(Vec<Vec<u32>>),

@@ -67,7 +67,8 @@ fn main() -> anyhow::Result<ExitCode> {
     if args.device.devices {
         return device::list().map(|()| ExitCode::SUCCESS);
     }
-    let keys = Keys::gather(&args.settings.api_key, args.settings.api_key_file.as_deref())?;
+    let keys =
+        Keys::gather(&args.settings.api_key, args.settings.api_key_file.as_deref(), args.settings.cache_per_key)?;
     let (host, port) = (args.settings.host, args.settings.port);
     if !host.is_loopback() && keys.is_empty() && !args.settings.no_key {
         bail!("{host} is reached by other machines: give --api-key KEY, or --no-key if all who reach it may use it");
@@ -99,7 +100,8 @@ async fn serve(args: Args, keys: Keys, address: SocketAddr) -> anyhow::Result<()
         served: OnceLock::new(),
     });
     let (ends, connections) = watch::channel(false);
-    let accepting = tokio::spawn(connection::accept(listener, Front::new(&app), connections));
+    let most = app.settings.max_connections;
+    let accepting = tokio::spawn(connection::accept(listener, Front::new(&app), most, connections));
     let (ended, outcome) = oneshot::channel();
     let engine_app = app.clone();
     std::thread::Builder::new().name("engine".into()).spawn(move || {

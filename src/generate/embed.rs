@@ -4,7 +4,7 @@ use crate::backend::Row;
 use crate::engine::Step;
 use crate::error::{Error, Result};
 use crate::generate::evaluate::no_slot;
-use crate::generate::{Session, row};
+use crate::generate::{Reuse, Session, row};
 use crate::model::{Model, Pooling};
 use crate::transformer::Wanted;
 
@@ -49,7 +49,7 @@ impl Session {
     fn embed_together(&mut self, texts: &[impl AsRef<[u32]>], vectors: &mut Vec<Vec<f32>>) -> Result<()> {
         let (mut slots, mut ids, mut rows) = (Vec::new(), Vec::new(), Vec::<Row>::new());
         for text in texts.iter().map(AsRef::as_ref) {
-            let slot = self.slots.admit(&[]).ok_or_else(no_slot)?.slot;
+            let slot = self.slots.admit(&[], Reuse::Never).ok_or_else(no_slot)?.slot;
             slots.push(slot);
             ids.extend_from_slice(text);
             rows.extend((0..text.len()).map(|position| row(slot, position, position + 1 == text.len())));

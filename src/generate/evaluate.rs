@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, Range};
 
 use crate::engine::Step;
 use crate::error::{Error, Result};
-use crate::generate::{Session, row};
+use crate::generate::{Reuse, Session, row};
 use crate::transformer::Wanted;
 
 impl Session {
@@ -20,7 +20,7 @@ impl Session {
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
         self.check_ids(ids)?;
-        self.with_slot(ids, |session, slot| session.read_chunks(slot, ids, progress))
+        self.with_slot(ids, Reuse::Shared, |session, slot| session.read_chunks(slot, ids, progress))
     }
 
     /// Runs `ids` from an empty cache, and hands over the logits after each position: `sink(position, logits[vocabulary])`.
@@ -28,11 +28,11 @@ impl Session {
     /// # Errors
     /// As [`Session::prefill`].
     pub fn evaluate(&mut self, ids: &[u32], sink: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
-        self.evaluate_range(ids, 0..ids.len(), sink)
+        self.evaluate_range(ids, 0..ids.len(), Reuse::Shared, sink)
     }
 
-    /// [`Session::evaluate`] of some positions: what comes before them is found in the cache, or computed without logits. So a long
-    /// text can be evaluated in pieces, between which sequences that joined go on.
+    /// [`Session::evaluate`] of some positions: what comes before them is found in the cache as far as `reuse` allows, or computed
+    /// without logits. So a long text can be evaluated in pieces, between which sequences that joined go on.
     ///
     /// # Errors
     /// As [`Session::prefill`], and for positions that `ids` do not have.
@@ -40,6 +40,7 @@ impl Session {
         &mut self,
         ids: &[u32],
         positions: Range<usize>,
+        reuse: Reuse,
         sink: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<()> {
         self.check_ids(ids)?;
@@ -48,7 +49,7 @@ impl Session {
             return Err(Error::Input(format!("positions {start} to {end} of a text of {} tokens", ids.len())));
         };
         let (vocabulary, known) = (self.model().config().vocabulary, &ids[..positions.start]);
-        self.with_slot(known, |session, slot| {
+        self.with_slot(known, reuse, |session, slot| {
             let _ = session.read_chunks(slot, known, &mut |_, _| ControlFlow::Continue(()))?;
             let (chunk, selected) = (session.engine.capacity().rows, session.engine.capacity().selected);
             for (first, ids) in (positions.start..).step_by(chunk).zip(some.chunks(chunk)) {
@@ -72,7 +73,7 @@ impl Session {
     pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
         self.check_ids(ids)?;
         let (last, known) = ids.split_last().expect("ids were checked to be some");
-        self.with_slot(known, |session, slot| {
+        self.with_slot(known, Reuse::Shared, |session, slot| {
             let _ = session.read_chunks(slot, known, &mut |_, _| ControlFlow::Continue(()))?;
             session.compute_rows(slot, &[*last], true)?;
             Ok(session.engine.logits(0..1)?.to_vec())
@@ -115,8 +116,13 @@ impl Session {
     }
 
     /// Lends a free slot, with what it holds of `ids`, to some work. What fails leaves nothing there.
-    pub(super) fn with_slot<T>(&mut self, ids: &[u32], work: impl FnOnce(&mut Self, usize) -> Result<T>) -> Result<T> {
-        let admission = self.slots.admit(ids).ok_or_else(no_slot)?;
+    pub(super) fn with_slot<T>(
+        &mut self,
+        ids: &[u32],
+        reuse: Reuse,
+        work: impl FnOnce(&mut Self, usize) -> Result<T>,
+    ) -> Result<T> {
+        let admission = self.slots.admit(ids, reuse).ok_or_else(no_slot)?;
         let slot = admission.slot;
         let outcome = self.copy_to(admission).and_then(|()| work(self, slot));
         let outcome = outcome.map_err(|error| self.explain(error, slot));

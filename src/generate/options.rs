@@ -134,9 +134,21 @@ pub struct GenerateOptions {
     /// Tell the log-probability of each token, and of this many of the most likely ones beside it, at most
     /// [`MOST_CANDIDATES`](crate::backend::MOST_CANDIDATES). Default none.
     pub logprobs: Option<usize>,
-    /// Begin with what is cached of the prompt, and leave what was computed in the cache at the end. Default true; a sequence that
-    /// does neither takes as long as if it were the first, and none that comes after it is faster for it.
-    pub reuse: bool,
+    /// With whom the sequence shares what is cached. Default: all.
+    pub reuse: Reuse,
+}
+
+/// With whom a sequence shares what is cached: what it finds of its prompt, and who finds what it leaves. That makes prompts
+/// faster which begin alike, and so tells those who share how others' prompts begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Reuse {
+    /// With nobody: it takes as long as if it were the first, and none that comes after it is faster for it.
+    Never,
+    /// With all others that do not keep apart.
+    #[default]
+    Shared,
+    /// With those of the same number alone, such as one that stands for a user.
+    Within(u64),
 }
 
 impl Default for GenerateOptions {
@@ -148,7 +160,7 @@ impl Default for GenerateOptions {
             stop_ids: Vec::new(),
             ignore_end: false,
             logprobs: None,
-            reuse: true,
+            reuse: Reuse::Shared,
         }
     }
 }

@@ -155,8 +155,8 @@ impl Session {
             }
             let sequence = &self.schedule.sequences[place];
             // The last id is always computed: its logits are what the generation starts from.
-            let known = if sequence.reuses() { &sequence.ids()[..sequence.ids().len() - 1] } else { &[] };
-            let Some(admission) = self.slots.admit(known) else { break };
+            let known = &sequence.ids()[..sequence.ids().len() - 1];
+            let Some(admission) = self.slots.admit(known, sequence.reuse()) else { break };
             let outcome = self.copy_to(admission);
             let sequence = &mut self.schedule.sequences[place];
             sequence.admitted(admission.slot, self.slots.cached(admission.slot));
@@ -253,9 +253,6 @@ impl Session {
         let Self { slots, schedule, .. } = self;
         schedule.sequences.retain(|sequence| {
             if let (true, Some(slot)) = (sequence.is_over(), sequence.slot) {
-                if !sequence.reuses() {
-                    slots.forget(slot);
-                }
                 slots.release(slot);
             }
             !sequence.is_over()

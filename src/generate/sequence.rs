@@ -7,7 +7,7 @@ use crate::generate::logprobs::Logprobs;
 use crate::generate::sampler::{Candidates, Draw, History, Logits, Need, Sampler, Totals};
 use crate::generate::slots::Slots;
 use crate::generate::stop::StopText;
-use crate::generate::{GenerateOptions, Usage};
+use crate::generate::{GenerateOptions, Reuse, Usage};
 use crate::tokenizer::Tokenizer;
 
 /// A number that no other sequence of its session has.
@@ -117,7 +117,7 @@ impl Sequence {
     }
 
     /// Whether it may have what others left in the cache, and leaves others what it computes.
-    pub(super) fn reuses(&self) -> bool {
+    pub(super) fn reuse(&self) -> Reuse {
         self.options.reuse
     }
 

@@ -6,6 +6,7 @@
 
 use crate::allocation::reserved;
 use crate::error::Result;
+use crate::generate::Reuse;
 
 /// Positions that are worth keeping a slot for; those that share fewer take the slot that was not used for the longest time.
 const WORTH_KEEPING: usize = 16;
@@ -16,6 +17,7 @@ const WORTH_COPYING: usize = 128;
 #[derive(Debug)]
 struct Slot {
     cached: Vec<u32>, // the ids whose keys and values are there
+    reuse: Reuse,     // who may have them
     is_taken: bool,
     last_used: u64,
 }
@@ -41,7 +43,7 @@ impl Slots {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) if there is no memory for those.
     pub(super) fn new(count: usize, positions: usize) -> Result<Self> {
-        let slot = || Ok(Slot { cached: reserved(positions)?, is_taken: false, last_used: 0 });
+        let slot = || Ok(Slot { cached: reserved(positions)?, reuse: Reuse::Never, is_taken: false, last_used: 0 });
         Ok(Self { slots: (0..count).map(|_| slot()).collect::<Result<_>>()?, clock: 0 })
     }
 
@@ -54,26 +56,26 @@ impl Slots {
         self.slots.iter().filter(|slot| !slot.is_taken).count()
     }
 
-    /// Gives a free slot to a sequence that begins with `ids`; none if all are taken. What the slot keeps of them is then
-    /// [`Slots::cached`].
+    /// Gives a free slot to a sequence that begins with `ids`; none if all are taken. What the slot keeps of them, of sequences that
+    /// share with this one, is then [`Slots::cached`].
     ///
     /// It is the one with the longest common beginning, unless that is short, or most of what the slot holds would be lost
     /// while another is free: then it is the one that was not used for the longest time.
-    pub(super) fn admit(&mut self, ids: &[u32]) -> Option<Admission> {
+    pub(super) fn admit(&mut self, ids: &[u32], reuse: Reuse) -> Option<Admission> {
         let free = || self.slots.iter().enumerate().filter(|(_, slot)| !slot.is_taken);
         // Of equals the one that was not used for the longest time.
-        let longest = free().max_by_key(|(_, slot)| (slot.shared(ids), u64::MAX - slot.last_used))?.0;
+        let longest = free().max_by_key(|(_, slot)| (slot.shared(ids, reuse), u64::MAX - slot.last_used))?.0;
         let oldest = free().min_by_key(|(_, slot)| (slot.last_used, slot.cached.len()))?.0;
-        let shared = self.slots[longest].shared(ids);
+        let shared = self.slots[longest].shared(ids, reuse);
         let keeps = shared >= WORTH_KEEPING && 2 * shared >= self.slots[longest].cached.len();
         let slot = if keeps { longest } else { oldest };
-        let has = self.slots[slot].shared(ids);
-        let others = self.slots.iter().enumerate().map(|(other, slot)| (slot.shared(ids), other));
+        let has = self.slots[slot].shared(ids, reuse);
+        let others = self.slots.iter().enumerate().map(|(other, slot)| (slot.shared(ids, reuse), other));
         let (most, other) = others.max_by_key(|&(shared, other)| (shared, usize::MAX - other))?;
         let copy = (most >= has + WORTH_COPYING).then_some((other, most));
         self.clock += 1;
-        let Slot { cached, is_taken, last_used } = &mut self.slots[slot];
-        (*is_taken, *last_used) = (true, self.clock);
+        let Slot { cached, reuse: of_slot, is_taken, last_used } = &mut self.slots[slot];
+        (*of_slot, *is_taken, *last_used) = (reuse, true, self.clock);
         cached.truncate(has);
         if copy.is_some() {
             cached.clear();
@@ -82,7 +84,7 @@ impl Slots {
         Some(Admission { slot, copy })
     }
 
-    /// Gives back a slot; what is cached stays for others.
+    /// Gives back a slot; what is cached stays for those who may have it.
     pub(super) fn release(&mut self, slot: usize) {
         self.clock += 1;
         (self.slots[slot].is_taken, self.slots[slot].last_used) = (false, self.clock);
@@ -110,8 +112,11 @@ impl Slots {
 }
 
 impl Slot {
-    /// How many ids at the beginning are the same.
-    fn shared(&self, ids: &[u32]) -> usize {
+    /// How many ids at the beginning are the same, if who left them shares them.
+    fn shared(&self, ids: &[u32], reuse: Reuse) -> usize {
+        if reuse == Reuse::Never || reuse != self.reuse {
+            return 0;
+        }
         self.cached.iter().zip(ids).take_while(|(a, b)| a == b).count()
     }
 }
@@ -122,7 +127,7 @@ mod tests {
 
     /// A sequence that was computed to its end, and left.
     fn leave_behind(slots: &mut Slots, ids: &[u32]) -> usize {
-        let slot = slots.admit(ids).unwrap().slot;
+        let slot = slots.admit(ids, Reuse::Shared).unwrap().slot;
         ids[slots.cached(slot)..].iter().for_each(|&id| slots.push(slot, id));
         slots.release(slot);
         slot
@@ -138,9 +143,9 @@ mod tests {
         let (a, b) = (counting(0, 40), counting(500, 40));
         let places = [leave_behind(&mut slots, &a), leave_behind(&mut slots, &b), leave_behind(&mut slots, &[9; 30])];
         assert_eq!(places, [0, 1, 2], "empty slots come first");
-        assert_eq!(slots.admit(&counting(500, 60)), Some(Admission { slot: 1, copy: None }));
+        assert_eq!(slots.admit(&counting(500, 60), Reuse::Shared), Some(Admission { slot: 1, copy: None }));
         assert_eq!(slots.cached(1), 40);
-        assert_eq!(slots.admit(&counting(0, 39)), Some(Admission { slot: 0, copy: None }));
+        assert_eq!(slots.admit(&counting(0, 39), Reuse::Shared), Some(Admission { slot: 0, copy: None }));
         assert_eq!(slots.cached(0), 39, "no more is kept than is shared");
     }
 
@@ -150,7 +155,7 @@ mod tests {
         leave_behind(&mut slots, &counting(0, 40));
         leave_behind(&mut slots, &counting(100, 40));
         let ids = [&counting(100, 15)[..], &[7; 20]].concat();
-        assert_eq!(slots.admit(&ids).unwrap().slot, 0);
+        assert_eq!(slots.admit(&ids, Reuse::Shared).unwrap().slot, 0);
         assert_eq!(slots.cached(0), 0);
     }
 
@@ -159,9 +164,9 @@ mod tests {
         let mut slots = Slots::new(2, 1000).unwrap();
         leave_behind(&mut slots, &counting(0, 400));
         let other = [&counting(0, 150)[..], &[7; 20]].concat();
-        assert_eq!(slots.admit(&other), Some(Admission { slot: 1, copy: Some((0, 150)) }));
+        assert_eq!(slots.admit(&other, Reuse::Shared), Some(Admission { slot: 1, copy: Some((0, 150)) }));
         assert_eq!(slots.cached(1), 150);
-        assert_eq!(slots.admit(&counting(0, 420)).map(|admission| admission.slot), Some(0));
+        assert_eq!(slots.admit(&counting(0, 420), Reuse::Shared).map(|admission| admission.slot), Some(0));
         assert_eq!(slots.cached(0), 400);
     }
 
@@ -169,12 +174,30 @@ mod tests {
     fn taken_slots_are_copied_from_and_not_given_twice() {
         let mut slots = Slots::new(2, 1000).unwrap();
         let ids = counting(0, 200);
-        let first = slots.admit(&ids).unwrap();
+        let first = slots.admit(&ids, Reuse::Shared).unwrap();
         ids.iter().for_each(|&id| slots.push(first.slot, id));
-        let second = slots.admit(&[&ids[..], &[7]].concat()).unwrap();
+        let second = slots.admit(&[&ids[..], &[7]].concat(), Reuse::Shared).unwrap();
         assert_eq!((second.slot, second.copy), (1, Some((0, 200))));
-        assert_eq!((slots.admit(&ids), slots.free()), (None, 0));
+        assert_eq!((slots.admit(&ids, Reuse::Shared), slots.free()), (None, 0));
         slots.forget_free();
         assert_eq!(slots.cached(0), 200, "what a sequence works with stays");
+    }
+
+    #[test]
+    fn those_who_keep_apart_find_nothing_of_each_other_and_copy_nothing() {
+        let mut slots = Slots::new(6, 1000).unwrap();
+        let ids = counting(0, 300);
+        let groups = [Reuse::Shared, Reuse::Within(1), Reuse::Within(2), Reuse::Never, Reuse::Within(0)];
+        for reuse in groups {
+            let admission = slots.admit(&ids, reuse).unwrap();
+            assert_eq!((slots.cached(admission.slot), admission.copy), (0, None), "{reuse:?}");
+            ids.iter().for_each(|&id| slots.push(admission.slot, id));
+            slots.release(admission.slot);
+        }
+        for reuse in groups {
+            let found = slots.admit(&ids, reuse).unwrap().slot;
+            assert_eq!(slots.cached(found), if reuse == Reuse::Never { 0 } else { 300 }, "{reuse:?}");
+            slots.release(found);
+        }
     }
 }

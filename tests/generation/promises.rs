@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use sterna::backend::{Backend, Reads, Work};
 use sterna::cpu::{CpuOptions, KernelSet};
-use sterna::generate::{GenerateOptions, Sampling, Session, SessionOptions};
+use sterna::generate::{GenerateOptions, Reuse, Sampling, Session, SessionOptions};
 use sterna::{Device, Error};
 
 use crate::common::shipped_model;
@@ -58,7 +58,7 @@ fn a_text_in_pieces_gives_the_logits_of_the_whole<B: Backend + 'static>(make: im
             pieces.extend(row.iter().map(|v| v.to_bits()));
         };
         let before = session.work().rows;
-        session.evaluate_range(&ids, piece.clone(), &mut take).unwrap();
+        session.evaluate_range(&ids, piece.clone(), Reuse::Shared, &mut take).unwrap();
         let rows = session.work().rows - before;
         // The reference counts nothing.
         assert!([0, piece.len() as u64].contains(&rows), "what comes before is found, and {rows} rows are computed");
@@ -68,8 +68,8 @@ fn a_text_in_pieces_gives_the_logits_of_the_whole<B: Backend + 'static>(make: im
     }
     assert!(places.into_iter().eq(0..ids.len()) && pieces == whole);
     let mut none = |_, _: &[f32]| panic!("there are no such positions");
-    assert!(matches!(session.evaluate_range(&ids, 0..ids.len() + 1, &mut none), Err(Error::Input(_))));
-    session.evaluate_range(&ids, 3..3, &mut none).unwrap();
+    assert!(matches!(session.evaluate_range(&ids, 0..ids.len() + 1, Reuse::Shared, &mut none), Err(Error::Input(_))));
+    session.evaluate_range(&ids, 3..3, Reuse::Shared, &mut none).unwrap();
 }
 
 /// What the logits of every position are evidence of: the kernels of many rows, not those of few.

@@ -1,7 +1,7 @@
 //! What a sequence computed is found by those that begin alike, whoever they are, and is what they would have computed.
 
 use sterna::Loaded;
-use sterna::generate::{StepBudget, Usage};
+use sterna::generate::{Reuse, StepBudget, Usage};
 
 use crate::{Outcomes, Random, greedy, run_to_the_end, session};
 
@@ -83,7 +83,7 @@ fn what_asks_for_it_takes_and_leaves_nothing(loaded: Loaded) {
     let ids = random.ids(40);
     let alone = |session: &mut sterna::Session| {
         let mut prompt = greedy(ids.clone(), 5);
-        prompt.options.reuse = false;
+        prompt.options.reuse = Reuse::Never;
         let mut outcomes = Outcomes::default();
         let id = session.join(prompt).unwrap();
         run_to_the_end(session, &mut outcomes);

@@ -1,6 +1,6 @@
 //! What every answer has: keys, names, what browsers ask, the routes' own manners.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::server::Server;
 
@@ -47,12 +47,39 @@ fn a_key_is_asked_for_where_one_is_needed() {
     assert_eq!(closed.get("/metrics").status, 401);
 }
 
+/// Nobody learns from the cache how another's prompt begins.
+#[test]
+fn keys_and_salts_keep_prompts_apart() {
+    let keys = ["--api-key", "one", "--api-key", "two", "--slots", "4"];
+    let prompt = "Once upon a time there was a little bird who lived by the sea and sang all day.";
+    let cached = |server: &Server, key: &str, more: Value| {
+        let mut body = json!({ "prompt": prompt, "max_tokens": 2, "ignore_eos": true });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let answer = server.client().ask("POST", TEXT, &[("x-api-key", key)], body.to_string().as_bytes()).ok();
+        answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap() > 0
+    };
+    let shared = Server::start(&keys);
+    let salt = |salt: &str| json!({ "cache_salt": salt });
+    assert!(!cached(&shared, "one", json!({})) && cached(&shared, "two", json!({})), "all share, if nobody minds");
+    assert!(!cached(&shared, "one", salt("mine")) && cached(&shared, "two", salt("mine")));
+    assert!(!cached(&shared, "one", salt("other")) && cached(&shared, "one", json!({})));
+
+    let apart = Server::start(&[&keys[..], &["--cache-per-key"]].concat());
+    // What is read for its likelihoods is left to the same ones.
+    let echo = json!({ "echo": true, "logprobs": 1, "max_tokens": 0 });
+    assert!(!cached(&apart, "one", echo) && !cached(&apart, "two", json!({})) && cached(&apart, "one", json!({})));
+    assert!(cached(&apart, "two", json!({})));
+    assert!(!cached(&apart, "one", salt("mine")) && !cached(&apart, "two", salt("mine")));
+    assert!(cached(&apart, "one", salt("mine")) && cached(&apart, "one", json!({})));
+}
+
 #[test]
 fn other_machines_need_a_key_and_a_key_is_not_empty() {
     for (arguments, says) in [
         (&["--host", "0.0.0.0"][..], "--no-key"),
         (&["--api-key", ""], "empty key"),
         (&["--api-key-file", "/dev/null"], "holds no key"),
+        (&["--cache-per-key"], "--api-key"),
         (&["--model", "/nonexistent"], "/nonexistent"),
     ] {
         let output = crate::server::output(arguments);

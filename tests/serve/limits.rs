@@ -42,6 +42,45 @@ fn bodies_beyond_the_limits_are_refused_and_the_server_goes_on() {
     server.wait_idle();
 }
 
+/// Those beyond the most are told so, and let in when others have gone.
+#[test]
+fn connections_beyond_the_most_are_told_to_come_again() {
+    let server = Server::start(&["--max-connections", "3"]);
+    let ask = |client: &mut Client| client.ask("GET", "/health", &[], b"");
+    let mut held: Vec<Client> = (0..3).map(|_| server.client()).collect();
+    held.iter_mut().for_each(|client| assert_eq!(ask(client).status, 200));
+    let refused = ask(&mut server.client());
+    assert_eq!(refused.error(), (503, Some("too_many_connections".into()), None));
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert!(refused.text().contains("3 connections"));
+    held.iter_mut().for_each(|client| assert_eq!(ask(client).status, 200));
+    drop(held.pop());
+    wait_until("a place is free", || ask(&mut server.client()).status == 200);
+}
+
+/// More of them than are held at once: each waits for its place and is answered, while small ones pass.
+#[test]
+fn many_large_bodies_are_answered_one_after_the_other() {
+    let server = Server::start(&[]);
+    let request = |text: &str| json!({ "content": text }).to_string();
+    let large = request(&"bird ".repeat(80_000));
+    // Of so many the end is held back, so that they hold all places.
+    let mut begun: Vec<Client> = (0..40)
+        .map(|_| {
+            let mut client = server.client();
+            let head = format!("POST /tokenize HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", large.len());
+            client.stream.get_mut().write_all(head.as_bytes()).unwrap();
+            client.stream.get_mut().write_all(&large.as_bytes()[..1000]).unwrap();
+            client
+        })
+        .collect();
+    server.post("/tokenize", &request("a bird")).ok();
+    for client in &mut begun {
+        client.stream.get_mut().write_all(&large.as_bytes()[1000..]).unwrap();
+        assert_eq!(client.answer(true).status, 200);
+    }
+}
+
 #[test]
 fn lists_beyond_the_limits_are_refused_by_name() {
     let server = Server::start(&[]);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sterna::Result;
-use sterna::generate::Session;
+use sterna::generate::{Reuse, Session};
 
 use super::Event;
 use super::turns::Limits;
@@ -26,15 +26,16 @@ const PACE: f64 = 0.3;
 pub struct Scoring {
     ids: Vec<u32>,
     best: usize,
+    reuse: Reuse,
     done: usize, // positions
     scores: Vec<Score>,
     row_time: Option<Duration>,
 }
 
 impl Scoring {
-    pub fn new(ids: Vec<u32>, best: usize) -> Self {
+    pub fn new(ids: Vec<u32>, best: usize, reuse: Reuse) -> Self {
         let first = Score { logprob: None, best: Vec::new() };
-        Self { ids, best, done: 0, scores: vec![first], row_time: None }
+        Self { ids, best, reuse, done: 0, scores: vec![first], row_time: None }
     }
 
     /// Tokens of the text.
@@ -46,8 +47,8 @@ impl Scoring {
     pub fn step(&mut self, session: &mut Session, limits: Limits) -> Result<Option<Event>> {
         let start = Instant::now();
         let end = self.ids.len().min(self.done + self.rows(session, limits));
-        let Self { ids, best, scores, .. } = self;
-        session.evaluate_range(ids, self.done..end, &mut |position, logits| {
+        let Self { ids, best, reuse, scores, .. } = self;
+        session.evaluate_range(ids, self.done..end, *reuse, &mut |position, logits| {
             if let Some(&next) = ids.get(position + 1) {
                 scores.push(score(logits, next, *best));
             }

@@ -93,7 +93,7 @@ impl Turns {
         let mut request = request;
         let work = match std::mem::replace(&mut request.task, Task::Embed(Vec::new())) {
             Task::Generate(generate) => Work::Sequences(Sequences::new(generate)),
-            Task::Score { ids, best } => Work::Scoring(Scoring::new(ids, best)),
+            Task::Score { ids, best, reuse } => Work::Scoring(Scoring::new(ids, best, reuse)),
             Task::Embed(texts) => Work::Embedding(Embedding::new(texts)),
         };
         self.turn += 1;

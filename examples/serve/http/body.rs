@@ -1,10 +1,12 @@
 //! The body of a request: read whole, within limits of size and time, and parsed on a thread where nobody waits for others.
 
+use std::ops::Deref;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::error::ApiError;
@@ -13,11 +15,29 @@ use super::error::ApiError;
 const MOST_BYTES: usize = 8 << 20;
 /// What is read of a body that is too large, and thrown away: many clients read no answer before they have sent all.
 const MOST_DISCARDED: usize = 64 << 20;
+/// A body beyond this is a large one.
+const LARGE: u64 = 256 << 10;
+/// Large bodies that are held at once: with all small ones, half a GiB at most.
+static LARGE_PLACES: Semaphore = Semaphore::const_new(32);
 /// How long a body may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The bytes of a body, and its place among the large ones while it is held.
+pub struct Received {
+    bytes: Bytes,
+    _place: Option<SemaphorePermit<'static>>,
+}
+
+impl Deref for Received {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// Reads the body of a request.
-pub async fn read(request: Request) -> Result<Bytes, ApiError> {
+pub async fn read(request: Request) -> Result<Received, ApiError> {
     let (parts, body) = request.into_parts();
     check_encoding(&parts.headers)?;
     let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -31,8 +51,15 @@ pub async fn read(request: Request) -> Result<Bytes, ApiError> {
         }
         return Err(too_large());
     }
-    match timeout(PATIENCE, to_bytes(body, MOST_BYTES)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
+    let reading = async {
+        let place = match length {
+            Some(length) if length <= LARGE => None,
+            _ => LARGE_PLACES.acquire().await.ok(),
+        };
+        to_bytes(body, MOST_BYTES).await.map(|bytes| Received { bytes, _place: place })
+    };
+    match timeout(PATIENCE, reading).await {
+        Ok(Ok(received)) => Ok(received),
         Ok(Err(error)) => Err(match is_too_large(&error) {
             true => too_large(),
             false => ApiError::new(StatusCode::BAD_REQUEST, "the body broke off"),

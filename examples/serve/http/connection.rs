@@ -18,8 +18,6 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use super::error::ApiError;
 use super::front::Front;
 
-/// Connections at once.
-const MOST: usize = 1024;
 /// How long the head of a request may take, from its first byte.
 const HEAD: Duration = Duration::from_secs(10);
 /// How long a client may read nothing of what is there for it: longer than the engine's patience, so that a stream is told why
@@ -32,9 +30,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long one beyond the most is listened to, so that it reads what it is told.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Takes connections until the listener is dropped. `ends` turns true when they are to end after the answers at work.
-pub async fn accept(listener: TcpListener, front: Front, ends: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(MOST));
+/// Takes connections, at most so many at once, until the listener is dropped. `ends` turns true when they are to end after the
+/// answers at work.
+pub async fn accept(listener: TcpListener, front: Front, most: usize, ends: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -50,14 +49,14 @@ pub async fn accept(listener: TcpListener, front: Front, ends: watch::Receiver<b
         }
         match places.clone().try_acquire_owned() {
             Ok(place) => drop(tokio::spawn(serve(stream, front.clone(), ends.clone(), place))),
-            Err(_) => drop(tokio::spawn(refuse(stream))),
+            Err(_) => drop(tokio::spawn(refuse(stream, most))),
         }
     }
 }
 
 /// Tells a connection beyond the most so.
-async fn refuse(stream: TcpStream) {
-    let error = ApiError::unavailable("too_many_connections", format!("there are {MOST} connections already"));
+async fn refuse(stream: TcpStream, most: usize) {
+    let error = ApiError::unavailable("too_many_connections", format!("there are {most} connections already"));
     let body = error.body().to_string();
     let head =
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close";

@@ -16,6 +16,7 @@ use hyper_util::service::TowerToHyperService;
 
 use super::connection::Activity;
 use super::cors::Cors;
+use super::keys::Caller;
 use super::random;
 use super::tally::{Line, Tally};
 use crate::app::App;
@@ -58,12 +59,13 @@ impl Front {
             Cors::preflight(request.headers())
         } else {
             match app.keys.check(request.headers()).or_else(|error| match routes::is_free(&app, &path) {
-                true => Ok(()),
+                true => Ok(Caller::default()),
                 false => Err(error),
             }) {
                 Err(error) => error.into_response(),
-                Ok(()) => {
+                Ok(caller) => {
                     set_path(request.uri_mut(), &path);
+                    request.extensions_mut().insert(caller);
                     request.extensions_mut().insert(tally);
                     request.extensions_mut().insert(activity.clone());
                     routes.call(request).await.unwrap_or_else(|never| match never {})

@@ -12,6 +12,7 @@ use super::sequence::{self, Wrap};
 use crate::app::{App, Served};
 use crate::engine::Start;
 use crate::http::error::ApiError;
+use crate::http::keys::Caller;
 
 /// Turns of a conversation.
 const MESSAGES: usize = 4096;
@@ -63,11 +64,11 @@ impl Asked {
 }
 
 /// Reads a request for a chat.
-pub fn read(app: &App, served: &Served, bytes: &[u8]) -> Result<Asked, ApiError> {
+pub fn read(app: &App, served: &Served, caller: Caller, bytes: &[u8]) -> Result<Asked, ApiError> {
     let fields = Fields::read(bytes)?;
     app.check_model(served, fields.text("model")?.as_deref())?;
     let chat = served.chat()?;
-    let mut options = Options::read(&fields, served, app.settings.max_tokens)?;
+    let mut options = Options::read(&fields, served, caller, app.settings.max_tokens)?;
     if options.max_tokens == Some(0) {
         return Err(ApiError::of("max_tokens", "max_tokens is 0; an answer has at least one token"));
     }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use sterna::generate::{GenerateOptions, Sampling};
+use sterna::generate::{GenerateOptions, Reuse, Sampling};
 use sterna::model::SamplingDefaults;
 
 use super::fields::{Fields, ids, short};
 use super::refused::refuse_common;
 use crate::app::Served;
 use crate::http::error::ApiError;
+use crate::http::keys::Caller;
 use crate::http::random;
 
 /// Texts that end an answer: how many, and how long in bytes.
@@ -39,7 +40,7 @@ pub struct Options {
 
 impl Options {
     /// `most` is what -1 stands for.
-    pub fn read(fields: &Fields<'_>, served: &Served, most: usize) -> Result<Self, ApiError> {
+    pub fn read(fields: &Fields<'_>, served: &Served, caller: Caller, most: usize) -> Result<Self, ApiError> {
         refuse_common(fields)?;
         let seed = fields.integer("seed", i64::MIN..=i64::MAX)?;
         // -1 is a new one each time, as llama.cpp has it.
@@ -57,7 +58,7 @@ impl Options {
             stop,
             stop_ids,
             ignore_end: fields.boolean("ignore_eos")?.unwrap_or(false),
-            reuse: fields.boolean("cache_prompt")?.unwrap_or(true),
+            reuse: reuse(fields, caller)?,
             ..GenerateOptions::default()
         };
         let stream_options: Option<BTreeMap<String, serde_json::Value>> =
@@ -90,6 +91,15 @@ impl Options {
             None => Ok(()),
         }
     }
+}
+
+/// With whom it shares what is cached of prompts.
+fn reuse(fields: &Fields<'_>, caller: Caller) -> Result<Reuse, ApiError> {
+    let salt = fields.text("cache_salt")?;
+    Ok(match fields.boolean("cache_prompt")? {
+        Some(false) => Reuse::Never,
+        None | Some(true) => caller.reuse(salt.as_deref()),
+    })
 }
 
 /// The smallest number that any of its names has.

@@ -7,6 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use sterna::generate::Reuse;
 
 use crate::answer::completion::Completion;
 use crate::answer::{self, Answer, Head};
@@ -15,6 +16,7 @@ use crate::engine::{Event, Generate, Score, Task};
 use crate::http::body;
 use crate::http::connection::Activity;
 use crate::http::error::ApiError;
+use crate::http::keys::Caller;
 use crate::http::tally::Tally;
 use crate::request::fields::Fields;
 use crate::request::inputs::{self, Input};
@@ -47,10 +49,10 @@ struct Prompt {
 
 pub async fn completions(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let served = app.served()?;
-    let watchers = watchers(&request);
+    let (watchers, caller) = (watchers(&request), Caller::of(&request));
     let bytes = body::read(request).await?;
     let (app_, served_) = (app.clone(), served.clone());
-    let asked = body::aside(move || read(&app_, &served_, &bytes)).await?;
+    let asked = body::aside(move || read(&app_, &served_, caller, &bytes)).await?;
     let Asked { prompts, options, echo, logprobs, content } = asked;
     watchers.0.facts().content.extend(content);
 
@@ -60,7 +62,7 @@ pub async fn completions(State(app): State<Arc<App>>, request: Request) -> Resul
     if echo {
         for (place, prompt) in prompts.iter().enumerate() {
             let scores = match logprobs {
-                Some(best) => Some(app.in_time(scores(&app, prompt.ids.clone(), best)).await?),
+                Some(best) => Some(app.in_time(scores(&app, prompt.ids.clone(), best, options.generate.reuse)).await?),
                 None => None,
             };
             for number in place * options.n..(place + 1) * options.n {
@@ -74,7 +76,7 @@ pub async fn completions(State(app): State<Arc<App>>, request: Request) -> Resul
     let numbers = (0..prompts.len() * options.n).map(|number| (&*prompts[number / options.n].ids, number));
     let start = |number| sequence::of(&served, &options, number, logprobs, None);
     let sequences = numbers.map(start).collect::<Result<_, _>>()?;
-    let is_shared = prompts.len() == 1 && options.n > 1 && options.generate.reuse;
+    let is_shared = prompts.len() == 1 && options.n > 1 && options.generate.reuse != Reuse::Never;
     let running = app.engine.begin(Task::Generate(Generate { sequences, is_shared }))?;
     answer::respond(&app, running, answer, options.stream, watchers).await
 }
@@ -87,8 +89,8 @@ pub fn watchers(request: &Request) -> (Tally, Activity) {
 }
 
 /// How likely the ids of a prompt are.
-async fn scores(app: &App, ids: Vec<u32>, best: usize) -> Result<Vec<Score>, ApiError> {
-    let mut running = app.engine.begin(Task::Score { ids, best })?;
+async fn scores(app: &App, ids: Vec<u32>, best: usize, reuse: Reuse) -> Result<Vec<Score>, ApiError> {
+    let mut running = app.engine.begin(Task::Score { ids, best, reuse })?;
     loop {
         match running.next().await {
             Event::Scores(scores) => return Ok(scores),
@@ -109,7 +111,7 @@ fn at_once(mut answer: Completion, stream: bool, tally: &Tally) -> Response {
     }
 }
 
-fn read(app: &App, served: &Served, bytes: &[u8]) -> Result<Asked, ApiError> {
+fn read(app: &App, served: &Served, caller: Caller, bytes: &[u8]) -> Result<Asked, ApiError> {
     let fields = Fields::read(bytes)?;
     app.check_model(served, fields.text("model")?.as_deref())?;
     if !served.makes_text() {
@@ -118,7 +120,7 @@ fn read(app: &App, served: &Served, bytes: &[u8]) -> Result<Asked, ApiError> {
             "this model makes vectors of texts (/v1/embeddings) and cannot continue them",
         ));
     }
-    let mut options = Options::read(&fields, served, app.settings.max_tokens)?;
+    let mut options = Options::read(&fields, served, caller, app.settings.max_tokens)?;
     let echo = fields.boolean("echo")?.unwrap_or(false);
     match options.max_tokens {
         None => options.max_tokens = Some(MAX_TOKENS),
