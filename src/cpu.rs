@@ -1,9 +1,9 @@
 //! The CPU as a device: each verb runs when it is called, on a pool of threads, with the fastest kernels there are.
 //!
-//! Weights stay where the file has them. Every output value is computed by one thread, in an order that depends neither
-//! on the number of threads nor on the other rows of the step: results are the same bits for any of both. Integer sums
-//! and what is made of them are the same bits for every kernel set, too, where a row of activations has one scale; other floats
-//! differ by their rounding.
+//! What a token reads is copied into huge pages where there are any, and stays where the file has it elsewhere. Every output value
+//! is computed by one thread, in an order that depends neither on the number of threads nor on the other rows of the step: results
+//! are the same bits for any of both. Integer sums and what is made of them are the same bits for every kernel set, too, where a row
+//! of activations has one scale; other floats differ by their rounding.
 
 mod attention;
 mod cores;
@@ -15,6 +15,7 @@ mod head;
 mod kernels;
 mod matrix;
 mod options;
+mod pages;
 mod pool;
 mod product;
 mod screen;
@@ -26,7 +27,7 @@ pub use attention::Cache;
 pub use device::CpuDevice;
 pub use kernels::KernelSet;
 pub use matrix::Matrix;
-pub use options::{CpuOptions, Screening};
+pub use options::{CpuOptions, HugePages, Screening};
 pub use tensor::{Quantized, Tensor};
 
 use std::ops::Range;
@@ -38,6 +39,7 @@ use crate::cpu::counts::{Counts, Kernel};
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::head::{ExactLogits, Screener};
 use crate::cpu::kernels::Kernels;
+use crate::cpu::pages::Pages;
 use crate::cpu::workers::Workers;
 use crate::error::Result;
 use crate::format::Weights;
@@ -53,6 +55,7 @@ pub struct Cpu {
     head_input: Option<Quantized>, // of a ternary head, [most selected, width]
     screening: Screening,
     screener: Screener,
+    pages: Pages,
     counts: Counts,
 }
 
@@ -76,6 +79,7 @@ impl Cpu {
             head_input: None,
             screening: device.screening,
             screener: Screener::new(),
+            pages: Pages::new(device.huge_pages),
             counts: Counts::new(),
         }
     }
@@ -104,8 +108,8 @@ impl Backend for Cpu {
     type Tokens = Vec<u32>;
 
     fn sibling(&self) -> Self {
-        let Self { kernels, workers, screening, .. } = self;
-        Self::on(&CpuDevice { kernels: *kernels, workers: workers.clone(), screening: *screening })
+        let (workers, huge_pages) = (self.workers.clone(), self.pages.wanted());
+        Self::on(&CpuDevice { kernels: self.kernels, workers, screening: self.screening, huge_pages })
     }
 
     fn tensor(&mut self, max_rows: usize, cols: usize) -> Result<Tensor> {
@@ -125,11 +129,19 @@ impl Backend for Cpu {
     }
 
     fn matrix(&mut self, parts: &[Weights]) -> Result<Matrix> {
-        Matrix::new(parts)
+        Matrix::new(parts, &mut |bytes| self.pages.place(bytes, &self.workers))
+    }
+
+    fn reads_weights(&self) -> bool {
+        self.pages.are_given()
     }
 
     fn prepare_head(&mut self, head: &mut Matrix, _numerics: Numerics) -> Result<()> {
-        self.add_screen(head)
+        self.add_screen(head)?;
+        if head.screen.is_none() {
+            head.place_values(&mut |bytes| self.pages.place(bytes, &self.workers));
+        }
+        Ok(())
     }
 
     fn head_room(&mut self, head: &Matrix, selected: usize, numerics: Numerics) -> Result<()> {

@@ -18,7 +18,7 @@
 //! and scales. So there is one form of weights, one forward pass, and a short list of verbs that a device implements.
 //!
 //! * [`Model`] is an opened file: its config, its tokenizer, its weights by role, and the decisions that loading took.
-//!   Weights stay in the map of the file, or in memory where they were read ([`Model::from_bytes`],
+//!   Weights stay in the map of the file until a device takes them, or in memory where they were read ([`Model::from_bytes`],
 //!   [`OpenOptions::map`](model::OpenOptions::map)).
 //! * [`Loaded`] is a model whose weights are on a [`Device`]: once, for any number of sessions on any threads.
 //! * [`Session`] runs sequences on it. They [join](Session::join) and [leave](Session::leave) at any time, and each

@@ -15,7 +15,8 @@ use std::time::Duration;
 pub use bandwidth::{Bandwidth, read_bandwidth};
 pub use latency::{Latency, Spread};
 pub use machine::Machine;
-pub use memory::{peak_memory_bytes, resident_memory_bytes};
+pub(crate) use memory::available_memory_bytes;
+pub use memory::{huge_page_bytes, peak_memory_bytes, resident_memory_bytes};
 pub use run::{Measurement, Run, Workload};
 
 pub use crate::backend::{KernelCount, Reads, Work};

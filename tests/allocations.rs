@@ -53,7 +53,8 @@ fn main() {
     let model = Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tales-4m-i2_s.gguf")).unwrap();
     for kernels in KernelSet::available() {
         for (threads, screening) in [(1, Screening::Never), (3, Screening::Never), (3, Screening::Always)] {
-            let options = CpuOptions { threads: Some(threads), kernels: Some(kernels), screening };
+            let options =
+                CpuOptions { threads: Some(threads), kernels: Some(kernels), screening, ..CpuOptions::default() };
             let cpu = || Cpu::new(&options).expect("this CPU has the kernels");
             let what = format!("{kernels}, {threads} threads, screening {screening:?}");
             a_token_of_a_session_allocates_nothing(&model, cpu(), &what);

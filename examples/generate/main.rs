@@ -42,7 +42,7 @@ use indicatif::HumanBytes;
 use serde_json::json;
 use sterna::generate::{Finish, Prompt, Session, SessionOptions, StepBudget};
 use sterna::gpu::GpuCounters;
-use sterna::measure::{Timings, peak_memory_bytes};
+use sterna::measure::{Timings, huge_page_bytes, peak_memory_bytes};
 
 use args::Args;
 use output::Output;
@@ -224,6 +224,7 @@ impl Run {
             "decode_seconds": self.timings.decode.as_secs_f64(),
             "decode_tokens_per_second": self.timings.decode_per_second(),
             "peak_memory_bytes": peak_memory_bytes(),
+            "huge_page_bytes": huge_page_bytes(),
             "gpu": self.counters.map(|[all, tokens]| report::counters_json(all, tokens, self.ids.len())),
             "shaders": args.profile.then(|| report::profile_json(&session.shader_times())),
         })

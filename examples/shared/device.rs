@@ -6,7 +6,7 @@ mod kernels;
 use std::io::Write;
 use std::ops::ControlFlow;
 
-use sterna::cpu::{CpuOptions, KernelSet, Screening};
+use sterna::cpu::{CpuOptions, HugePages, KernelSet, Screening};
 use sterna::device::{Best, DeviceKind};
 use sterna::generate::{Session, SessionOptions};
 use sterna::gpu::GpuKind;
@@ -39,13 +39,19 @@ pub struct DeviceArgs {
     /// f16 weights, for half their bytes of memory.
     #[arg(long)]
     pub exact_head: bool,
+
+    /// Leaves the weights in the map of their file, which other processes share, in the place of a copy in huge pages, which is read
+    /// faster.
+    #[arg(long)]
+    pub no_huge_pages: bool,
 }
 
 impl DeviceArgs {
     /// How to use the CPU.
     fn cpu_options(&self) -> CpuOptions {
         let screening = if self.exact_head { Screening::Never } else { Screening::default() };
-        CpuOptions { threads: self.threads, kernels: self.kernels, screening }
+        let huge_pages = if self.no_huge_pages { HugePages::Never } else { HugePages::default() };
+        CpuOptions { threads: self.threads, kernels: self.kernels, screening, huge_pages }
     }
 
     /// The first option that was given and means something to the CPU only.
@@ -54,6 +60,7 @@ impl DeviceArgs {
             (self.threads.is_some(), "--threads"),
             (self.kernels.is_some(), "--kernels"),
             (self.exact_head, "--exact-head"),
+            (self.no_huge_pages, "--no-huge-pages"),
         ];
         given.iter().find(|(is_given, _)| *is_given).map(|(_, name)| *name)
     }

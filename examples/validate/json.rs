@@ -34,9 +34,11 @@ pub fn of(report: &Report, identity: &Identity) -> Value {
             "system": machine.system,
             "kernel_sets": machine.kernels.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "memory_bytes": machine.memory_bytes,
+            "huge_page_bytes": report.huge_page_bytes,
             "threads": report.cpu_bandwidth.map(|(_, threads)| threads),
             "read_bytes_per_second": report.cpu_bandwidth.map(|(bandwidth, _)| json!({
                 "median": bandwidth.median, "least": bandwidth.least, "most": bandwidth.most,
+                "huge_pages": bandwidth.huge_pages,
             })),
         },
         "gpus": report.gpus.iter().map(|gpu| json!({

@@ -18,7 +18,13 @@ pub fn of(report: &Report, identity: &Identity) -> String {
     line(format!("machine    {cpu}, {} cores, {}", machine.cores, machine.system));
     if let Some((bandwidth, threads)) = &report.cpu_bandwidth {
         let (median, least, most) = (bandwidth.median / 1e9, bandwidth.least / 1e9, bandwidth.most / 1e9);
-        line(format!("memory     {median:.1} GB/s read by {threads} threads ({least:.1} to {most:.1})"));
+        let pages = if bandwidth.huge_pages { "huge" } else { "small" };
+        line(format!(
+            "memory     {median:.1} GB/s read by {threads} threads ({least:.1} to {most:.1}), in {pages} pages"
+        ));
+    }
+    if let Some(bytes) = report.huge_page_bytes {
+        line(format!("           {:.0} MB of the CPU's memory in huge pages", bytes as f64 / 1e6));
     }
     for gpu in &report.gpus {
         let copies = gpu.copy_bandwidth.map_or(String::new(), |rate| format!(", copies {:.0} GB/s", rate / 1e9));

@@ -2,7 +2,7 @@
 
 use crate::cpu::kernels::Kernels;
 use crate::cpu::workers::Workers;
-use crate::cpu::{CpuOptions, KernelSet, Screening};
+use crate::cpu::{CpuOptions, HugePages, KernelSet, Screening};
 use crate::error::{Error, Result};
 
 /// An opened CPU. Cheap to clone; all clones, and all that compute on them, have the same threads.
@@ -14,6 +14,7 @@ pub struct CpuDevice {
     pub(super) kernels: &'static dyn Kernels,
     pub(super) workers: Workers,
     pub(super) screening: Screening,
+    pub(super) huge_pages: HugePages,
 }
 
 impl CpuDevice {
@@ -29,7 +30,7 @@ impl CpuDevice {
             Error::absent(format!("this CPU cannot run the {set} kernels; it has: {}", available.join(", ")))
         })?;
         let workers = Workers::start(options.threads()?, kernels)?;
-        Ok(Self { kernels, workers, screening: options.screening })
+        Ok(Self { kernels, workers, screening: options.screening, huge_pages: options.huge_pages })
     }
 
     /// Threads that compute, the calling thread among them.

@@ -135,7 +135,7 @@ impl Cpu {
             Screening::Always => true,
         };
         if wanted {
-            let screen = Screen::new(dense, self.kernels, &self.workers)?;
+            let screen = Screen::new(dense, self.kernels, &self.workers, self.pages.wanted())?;
             head.screen = Some(screen);
         }
         Ok(())

@@ -1,7 +1,9 @@
-//! Weights as the CPU uses them: where they lie. Parts stacked by rows keep the bytes of their file; a list of strips,
-//! made at load, says which rows are worked on together.
+//! Weights as the CPU uses them. Parts stacked by rows keep their form; a list of strips, made at load, says which rows are worked
+//! on together.
 
 use std::ops::Range;
+
+use bytes::Bytes;
 
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS};
@@ -50,11 +52,12 @@ pub(crate) const OUTPUTS: usize = 64;
 pub(crate) const SUMS: usize = OUTPUTS * TILE_ROWS;
 
 impl Matrix {
-    /// Stacks parts, without a copy of their codes or values.
+    /// Stacks parts. `place` says where the codes of trits lie from now on; dense values stay where they are, as few rows of a table
+    /// are read.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for rows too long for sums in 32 bits.
-    pub(crate) fn new(parts: &[Weights]) -> Result<Self> {
+    pub(crate) fn new(parts: &[Weights], place: &mut dyn FnMut(&Bytes) -> Bytes) -> Result<Self> {
         let cols = parts[0].cols();
         if cols > MAX_COLS {
             return Err(Error::Unsupported(format!("rows of {cols} weights; the most is {MAX_COLS}")));
@@ -71,16 +74,30 @@ impl Matrix {
         };
         for (index, weights) in parts.iter().enumerate() {
             assert_eq!(weights.cols(), cols, "stacked parts have the same columns");
+            let rows = weights.rows();
             let strip_rows = (STRIP_BYTES / row_bytes(weights)).clamp(1, STRIP_ROWS);
             matrix.strips.extend(
-                (0..weights.rows())
+                (0..rows)
                     .step_by(strip_rows)
-                    .map(|first| Strip { part: index, rows: first..weights.rows().min(first + strip_rows) }),
+                    .map(|first| Strip { part: index, rows: first..rows.min(first + strip_rows) }),
             );
-            matrix.parts.push(Part { first_row: matrix.rows, weights: weights.clone() });
-            matrix.rows += weights.rows();
+            let weights = match weights {
+                Weights::Ternary(trits) => Weights::Ternary(trits.placed(place)),
+                Weights::Dense(_) => weights.clone(),
+            };
+            matrix.parts.push(Part { first_row: matrix.rows, weights });
+            matrix.rows += rows;
         }
         Ok(matrix)
+    }
+
+    /// Has the values of dense parts lie elsewhere: those of a head that is read whole.
+    pub(crate) fn place_values(&mut self, place: &mut dyn FnMut(&Bytes) -> Bytes) {
+        for part in &mut self.parts {
+            if let Weights::Dense(dense) = &part.weights {
+                part.weights = Weights::Dense(dense.placed(place));
+            }
+        }
     }
 
     /// Bytes of the weights, their scales, and what was added to them as a head.

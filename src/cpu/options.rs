@@ -17,6 +17,21 @@ pub struct CpuOptions {
     pub kernels: Option<KernelSet>,
     /// Whether tokens are chosen with the help of an int8 copy of the head.
     pub screening: Screening,
+    /// Whether weights are copied into huge pages.
+    pub huge_pages: HugePages,
+}
+
+/// Whether what a token reads is copied into memory of huge pages at load, and the pages of its file's map given back. Reading is
+/// faster so, where the system has such pages; the weights are memory of this process then, and other processes do not share them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HugePages {
+    /// Where Linux gives them to programs that ask (`/sys/kernel/mm/transparent_hugepage/enabled` is `madvise` or `always`), and as
+    /// much as half of the memory that is available holds. Elsewhere weights stay where they are.
+    #[default]
+    WhereGiven,
+    /// Weights stay where they are: in the map of their file, which all processes share, unless they had to be decoded.
+    Never,
 }
 
 /// Whether to keep an int8 copy of a model's head, so that most of its f16 rows need not be read to choose a token. The

@@ -45,9 +45,13 @@ mod probe;
 
 pub(crate) use probe::Probe;
 
+use memmap2::MmapMut;
+
 use crate::allocation::{area, filled};
+use crate::cpu::HugePages;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{Kernels, TILE_ROWS};
+use crate::cpu::pages::zeros;
 use crate::cpu::workers::Workers;
 use crate::error::Result;
 use crate::format::ternary::padded;
@@ -67,7 +71,7 @@ const STRIP_BYTES: usize = 64 << 10;
 pub(crate) struct Screen {
     rows: usize,
     stride: usize,       // `cols` in whole blocks; zeros beyond `cols`
-    codes: Vec<i8>,      // [rows, stride], the q
+    codes: MmapMut,      // [rows, stride], the q, each an i8
     scales: Vec<f32>,    // [rows], the s
     residuals: Vec<f32>, // [rows], at least ‖e‖
     norms: Vec<f32>,     // [rows], at least ‖w‖
@@ -84,18 +88,19 @@ impl Screen {
     ///
     /// # Errors
     /// [`crate::Error::Device`] if there is no memory for it.
-    pub(crate) fn new(head: &Dense, kernels: &dyn Kernels, workers: &Workers) -> Result<Self> {
+    pub(crate) fn new(head: &Dense, kernels: &dyn Kernels, workers: &Workers, huge_pages: HugePages) -> Result<Self> {
         let (rows, cols, stride) = (head.rows(), head.cols(), padded(head.cols()));
         let mut screen = Self {
             rows,
             stride,
-            codes: filled(area(rows, stride)?, 0)?,
+            codes: zeros(area(rows, stride)?, huge_pages)?,
             scales: filled(rows, 0.0)?,
             residuals: filled(rows, f32::INFINITY)?,
             norms: filled(rows, 0.0)?,
         };
         let (strips, strip_rows) = (screen.strips(), screen.strip_rows());
-        let (codes, scales) = (Disjoint::new(&mut screen.codes), Disjoint::new(&mut screen.scales));
+        let codes: &mut [i8] = bytemuck::cast_slice_mut(&mut screen.codes);
+        let (codes, scales) = (Disjoint::new(codes), Disjoint::new(&mut screen.scales));
         let (residuals, norms) = (Disjoint::new(&mut screen.residuals), Disjoint::new(&mut screen.norms));
         workers.run(strips, &|strip, _| {
             let mut w = vec![0.0f32; cols];
@@ -164,9 +169,9 @@ impl Screen {
     ) {
         let mut sums = [0i32; TILE_ROWS];
         let sums = &mut sums[..probes.len()];
-        let strip_rows = self.strip_rows();
+        let (strip_rows, codes) = (self.strip_rows(), bytemuck::cast_slice::<u8, i8>(&self.codes));
         for row in strip * strip_rows..self.rows.min((strip + 1) * strip_rows) {
-            kernels.dot_bytes(sums, &self.codes[row * self.stride..][..self.stride], p);
+            kernels.dot_bytes(sums, &codes[row * self.stride..][..self.stride], p);
             for (i, (sum, probe)) in sums.iter().zip(probes).enumerate() {
                 let factor = probe.map_or(0.0, |probe| probe.factor);
                 let place = (first + i) * self.rows + row;
@@ -204,8 +209,13 @@ mod tests {
         let bytes: Vec<u8> = w.iter().flat_map(|v| v.to_le_bytes()).collect();
         let head = Dense::new(1, w.len(), Values::F32(bytes.into())).expect("the sizes fit");
         for kernels in KernelSet::available().iter().filter_map(|set| set.table()) {
-            let screen = Screen::new(&head, kernels, &Workers::start(1, kernels).expect("it starts no threads"))
-                .expect("it is small");
+            let screen = Screen::new(
+                &head,
+                kernels,
+                &Workers::start(1, kernels).expect("it starts no threads"),
+                HugePages::WhereGiven,
+            )
+            .expect("it is small");
             let mut p = vec![0; screen.stride()];
             let Some(probe) = Probe::new(&mut p, x) else { continue };
             let (mut lower, mut upper, mut computed) = ([0.0], [0.0], [0.0]);

@@ -83,6 +83,19 @@ impl Dense {
         Self { rows, cols: self.cols, values }
     }
 
+    /// The same values, which lie where `place` puts them.
+    pub(crate) fn placed(&self, place: &mut dyn FnMut(&Bytes) -> Bytes) -> Self {
+        let values = match &self.values {
+            Values::F32(bytes) => Values::F32(place(bytes)),
+            Values::F16(bytes) => Values::F16(place(bytes)),
+            Values::Bf16(bytes) => Values::Bf16(place(bytes)),
+            Values::Int8 { columns, codes, scales } => {
+                Values::Int8 { columns: *columns, codes: place(codes), scales: scales.clone() }
+            }
+        };
+        Self { rows: self.rows, cols: self.cols, values }
+    }
+
     /// Output features.
     pub fn rows(&self) -> usize {
         self.rows

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{Error as IoError, ErrorKind, Read};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use memmap2::Mmap;
@@ -26,10 +27,41 @@ pub(crate) fn map(path: &Path) -> Result<Bytes> {
         // SAFETY: the map is read-only, and it is unmapped only when the last `Bytes` that borrows from it is dropped. That
         // nobody changes the file meanwhile cannot be checked here; the documentation of whoever opens a file demands it
         // of the caller, and names the other way.
-        let map = unsafe { Mmap::map(&file)? };
-        Ok(Bytes::from_owner(map))
+        let map = Arc::new(unsafe { Mmap::map(&file)? });
+        let mut maps = MAPS.lock().unwrap_or_else(PoisonError::into_inner);
+        maps.retain(|map| map.strong_count() > 0);
+        maps.push(Arc::downgrade(&map));
+        Ok(Bytes::from_owner(Mapped(map)))
     };
     open_regular(path).and_then(map).map_err(|cause| Error::io(path, cause))
+}
+
+/// The maps that are in use: bytes alone do not tell whether they lie in one.
+static MAPS: Mutex<Vec<Weak<Mmap>>> = Mutex::new(Vec::new());
+
+struct Mapped(Arc<Mmap>);
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Takes the pages of some bytes out of the memory of this process, if they lie in the map of a file: nobody is about to read them.
+/// Whoever does all the same has them from the file again.
+pub(crate) fn give_back(bytes: &Bytes) {
+    #[cfg(unix)]
+    for map in MAPS.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
+        let places = bytes.as_ptr_range();
+        if map.as_ptr_range().contains(&places.start) {
+            let first = places.start.addr() - map.as_ptr().addr();
+            // SAFETY: a page of a file's map that is dropped is read again from the file, which nobody changes, as the caller of
+            // `map` promised; so nothing changes that a reference could see. A refusal costs memory alone.
+            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, first, bytes.len()) };
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = bytes;
 }
 
 /// Reads a file into memory of its length; what becomes of the file later does not matter.
@@ -122,6 +154,33 @@ mod tests {
             fill(&mut exact, &source[..], length).unwrap();
             assert_eq!((exact.as_ptr(), exact.capacity(), &exact), (place, room, &source), "{length} bytes");
         }
+    }
+
+    /// What of a map is in memory, as Linux tells, in bytes.
+    #[cfg(target_os = "linux")]
+    fn resident(map: &Bytes) -> u64 {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let start = format!("{:x}-", map.as_ptr().addr());
+        let line = maps.lines().skip_while(|line| !line.starts_with(&start)).find_map(|line| line.strip_prefix("Rss:"));
+        line.unwrap().trim().strip_suffix("kB").unwrap().trim().parse::<u64>().unwrap() * 1024
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn pages_that_are_given_back_take_no_memory_and_come_again_from_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let contents: Vec<u8> = (0..4usize << 20).map(|i| (i / 7) as u8).collect();
+        std::fs::write(file.path(), &contents).unwrap();
+        let map = map(file.path()).unwrap();
+        assert_eq!(map, contents);
+        assert_eq!(resident(&map), 4 << 20);
+        give_back(&map.slice(1 << 20..3 << 20));
+        assert!(resident(&map) <= 2 << 20, "a huge page that is cut may go as a whole");
+        assert_eq!(map, contents);
+        // What lies in no map stays as it is.
+        let own = Bytes::from(contents.clone());
+        give_back(&own);
+        assert_eq!(own, contents);
     }
 
     #[test]

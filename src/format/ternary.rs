@@ -186,6 +186,11 @@ impl Ternary {
         Self { rows, cols: self.cols, codes, scales }
     }
 
+    /// The same weights, whose codes lie where `place` puts them.
+    pub(crate) fn placed(&self, place: &mut dyn FnMut(&Bytes) -> Bytes) -> Self {
+        Self { rows: self.rows, cols: self.cols, codes: place(&self.codes), scales: self.scales.clone() }
+    }
+
     /// Output features.
     pub fn rows(&self) -> usize {
         self.rows

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use memmap2::MmapMut;
 
+use crate::cpu::HugePages;
 use crate::error::{Error, Result};
 
 /// Bytes that are read where there is enough memory: about the weights of a 2B model, and beyond any cache of today.
@@ -27,7 +28,7 @@ const LANES: usize = 32;
 /// Parts of the buffer begin at whole pages of 2 MiB.
 const PAGE_BYTES: usize = 2 << 20;
 
-/// Bytes a second that were read in some passes over the memory.
+/// Bytes a second that were read in some passes over the memory, with pages of the size that is read faster.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Bandwidth {
@@ -37,6 +38,8 @@ pub struct Bandwidth {
     pub least: f64,
     /// The fastest.
     pub most: f64,
+    /// Whether those were huge pages.
+    pub huge_pages: bool,
 }
 
 /// Bytes a second that `threads` threads read from memory together: the median of [`Bandwidth::measure`].
@@ -51,8 +54,8 @@ pub fn read_bandwidth(threads: usize) -> Result<f64> {
 }
 
 impl Bandwidth {
-    /// Reads up to 1 GiB nine times with `threads` threads, or as many of them as the system starts, which takes a second or
-    /// two.
+    /// Reads up to 1 GiB nine times with `threads` threads, or as many of them as the system starts, in small pages and, on Linux, in
+    /// huge ones, which takes two to four seconds.
     ///
     /// # Errors
     /// [`Error::Device`] if the system refuses the memory: a quarter of what it calls available.
@@ -61,13 +64,24 @@ impl Bandwidth {
     /// If there are no threads.
     pub fn measure(threads: usize) -> Result<Self> {
         assert!(threads > 0, "somebody must read");
+        let small = Self::of_pages(threads, HugePages::Never)?;
+        if !cfg!(target_os = "linux") {
+            return Ok(small);
+        }
+        let huge = Self::of_pages(threads, HugePages::WhereGiven)?;
+        Ok(if huge.median > small.median { huge } else { small })
+    }
+
+    fn of_pages(threads: usize, pages: HugePages) -> Result<Self> {
         let part_bytes = (buffer_bytes() / threads).next_multiple_of(PAGE_BYTES);
         let refused = |e| Error::out_of_memory(format!("no memory to read for a measurement of its bandwidth: {e}"));
         let mut buffer = MmapMut::map_anon(part_bytes * threads).map_err(refused)?;
-        // Large pages where the system has them: the roof should not be that of the address translation. A refusal
-        // leaves the small ones.
+        // A refusal leaves what there is.
         #[cfg(target_os = "linux")]
-        let _ = buffer.advise(memmap2::Advice::HugePage);
+        let _ = buffer.advise(match pages {
+            HugePages::Never => memmap2::Advice::NoHugePage,
+            _ => memmap2::Advice::HugePage,
+        });
         let words: &mut [u64] = bytemuck::cast_slice_mut(&mut buffer);
         let barrier = OnceLock::new(); // for as many threads as have started, the calling one among them
         let (mut times, mut readers) = (Vec::new(), 1);
@@ -85,7 +99,8 @@ impl Bandwidth {
         });
         let mut rates: Vec<f64> = times.iter().map(|seconds| (part_bytes * readers) as f64 / seconds).collect();
         rates.sort_by(f64::total_cmp);
-        Ok(Self { median: rates[PASSES / 2], least: rates[0], most: rates[PASSES - 1] })
+        let huge_pages = pages == HugePages::WhereGiven;
+        Ok(Self { median: rates[PASSES / 2], least: rates[0], most: rates[PASSES - 1], huge_pages })
     }
 }
 
@@ -116,7 +131,7 @@ fn sum(words: &[u64]) -> u64 {
 }
 
 fn buffer_bytes() -> usize {
-    let available = super::bytes_of("/proc/meminfo", "MemAvailable:");
+    let available = super::memory::available_memory_bytes();
     available.map_or(USUAL_BYTES, |bytes| (bytes as usize / SHARE).clamp(PAGE_BYTES, MOST_BYTES))
 }
 
@@ -135,7 +150,7 @@ mod tests {
     #[test]
     fn a_measurement_is_plausible() {
         for threads in [1, 3] {
-            let Bandwidth { median, least, most } = Bandwidth::measure(threads).unwrap();
+            let Bandwidth { median, least, most, .. } = Bandwidth::measure(threads).unwrap();
             assert!(least <= median && median <= most);
             assert!((1e8..1e13).contains(&median), "{threads} threads read {median:e} bytes a second");
         }

@@ -83,6 +83,7 @@ pub fn validate(
         decisions: model.decisions().to_vec(),
         seed: plan.seed,
         cpu_bandwidth: None,
+        huge_page_bytes: None,
         gpus: gpus.iter().map(GpuFacts::of).collect(),
         measurements: Vec::new(),
         criteria: Vec::new(),

@@ -7,7 +7,8 @@ use sterna::format::{Dense, Values, Weights};
 use crate::material::{KINDS, Kind, Random, f16_head};
 
 fn cpu(kernels: KernelSet, threads: usize, screening: Screening) -> Cpu {
-    Cpu::new(&CpuOptions { threads: Some(threads), kernels: Some(kernels), screening }).unwrap()
+    Cpu::new(&CpuOptions { threads: Some(threads), kernels: Some(kernels), screening, ..CpuOptions::default() })
+        .unwrap()
 }
 
 /// What a head tells: the best token, and the `count` best with the bits of their logits, of each row.

@@ -55,7 +55,11 @@ fn the_same_seed_tells_the_same_with_and_without_a_screen() {
         let model = Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
         for kernels in KernelSet::available() {
             let with = |threads, screening, prompts: &[Prompt]| {
-                generate(&model, CpuOptions { threads: Some(threads), kernels: Some(kernels), screening }, prompts)
+                generate(
+                    &model,
+                    CpuOptions { threads: Some(threads), kernels: Some(kernels), screening, ..CpuOptions::default() },
+                    prompts,
+                )
             };
             for prompt in prompts(&samplings(6), 30) {
                 let prompt = std::slice::from_ref(&prompt);

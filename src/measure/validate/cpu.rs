@@ -2,7 +2,7 @@
 
 use crate::cpu::{CpuOptions, KernelSet};
 use crate::device::Device;
-use crate::measure::memory::{PEAK_SOURCE, peak_memory_bytes};
+use crate::measure::memory::{PEAK_SOURCE, huge_page_bytes, peak_memory_bytes};
 use crate::measure::run::{Measurement, Workload};
 use crate::measure::validate::{Criterion, Evidence, Outcome, ScaleSpan, Target, Validation};
 use crate::model::Model;
@@ -46,6 +46,7 @@ impl Validation<'_> {
         let Ok(options) = self.context(longest + tokens) else { return Ok(Vec::new()) };
         let mut session = self.load(model, device, &options)?;
         self.warm_up(&mut session)?;
+        self.report.huge_page_bytes = self.report.huge_page_bytes.max(huge_page_bytes());
         let mut measured = Vec::new();
         for prompt in prompts {
             measured.push(self.measure(&mut session, Workload { prompt, batch: 1, tokens })?);

@@ -23,6 +23,8 @@ pub struct Report {
     /// How fast the CPU's threads read memory, and how many they were: the fastest of several
     /// measurements, between other things. None if the validation was stopped before the first.
     pub cpu_bandwidth: Option<(Bandwidth, usize)>,
+    /// The most memory of this process that lay in huge pages while the CPU had a model; none where the system does not tell.
+    pub huge_page_bytes: Option<u64>,
     /// The GPUs.
     pub gpus: Vec<GpuFacts>,
     /// Everything that was measured, in order.
