@@ -80,6 +80,9 @@ pub(crate) trait Engine: Send {
     /// The sizes it was made with.
     fn capacity(&self) -> Capacity;
 
+    /// As [`Backend::rows_cost`].
+    fn rows_cost(&self, rows: usize) -> f64;
+
     /// Runs a step, or sends it to the device. Does not wait.
     fn start(&mut self, step: &Step<'_>);
 
@@ -301,6 +304,10 @@ impl<B: Backend> BackendEngine<B> {
 impl<B: Backend + 'static> Engine for BackendEngine<B> {
     fn capacity(&self) -> Capacity {
         self.capacity
+    }
+
+    fn rows_cost(&self, rows: usize) -> f64 {
+        self.backend.rows_cost(rows)
     }
 
     fn start(&mut self, step: &Step<'_>) {

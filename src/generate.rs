@@ -6,6 +6,7 @@ mod batch;
 mod embed;
 mod evaluate;
 mod logprobs;
+mod lookup;
 mod options;
 mod sampler;
 mod sampling;
@@ -18,7 +19,7 @@ mod streams;
 
 pub use batch::Batch;
 pub use logprobs::Logprobs;
-pub use options::{GenerateOptions, Prompt, Reuse, SessionOptions, StepBudget};
+pub use options::{GenerateOptions, Prompt, PromptLookup, Reuse, SessionOptions, StepBudget};
 pub use sampler::{Candidates, Draw, History, Logits, Need, Sampler, Totals};
 pub use sampling::Sampling;
 pub use sequence::{Finish, Piece, SequenceId};
@@ -54,10 +55,14 @@ pub struct Usage {
     pub prompt: usize,
     /// Those of them that were found in the cache.
     pub cached: usize,
-    /// Rows that were computed: the rest of the prompt, and all that was made but the last.
+    /// Rows that were computed and kept: the rest of the prompt, and all that was made but the last.
     pub computed: usize,
     /// Tokens that were made.
     pub made: usize,
+    /// Tokens that were [drafted](GenerateOptions::lookup), a row each.
+    pub drafted: usize,
+    /// Those of them that were drawn, so that a step was saved.
+    pub accepted: usize,
 }
 
 impl Session {

@@ -405,6 +405,11 @@ impl Backend for Gpu {
         if self.device.adapter().is_software() { 128 } else { 512 }
     }
 
+    fn rows_cost(&self, rows: usize) -> f64 {
+        // Weights are read once for a few rows; a guess, as no GPU was measured yet. A software adapter is a CPU.
+        1.0 + (rows as f64 - 1.0) * if self.device.adapter().is_software() { 0.5 } else { 0.1 }
+    }
+
     fn steps_ahead(&self) -> usize {
         if self.fuses { STEPS_AHEAD } else { 0 }
     }

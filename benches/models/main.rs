@@ -17,7 +17,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
 use sterna::cpu::{CpuOptions, KernelSet};
-use sterna::generate::{Prompt, StepBudget};
+use sterna::generate::{Prompt, PromptLookup, StepBudget};
 use sterna::gpu::{Adapter, GpuDevice, GpuOptions, copy_bandwidth};
 use sterna::measure::{peak_memory_bytes, read_bandwidth};
 use sterna::model::SyntheticShape;
@@ -234,7 +234,7 @@ fn ids(sequence: usize, count: usize) -> Vec<u32> {
 }
 
 fn greedy(max_tokens: usize) -> GenerateOptions {
-    GenerateOptions { max_tokens, ignore_end: true, ..GenerateOptions::greedy() }
+    GenerateOptions { max_tokens, ignore_end: true, lookup: PromptLookup::Never, ..GenerateOptions::greedy() }
 }
 
 /// The machine, as Linux names it.

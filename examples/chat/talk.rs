@@ -106,29 +106,32 @@ impl<'a> Talk<'a> {
         let (mut turn, mut made) = (Message::new("assistant", ""), Vec::new());
         let (mut first, mut ended) = (None, Ended::Whole);
         let (finish, usage) = loop {
-            let piece = self.session.step(&StepBudget::whole_chunks()).first().cloned();
+            let pieces = self.session.step(&StepBudget::whole_chunks()).to_vec();
             if self.interrupts.is_set() || show.is_closed() {
                 ended = Ended::Interrupted;
                 self.interrupts.clear();
                 self.session.leave(id);
             }
-            let Some(piece) = piece else { continue };
-            first.get_or_insert_with(|| start.elapsed());
-            made.extend(piece.id);
-            for delta in self.chat.read(&mut answer, &piece) {
-                show.delta(&delta)?;
-                match delta {
-                    Delta::Reasoning(text) => turn.reasoning.get_or_insert_default().push_str(&text),
-                    Delta::Content(text) => turn.content.push_str(&text),
-                    _ => {}
+            let mut end = None;
+            for piece in pieces {
+                first.get_or_insert_with(|| start.elapsed());
+                made.extend(piece.id);
+                for delta in self.chat.read(&mut answer, &piece) {
+                    show.delta(&delta)?;
+                    match delta {
+                        Delta::Reasoning(text) => turn.reasoning.get_or_insert_default().push_str(&text),
+                        Delta::Content(text) => turn.content.push_str(&text),
+                        _ => {}
+                    }
                 }
+                if let Some(error) = piece.error {
+                    show.end()?;
+                    return Err(error.into());
+                }
+                end = piece.finish.map(|finish| (finish, piece.usage));
             }
-            if let Some(error) = piece.error {
-                show.end()?;
-                return Err(error.into());
-            }
-            if let Some(finish) = piece.finish {
-                break (finish, piece.usage);
+            if let Some(end) = end {
+                break end;
             }
         };
         show.end()?;
@@ -148,8 +151,9 @@ impl<'a> Talk<'a> {
             let speed = usage.made.saturating_sub(1) as f64 / (start.elapsed() - first).as_secs_f64().max(1e-9);
             let (new, first) = (usage.prompt - usage.cached, terminal::short(first));
             terminal::say(&format!(
-                "[{} tokens found in the cache, {new} new; first token after {first}; {} made, {speed:.1} tokens/s]",
-                usage.cached, usage.made
+                "[{} tokens found in the cache, {new} new; first token after {first}; {} made, {speed:.1} tokens/s; {} of {} drafted \
+                 tokens taken]",
+                usage.cached, usage.made, usage.accepted, usage.drafted
             ));
         }
         Ok(ended)
@@ -196,7 +200,8 @@ impl<'a> Talk<'a> {
         if let Some(budget) = budget {
             sampler = self.chat.with_thinking_budget(sampler, prompt, budget)?;
         }
-        let options = self.chat.options(GenerateOptions { sampling, max_tokens, ..GenerateOptions::default() });
+        let lookup = self.args.sampling.lookup();
+        let options = self.chat.options(GenerateOptions { sampling, max_tokens, lookup, ..GenerateOptions::default() });
         let id = self.session.join_with(Prompt { ids: prompt.ids.clone(), options: options.clone() }, sampler)?;
         Ok((options, id))
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::Parser;
 use sterna::backend::CachePrecision;
-use sterna::generate::{GenerateOptions, SessionOptions};
+use sterna::generate::{GenerateOptions, PromptLookup, SessionOptions};
 use sterna::model::{Model, SyntheticShape};
 
 use crate::device::DeviceArgs;
@@ -201,7 +201,9 @@ impl Args {
         let stop = self.stop.iter().map(|text| self.unescaped(text)).collect();
         let ignore_end = self.ignore_end;
         let max_tokens = self.max_tokens;
-        GenerateOptions { sampling, max_tokens, stop, ignore_end, ..GenerateOptions::default() }
+        // Random weights repeat themselves, which is no measure of a machine.
+        let lookup = if self.synthetic.is_some() { PromptLookup::Never } else { self.sampling.lookup() };
+        GenerateOptions { sampling, max_tokens, stop, ignore_end, lookup, ..GenerateOptions::default() }
     }
 }
 

@@ -40,7 +40,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::HumanBytes;
 use serde_json::json;
-use sterna::generate::{Finish, Prompt, Session, SessionOptions, StepBudget};
+use sterna::generate::{Finish, Prompt, Session, SessionOptions, StepBudget, Usage};
 use sterna::gpu::GpuCounters;
 use sterna::measure::{Timings, huge_page_bytes, peak_memory_bytes};
 
@@ -97,6 +97,7 @@ struct Run {
     finish: Option<Finish>,
     timings: Timings,
     interrupted: bool,
+    usage: Usage,
     counters: Option<[GpuCounters; 2]>, // of a GPU: of the whole run, and of making the tokens
 }
 
@@ -122,27 +123,29 @@ fn generate(
     let bar = terminal::progress_bar("reading the prompt");
     bar.set_length(ids.len() as u64);
     while run.finish.is_none() && !run.interrupted && !out.is_closed {
-        let piece = session.step(&StepBudget::whole_chunks()).first().cloned();
+        let pieces = session.step(&StepBudget::whole_chunks()).to_vec();
         run.interrupted = stop.load(Ordering::Relaxed);
-        let Some(piece) = piece else {
+        if pieces.is_empty() {
             bar.set_position(session.usage(sequence).map_or(0, |usage| (usage.cached + usage.computed) as u64));
             continue;
-        };
+        }
         if !bar.is_finished() {
             bar.finish_and_clear();
             before_tokens = session.gpu_counters();
             out.write(text.filter(|_| !args.no_echo).unwrap_or_default())?;
         }
-        if let Some(error) = piece.error {
-            return Err(error.into());
+        for piece in pieces {
+            if let Some(error) = piece.error {
+                return Err(error.into());
+            }
+            match (text, piece.id) {
+                (None, Some(id)) => out.write(&format!("{id} "))?,
+                _ => out.write(&piece.text)?,
+            }
+            run.ids.extend(piece.id);
+            run.text.push_str(&piece.text);
+            (run.finish, run.usage) = (piece.finish, piece.usage);
         }
-        match (text, piece.id) {
-            (None, Some(id)) => out.write(&format!("{id} "))?,
-            _ => out.write(&piece.text)?,
-        }
-        run.ids.extend(piece.id);
-        run.text.push_str(&piece.text);
-        run.finish = piece.finish;
     }
     bar.finish_and_clear();
     out.write("\n")?;
@@ -223,6 +226,8 @@ impl Run {
             "decode_tokens": self.timings.decode_tokens,
             "decode_seconds": self.timings.decode.as_secs_f64(),
             "decode_tokens_per_second": self.timings.decode_per_second(),
+            "drafted_tokens": self.usage.drafted,
+            "accepted_tokens": self.usage.accepted,
             "peak_memory_bytes": peak_memory_bytes(),
             "huge_page_bytes": huge_page_bytes(),
             "gpu": self.counters.map(|[all, tokens]| report::counters_json(all, tokens, self.ids.len())),

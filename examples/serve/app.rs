@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use sterna::Model;
 use sterna::chat::Chat;
 use sterna::constrain::Constrainer;
+use sterna::generate::PromptLookup;
 use tokio::time::timeout;
 
 use crate::args::Settings;
@@ -38,6 +39,8 @@ pub struct Served {
     /// Positions of each slot.
     pub positions: usize,
     pub slots: usize,
+    /// Whether tokens are drafted.
+    pub lookup: PromptLookup,
     pub weight_bytes: u64,
     /// How it talks; none if its template is refused, with the reason.
     pub chat: Result<Chat, sterna::Error>,

@@ -80,6 +80,11 @@ pub struct Settings {
     #[arg(long, value_name = "N", default_value_t = 1024, allow_negative_numbers = true, value_parser = one_or_more)]
     pub max_connections: usize,
 
+    /// Makes one token of an answer in a step. Else what followed the last three tokens before is drafted, and taken as far as it is
+    /// what is drawn: the tokens are the same ones, sooner where a text is written anew with small changes.
+    #[arg(long)]
+    pub no_lookup: bool,
+
     /// The most tokens of an answer whose request does not say.
     #[arg(long, value_name = "N", default_value_t = 4096, allow_negative_numbers = true, value_parser = one_or_more)]
     pub max_tokens: usize,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use sha2::{Digest, Sha256};
 use sterna::chat::{Chat, ChatOptions};
-use sterna::generate::{Session, SessionOptions, StepBudget};
+use sterna::generate::{PromptLookup, Session, SessionOptions, StepBudget};
 use sterna::{Interrupt, Model};
 
 use crate::answer::unix_time;
@@ -43,6 +43,7 @@ pub fn load_and_run(
         device: session.device().to_owned(),
         positions: session.positions(),
         slots: session.sequences(),
+        lookup: if args.settings.no_lookup { PromptLookup::Never } else { PromptLookup::WhereFaster },
         chat: chat(args, &model)?,
         constrainer: OnceLock::new(),
         weight_bytes: session.loaded().weight_bytes(),

@@ -25,6 +25,8 @@ pub struct Metrics {
     pub positions: [AtomicU64; 2],
     pub prompt_tokens: AtomicU64,
     pub made_tokens: AtomicU64,
+    pub drafted_tokens: AtomicU64,
+    pub accepted_tokens: AtomicU64,
     pub cache_queries: AtomicU64,
     pub cache_hits: AtomicU64,
     pub first_token: Histogram,
@@ -55,6 +57,8 @@ impl Metrics {
             positions: [zero(), zero()],
             prompt_tokens: zero(),
             made_tokens: zero(),
+            drafted_tokens: zero(),
+            accepted_tokens: zero(),
             cache_queries: zero(),
             cache_hits: zero(),
             first_token: Histogram::new(LATENCIES),
@@ -117,6 +121,8 @@ impl Metrics {
         for (name, help, value) in [
             ("prompt_tokens_total", "Tokens of prompts that were read.", &self.prompt_tokens),
             ("generation_tokens_total", "Tokens that were made.", &self.made_tokens),
+            ("spec_decode_num_draft_tokens_total", "Tokens that were drafted.", &self.drafted_tokens),
+            ("spec_decode_num_accepted_tokens_total", "Those that were drawn.", &self.accepted_tokens),
             ("prefix_cache_queries_total", "Tokens of prompts that were looked for in the cache.", &self.cache_queries),
             ("prefix_cache_hits_total", "Tokens of prompts that were found there.", &self.cache_hits),
         ] {

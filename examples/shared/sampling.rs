@@ -1,7 +1,7 @@
 //! How tokens are drawn: by the command line, else by what the model brings, else by the library's defaults.
 
 use clap::Args;
-use sterna::generate::Sampling;
+use sterna::generate::{PromptLookup, Sampling};
 use sterna::model::Model;
 
 /// The options of sampling; each that is not given is the model's, or the library's.
@@ -49,6 +49,11 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "ID=B", value_parser = bias, allow_hyphen_values = true)]
     logit_bias: Vec<(u32, f32)>,
 
+    /// Makes one token a step. Else what followed the last three tokens before is drafted, and taken as far as it is what is drawn:
+    /// the tokens are the same ones, sooner where a text is written anew with small changes.
+    #[arg(long)]
+    no_lookup: bool,
+
     /// Starts the random stream: the same seed gives the same text. The default, and -1, is a new one each time.
     #[arg(long, short = 's', value_name = "SEED", allow_negative_numbers = true, value_parser = seed)]
     seed: Option<Seed>,
@@ -68,6 +73,11 @@ impl SamplingArgs {
             Seed::New => None,
             Seed::Given(seed) => Some(seed),
         }
+    }
+
+    /// Whether tokens are drafted.
+    pub fn lookup(&self) -> PromptLookup {
+        if self.no_lookup { PromptLookup::Never } else { PromptLookup::WhereFaster }
     }
 
     /// How to draw from what this model says.

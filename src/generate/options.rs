@@ -136,6 +136,23 @@ pub struct GenerateOptions {
     pub logprobs: Option<usize>,
     /// With whom the sequence shares what is cached. Default: all.
     pub reuse: Reuse,
+    /// Whether tokens are drafted from what the sequence holds. Default: where that is faster.
+    pub lookup: PromptLookup,
+}
+
+/// Whether tokens are drafted: where the last three stood before, what followed there is computed beside the last one, and taken as
+/// far as it is what is drawn. The tokens are those that come without drafts, on devices where a row's bits do not depend on how many
+/// there are (all but GPUs with scales by groups); a step may make several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PromptLookup {
+    /// A step makes one token.
+    Never,
+    /// As much as is likely to be taken often enough, by what became of the drafts before, for what more rows of a step cost.
+    #[default]
+    WhereFaster,
+    /// Whatever is likely: for tests.
+    Always,
 }
 
 /// With whom a sequence shares what is cached: what it finds of its prompt, and who finds what it leaves. That makes prompts
@@ -161,6 +178,7 @@ impl Default for GenerateOptions {
             ignore_end: false,
             logprobs: None,
             reuse: Reuse::Shared,
+            lookup: PromptLookup::default(),
         }
     }
 }

@@ -6,8 +6,8 @@ use crate::error::Result;
 /// Draws the tokens of one sequence. Each sequence has a sampler of its own, so that what it says does not depend on who shares
 /// its steps.
 pub trait Sampler: Send {
-    /// What the draw after `history` needs to know of the logits. Asked before each step; the less, the less is computed and
-    /// brought back from the device.
+    /// What the draw after `history` needs to know of the logits. Asked before each step, and between the draws of one; the less, the
+    /// less is computed and brought back from the device.
     fn needs(&self, history: &History<'_>) -> Need;
 
     /// Draws the token after `history`, told at least what [`Sampler::needs`] asked for. Not called where that was

@@ -28,16 +28,18 @@ pub(super) struct PlannedStep {
     pub(super) shares: Vec<Share>,
     pub(super) ids: Vec<u32>,
     pub(super) rows: Vec<Row>,
-    pub(super) drawing: Vec<usize>, // the sequences whose rows want logits, in their order
-    pub(super) factors: Vec<f32>,   // their inverse temperatures
+    pub(super) drawing: Vec<usize>, // the sequence of each row that wants logits
+    pub(super) factors: Vec<f32>,   // its inverse temperature
     pub(super) prompt_rows: usize,
+    pub(super) made: usize, // tokens, but for the first of each sequence
 }
 
 /// The rows of one sequence in a step.
 pub(super) struct Share {
     pub(super) sequence: usize, // its place in the schedule
     pub(super) rows: usize,
-    pub(super) left: usize, // rows that it still has to compute, these included
+    pub(super) left: usize,    // rows that it still has to compute, these included
+    pub(super) drafted: usize, // rows beside those, of tokens that are likely to follow
 }
 
 /// How much the latest step counts for the time of a row.
@@ -50,15 +52,16 @@ impl Schedule {
             shares: Vec::with_capacity(sequences),
             ids: Vec::with_capacity(rows),
             rows: Vec::with_capacity(rows),
-            drawing: Vec::with_capacity(sequences),
-            factors: Vec::with_capacity(sequences),
+            drawing: Vec::with_capacity(rows),
+            factors: Vec::with_capacity(rows),
             prompt_rows: 0,
+            made: 0,
         };
         Self {
             sequences: Vec::new(),
             queue,
             next_id: 0,
-            pieces: Vec::with_capacity(sequences),
+            pieces: Vec::with_capacity(rows),
             ended: Vec::new(),
             timings: Timings::default(),
             row_time: None,
@@ -103,7 +106,7 @@ impl Schedule {
     /// How many steps like this one are sure to follow, if nothing joins: as long as none is known to end.
     pub(super) fn steps_ahead(&self) -> usize {
         let step = &self.step;
-        if self.waiting() > 0 || step.drawing.len() < self.running() {
+        if self.waiting() > 0 || step.drawing.len() != self.running() {
             return 0;
         }
         step.drawing.iter().map(|&place| self.sequences[place].left() - 1).min().unwrap_or(0)
@@ -112,7 +115,7 @@ impl Schedule {
     /// Takes note of what a step took.
     pub(super) fn note_time(&mut self, time: Duration) {
         let (rows, prompt_rows) = (self.step.rows.len(), self.step.prompt_rows);
-        self.timings.add_step(prompt_rows, rows - prompt_rows, time);
+        self.timings.add_step(prompt_rows, self.step.made, time);
         if prompt_rows > 0 {
             let latest = time.as_secs_f64() / rows as f64;
             let before = self.row_time.map_or(latest, |before| before.as_secs_f64());
@@ -129,6 +132,7 @@ impl PlannedStep {
         self.drawing.clear();
         self.factors.clear();
         self.prompt_rows = 0;
+        self.made = 0;
     }
 }
 
@@ -152,7 +156,8 @@ mod tests {
     use super::*;
 
     fn shared(left: &[usize], rows: usize) -> Vec<usize> {
-        let mut prompts: Vec<Share> = left.iter().map(|&left| Share { sequence: 0, rows: 0, left }).collect();
+        let mut prompts: Vec<Share> =
+            left.iter().map(|&left| Share { sequence: 0, rows: 0, left, drafted: 0 }).collect();
         share_out(&mut prompts, rows);
         prompts.iter().map(|share| share.rows).collect()
     }

@@ -9,13 +9,14 @@ use std::time::Instant;
 
 use crate::allocation::reserved;
 use crate::backend::MOST_CANDIDATES;
-use crate::engine::Step;
+use crate::engine::{Engine, Step};
 use crate::error::{Error, Result};
+use crate::generate::lookup::{LONGEST_DRAFT, Lookup};
 use crate::generate::sampler::Sampler;
 use crate::generate::schedule::{PlannedStep, Schedule, Share, share_out};
 use crate::generate::sequence::Sequence;
 use crate::generate::stop::StopText;
-use crate::generate::{Finish, Piece, Prompt, SequenceId, Session, StepBudget, Usage, row};
+use crate::generate::{Finish, Piece, Prompt, PromptLookup, SequenceId, Session, StepBudget, Usage, row};
 use crate::measure::Timings;
 
 impl Session {
@@ -77,7 +78,11 @@ impl Session {
         schedule.next_id += 1;
         history.extend_from_slice(&ids);
         let nothing_to_make = options.max_tokens == 0;
-        let mut sequence = Sequence::new(id, history, options, sampler, text);
+        let lookup = match options.lookup {
+            PromptLookup::Never => None,
+            _ => Some(Lookup::new(most)?),
+        };
+        let mut sequence = Sequence::new(id, history, options, sampler, text, lookup);
         if nothing_to_make {
             schedule.ended.push(sequence.end(Finish::MaxTokens));
         } else {
@@ -104,7 +109,8 @@ impl Session {
         true
     }
 
-    /// Computes one step, and tells what it made: at most one piece for each sequence, and the last ones of those that left.
+    /// Computes one step, and tells what it made: a piece for each token, of a sequence one, or some where tokens were
+    /// [drafted](crate::GenerateOptions::lookup); and the last ones of those that left.
     /// What goes wrong ends the sequence that it concerns, with [`Finish::Failed`]; a device that fails ends all that the step
     /// computed. Nothing is computed if there are no sequences.
     pub fn step(&mut self, budget: &StepBudget) -> &[Piece] {
@@ -175,7 +181,7 @@ impl Session {
         let live = || sequences.iter().enumerate().filter(|(_, s)| s.slot.is_some() && !s.is_over() && !s.is_held);
         let share = |sequence: usize, s: &Sequence, rows: usize| {
             let cached = s.slot.map_or(0, |slot| self.slots.cached(slot));
-            Share { sequence, rows, left: s.ids().len() - cached }
+            Share { sequence, rows, left: s.ids().len() - cached, drafted: 0 }
         };
         let prompts = live().filter(|(_, s)| s.reads_prompt()).count();
         if !(budget.prompts_first && prompts > 0) {
@@ -191,7 +197,8 @@ impl Session {
         step.shares.extend(live().filter(|(_, s)| s.reads_prompt()).map(|(i, s)| share(i, s, 0)));
         share_out(&mut step.shares[decoding..], rows);
         step.shares.retain(|share| share.rows > 0);
-        for Share { sequence: place, rows, left } in &step.shares {
+        draft(&mut step.shares, sequences, self.engine.as_ref(), if prompts == 0 { budget.rows } else { Some(0) });
+        for Share { sequence: place, rows, left, drafted } in &step.shares {
             let sequence = &mut sequences[*place];
             let slot = sequence.slot.expect("those with a slot were planned");
             let first = sequence.ids().len() - left;
@@ -200,9 +207,11 @@ impl Session {
             step.rows.extend((first..first + rows).map(|at| row(slot, at, draws && at + 1 == first + rows)));
             step.prompt_rows += if sequence.reads_prompt() { *rows } else { 0 };
             if draws {
-                sequence.look_ahead();
-                step.drawing.push(*place);
-                step.factors.push(sequence.factor());
+                sequence.look_ahead(*drafted);
+                step.ids.extend_from_slice(sequence.draft());
+                step.rows.extend((0..*drafted).map(|place| row(slot, first + rows + place, true)));
+                step.drawing.extend(std::iter::repeat_n(*place, 1 + drafted));
+                step.factors.extend(std::iter::repeat_n(sequence.factor(), 1 + drafted));
             }
         }
     }
@@ -214,7 +223,7 @@ impl Session {
         let (tokenizer, positions) = (loaded.model().some_tokenizer(), engine.capacity().positions);
         let (wanted, steps_ahead) = (schedule.wanted(config.vocabulary), schedule.steps_ahead());
         let Schedule { sequences, pieces, step, .. } = schedule;
-        let PlannedStep { shares, ids, rows, drawing, factors, .. } = step;
+        let PlannedStep { shares, ids, rows, factors, made, .. } = step;
         engine.start(&Step { tokens: ids, rows, wanted, factors, steps_ahead });
         match engine.finish() {
             Ok(()) => {}
@@ -228,22 +237,41 @@ impl Session {
                 return false;
             }
         }
-        for (&id, row) in ids.iter().zip(&*rows) {
-            slots.push(row.sequence as usize, id);
-        }
-        shares.iter().for_each(|share| sequences[share.sequence].computed(share.rows));
-        for (row, &place) in drawing.iter().enumerate() {
+        let (mut ids, mut first_row) = (ids.iter().copied(), 0);
+        for &Share { sequence: place, rows, left, drafted } in &*shares {
             let sequence = &mut sequences[place];
-            let drawn = sequence.draw(engine.as_mut(), row);
-            let drawn = drawn.and_then(|id| Ok((id, sequence.logprobs(id, engine.as_mut(), row)?)));
-            pieces.push(match drawn {
-                Ok((id, logprobs)) => Piece { logprobs, ..sequence.accept(id, tokenizer, positions) },
-                Err(Error::NotFinite(_)) => {
-                    let error = engine.why_not_finite(&[(sequence.slot.unwrap_or_default(), sequence.ids().len())]);
-                    sequence.give_up(error, slots)
+            let slot = sequence.slot.expect("those with a slot were planned");
+            ids.by_ref().take(rows).for_each(|id| slots.push(slot, id));
+            sequence.computed(rows);
+            if rows < left {
+                continue; // of its prompt
+            }
+            for row in 0..=drafted {
+                let drawn = sequence.draw(engine.as_mut(), first_row + row);
+                let drawn = drawn.and_then(|id| Ok((id, sequence.logprobs(id, engine.as_mut(), first_row + row)?)));
+                *made += usize::from(!sequence.reads_prompt());
+                let (id, piece) = match drawn {
+                    Ok((id, logprobs)) => (id, Piece { logprobs, ..sequence.accept(id, tokenizer, positions) }),
+                    Err(error) => {
+                        let error = match error {
+                            Error::NotFinite(_) => engine.why_not_finite(&[(slot, sequence.ids().len())]),
+                            error => error,
+                        };
+                        pieces.push(sequence.give_up(error, slots));
+                        break;
+                    }
+                };
+                pieces.push(piece);
+                // The next row is the sequence's as long as what was drafted is what was drawn.
+                let was_likely = sequence.learn(row, id);
+                if !was_likely || row == drafted || sequence.is_over() || !sequence.can_go_on() {
+                    break;
                 }
-                Err(error) => sequence.give_up(error, slots),
-            });
+                slots.push(slot, id);
+                sequence.took_draft();
+            }
+            ids.by_ref().take(drafted).for_each(drop);
+            first_row += 1 + drafted;
         }
         true
     }
@@ -266,5 +294,23 @@ impl Session {
         }
         self.schedule.ended.clear();
         self.schedule.pieces.clear();
+    }
+}
+
+/// Adds rows of drafted tokens to the sequences that make tokens, as far as those pay and the step has no more than `most` rows.
+fn draft(shares: &mut [Share], sequences: &mut [Sequence], engine: &dyn Engine, most: Option<usize>) {
+    let capacity = engine.capacity();
+    let most_rows = most.unwrap_or(capacity.rows).min(capacity.rows).min(capacity.selected);
+    let (mut rows, mut tokens) = (shares.len(), shares.len() as f64);
+    for share in shares {
+        let sequence = &mut sequences[share.sequence];
+        if sequence.reads_prompt() {
+            continue;
+        }
+        sequence.look_up();
+        let most = LONGEST_DRAFT.min(most_rows.saturating_sub(rows)).min(capacity.positions - sequence.ids().len());
+        let (drafted, more) = sequence.worth_drafting(most, rows, tokens, |rows| engine.rows_cost(rows));
+        share.drafted = drafted;
+        (rows, tokens) = (rows + drafted, tokens + more);
     }
 }

@@ -4,10 +4,11 @@ use crate::backend::{MOST_CANDIDATES, NO_TOKEN};
 use crate::engine::{Chosen, Engine};
 use crate::error::{Error, Result};
 use crate::generate::logprobs::Logprobs;
+use crate::generate::lookup::Lookup;
 use crate::generate::sampler::{Candidates, Draw, History, Logits, Need, Sampler, Totals};
 use crate::generate::slots::Slots;
 use crate::generate::stop::StopText;
-use crate::generate::{GenerateOptions, Reuse, Usage};
+use crate::generate::{GenerateOptions, PromptLookup, Reuse, Usage};
 use crate::tokenizer::Tokenizer;
 
 /// A number that no other sequence of its session has.
@@ -59,11 +60,14 @@ pub(super) struct Sequence {
     pub(super) slot: Option<usize>,
     /// What its next draw needs, of the step that is being made.
     pub(super) need: Need,
+    /// Tokens that were drafted for it.
+    drafted: usize,
     /// Whether it gets no rows at present.
     pub(super) is_held: bool,
     options: GenerateOptions,
     sampler: Box<dyn Sampler>,
     text: Option<StopText>,
+    lookup: Option<Lookup>,
     history: Vec<u32>, // the prompt and what was made
     usage: Usage,
     is_over: bool,
@@ -77,16 +81,19 @@ impl Sequence {
         options: GenerateOptions,
         sampler: Box<dyn Sampler>,
         text: Option<StopText>,
+        lookup: Option<Lookup>,
     ) -> Self {
         let usage = Usage { prompt: history.len(), ..Usage::default() };
         Self {
             id,
             slot: None,
             need: Need::Best,
+            drafted: 0,
             is_held: false,
             options,
             sampler,
             text,
+            lookup,
             history,
             usage,
             is_over: false,
@@ -131,19 +138,80 @@ impl Sequence {
         self.usage.computed += rows;
     }
 
-    /// Asks its sampler what it needs of the step that is being made.
-    pub(super) fn look_ahead(&mut self) {
-        let need = self.sampler.needs(&History { ids: &self.history, prompt: self.usage.prompt });
-        self.need = match need {
-            Need::Candidates(count) | Need::Totals { candidates: count, .. } if count > MOST_CANDIDATES => Need::Logits,
-            need => need,
-        };
+    /// Looks up what is likely to follow.
+    pub(super) fn look_up(&mut self) {
+        if let Some(lookup) = &mut self.lookup {
+            lookup.look(&self.history);
+        }
     }
 
-    /// How many candidates the step has to tell of it, for its draw and for its log-probabilities.
+    /// How many of the tokens that are likely to follow are worth computing in a step of so many rows that makes so many tokens; and
+    /// what they add to those, on average. At most `most`, and no more than may be made.
+    pub(super) fn worth_drafting(
+        &self,
+        most: usize,
+        rows: usize,
+        tokens: f64,
+        cost: impl Fn(usize) -> f64,
+    ) -> (usize, f64) {
+        let Some(lookup) = &self.lookup else { return (0, 0.0) };
+        let most = most.min(self.left() - 1);
+        match self.options.lookup {
+            PromptLookup::Always => (lookup.likely().len().min(most), 0.0),
+            _ => lookup.worth(most, rows, tokens, cost),
+        }
+    }
+
+    /// The tokens that were drafted for the step.
+    pub(super) fn draft(&self) -> &[u32] {
+        self.lookup.as_ref().map_or(&[], |lookup| &lookup.likely()[..self.drafted])
+    }
+
+    /// Takes note that so many tokens were drafted for the step, and asks its sampler what it needs of it.
+    pub(super) fn look_ahead(&mut self, drafted: usize) {
+        self.usage.drafted += drafted;
+        self.drafted = drafted;
+        self.need = self.asked();
+    }
+
+    /// Whether the step, which was planned for the draw before, tells enough for the next one.
+    pub(super) fn can_go_on(&mut self) -> bool {
+        let (planned, drafted) = (self.need, self.drafted);
+        self.need = self.asked();
+        match (planned, self.need) {
+            (Need::Candidates(has), Need::Candidates(needs)) => needs <= has + drafted,
+            (planned, needs) => planned == needs,
+        }
+    }
+
+    /// What became of the token that was likely at this place of the step's: whether it was drawn.
+    pub(super) fn learn(&mut self, place: usize, drawn: u32) -> bool {
+        let Some(lookup) = &mut self.lookup else { return false };
+        let Some(&likely) = lookup.likely().get(place) else { return false };
+        lookup.learn(likely == drawn);
+        likely == drawn
+    }
+
+    /// A drafted row was computed that turned out to be the sequence's.
+    pub(super) fn took_draft(&mut self) {
+        self.usage.accepted += 1;
+        self.usage.computed += 1;
+    }
+
+    fn asked(&self) -> Need {
+        let need = self.sampler.needs(&History { ids: &self.history, prompt: self.usage.prompt });
+        match need {
+            Need::Candidates(count) | Need::Totals { candidates: count, .. } if count > MOST_CANDIDATES => Need::Logits,
+            need => need,
+        }
+    }
+
+    /// How many candidates the step has to tell of it, for its draws and for its log-probabilities: penalties lower one token more
+    /// after each that is drawn.
     pub(super) fn candidates(&self) -> usize {
         let drawn = match self.need {
-            Need::Candidates(count) | Need::Totals { candidates: count, .. } => count,
+            Need::Candidates(count) => count + self.drafted,
+            Need::Totals { candidates: count, .. } => count,
             Need::Best | Need::Logits => 1,
         };
         drawn.max(self.options.logprobs.unwrap_or(0))

@@ -10,7 +10,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use crate::error::{Error, Result};
-use crate::generate::{GenerateOptions, Prompt, Session, StepBudget};
+use crate::generate::{GenerateOptions, Prompt, PromptLookup, Session, StepBudget};
 use crate::measure::{Latency, Reads, Spread, Timings, Work};
 use crate::model::Config;
 
@@ -69,7 +69,10 @@ const LEAST_SHARE_SEEN: f64 = 0.7;
 impl Workload {
     /// Seeded prompts: the same ids every time, ragged lengths, and greedy options that go on past every end.
     pub fn prompts(&self, seed: u64, vocabulary: usize) -> Vec<Prompt> {
-        let options = GenerateOptions { max_tokens: self.tokens, ignore_end: true, ..GenerateOptions::greedy() };
+        // A step makes one token, however often random weights repeat themselves.
+        let lookup = PromptLookup::Never;
+        let options =
+            GenerateOptions { max_tokens: self.tokens, ignore_end: true, lookup, ..GenerateOptions::greedy() };
         let prompt = |sequence: usize| {
             let mut random = Xoshiro256PlusPlus::seed_from_u64(seed.wrapping_add(sequence as u64 * 0x9e37_79b9));
             let shorter = (sequence * 3) % (self.prompt / 2).max(1);

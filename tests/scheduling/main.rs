@@ -7,6 +7,7 @@ mod cpu;
 mod gpu;
 
 mod fairness;
+mod lookup;
 mod orders;
 mod prefixes;
 mod samplers;

@@ -20,7 +20,7 @@ fn run(session: &mut sterna::Session, ids: Vec<u32>, tokens: usize) -> (Vec<u32>
     (outcomes.of(id).to_vec(), outcomes.last[&id].usage)
 }
 
-fn fresh(loaded: &Loaded, ids: Vec<u32>, tokens: usize) -> Vec<u32> {
+pub fn fresh(loaded: &Loaded, ids: Vec<u32>, tokens: usize) -> Vec<u32> {
     run(&mut session(loaded, 1, 64), ids, tokens).0
 }
 

@@ -13,7 +13,7 @@ crate::on_every_device!(
 );
 
 /// What a vocabulary's draws are told differs by these.
-fn samplings() -> Vec<Sampling> {
+pub fn samplings() -> Vec<Sampling> {
     let plain = Sampling { top_k: 0, temperature: 1.0, repetition_penalty: 1.0, seed: 3, ..Sampling::default() };
     vec![
         Sampling::greedy(),

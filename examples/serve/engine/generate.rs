@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use sterna::Result;
-use sterna::generate::{Piece, SequenceId, Session};
+use sterna::generate::{Piece, SequenceId, Session, Usage};
 
 use super::job::Work;
 use super::turns::Turns;
@@ -24,6 +24,7 @@ struct Going {
     id: SequenceId,
     number: usize,
     latest: Option<Instant>, // when its latest token came
+    usage: Usage,            // as of then
 }
 
 impl Sequences {
@@ -61,7 +62,7 @@ impl Sequences {
             Some(sampler) => session.join_with(prompt, sampler)?,
             None => session.join(prompt)?,
         };
-        self.running.push(Going { id, number, latest: None });
+        self.running.push(Going { id, number, latest: None, usage: Usage::default() });
         Ok(())
     }
 
@@ -154,5 +155,8 @@ impl Turns {
             Some(_) => {}
         }
         metrics.made_tokens.fetch_add(u64::from(piece.id.is_some()), Ordering::Relaxed);
+        let before = std::mem::replace(&mut going.usage, piece.usage);
+        metrics.drafted_tokens.fetch_add((piece.usage.drafted - before.drafted) as u64, Ordering::Relaxed);
+        metrics.accepted_tokens.fetch_add((piece.usage.accepted - before.accepted) as u64, Ordering::Relaxed);
     }
 }

@@ -59,6 +59,7 @@ impl Options {
             stop_ids,
             ignore_end: fields.boolean("ignore_eos")?.unwrap_or(false),
             reuse: reuse(fields, caller)?,
+            lookup: served.lookup,
             ..GenerateOptions::default()
         };
         let stream_options: Option<BTreeMap<String, serde_json::Value>> =
