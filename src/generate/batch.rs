@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::backend::Work;
 use crate::error::{Error, Result};
+use crate::generate::lookup::LONGEST_DRAFT;
 use crate::generate::{Piece, Prompt, SequenceId, Session, StepBudget};
 use crate::measure::Timings;
 
@@ -33,7 +34,8 @@ impl<'s> Batch<'s> {
             ));
         }
         let (ids, before) = (Vec::with_capacity(prompts.len()), session.timings());
-        let ready = VecDeque::with_capacity(prompts.len());
+        // So that no step allocates.
+        let ready = VecDeque::with_capacity(prompts.len() * (1 + LONGEST_DRAFT));
         let mut batch = Self { session, ids, budget: StepBudget::whole_chunks(), ready, before };
         for prompt in prompts {
             batch.ids.push(batch.session.join_as(prompt.clone(), None, texts)?);

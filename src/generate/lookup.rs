@@ -8,6 +8,9 @@ use crate::error::Result;
 
 /// Tokens that have to stand before.
 const RUN: usize = 3;
+/// Rows of a step beyond which nothing is drafted: there the step is bound by arithmetic, and a row costs what it makes. Up to there
+/// every device multiplies a row in one way, so that its bits do not depend on the rows beside it.
+pub(super) const MOST_DRAFTING: usize = 16;
 /// The longest draft.
 pub(super) const LONGEST_DRAFT: usize = 7;
 /// How likely a drafted token is taken, before any was tried: too little for a draft, so that the first ones are only watched.

@@ -77,8 +77,8 @@ impl SessionOptions {
     }
 }
 
-/// How much one step may compute. Every sequence that makes tokens has one row in every step; the rest of the rows goes to
-/// prompts, so that a long prompt is read in pieces between which the others go on (Sarathi, arXiv 2308.16369).
+/// How much one step may compute. Every sequence that makes tokens has one row in every step, or some where tokens are
+/// [drafted](PromptLookup); the rest of the rows goes to prompts, so that a long prompt is read in pieces between which the others go on (Sarathi, arXiv 2308.16369).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepBudget {
     /// The most rows; at least one for each sequence is granted. `None`: the session's [chunk](SessionOptions::chunk).
@@ -141,8 +141,7 @@ pub struct GenerateOptions {
 }
 
 /// Whether tokens are drafted: where the last three stood before, what followed there is computed beside the last one, and taken as
-/// far as it is what is drawn. The tokens are those that come without drafts, on devices where a row's bits do not depend on how many
-/// there are (all but GPUs with scales by groups); a step may make several.
+/// far as it is what is drawn. The tokens are those that come without drafts; a step may make several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PromptLookup {

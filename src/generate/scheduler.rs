@@ -1,5 +1,6 @@
 //! The one way to run sequences: they join and leave at any time, and each step computes one row of every sequence that makes
-//! tokens, and with what is left of its budget pieces of prompts.
+//! tokens, and with what is left of its budget pieces of prompts; where no prompt waits, more rows may go to drafted tokens
+//! (`lookup.rs`).
 //!
 //! Sequences that find no free slot wait, and get one in the order in which they came. Of several prompts, the one that came
 //! first is read first, but for half of a step's rows, which go to those behind it: a short prompt is not kept behind a long
@@ -11,7 +12,7 @@ use crate::allocation::reserved;
 use crate::backend::MOST_CANDIDATES;
 use crate::engine::{Engine, Step};
 use crate::error::{Error, Result};
-use crate::generate::lookup::{LONGEST_DRAFT, Lookup};
+use crate::generate::lookup::{LONGEST_DRAFT, Lookup, MOST_DRAFTING};
 use crate::generate::sampler::Sampler;
 use crate::generate::schedule::{PlannedStep, Schedule, Share, share_out};
 use crate::generate::sequence::Sequence;
@@ -300,7 +301,7 @@ impl Session {
 /// Adds rows of drafted tokens to the sequences that make tokens, as far as those pay and the step has no more than `most` rows.
 fn draft(shares: &mut [Share], sequences: &mut [Sequence], engine: &dyn Engine, most: Option<usize>) {
     let capacity = engine.capacity();
-    let most_rows = most.unwrap_or(capacity.rows).min(capacity.rows).min(capacity.selected);
+    let most_rows = most.unwrap_or(capacity.rows).min(capacity.rows).min(capacity.selected).min(MOST_DRAFTING);
     let (mut rows, mut tokens) = (shares.len(), shares.len() as f64);
     for share in shares {
         let sequence = &mut sequences[share.sequence];

@@ -1,9 +1,7 @@
 //! Drafted tokens: the same ones as without drafts, in fewer steps where a text is written anew.
 
-use sterna::generate::{
-    Draw, Finish, History, Logits, Need, Piece, Prompt, PromptLookup, Sampler, Sampling, StepBudget,
-};
-use sterna::{Loaded, Session};
+use sterna::generate::{Draw, Finish, History, Logits, Need, Piece, Prompt, PromptLookup, Sampler, StepBudget};
+use sterna::{Loaded, Model, Session};
 
 use crate::prefixes::fresh;
 use crate::samplers::samplings;
@@ -44,10 +42,22 @@ fn pieces(session: &mut Session, prompt: Prompt) -> (Vec<Piece>, usize) {
 }
 
 /// What a piece tells, but for the counts of drafts.
-fn told(pieces: &[Piece]) -> Vec<(Option<u32>, String, Option<Finish>, Option<f32>, usize)> {
-    let told = |piece: &Piece| {
-        let chosen = piece.logprobs.as_ref().map(|logprobs| logprobs.chosen);
-        (piece.id, piece.text.clone(), piece.finish, chosen, piece.usage.made)
+#[derive(Debug, PartialEq)]
+struct Told {
+    id: Option<u32>,
+    text: String,
+    finish: Option<Finish>,
+    logprob: Option<f32>,
+    made: usize,
+}
+
+fn told(pieces: &[Piece]) -> Vec<Told> {
+    let told = |piece: &Piece| Told {
+        id: piece.id,
+        text: piece.text.clone(),
+        finish: piece.finish,
+        logprob: piece.logprobs.as_ref().map(|logprobs| logprobs.chosen),
+        made: piece.usage.made,
     };
     pieces.iter().map(told).collect()
 }
@@ -115,11 +125,11 @@ fn ends_are_met_within_a_draft(loaded: Loaded) {
     for stop in whole.iter().skip(3).step_by(4) {
         let mut asked = greedy(ids.clone(), 24);
         asked.options.stop_ids = vec![*stop];
-        assert_eq!(both(&mut session, asked).last().unwrap().2, Some(Finish::StopId(*stop)));
+        assert_eq!(both(&mut session, asked).last().unwrap().finish, Some(Finish::StopId(*stop)));
     }
     let options = sterna::SessionOptions { context: Some(ids.len() + 7), ..Default::default() };
     let mut small = loaded.session(&options).unwrap();
-    assert_eq!(both(&mut small, greedy(ids.clone(), 24)).last().unwrap().2, Some(Finish::ContextFull));
+    assert_eq!(both(&mut small, greedy(ids.clone(), 24)).last().unwrap().finish, Some(Finish::ContextFull));
 }
 
 fn what_was_not_taken_leaves_nothing_in_the_cache(loaded: Loaded) {
@@ -139,6 +149,29 @@ fn what_was_not_taken_leaves_nothing_in_the_cache(loaded: Loaded) {
     let (again, _) = pieces(&mut session, greedy(talk.clone(), 10));
     assert_eq!(again.last().unwrap().usage.cached, ids.len() + script.len() - 1);
     assert_eq!(again.iter().filter_map(|piece| piece.id).collect::<Vec<_>>(), fresh(&loaded, talk, 10));
+}
+
+/// Networks of other numerics: activations in groups, scales by groups of columns, floats.
+#[test]
+fn drafts_change_no_token_of_other_numerics() {
+    let mut accepted = 0;
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/golden/");
+    for name in ["qwen3-256/q2_0_g128", "qwen3-256/ptq1_0", "llama-256/tq2_0", "trilm-128/f16"] {
+        let model = Model::open(format!("{folder}{name}.gguf")).unwrap();
+        let mut check = |loaded: Loaded, what: &str| {
+            let ids: Vec<u32> = repeating(&mut Random(45)).iter().map(|id| id % 200).collect();
+            let mut session = session(&loaded, 1, 64);
+            let [never, always] = [PromptLookup::Never, PromptLookup::Always]
+                .map(|lookup| pieces(&mut session, with(greedy(ids.clone(), TOKENS), lookup)).0);
+            assert_eq!(told(&always), told(&never), "{name}, {what}");
+            accepted += always.last().unwrap().usage.accepted;
+        };
+        check(Loaded::on_backend(&model, crate::cpu::cpu(sterna::cpu::KernelSet::best(), 2)).unwrap(), "cpu");
+        for device in crate::gpu::devices(Default::default()) {
+            check(Loaded::on_backend(&model, sterna::gpu::Gpu::new(&device)).unwrap(), "gpu");
+        }
+    }
+    assert!(accepted > 0);
 }
 
 /// Says what it was told to, whatever the network makes of it.
