@@ -28,6 +28,7 @@ pub use device::CpuDevice;
 pub use kernels::KernelSet;
 pub use matrix::Matrix;
 pub use options::{CpuOptions, HugePages, Screening};
+pub(crate) use pages::huge_pages_are_given;
 pub use tensor::{Quantized, Tensor};
 
 use std::ops::Range;

@@ -1,5 +1,5 @@
 //! Text generation: a [`Session`] runs sequences on a model that was loaded. They join and leave at any time, and each step
-//! makes a token of every one of them; iterators over the tokens or the text of one prompt, or of several, are short loops over
+//! makes a token of every one of them, or some; iterators over the tokens or the text of one prompt, or of several, are short loops over
 //! that.
 
 mod batch;

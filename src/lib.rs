@@ -22,7 +22,7 @@
 //!   [`OpenOptions::map`](model::OpenOptions::map)).
 //! * [`Loaded`] is a model whose weights are on a [`Device`]: once, for any number of sessions on any threads.
 //! * [`Session`] runs sequences on it. They [join](Session::join) and [leave](Session::leave) at any time, and each
-//!   [step](Session::step) makes a token of every one of them, while prompts are read in pieces; what they begin with alike is
+//!   [step](Session::step) makes a token of every one of them, or some, while prompts are read in pieces; what they begin with alike is
 //!   computed once. Iterators over a text, over ids or over a batch are short loops over that. [`Session::new`] is the short way
 //!   to a model with one session.
 //! * [`Sampler`](generate::Sampler) draws tokens; [`Sampling`] has the one that is built in.

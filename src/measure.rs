@@ -3,6 +3,7 @@
 //!
 //! [`Run::measure`] measures one generation, [`validate`](mod@validate) holds a model on this machine against its targets.
 
+mod available;
 mod bandwidth;
 mod latency;
 mod machine;
@@ -12,10 +13,10 @@ pub mod validate;
 
 use std::time::Duration;
 
+pub(crate) use available::available_memory_bytes;
 pub use bandwidth::{Bandwidth, read_bandwidth};
 pub use latency::{Latency, Spread};
 pub use machine::Machine;
-pub(crate) use memory::available_memory_bytes;
 pub use memory::{huge_page_bytes, peak_memory_bytes, resident_memory_bytes};
 pub use run::{Measurement, Run, Workload};
 

@@ -130,7 +130,11 @@ impl Metrics {
         }
         for (name, help, histogram) in [
             ("time_to_first_token_seconds", "From a request to its first token.", &self.first_token),
-            ("inter_token_latency_seconds", "Between two tokens of a sequence.", &self.gaps),
+            (
+                "inter_token_latency_seconds",
+                "Between two tokens of a sequence; next to none within a step.",
+                &self.gaps,
+            ),
             ("e2e_request_latency_seconds", "From a request to its last token.", &self.whole_requests),
             ("request_queue_time_seconds", "From a request to its slot.", &self.queue_time),
         ] {
@@ -146,7 +150,7 @@ impl Metrics {
         );
         text.head("sterna_", "step_seconds", "histogram", "Time of a step.");
         self.step_seconds.write(&mut text.out, "sterna_step_seconds", &text.model);
-        text.head("sterna_", "step_rows", "histogram", "Rows of a step that read prompts, and that make tokens.");
+        text.head("sterna_", "step_rows", "histogram", "Rows of a step that read prompts, and tokens that it makes.");
         for (kind, rows) in ["prefill", "decode"].iter().zip(&self.step_rows) {
             rows.write(&mut text.out, "sterna_step_rows", &format!("{},kind=\"{kind}\"", text.model));
         }

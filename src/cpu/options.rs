@@ -27,7 +27,8 @@ pub struct CpuOptions {
 #[non_exhaustive]
 pub enum HugePages {
     /// Where Linux gives them to programs that ask (`/sys/kernel/mm/transparent_hugepage/enabled` is `madvise` or `always`), and as
-    /// much as half of the memory that is available holds. Elsewhere weights stay where they are.
+    /// much as half of the memory that is available holds. Elsewhere weights stay where they are, and so do those that the model keeps
+    /// in memory itself ([`OpenOptions::map`](crate::model::OpenOptions::map), [`Model::from_bytes`](crate::Model::from_bytes)).
     #[default]
     WhereGiven,
     /// Weights stay where they are: in the map of their file, which all processes share, unless they had to be decoded.

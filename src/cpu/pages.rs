@@ -13,7 +13,7 @@ use crate::cpu::HugePages;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::workers::Workers;
 use crate::error::{Error, Result};
-use crate::format::file::give_back;
+use crate::format::file::{give_back, is_mapped};
 use crate::measure::available_memory_bytes;
 
 /// Bytes of a huge page.
@@ -32,7 +32,7 @@ const PIECE: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Pages {
     wanted: HugePages,
-    left: u64, // bytes that may still be copied
+    left: Option<u64>, // bytes that may still be copied; not known before the first
     latest: Option<Arc<MmapRaw>>,
     used: usize,  // bytes of the latest area
     taken: usize, // bytes of all areas
@@ -54,11 +54,7 @@ impl AsRef<[u8]> for Written {
 
 impl Pages {
     pub(crate) fn new(wanted: HugePages) -> Self {
-        let left = match wanted {
-            HugePages::WhereGiven if are_given() => available_memory_bytes().unwrap_or(0) / SHARE,
-            _ => 0,
-        };
-        Self { wanted, left, latest: None, used: 0, taken: 0 }
+        Self { wanted, left: None, latest: None, used: 0, taken: 0 }
     }
 
     pub(crate) fn wanted(&self) -> HugePages {
@@ -67,20 +63,26 @@ impl Pages {
 
     /// Whether weights are copied, as far as there is memory.
     pub(crate) fn are_given(&self) -> bool {
-        self.left > 0
+        self.wanted == HugePages::WhereGiven && huge_pages_are_given()
     }
 
-    /// A copy of `bytes` in huge pages, made by all threads; the bytes as they lie where the system gives no such pages, or has too
-    /// little memory for a copy.
+    /// A copy of `bytes` in huge pages, made by all threads. The bytes as they lie where the system gives no such pages, has too little
+    /// memory for a copy, or where somebody else keeps them in memory as well: a copy is worth that of one that is given back.
     pub(crate) fn place(&mut self, bytes: &Bytes, workers: &Workers) -> Bytes {
-        if bytes.is_empty() || self.left < bytes.len() as u64 {
+        let left = match self.left {
+            Some(left) => left,
+            None if self.are_given() => available_memory_bytes().unwrap_or(0) / SHARE,
+            None => 0,
+        };
+        self.left = Some(left);
+        if bytes.is_empty() || left < bytes.len() as u64 || !(is_mapped(bytes) || bytes.is_unique()) {
             return bytes.clone();
         }
         let Ok((area, first)) = self.room(bytes.len()) else {
-            self.left = 0; // addresses may be limited, as by `ulimit -v`
+            self.left = Some(0);
             return bytes.clone();
         };
-        self.left -= bytes.len() as u64;
+        self.left = Some(left - bytes.len() as u64);
         let range = first..first + bytes.len();
         self.used = range.end;
         // SAFETY: the range lies in the area, and nobody else was given it.
@@ -128,7 +130,7 @@ pub(crate) fn zeros(len: usize, wanted: HugePages) -> Result<MmapMut> {
 }
 
 /// Whether memory that asks for huge pages gets them.
-fn are_given() -> bool {
+pub(crate) fn huge_pages_are_given() -> bool {
     let enabled = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
     cfg!(target_os = "linux") && (enabled.contains("[madvise]") || enabled.contains("[always]"))
 }
@@ -150,7 +152,7 @@ mod tests {
     fn copies_are_equal_and_aligned_and_outlive_what_made_them() {
         let workers = workers();
         let mut pages = Pages::new(HugePages::WhereGiven);
-        pages.left = 1 << 30; // as where such pages are given
+        pages.left = Some(1 << 30); // as where such pages are given
         let sizes = [1, 64, 65, 1000, PIECE - 1, PIECE, 3 * PIECE + 5, HUGE_PAGE, 5 * HUGE_PAGE + 1, 7];
         let samples: Vec<Bytes> = sizes.iter().enumerate().map(|(i, &len)| sample(len, i)).collect();
         let copies: Vec<Bytes> = samples.iter().map(|sample| pages.place(sample, &workers)).collect();
@@ -165,12 +167,17 @@ mod tests {
     fn areas_grow_with_what_was_copied_and_no_more_is_copied_than_may_be() {
         let workers = workers();
         let mut pages = Pages::new(HugePages::WhereGiven);
-        pages.left = 3000;
+        pages.left = Some(3000);
         let bytes = sample(1000, 0);
         let copies: Vec<Bytes> = (0..4).map(|_| pages.place(&bytes, &workers)).collect();
         let is_copied = |copy: &Bytes| copy.as_ptr() != bytes.as_ptr();
         assert_eq!(copies.iter().map(is_copied).collect::<Vec<_>>(), [true, true, true, false]);
-        assert_eq!((pages.taken, pages.left), (HUGE_PAGE, 0));
+        assert_eq!((pages.taken, pages.left), (HUGE_PAGE, Some(0)));
+
+        let kept = bytes.clone();
+        pages.left = Some(3000);
+        assert!(!is_copied(&pages.place(&bytes, &workers)), "somebody keeps them");
+        drop(kept);
 
         let mut never = Pages::new(HugePages::Never);
         assert_eq!(never.place(&bytes, &workers).as_ptr(), bytes.as_ptr());

@@ -47,18 +47,26 @@ impl AsRef<[u8]> for Mapped {
     }
 }
 
+/// The map in which some bytes lie.
+fn map_of(bytes: &Bytes) -> Option<Arc<Mmap>> {
+    let maps = MAPS.lock().unwrap_or_else(PoisonError::into_inner);
+    maps.iter().filter_map(Weak::upgrade).find(|map| map.as_ptr_range().contains(&bytes.as_ptr()))
+}
+
+/// Whether some bytes lie in the map of a file.
+pub(crate) fn is_mapped(bytes: &Bytes) -> bool {
+    map_of(bytes).is_some()
+}
+
 /// Takes the pages of some bytes out of the memory of this process, if they lie in the map of a file: nobody is about to read them.
 /// Whoever does all the same has them from the file again.
 pub(crate) fn give_back(bytes: &Bytes) {
     #[cfg(unix)]
-    for map in MAPS.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
-        let places = bytes.as_ptr_range();
-        if map.as_ptr_range().contains(&places.start) {
-            let first = places.start.addr() - map.as_ptr().addr();
-            // SAFETY: a page of a file's map that is dropped is read again from the file, which nobody changes, as the caller of
-            // `map` promised; so nothing changes that a reference could see. A refusal costs memory alone.
-            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, first, bytes.len()) };
-        }
+    if let Some(map) = map_of(bytes) {
+        let first = bytes.as_ptr().addr() - map.as_ptr().addr();
+        // SAFETY: a page of a file's map that is dropped is read again from the file, which nobody changes, as the caller of `map`
+        // promised; so nothing changes that a reference could see. A refusal costs memory alone.
+        let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, first, bytes.len()) };
     }
     #[cfg(not(unix))]
     let _ = bytes;

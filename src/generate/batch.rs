@@ -49,7 +49,7 @@ impl<'s> Batch<'s> {
         self
     }
 
-    /// Time and tokens so far, prompts and made tokens apart.
+    /// Time and tokens of the steps so far, prompts and made tokens apart; of the last step, some tokens may still be to come.
     pub fn timings(&self) -> Timings {
         self.session.timings().since(self.before)
     }

@@ -32,7 +32,8 @@ impl Session {
     }
 
     /// [`Session::evaluate`] of some positions: what comes before them is found in the cache as far as `reuse` allows, or computed
-    /// without logits. So a long text can be evaluated in pieces, between which sequences that joined go on.
+    /// without logits. So a long text can be evaluated in pieces, between which sequences that joined go on. (With [`Reuse::Never`] each
+    /// piece computes all that is before it.)
     ///
     /// # Errors
     /// As [`Session::prefill`], and for positions that `ids` do not have.

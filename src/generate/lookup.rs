@@ -11,6 +11,8 @@ const RUN: usize = 3;
 /// Rows of a step beyond which nothing is drafted: there the step is bound by arithmetic, and a row costs what it makes. Up to there
 /// every device multiplies a row in one way, so that its bits do not depend on the rows beside it.
 pub(super) const MOST_DRAFTING: usize = 16;
+/// Places of one hash that are looked at: of three other tokens, there are few.
+const MOST_LOOKED_AT: usize = 16;
 /// The longest draft.
 pub(super) const LONGEST_DRAFT: usize = 7;
 /// How likely a drafted token is taken, before any was tried: too little for a draft, so that the first ones are only watched.
@@ -23,8 +25,10 @@ const WORTHWHILE: f64 = 1.03;
 /// What a sequence is likely to go on with.
 #[derive(Debug)]
 pub(super) struct Lookup {
-    /// By a hash of three tokens, the place behind where they stood last; 0 for none. A power of two, and twice the most tokens.
-    places: Vec<u32>,
+    /// By a hash of three tokens, the place behind the last three of that hash; 0 for none. A power of two, and twice the most tokens.
+    latest: Vec<u32>,
+    /// By such a place, the one before of the same hash. As many as there may be tokens.
+    earlier: Vec<u32>,
     indexed: usize, // tokens whose places are known
     likely: [u32; LONGEST_DRAFT],
     count: usize,
@@ -38,8 +42,15 @@ impl Lookup {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) if there is no memory for it.
     pub(super) fn new(most: usize) -> Result<Self> {
-        let places = filled(most.saturating_mul(2).next_power_of_two(), 0)?;
-        Ok(Self { places, indexed: RUN, likely: [0; LONGEST_DRAFT], count: 0, chance: FIRST_GUESS })
+        let latest = filled(most.max(1).saturating_mul(2).next_power_of_two(), 0)?;
+        Ok(Self {
+            latest,
+            earlier: filled(most, 0)?,
+            indexed: RUN,
+            likely: [0; LONGEST_DRAFT],
+            count: 0,
+            chance: FIRST_GUESS,
+        })
     }
 
     /// Finds what is likely to follow these tokens, which begin with those of the call before.
@@ -49,11 +60,14 @@ impl Lookup {
         while self.indexed < ids.len() {
             let run = ids[..self.indexed].last_chunk::<RUN>().expect("RUN tokens were skipped");
             let bucket = self.bucket(run);
-            self.places[bucket] = self.indexed as u32;
+            self.earlier[self.indexed] = self.latest[bucket];
+            self.latest[bucket] = self.indexed as u32;
             self.indexed += 1;
         }
-        let place = self.places[self.bucket(last)] as usize;
-        if place > 0 && ids[place - RUN..place] == *last {
+        let earlier = |&place: &usize| Some(self.earlier[place] as usize);
+        let places = std::iter::successors(Some(self.latest[self.bucket(last)] as usize), earlier);
+        let mut alike = places.take_while(|&place| place > 0).take(MOST_LOOKED_AT);
+        if let Some(place) = alike.find(|&place| ids[place - RUN..place] == *last) {
             self.count = (ids.len() - place).min(LONGEST_DRAFT);
             self.likely[..self.count].copy_from_slice(&ids[place..place + self.count]);
         }
@@ -87,7 +101,7 @@ impl Lookup {
 
     fn bucket(&self, run: &[u32; RUN]) -> usize {
         let mixed = run.iter().fold(0u64, |hash, &id| (hash ^ u64::from(id)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        (mixed >> 32) as usize & (self.places.len() - 1)
+        (mixed >> 32) as usize & (self.latest.len() - 1)
     }
 }
 
@@ -118,13 +132,19 @@ mod tests {
     }
 
     #[test]
-    fn tokens_beyond_what_was_looked_up_are_found_whatever_collides() {
-        // As many runs as there are buckets, and more: later ones take the place of earlier ones, and none is taken for another.
-        let mut lookup = Lookup::new(4).unwrap();
-        let ids: Vec<u32> = (0..200).collect();
+    fn all_runs_are_found_again_and_none_is_taken_for_another() {
+        let mut lookup = Lookup::new(404).unwrap();
+        let mut ids: Vec<u32> = (0..200).collect();
         for end in 1..=ids.len() {
             lookup.look(&ids[..end]);
             assert!(lookup.likely().is_empty());
+        }
+        ids.push(1000);
+        for id in 0..200 {
+            ids.push(id);
+            lookup.look(&ids);
+            let wanted: Vec<u32> = (id + 1..200).chain([1000]).chain(0..).take(LONGEST_DRAFT).collect();
+            assert_eq!(lookup.likely(), if id < 2 { &[] } else { &wanted[..] }, "after {id}");
         }
     }
 

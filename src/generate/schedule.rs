@@ -20,6 +20,7 @@ pub(super) struct Schedule {
     pub(super) row_time: Option<Duration>, // of a step that reads prompts, for each of its rows
     pub(super) step: PlannedStep,
     pub(super) interrupted: bool, // the last step
+    pub(super) turn: usize,       // of whoever drafts first
 }
 
 /// The rows of a step, and whose they are. Reused from step to step.
@@ -67,6 +68,7 @@ impl Schedule {
             row_time: None,
             step,
             interrupted: false,
+            turn: 0,
         }
     }
 
@@ -106,7 +108,8 @@ impl Schedule {
     /// How many steps like this one are sure to follow, if nothing joins: as long as none is known to end.
     pub(super) fn steps_ahead(&self) -> usize {
         let step = &self.step;
-        if self.waiting() > 0 || step.drawing.len() != self.running() {
+        let drafts = step.shares.iter().any(|share| share.drafted > 0);
+        if self.waiting() > 0 || drafts || step.drawing.len() < self.running() {
             return 0;
         }
         step.drawing.iter().map(|&place| self.sequences[place].left() - 1).min().unwrap_or(0)

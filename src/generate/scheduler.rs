@@ -20,6 +20,9 @@ use crate::generate::stop::StopText;
 use crate::generate::{Finish, Piece, Prompt, PromptLookup, SequenceId, Session, StepBudget, Usage, row};
 use crate::measure::Timings;
 
+/// How much longer a step may be for drafts if it has rows of several sequences, who did not all ask for them.
+const IN_COMPANY: f64 = 1.5;
+
 impl Session {
     /// Adds a sequence to those that [`Session::step`] computes: at any time, whatever the others are at. It gets the slot that
     /// has the most of its prompt cached, and waits for one if there is none. Pieces carry text if the model has a tokenizer.
@@ -177,7 +180,7 @@ impl Session {
     /// Decides which rows the step has.
     fn plan(&mut self, budget: &StepBudget) {
         let capacity = self.engine.capacity();
-        let Schedule { sequences, step, row_time, .. } = &mut self.schedule;
+        let Schedule { sequences, step, row_time, turn, .. } = &mut self.schedule;
         step.clear();
         let live = || sequences.iter().enumerate().filter(|(_, s)| s.slot.is_some() && !s.is_over() && !s.is_held);
         let share = |sequence: usize, s: &Sequence, rows: usize| {
@@ -198,7 +201,9 @@ impl Session {
         step.shares.extend(live().filter(|(_, s)| s.reads_prompt()).map(|(i, s)| share(i, s, 0)));
         share_out(&mut step.shares[decoding..], rows);
         step.shares.retain(|share| share.rows > 0);
-        draft(&mut step.shares, sequences, self.engine.as_ref(), if prompts == 0 { budget.rows } else { Some(0) });
+        let most = if prompts == 0 { budget.rows } else { Some(0) };
+        draft(&mut step.shares, sequences, self.engine.as_ref(), most, *turn);
+        *turn = turn.wrapping_add(1);
         for Share { sequence: place, rows, left, drafted } in &step.shares {
             let sequence = &mut sequences[*place];
             let slot = sequence.slot.expect("those with a slot were planned");
@@ -244,6 +249,7 @@ impl Session {
             let slot = sequence.slot.expect("those with a slot were planned");
             ids.by_ref().take(rows).for_each(|id| slots.push(slot, id));
             sequence.computed(rows);
+            sequence.computed_drafts(drafted);
             if rows < left {
                 continue; // of its prompt
             }
@@ -298,20 +304,24 @@ impl Session {
     }
 }
 
-/// Adds rows of drafted tokens to the sequences that make tokens, as far as those pay and the step has no more than `most` rows.
-fn draft(shares: &mut [Share], sequences: &mut [Sequence], engine: &dyn Engine, most: Option<usize>) {
+/// Adds rows of drafted tokens to the sequences that make tokens, as far as those pay, the step has no more than `most` rows, and others
+/// are not kept much longer for them. `turn` says who drafts first.
+fn draft(shares: &mut [Share], sequences: &mut [Sequence], engine: &dyn Engine, most: Option<usize>, turn: usize) {
     let capacity = engine.capacity();
     let most_rows = most.unwrap_or(capacity.rows).min(capacity.rows).min(capacity.selected).min(MOST_DRAFTING);
-    let (mut rows, mut tokens) = (shares.len(), shares.len() as f64);
-    for share in shares {
+    let (count, longest) = (shares.len(), IN_COMPANY * engine.rows_cost(shares.len()));
+    let (mut rows, mut tokens) = (count, count as f64);
+    for place in (0..count).map(|place| (place + turn) % count) {
+        let share = &mut shares[place];
         let sequence = &mut sequences[share.sequence];
         if sequence.reads_prompt() {
             continue;
         }
         sequence.look_up();
-        let most = LONGEST_DRAFT.min(most_rows.saturating_sub(rows)).min(capacity.positions - sequence.ids().len());
-        let (drafted, more) = sequence.worth_drafting(most, rows, tokens, |rows| engine.rows_cost(rows));
-        share.drafted = drafted;
-        (rows, tokens) = (rows + drafted, tokens + more);
+        let room = most_rows.saturating_sub(rows).min(capacity.positions - sequence.ids().len()).min(LONGEST_DRAFT);
+        let is_short = |drafted: &usize| count == 1 || engine.rows_cost(rows + drafted) <= longest;
+        let room = (0..=room).rev().find(is_short).unwrap_or(0);
+        let (drafted, more) = sequence.worth_drafting(room, rows, tokens, |rows| engine.rows_cost(rows));
+        (share.drafted, rows, tokens) = (drafted, rows + drafted, tokens + more);
     }
 }

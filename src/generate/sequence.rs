@@ -14,7 +14,7 @@ use crate::tokenizer::Tokenizer;
 /// A number that no other sequence of its session has.
 pub type SequenceId = usize;
 
-/// What one step made for one sequence. The last piece of a sequence has `finish`.
+/// A token that a step made of one sequence. The last piece of a sequence has `finish`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Piece {
@@ -60,6 +60,8 @@ pub(super) struct Sequence {
     pub(super) slot: Option<usize>,
     /// What its next draw needs, of the step that is being made.
     pub(super) need: Need,
+    /// What that step tells at least, for each of its draws.
+    told: Need,
     /// Tokens that were drafted for it.
     drafted: usize,
     /// Whether it gets no rows at present.
@@ -88,6 +90,7 @@ impl Sequence {
             id,
             slot: None,
             need: Need::Best,
+            told: Need::Best,
             drafted: 0,
             is_held: false,
             options,
@@ -123,7 +126,7 @@ impl Sequence {
         self.options.max_tokens - self.usage.made
     }
 
-    /// Whether it may have what others left in the cache, and leaves others what it computes.
+    /// With whom it shares what is cached.
     pub(super) fn reuse(&self) -> Reuse {
         self.options.reuse
     }
@@ -169,18 +172,19 @@ impl Sequence {
 
     /// Takes note that so many tokens were drafted for the step, and asks its sampler what it needs of it.
     pub(super) fn look_ahead(&mut self, drafted: usize) {
-        self.usage.drafted += drafted;
-        self.drafted = drafted;
-        self.need = self.asked();
+        (self.need, self.drafted) = (self.asked(), drafted);
+        self.told = match self.need {
+            Need::Candidates(count) => Need::Candidates((count + drafted).min(MOST_CANDIDATES)),
+            need => need,
+        };
     }
 
     /// Whether the step, which was planned for the draw before, tells enough for the next one.
     pub(super) fn can_go_on(&mut self) -> bool {
-        let (planned, drafted) = (self.need, self.drafted);
         self.need = self.asked();
-        match (planned, self.need) {
-            (Need::Candidates(has), Need::Candidates(needs)) => needs <= has + drafted,
-            (planned, needs) => planned == needs,
+        match (self.told, self.need) {
+            (Need::Candidates(told), Need::Candidates(needed)) => needed <= told,
+            (told, needed) => told == needed,
         }
     }
 
@@ -192,7 +196,12 @@ impl Sequence {
         likely == drawn
     }
 
-    /// A drafted row was computed that turned out to be the sequence's.
+    /// So many rows of drafted tokens were computed.
+    pub(super) fn computed_drafts(&mut self, rows: usize) {
+        self.usage.drafted += rows;
+    }
+
+    /// One of them turned out to be the sequence's.
     pub(super) fn took_draft(&mut self) {
         self.usage.accepted += 1;
         self.usage.computed += 1;
@@ -209,9 +218,8 @@ impl Sequence {
     /// How many candidates the step has to tell of it, for its draws and for its log-probabilities: penalties lower one token more
     /// after each that is drawn.
     pub(super) fn candidates(&self) -> usize {
-        let drawn = match self.need {
-            Need::Candidates(count) => count + self.drafted,
-            Need::Totals { candidates: count, .. } => count,
+        let drawn = match self.told {
+            Need::Candidates(count) | Need::Totals { candidates: count, .. } => count,
             Need::Best | Need::Logits => 1,
         };
         drawn.max(self.options.logprobs.unwrap_or(0))

@@ -29,7 +29,7 @@ impl<'s> TokenIds<'s> {
         self.finish
     }
 
-    /// Time and tokens so far.
+    /// Time and tokens of the steps so far: of the last one, some tokens may still be to come.
     pub fn timings(&self) -> Timings {
         self.batch.timings()
     }
@@ -50,7 +50,7 @@ impl<'s> Text<'s> {
         self.finish
     }
 
-    /// Time and tokens so far.
+    /// Time and tokens of the steps so far: of the last one, some tokens may still be to come.
     pub fn timings(&self) -> Timings {
         self.batch.timings()
     }

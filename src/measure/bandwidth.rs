@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use memmap2::MmapMut;
 
-use crate::cpu::HugePages;
+use crate::cpu::{HugePages, huge_pages_are_given};
 use crate::error::{Error, Result};
 
 /// Bytes that are read where there is enough memory: about the weights of a 2B model, and beyond any cache of today.
@@ -65,7 +65,7 @@ impl Bandwidth {
     pub fn measure(threads: usize) -> Result<Self> {
         assert!(threads > 0, "somebody must read");
         let small = Self::of_pages(threads, HugePages::Never)?;
-        if !cfg!(target_os = "linux") {
+        if !huge_pages_are_given() {
             return Ok(small);
         }
         let huge = Self::of_pages(threads, HugePages::WhereGiven)?;
@@ -131,7 +131,7 @@ fn sum(words: &[u64]) -> u64 {
 }
 
 fn buffer_bytes() -> usize {
-    let available = super::memory::available_memory_bytes();
+    let available = super::available_memory_bytes();
     available.map_or(USUAL_BYTES, |bytes| (bytes as usize / SHARE).clamp(PAGE_BYTES, MOST_BYTES))
 }
 

@@ -18,20 +18,6 @@ pub fn huge_page_bytes() -> Option<u64> {
     super::bytes_of("/proc/self/smaps_rollup", "AnonHugePages:")
 }
 
-/// The memory that this process could still take, in bytes: what the system calls available, and what its control group leaves
-/// beside the memory that no file stands behind. `None` where the platform does not tell.
-pub(crate) fn available_memory_bytes() -> Option<u64> {
-    let number = |text: String| text.trim().parse::<u64>().ok(); // "max" is none
-    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(number);
-    let in_use = || {
-        let list = std::fs::read_to_string("/sys/fs/cgroup/memory.stat").ok()?;
-        list.lines().find_map(|line| line.strip_prefix("anon ")).map(str::to_owned).and_then(number)
-    };
-    let left = limit.zip(in_use()).map(|(limit, in_use)| limit.saturating_sub(in_use));
-    let available = super::bytes_of("/proc/meminfo", "MemAvailable:")?;
-    Some(left.map_or(available, |left| left.min(available)))
-}
-
 /// How [`peak_memory_bytes`] is known, for reports.
 pub(crate) const PEAK_SOURCE: &str = platform::SOURCE;
 

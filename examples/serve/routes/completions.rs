@@ -17,6 +17,7 @@ use crate::http::body;
 use crate::http::connection::Activity;
 use crate::http::error::ApiError;
 use crate::http::keys::Caller;
+use crate::http::random;
 use crate::http::tally::Tally;
 use crate::request::fields::Fields;
 use crate::request::inputs::{self, Input};
@@ -60,9 +61,14 @@ pub async fn completions(State(app): State<Arc<App>>, request: Request) -> Resul
     let head = Head::new("cmpl-", &app, &served);
     let mut answer = Completion::new(head, &options, sequences, logprobs.is_some());
     if echo {
+        // A text is scored in pieces, each of which finds those before it: with nobody else, if that was asked for.
+        let score_reuse = match options.generate.reuse {
+            Reuse::Never => Reuse::Within(random::seed()),
+            reuse => reuse,
+        };
         for (place, prompt) in prompts.iter().enumerate() {
             let scores = match logprobs {
-                Some(best) => Some(app.in_time(scores(&app, prompt.ids.clone(), best, options.generate.reuse)).await?),
+                Some(best) => Some(app.in_time(scores(&app, prompt.ids.clone(), best, score_reuse)).await?),
                 None => None,
             };
             for number in place * options.n..(place + 1) * options.n {
