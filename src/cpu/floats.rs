@@ -3,7 +3,6 @@
 //! an addition here, so all sets give the same bits.
 
 use crate::backend::{RopePairs, SMALLEST_ABSMAX};
-use crate::format::ternary::{BLOCK, BLOCK_BYTES};
 
 const LANES: usize = 8;
 
@@ -104,18 +103,6 @@ pub(crate) fn gelu(out: &mut [f32], gate: &[f32], up: &[f32]) {
     const TWICE: f32 = 1.595_769;
     for ((o, &g), &u) in out.iter_mut().zip(gate).zip(up) {
         *o = g / (1.0 + exp(-TWICE * (g + 0.044_715 * g * g * g))) * u;
-    }
-}
-
-/// The trits of packed codes as floats, in the order of their columns.
-#[inline(always)]
-pub(crate) fn unpack(out: &mut [f32], codes: &[u8]) {
-    for (out, codes) in out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(codes.as_chunks::<BLOCK_BYTES>().0) {
-        for (out, shift) in out.as_chunks_mut::<BLOCK_BYTES>().0.iter_mut().zip([6, 4, 2, 0]) {
-            for (o, code) in out.iter_mut().zip(codes) {
-                *o = f32::from(code >> shift & 3) - 1.0;
-            }
-        }
     }
 }
 

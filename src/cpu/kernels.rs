@@ -32,7 +32,7 @@ mod vector;
 mod vnni;
 
 pub use set::KernelSet;
-pub(crate) use tiles::{BlockRow, BlockTile, DenseRow, Entries, TILE_ROWS, Tile};
+pub(crate) use tiles::{BlockRow, BlockTile, DenseRow, Entries, FloatRow, FloatTile, TILE_ROWS, Tile};
 
 use std::any::Any;
 
@@ -61,6 +61,12 @@ pub(crate) trait Kernels: Sync {
     /// it, are exact integers; floats are added in any order.
     fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
         self.older().dot_blocks(out, tile);
+    }
+
+    /// `out[row] = Σ scale · Σ trit·x` over the blocks and the columns of each, for activations in f32. In any order, which is the same
+    /// for every row, however many there are.
+    fn dot_floats(&self, out: &mut [f32], tile: &FloatTile<'_>) {
+        self.older().dot_floats(out, tile);
     }
 
     /// The fewest activation rows for which [`Kernels::dot_tables`] is faster than [`Kernels::dot_codes`], if any are.
@@ -149,11 +155,6 @@ pub(crate) trait Kernels: Sync {
     /// [`crate::cpu::floats::gelu`]
     fn gelu(&self, out: &mut [f32], gate: &[f32], up: &[f32]) {
         self.older().gelu(out, gate, up);
-    }
-
-    /// [`crate::cpu::floats::unpack`]
-    fn unpack(&self, out: &mut [f32], codes: &[u8]) {
-        self.older().unpack(out, codes);
     }
 
     /// [`crate::cpu::floats::exp_sum`]

@@ -62,7 +62,7 @@ impl Cpu {
                 Numerics::Int8Rows if w.grouped => Kernel::DotCodesGrouped,
                 Numerics::Int8Rows => Kernel::DotCodes,
                 Numerics::Int8Groups => Kernel::DotBlocks,
-                Numerics::Float => Kernel::Unpack,
+                Numerics::Float => Kernel::DotFloats,
             };
             self.counts.read(kernel, w.bytes);
         }

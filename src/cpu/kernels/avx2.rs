@@ -14,8 +14,8 @@ use std::arch::x86_64::*;
 use crate::cpu::floats;
 use crate::cpu::kernels::portable::Portable;
 use crate::cpu::kernels::tables::Tables;
-use crate::cpu::kernels::vector::{dense, heads};
-use crate::cpu::kernels::{BlockTile, DenseRow, Entries, KernelSet, Kernels, Tile};
+use crate::cpu::kernels::vector::{dense, heads, trits as float_trits};
+use crate::cpu::kernels::{BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, Tile};
 
 /// Bytes between a load of weights and the prefetch that goes with it: 2 KiB is about 200 ns of streaming, twice the
 /// latency of memory.
@@ -83,6 +83,11 @@ impl Kernels for Avx2 {
         unsafe { tables::dot_tables(sums, room, tile) }
     }
 
+    fn dot_floats(&self, out: &mut [f32], tile: &FloatTile<'_>) {
+        // SAFETY: `self` exists, so the CPU has AVX2, FMA and F16C.
+        unsafe { dot_floats(out, tile) }
+    }
+
     fn dot_dense(&self, out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {
         // SAFETY: `self` exists, so the CPU has AVX2, FMA and F16C.
         unsafe { dot_dense(out, w, x) }
@@ -112,7 +117,6 @@ impl Kernels for Avx2 {
         fn squared_relu(out: &mut [f32], gate: &[f32], up: &[f32]);
         fn silu(out: &mut [f32], gate: &[f32], up: &[f32]);
         fn gelu(out: &mut [f32], gate: &[f32], up: &[f32]);
-        fn unpack(out: &mut [f32], codes: &[u8]);
         fn exp_sum(scores: &mut [f32], largest: f32) -> f32;
         fn largest(x: &[f32]) -> Option<usize>;
     }
@@ -122,6 +126,12 @@ impl Kernels for Avx2 {
 fn dot_dense(out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {
     // SAFETY: this function's instructions are those that `__m256` needs, here and below.
     unsafe { dense::dot_dense::<__m256>(out, w, x) }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_floats(out: &mut [f32], tile: &FloatTile<'_>) {
+    // SAFETY: as above.
+    unsafe { float_trits::dot_floats::<__m256, 8>(out, tile) }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

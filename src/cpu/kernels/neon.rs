@@ -13,8 +13,8 @@ use std::arch::is_aarch64_feature_detected;
 use eight::Eight;
 
 use crate::cpu::kernels::portable::{Portable, blocks_by_codes};
-use crate::cpu::kernels::vector::{dense, heads};
-use crate::cpu::kernels::{BlockTile, DenseRow, Entries, KernelSet, Kernels, Tile};
+use crate::cpu::kernels::vector::{dense, heads, trits as float_trits};
+use crate::cpu::kernels::{BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, Tile};
 
 /// The token of NEON: only [`Neon::detect`] gives one out.
 pub(crate) struct Neon(());
@@ -54,6 +54,11 @@ impl Kernels for Neon {
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
         // SAFETY: `self` exists, so the CPU has NEON.
         unsafe { trits::dot_codes(sums, tile) }
+    }
+
+    fn dot_floats(&self, out: &mut [f32], tile: &FloatTile<'_>) {
+        // SAFETY: `self` exists, so the CPU has NEON.
+        unsafe { float_trits::dot_floats::<Eight, 8>(out, tile) }
     }
 
     fn dot_dense(&self, out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {

@@ -2,7 +2,7 @@
 //! that the compiler can use the vector instructions that every CPU of the target has.
 
 use crate::cpu::floats::{self, brain, half};
-use crate::cpu::kernels::{BlockRow, BlockTile, DenseRow, Entries, KernelSet, Kernels, Tile};
+use crate::cpu::kernels::{BlockRow, BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, Tile};
 
 /// The set that every CPU can run.
 pub(crate) struct Portable;
@@ -79,8 +79,8 @@ impl Kernels for Portable {
         floats::gelu(out, gate, up);
     }
 
-    fn unpack(&self, out: &mut [f32], codes: &[u8]) {
-        floats::unpack(out, codes);
+    fn dot_floats(&self, out: &mut [f32], tile: &FloatTile<'_>) {
+        dot_floats(out, tile);
     }
 
     fn exp_sum(&self, scores: &mut [f32], largest: f32) -> f32 {
@@ -110,6 +110,23 @@ pub(crate) fn blocks_by_codes(kernels: &dyn Kernels, out: &mut [f32], tile: &Blo
             for (dot, block) in dots.iter().zip(places) {
                 *out += (dot - sums[block]) as f32 * (steps[block] * tile.scales[block]);
             }
+        }
+    }
+}
+
+/// [`Kernels::dot_floats`], in lanes of eight, which the compiler makes vectors of.
+fn dot_floats(out: &mut [f32], tile: &FloatTile<'_>) {
+    out.fill(0.0);
+    let mut codes = [0; 128];
+    for (block, (packed, scale)) in tile.codes.iter().zip(tile.scales).enumerate() {
+        unpack(&mut codes, packed);
+        let trits = codes.map(|code| f32::from(code - 1));
+        for (row, out) in out.iter_mut().enumerate() {
+            let mut lanes = [0.0; 8];
+            for (trits, x) in trits.as_chunks::<8>().0.iter().zip(tile.row(row)[block].as_chunks::<8>().0) {
+                lanes.iter_mut().zip(trits).zip(x).for_each(|((lane, trit), x)| *lane += trit * x);
+            }
+            *out += lanes.iter().sum::<f32>() * scale;
         }
     }
 }

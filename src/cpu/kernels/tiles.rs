@@ -90,6 +90,31 @@ impl BlockTile<'_> {
     }
 }
 
+/// One row of packed weights against some rows of activations in f32.
+#[derive(Clone, Copy)]
+pub(crate) struct FloatTile<'a> {
+    /// Packed codes of the weight row.
+    pub(crate) codes: &'a [[u8; BLOCK_BYTES]],
+    /// The scale of each block of the weight row, or ones where it has one in all.
+    pub(crate) scales: &'a [f32],
+    /// Activations of the first row, and of all that follow it.
+    pub(crate) x: &'a [f32],
+    /// Activations from one row to the next.
+    pub(crate) x_stride: usize,
+}
+
+/// The blocks of one row of activations in f32.
+pub(crate) type FloatRow<'a> = &'a [[f32; BLOCK]];
+
+impl FloatTile<'_> {
+    /// The blocks of one activation row, checked to be as many as there are codes and scales.
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> FloatRow<'_> {
+        assert_eq!(self.scales.len(), self.codes.len());
+        &self.x[row * self.x_stride..].as_chunks().0[..self.codes.len()]
+    }
+}
+
 /// One row of dense weights, as stored.
 #[derive(Clone, Copy)]
 pub(crate) enum DenseRow<'a> {

@@ -4,6 +4,7 @@
 
 pub(super) mod dense;
 pub(super) mod heads;
+pub(super) mod trits;
 
 /// Eight f32 in registers.
 ///

@@ -7,6 +7,7 @@
 
 mod blocks;
 mod bytes;
+mod floats;
 mod ymm;
 mod zmm;
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::cpu::kernels::{BlockTile, DenseRow, Kernels, TILE_ROWS, Tile};
+use crate::cpu::kernels::{BlockTile, FloatTile, Kernels, TILE_ROWS, Tile};
 use crate::cpu::matrix::SUMS;
 use crate::cpu::tensor::Quantized;
 use crate::format::ternary::{BLOCK, BLOCK_BYTES};
@@ -92,6 +92,28 @@ pub(super) fn tile<'a>(
     }
 }
 
+/// Blocks at a time, whose scales are brought into one form.
+const BLOCKS: usize = 128;
+
+/// The scale of each of some blocks of a weight row, and one for all of them. `room` holds ones where it is not written.
+fn scales_of<'a>(
+    w: &'a Ternary,
+    output: usize,
+    blocks: &Range<usize>,
+    room: &'a mut [f32; BLOCKS],
+) -> (&'a [f32], f32) {
+    let Scales::Groups { columns, values } = w.scales() else {
+        return (&room[..blocks.len()], w.scale(output, 0));
+    };
+    let (group, scales) = (columns / BLOCK, &values[output * w.cols().div_ceil(*columns)..]);
+    if group == 1 {
+        return (&scales[blocks.clone()], 1.0);
+    }
+    let room = &mut room[..blocks.len()];
+    room.iter_mut().zip(blocks.clone()).for_each(|(scale, block)| *scale = scales[block / group]);
+    (room, 1.0)
+}
+
 /// `values[(row, output)]`, where each block of activations has its own scale.
 pub(super) fn block_products(
     kernels: &dyn Kernels,
@@ -101,9 +123,7 @@ pub(super) fn block_products(
     outputs: Range<usize>,
     rows: Range<usize>,
 ) {
-    /// Blocks at a time, whose scales are brought into one form.
-    const BLOCKS: usize = 128;
-    let (mut by_block, mut dots) = ([1.0f32; BLOCKS], [0.0f32; TILE_ROWS]);
+    let (mut room, mut dots) = ([1.0f32; BLOCKS], [0.0f32; TILE_ROWS]);
     let dots = &mut dots[..rows.len()];
     let blocks = x.blocks();
     values.fill(0.0);
@@ -112,21 +132,9 @@ pub(super) fn block_products(
         let of_blocks = rows.start * blocks + span.start..;
         let x_values = &x.values[rows.start * x.stride + span.start * BLOCK..];
         for (place, output) in outputs.clone().enumerate() {
-            let (scales, scale) = match w.scales() {
-                Scales::Groups { columns, values } => {
-                    let (group, scales) = (columns / BLOCK, &values[output * w.cols().div_ceil(*columns)..]);
-                    if group == 1 {
-                        (&scales[span.clone()], 1.0)
-                    } else {
-                        let by_block = &mut by_block[..span.len()];
-                        by_block.iter_mut().zip(span.clone()).for_each(|(s, block)| *s = scales[block / group]);
-                        (&*by_block, 1.0)
-                    }
-                }
-                _ => (&by_block[..span.len()], w.scale(output, 0)), // ones
-            };
+            let (scales, scale) = scales_of(w, output, &span, &mut room);
             let tile = BlockTile {
-                codes: &w.codes()[output * w.row_bytes()..][..w.row_bytes()].as_chunks().0[span.clone()],
+                codes: codes_of(w, output, &span),
                 scales,
                 x: x_values,
                 x_stride: x.stride,
@@ -134,14 +142,12 @@ pub(super) fn block_products(
                 steps: &x.steps[of_blocks.clone()],
             };
             kernels.dot_blocks(dots, &tile);
-            for (i, dot) in dots.iter().enumerate() {
-                values[i * outputs.len() + place] += dot * scale;
-            }
+            add_dots(values, dots, scale, place, outputs.len());
         }
     }
 }
 
-/// `values[(row, output)]` of activations in f32.
+/// `values[(row, output)]` of activations in f32. Each value is added in the order of spans, whatever is done first.
 pub(super) fn float_products(
     kernels: &dyn Kernels,
     values: &mut [f32],
@@ -150,26 +156,36 @@ pub(super) fn float_products(
     outputs: Range<usize>,
     rows: Range<usize>,
 ) {
-    /// Blocks at a time: their trits as floats stay in the nearest cache.
-    const BLOCKS: usize = 8;
-    let mut weights = [0.0f32; BLOCKS * BLOCK];
+    /// Blocks at a time: those of the most activation rows, 32 KiB, stay near while all weight rows pass over them.
+    const SPAN: usize = 8;
+    let (mut room, mut dots) = ([1.0f32; BLOCKS], [0.0f32; TILE_ROWS]);
+    let dots = &mut dots[..rows.len()];
     values.fill(0.0);
-    for (place, output) in outputs.clone().enumerate() {
-        let codes = &w.codes()[output * w.row_bytes()..][..w.row_bytes()];
-        for (piece, codes) in codes.chunks(BLOCKS * BLOCK_BYTES).enumerate() {
-            let first = piece * BLOCKS * BLOCK;
-            let weights = &mut weights[..codes.len() * 4];
-            kernels.unpack(weights, codes);
-            for (block, weights) in weights.chunks_exact_mut(BLOCK).enumerate() {
-                let scale = w.scale(output, (first + block * BLOCK).min(w.cols() - 1));
-                weights.iter_mut().for_each(|weight| *weight *= scale);
-            }
-            for (i, row) in rows.clone().enumerate() {
-                let x = &x.floats[row * x.stride + first..][..weights.len()];
-                let mut dot = [0.0];
-                kernels.dot_dense(&mut dot, DenseRow::F32(bytemuck::cast_slice(weights)), x);
-                values[i * outputs.len() + place] += dot[0];
-            }
-        }
+    let mut add = |output: usize, first: usize| {
+        let span = first..x.blocks().min(first + SPAN);
+        let (scales, scale) = scales_of(w, output, &span, &mut room);
+        let x_values = &x.floats[rows.start * x.stride + span.start * BLOCK..];
+        let tile = FloatTile { codes: codes_of(w, output, &span), scales, x: x_values, x_stride: x.stride };
+        kernels.dot_floats(dots, &tile);
+        add_dots(values, dots, scale, output - outputs.start, outputs.len());
+    };
+    let spans = || (0..x.blocks()).step_by(SPAN);
+    if rows.len() == 1 {
+        // The weights are what takes time, and are read in one stream.
+        outputs.clone().for_each(|output| spans().for_each(|first| add(output, first)));
+    } else {
+        spans().for_each(|first| outputs.clone().for_each(|output| add(output, first)));
+    }
+}
+
+/// Some blocks of a weight row.
+fn codes_of<'a>(w: &'a Ternary, output: usize, blocks: &Range<usize>) -> &'a [[u8; BLOCK_BYTES]] {
+    &w.codes()[output * w.row_bytes()..][..w.row_bytes()].as_chunks().0[blocks.clone()]
+}
+
+/// Adds what one weight row gave for each activation row to `values[(row, output)]`.
+fn add_dots(values: &mut [f32], dots: &[f32], scale: f32, place: usize, outputs: usize) {
+    for (row, dot) in dots.iter().enumerate() {
+        values[row * outputs + place] += dot * scale;
     }
 }

@@ -7,10 +7,10 @@
 use std::arch::x86_64::*;
 use std::sync::LazyLock;
 
-use super::{Vector, bytes};
+use super::{Vector, bytes, floats};
 use crate::cpu::kernels::avx2::Avx2;
 use crate::cpu::kernels::avx2::lanes::add_lanes_f32;
-use crate::cpu::kernels::{BlockTile, KernelSet, Kernels, Tile};
+use crate::cpu::kernels::{BlockTile, FloatTile, KernelSet, Kernels, Tile};
 
 /// The token: only [`Avx512Vnni::detect`] gives one out.
 pub(crate) struct Avx512Vnni {
@@ -49,6 +49,11 @@ impl Kernels for Avx512Vnni {
     fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
         // SAFETY: `self` exists, so the CPU has AVX2, FMA, AVX-512F and AVX-512 VNNI.
         unsafe { dot_blocks(out, tile) }
+    }
+
+    fn dot_floats(&self, out: &mut [f32], tile: &FloatTile<'_>) {
+        // SAFETY: `self` exists, so the CPU has AVX2, FMA and AVX-512F.
+        unsafe { floats::dot_floats(out, tile) }
     }
 
     fn dot_bytes(&self, out: &mut [i32], w: &[i8], x: &[i16]) {
