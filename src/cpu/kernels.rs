@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `matmul`, `matmul_add` | [`Kernels::dot_codes`] | each set by hand |
 //! | the same, of many rows | [`Kernels::dot_tables`] | sets for which it is faster |
+//! | the same, of activations in f32 | [`Kernels::dot_floats`] | `vector/`, over each set's eight or sixteen floats |
 //! | `logits` | [`Kernels::dot_dense`] | `vector/`, over each set's eight floats |
 //! | `best`, `candidates` | [`Kernels::dot_bytes`], then `dot_dense` | `bytes.rs`, over each set's vectors |
 //! | `attend` | [`Kernels::scores`], [`Kernels::mix`] | `vector/`, over each set's eight floats |

@@ -1,7 +1,7 @@
 //! Memory for weights in huge pages. A token reads all weights once, in order; with pages of 4 KiB the processor looks up an address
 //! for each 64 cache lines of them, with pages of 2 MiB for each 32768. On Linux the map of a file has small pages, so what a token
 //! reads is copied out of it at load, and the pages of the map are given back. Measured on a Sapphire Rapids VM of two cores
-//! (2026-11-29), the 2B-4T shape, pairs by turns: decoding 1.21 times as fast with one thread, 1.06 with two.
+//! (2026-11-29), the 2B-4T shape, pairs by turns: decoding 1.21 times as fast with one thread, 1.08 with two.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ impl Pages {
 
     /// Whether weights are copied, as far as there is memory.
     pub(crate) fn are_given(&self) -> bool {
-        self.wanted == HugePages::WhereGiven && huge_pages_are_given()
+        self.left != Some(0) && self.wanted == HugePages::WhereGiven && huge_pages_are_given()
     }
 
     /// A copy of `bytes` in huge pages, made by all threads. The bytes as they lie where the system gives no such pages, has too little

@@ -25,7 +25,7 @@ const WORTHWHILE: f64 = 1.03;
 /// What a sequence is likely to go on with.
 #[derive(Debug)]
 pub(super) struct Lookup {
-    /// By a hash of three tokens, the place behind the last three of that hash; 0 for none. A power of two, and twice the most tokens.
+    /// By a hash of three tokens, the place behind the last three of that hash; 0 for none. A power of two, and at least twice the most tokens.
     latest: Vec<u32>,
     /// By such a place, the one before of the same hash. As many as there may be tokens.
     earlier: Vec<u32>,
@@ -45,7 +45,7 @@ impl Lookup {
         let latest = filled(most.max(1).saturating_mul(2).next_power_of_two(), 0)?;
         Ok(Self {
             latest,
-            earlier: filled(most, 0)?,
+            earlier: filled(most.max(1), 0)?,
             indexed: RUN,
             likely: [0; LONGEST_DRAFT],
             count: 0,

@@ -147,11 +147,11 @@ pub struct GenerateOptions {
 pub enum PromptLookup {
     /// A step makes one token.
     Never,
-    /// As much as is likely to be taken often enough, by what became of the drafts before, for what more rows of a step cost; a step of
-    /// several sequences becomes half as long again for it at most. Not on GPUs, of which none was measured yet.
+    /// As much as is likely to be taken often enough, by what became of the drafts before, for what more rows of a step cost on the CPU
+    /// that was measured; a step of several sequences becomes half as long again for it at most, by the same figures. Not on GPUs, of which none was measured yet.
     #[default]
     WhereFaster,
-    /// Whatever is likely: for tests.
+    /// Whatever is likely, as far as a step has room: for tests.
     Always,
 }
 

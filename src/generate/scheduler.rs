@@ -319,7 +319,8 @@ fn draft(shares: &mut [Share], sequences: &mut [Sequence], engine: &dyn Engine, 
         }
         sequence.look_up();
         let room = most_rows.saturating_sub(rows).min(capacity.positions - sequence.ids().len()).min(LONGEST_DRAFT);
-        let is_short = |drafted: &usize| count == 1 || engine.rows_cost(rows + drafted) <= longest;
+        let is_free = count == 1 || sequence.drafts_always();
+        let is_short = |drafted: &usize| is_free || engine.rows_cost(rows + drafted) <= longest;
         let room = (0..=room).rev().find(is_short).unwrap_or(0);
         let (drafted, more) = sequence.worth_drafting(room, rows, tokens, |rows| engine.rows_cost(rows));
         (share.drafted, rows, tokens) = (drafted, rows + drafted, tokens + more);

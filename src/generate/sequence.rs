@@ -148,6 +148,11 @@ impl Sequence {
         }
     }
 
+    /// Whether it drafts whatever it costs.
+    pub(super) fn drafts_always(&self) -> bool {
+        self.options.lookup == PromptLookup::Always
+    }
+
     /// How many of the tokens that are likely to follow are worth computing in a step of so many rows that makes so many tokens; and
     /// what they add to those, on average. At most `most`, and no more than may be made.
     pub(super) fn worth_drafting(
@@ -160,7 +165,7 @@ impl Sequence {
         let Some(lookup) = &self.lookup else { return (0, 0.0) };
         let most = most.min(self.left() - 1);
         match self.options.lookup {
-            PromptLookup::Always => (lookup.likely().len().min(most), 0.0),
+            PromptLookup::Always => (lookup.likely().len().min(most), 0.0), // whatever it costs
             _ => lookup.worth(most, rows, tokens, cost),
         }
     }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::bytes_of;
 
-/// Bytes that could still be taken: what the system calls available, but no more than control groups leave beside the memory that no
-/// file stands behind, nor than the limit of addresses leaves (`ulimit -v`). `None` where the platform does not tell.
+/// Bytes that could still be taken: what the system calls available, but no more than control groups leave beside the memory that
+/// cannot be given up, as files in memory cannot, nor than the limit of addresses leaves (`ulimit -v`). `None` where the platform does not tell.
 pub(crate) fn available_memory_bytes() -> Option<u64> {
     let available = bytes_of("/proc/meminfo", "MemAvailable:")?;
     Some(available.min(left_by_groups()).min(left_of_addresses()))
@@ -19,8 +19,10 @@ fn left_by_groups() -> u64 {
         let (controllers, path) = (fields.next()?, fields.next()?);
         let memory = controllers.split(',').any(|controller| controller == "memory");
         match (controllers.is_empty(), memory) {
-            (true, _) => Some(left("/sys/fs/cgroup", path, "memory.max", "anon ")),
-            (_, true) => Some(left("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes", "total_rss ")),
+            (true, _) => Some(left("/sys/fs/cgroup", path, "memory.max", ["anon ", "shmem "])),
+            (_, true) => {
+                Some(left("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes", ["total_rss ", "total_shmem "]))
+            }
             _ => None,
         }
     };
@@ -28,20 +30,20 @@ fn left_by_groups() -> u64 {
 }
 
 /// What a group and those above it leave, of which the files of a container show the upper part alone.
-fn left(root: &str, path: &str, limit: &str, in_use: &str) -> u64 {
+fn left(root: &str, path: &str, limit: &str, in_use: [&str; 2]) -> u64 {
     let root = Path::new(root);
     let group = root.join(path.trim_start_matches('/'));
     let inside = |folder: &PathBuf| folder.starts_with(root);
     let folders = group.ancestors().map(Path::to_path_buf).take_while(inside);
-    folders.filter_map(|folder| left_in(&folder, limit, in_use)).min().unwrap_or(u64::MAX)
+    folders.filter_map(|folder| left_in(&folder, limit, &in_use)).min().unwrap_or(u64::MAX)
 }
 
 /// What one group leaves; none if it has no limit.
-fn left_in(folder: &Path, limit: &str, in_use: &str) -> Option<u64> {
+fn left_in(folder: &Path, limit: &str, in_use: &[&str]) -> Option<u64> {
     let limit: u64 = std::fs::read_to_string(folder.join(limit)).ok()?.trim().parse().ok()?; // "max" is none
-    let list = std::fs::read_to_string(folder.join("memory.stat")).ok()?;
-    let in_use: u64 = list.lines().find_map(|line| line.strip_prefix(in_use))?.trim().parse().ok()?;
-    Some(limit.saturating_sub(in_use))
+    let list = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    let of = |name: &&str| list.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    Some(in_use.iter().filter_map(of).fold(limit, u64::saturating_sub))
 }
 
 /// Bytes of addresses that this process may still take; everything where they are not limited.
@@ -68,11 +70,11 @@ mod tests {
             std::fs::write(folder.join("memory.max"), limit).unwrap();
             std::fs::write(folder.join("memory.stat"), stat).unwrap();
         };
-        let left = |path: &str| left(root.path().to_str().unwrap(), path, "memory.max", "anon ");
+        let left = |path: &str| left(root.path().to_str().unwrap(), path, "memory.max", ["anon ", "shmem "]);
         assert_eq!(left("/a/b"), u64::MAX, "no limit is known");
         write(&group, "max\n", "anon 5\n");
         assert_eq!(left("/a/b"), u64::MAX);
-        write(group.parent().unwrap(), "1000\n", "file 900\nanon 300\n");
+        write(group.parent().unwrap(), "1000\n", "file 900\nanon 200\nshmem 100\n");
         assert_eq!((left("/a/b"), left("/a"), left("/")), (700, 700, u64::MAX));
         write(&group, "200\n", "anon 300\n");
         assert_eq!(left("/a/b"), 0);

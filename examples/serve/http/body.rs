@@ -46,7 +46,7 @@ pub async fn read(request: Request) -> Result<Received, ApiError> {
     let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if let Some(length) = length.filter(|&length: &u64| length > MOST_BYTES as u64) {
         if length <= MOST_DISCARDED as u64 {
-            let _ = timeout(PATIENCE, discard(body)).await; // whatever comes of it, the answer is the same
+            discard_rest(body, 0).await;
         }
         return Err(too_large());
     }
@@ -62,12 +62,21 @@ pub async fn read(request: Request) -> Result<Received, ApiError> {
         let broke_off = |_| ApiError::new(StatusCode::BAD_REQUEST, "the body broke off");
         let Ok(data) = frame.map_err(broke_off)?.into_data() else { continue };
         if bytes.len() + data.len() > MOST_BYTES {
+            discard_rest(body, bytes.len()).await;
             return Err(too_large());
         }
         if bytes.len() + data.len() > LARGE && place.is_none() {
             let before = Instant::now();
-            place = Some(large_place().await?);
+            place = match large_place().await {
+                Ok(place) => Some(place),
+                Err(error) => {
+                    discard_rest(body, bytes.len()).await;
+                    return Err(error);
+                }
+            };
             waited = before.elapsed();
+            let most = length.map_or(bytes.len(), |length| length as usize);
+            bytes.reserve_exact(most.saturating_sub(bytes.len()));
         }
         bytes.extend_from_slice(&data);
     }
@@ -100,9 +109,18 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-async fn discard(body: Body) {
-    let mut body = body;
-    while let Some(Ok(_)) = next_frame(&mut body).await {}
+/// Throws away what comes of a body of which so much was read, as far as that is worth the wait.
+async fn discard_rest(mut body: Body, read: usize) {
+    let rest = async {
+        let mut read = read;
+        while let Some(Ok(frame)) = next_frame(&mut body).await {
+            read += frame.data_ref().map_or(0, Bytes::len);
+            if read > MOST_DISCARDED {
+                break;
+            }
+        }
+    };
+    let _ = timeout(PATIENCE, rest).await; // whatever comes of it, the answer is the same
 }
 
 /// Does work that takes a while, such as reading JSON and encoding text, where no other request waits for it. If it panics, that is

@@ -1,4 +1,5 @@
-//! The kernels over floats, written once for AVX2 and NEON: bodies over an abstract vector of eight f32. A set says in
+//! The kernels over floats, written once for AVX2 and NEON: bodies over an abstract vector of eight f32 (those of `trits.rs` over one
+//! of sixteen too, for AVX-512). A set says in
 //! [`Vector`] how it loads, multiplies and adds eight lanes, and compiles the bodies inside functions that enable its
 //! instructions; everything here is inlined into those.
 

@@ -180,6 +180,12 @@ pub(super) fn tokens(bpe: &Bpe, added: &[Added], are_pieces: bool) -> Result<Tok
             let (text, place) = (quoted(text), quoted(&tokens.texts[id]));
             return Err(Error::Model(format!("the tokens {place} and {text} have the same id, {id}")));
         }
+        // Programs number such a token behind the vocabulary, whatever id the file tells.
+        if id < bpe.vocab.len() && !bpe.vocab.contains_key(text) {
+            let text = quoted(text);
+            let (most, why) = (bpe.vocab.len(), "is one of the vocabulary's, which does not have it");
+            return Err(Error::Model(format!("the id {id} of the added token {text} {why} among its {most} tokens")));
+        }
         tokens.texts[id].clone_from(text);
         tokens.types[id] = if token.special { CONTROL } else { USER_DEFINED };
     }

@@ -321,6 +321,12 @@ fn damaged_files_are_errors() {
     says(with(|f| f["model"]["vocab"]["!"] = json!(1_000_000)), &[], "1000000");
     says(with(|f| f["model"]["vocab"]["!"] = json!(5)), &[], "the same id");
     says(with(|f| f["added_tokens"][0]["id"] = json!(5)), &[], "the same id");
+    // Found by fuzzing: a place among the vocabulary's that is free.
+    let hole = with(|f| {
+        f["model"]["vocab"].as_object_mut().unwrap().retain(|_, id| *id != 5);
+        f["added_tokens"][0]["id"] = json!(5);
+    });
+    says(hole, &[], "one of the vocabulary's");
     says(with(|f| f["model"]["merges"][3] = json!(["a"])), &[], "two");
     says(with(|f| f["model"]["merges"][3] = json!(["日", "本"])), &[], "merge 3");
     says(with(|_| ()), &[("generation_config.json", &json!({"eos_token_id": 512}))], "512");
