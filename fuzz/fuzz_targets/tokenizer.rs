@@ -2,8 +2,9 @@
 //! and text that comes back. A tokenizer.json that was changed is refused, or understood as the library understands it.
 #![no_main]
 
+use std::cell::Cell;
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Once};
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value as Json, json};
@@ -340,13 +341,26 @@ fn ours(bytes: &[u8]) -> Result<Tokenizer, String> {
     Tokenizer::from_directory(&folder).map(|(tokenizer, _)| tokenizer).map_err(|error| error.to_string())
 }
 
+thread_local! {
+    /// Whether the library is at work on this thread.
+    static IS_THEIRS: Cell<bool> = const { Cell::new(false) };
+}
+
 fn theirs(bytes: &[u8]) -> Result<tokenizers::Tokenizer, String> {
     // The library panics over some files that it should refuse, such as one with the number 1e999, which is not our find. The
     // fuzzer's hook would end the process before a panic can be caught.
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !IS_THEIRS.get() {
+                hook(panic);
+            }
+        }));
+    });
+    IS_THEIRS.set(true);
     let outcome =
         std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| error.to_string()));
-    std::panic::set_hook(hook);
+    IS_THEIRS.set(false);
     outcome.unwrap_or_else(|_| Err("a panic".into()))
 }

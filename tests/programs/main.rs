@@ -12,6 +12,9 @@ mod messages;
 mod outputs;
 #[cfg(unix)]
 mod pipes;
+#[cfg(target_os = "linux")]
+#[path = "../common/skipped.rs"]
+mod skipped;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
