@@ -58,13 +58,13 @@ fn connections_beyond_the_most_are_told_to_come_again() {
     wait_until("a place is free", || ask(&mut server.client()).status == 200);
 }
 
-/// More of them than are held at once: each waits for its place and is answered, while small ones pass.
+/// However many are on their way, each is answered, and small ones pass meanwhile.
 #[test]
-fn many_large_bodies_are_answered_one_after_the_other() {
+fn many_large_bodies_are_answered_and_keep_nobody_waiting() {
     let server = Server::start(&[]);
     let request = |text: &str| json!({ "content": text }).to_string();
     let large = request(&"bird ".repeat(80_000));
-    // Of so many the end is held back, so that they hold all places.
+    // The end of each is held back.
     let mut begun: Vec<Client> = (0..40)
         .map(|_| {
             let mut client = server.client();
