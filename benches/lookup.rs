@@ -2,14 +2,21 @@
 //! and prose that goes on. Random weights of a published shape compute every step; what is said is told to them, as a model that did
 //! the task would say it. By turns with and without drafts. Prints a Markdown table, ready for benches/README.md.
 
+#[path = "../tests/common/script.rs"]
+mod script;
+#[path = "shared/shape.rs"]
+mod shape;
+
 use std::time::Instant;
 
 use anyhow::ensure;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use sterna::cpu::CpuOptions;
-use sterna::generate::{Draw, History, Logits, Need, Prompt, PromptLookup, Sampler, StepBudget, Usage};
-use sterna::model::SyntheticShape;
+use sterna::generate::{Prompt, PromptLookup, StepBudget, Usage};
 use sterna::{Device, GenerateOptions, Model, Session, SessionOptions};
+
+use script::Script;
+use shape::Shape;
 
 /// The model that ships with the crate: its tokenizer cuts the texts.
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tales-4m-i2_s.gguf");
@@ -19,16 +26,6 @@ const FILE: &str = include_str!("../src/interrupt.rs");
 const PROSE: &str = include_str!("../ARCHITECTURE.md");
 /// Tokens that are made, at most.
 const MOST: usize = 400;
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Shape {
-    /// BitNet b1.58 2B-4T.
-    #[value(name = "2b")]
-    Bitnet2B,
-    /// bitnet_b1_58-large.
-    #[value(name = "0.7b")]
-    Bitnet700M,
-}
 
 /// Measures drafts.
 #[derive(Parser)]
@@ -47,19 +44,6 @@ struct Args {
     bench: bool,
 }
 
-/// Says what it is told to.
-struct Script(Vec<u32>);
-
-impl Sampler for Script {
-    fn needs(&self, _: &History<'_>) -> Need {
-        Need::Candidates(1)
-    }
-
-    fn draw(&mut self, _: Logits<'_>, history: &History<'_>) -> sterna::Result<Draw> {
-        Ok(Draw::Token(self.0[history.made().len()]))
-    }
-}
-
 /// A text in the prompt, and what is said after it.
 struct Task {
     name: &'static str,
@@ -69,13 +53,9 @@ struct Task {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let shape = match args.shape {
-        Shape::Bitnet2B => SyntheticShape::Bitnet2B,
-        Shape::Bitnet700M => SyntheticShape::Bitnet700M,
-    };
     let device = Device::cpu_with(CpuOptions { threads: Some(args.threads), ..CpuOptions::default() });
     let options = SessionOptions { context: Some(2048), ..SessionOptions::default() };
-    let mut session = Session::new(&Model::synthetic(shape, 1), &device, &options)?;
+    let mut session = Session::new(&Model::synthetic(args.shape.synthetic(), 1), &device, &options)?;
     println!("{}\n", session.device());
     println!("| task | tokens | tok/s without | with | | taken of drafted |\n|---|---|---|---|---|---|");
     for task in tasks()? {

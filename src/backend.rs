@@ -115,8 +115,8 @@ pub trait Backend: Send {
     /// One matrix from parts stacked by rows (query, key and value; gate and up). All parts have the same columns.
     /// Parts that lie in the map of a file may be used in place.
     fn matrix(&mut self, parts: &[Weights]) -> Result<Self::Matrix>;
-    /// Whether making a matrix reads all of its bytes, as far as is known before, so that they may as well be looked at. Where they stay in the map of a file,
-    /// most of it was not read yet.
+    /// Whether making a matrix reads all of its bytes, as far as is known before, so that they may as well be looked at. Where they
+    /// stay in the map of a file, most of it was not read yet.
     fn reads_weights(&self) -> bool {
         false
     }

@@ -12,6 +12,8 @@ mod gaps;
 mod gguf_writer;
 mod raw;
 mod server;
+#[path = "../shared/shape.rs"]
+mod shape;
 mod soak;
 #[path = "../shared/synthetic_file.rs"]
 mod synthetic_file;
@@ -23,8 +25,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use sterna::Model;
-use sterna::model::SyntheticShape;
 use tempfile::TempPath;
+
+use shape::Shape;
 
 /// The model that ships with the crate: so small that all of a server's work shows beside its steps.
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tales-4m-i2_s.gguf");
@@ -44,16 +47,6 @@ pub enum Part {
     Idle,
     Gaps,
     Arrivals,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Shape {
-    /// BitNet b1.58 2B-4T, with random trits.
-    #[value(name = "2b")]
-    Bitnet2B,
-    /// bitnet_b1_58-large, with random trits.
-    #[value(name = "0.7b")]
-    Bitnet700M,
 }
 
 /// Measures the server.
@@ -120,11 +113,9 @@ fn main() -> anyhow::Result<ExitCode> {
 
 /// Removed however this ends; what a kill leaves, the next run writes over.
 fn written(shape: Shape) -> anyhow::Result<TempPath> {
-    let (name, shape) = match shape {
-        Shape::Bitnet2B => ("2b", SyntheticShape::Bitnet2B),
-        Shape::Bitnet700M => ("0.7b", SyntheticShape::Bitnet700M),
-    };
-    let path = TempPath::try_from_path(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("served-{name}.gguf")))?;
+    let shape = shape.synthetic();
+    let name = format!("served-{shape:?}.gguf");
+    let path = TempPath::try_from_path(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name))?;
     synthetic_file::write(&path, shape)?;
     Ok(path)
 }

@@ -5,6 +5,7 @@ use sterna::{Loaded, Model, Session};
 
 use crate::prefixes::fresh;
 use crate::samplers::samplings;
+use crate::script::Script;
 use crate::{Outcomes, Random, greedy, prompt, run_to_the_end, session};
 
 crate::on_every_device!(
@@ -173,19 +174,6 @@ fn drafts_change_no_token_of_other_numerics() {
         }
     }
     assert!(accepted > 0);
-}
-
-/// Says what it was told to, whatever the network makes of it.
-struct Script(Vec<u32>);
-
-impl Sampler for Script {
-    fn needs(&self, _: &History<'_>) -> Need {
-        Need::Candidates(1)
-    }
-
-    fn draw(&mut self, _: Logits<'_>, history: &History<'_>) -> sterna::Result<Draw> {
-        Ok(Draw::Token(self.0[history.made().len()]))
-    }
 }
 
 /// Needs more with every token, and says what it was told to.

@@ -5,6 +5,8 @@
 mod cpu;
 #[path = "../common/gpu.rs"]
 mod gpu;
+#[path = "../common/script.rs"]
+mod script;
 
 mod fairness;
 mod lookup;

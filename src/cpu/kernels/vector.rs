@@ -1,7 +1,6 @@
 //! The kernels over floats, written once for AVX2 and NEON: bodies over an abstract vector of eight f32 (those of `trits.rs` over one
-//! of sixteen too, for AVX-512). A set says in
-//! [`Vector`] how it loads, multiplies and adds eight lanes, and compiles the bodies inside functions that enable its
-//! instructions; everything here is inlined into those.
+//! of sixteen too, for AVX-512). A set says in [`Vector`] how it loads, multiplies and adds eight lanes, and compiles the bodies
+//! inside functions that enable its instructions; everything here is inlined into those.
 
 pub(super) mod dense;
 pub(super) mod heads;
