@@ -94,7 +94,7 @@ fn main() -> anyhow::Result<()> {
 fn tasks() -> anyhow::Result<[Task; 2]> {
     let model = Model::open(SHIPPED)?;
     let tokenizer = model.tokenizer()?;
-    let anew = FILE.replace("Interrupt", "Cancel").replace("pub fn take(", "pub fn take_it(").replace("whether", "if");
+    let anew = FILE.replace("Interrupt", "Cancel").replace("whether", "if");
     ensure!(anew != FILE, "the file is edited");
     let (before, after) = PROSE.split_at(PROSE.find("\n## ").unwrap_or(0).max(4000));
     let cut = |ids: Vec<u32>| ids.into_iter().take(MOST).collect();
