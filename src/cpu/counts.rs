@@ -11,8 +11,9 @@ pub(super) enum Kernel {
     Norm,
     DotCodes,
     DotCodesGrouped,
-    DotTables,
+    SpanCodes,
     DotBlocks,
+    SpanBlocks,
     DotFloats,
     TernaryHead,
     RopeAppend,
@@ -25,7 +26,7 @@ pub(super) enum Kernel {
     Totals,
 }
 
-const KERNELS: [KernelCount; 18] = {
+const KERNELS: [KernelCount; 19] = {
     const fn none(name: &'static str, reads: Reads) -> KernelCount {
         KernelCount { name, calls: 0, reads, bytes: 0 }
     }
@@ -36,8 +37,9 @@ const KERNELS: [KernelCount; 18] = {
         none("norm", Reads::Nothing),
         none("dot_codes", Reads::Trits),
         none("dot_codes, grouped", Reads::Trits),
-        none("dot_tables", Reads::Trits),
+        none("span_codes", Reads::Trits),
         none("dot_blocks", Reads::Trits),
+        none("span_blocks", Reads::Trits),
         none("dot_floats", Reads::Trits),
         none("ternary head", Reads::Head),
         none("rope_append", Reads::Nothing),
@@ -95,11 +97,11 @@ mod tests {
     fn each_kernel_has_its_own_count() {
         let mut counts = Counts::new();
         counts.step(3);
-        counts.read(Kernel::DotTables, 7);
+        counts.read(Kernel::SpanCodes, 7);
         counts.ran(Kernel::Choose);
         let work = counts.work();
         assert_eq!((work.steps, work.rows), (1, 3));
         let names: Vec<_> = work.kernels.iter().map(|kernel| (kernel.name, kernel.calls, kernel.bytes)).collect();
-        assert_eq!(names, [("dot_tables", 1, 7), ("choose", 1, 0)]);
+        assert_eq!(names, [("span_codes", 1, 7), ("choose", 1, 0)]);
     }
 }

@@ -3,7 +3,7 @@
 //! | verb | kernel | written in |
 //! |---|---|---|
 //! | `matmul`, `matmul_add` | [`Kernels::dot_codes`] | each set by hand |
-//! | the same, of many rows | [`Kernels::dot_tables`] | sets for which it is faster |
+//! | the same, of many rows | [`Kernels::span_codes`], [`Kernels::span_blocks`] | sets for which they are faster |
 //! | the same, of activations in f32 | [`Kernels::dot_floats`] | `vector/`, over each set's eight or sixteen floats |
 //! | `logits` | [`Kernels::dot_dense`] | `vector/`, over each set's eight floats |
 //! | `best`, `candidates` | [`Kernels::dot_bytes`], then `dot_dense` | `bytes.rs`, over each set's vectors |
@@ -22,10 +22,12 @@ mod avx2;
 mod bytes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "x86_64")]
+mod panel;
 pub(crate) mod portable;
 mod set;
-#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX2 and AMX alone have tables"))]
-pub(crate) mod tables;
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only sets of x86-64 have spans"))]
+pub(crate) mod spans;
 mod tiles;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod vector;
@@ -33,11 +35,12 @@ mod vector;
 mod vnni;
 
 pub use set::KernelSet;
-pub(crate) use tiles::{BlockRow, BlockTile, DenseRow, Entries, FloatRow, FloatTile, TILE_ROWS, Tile};
+pub(crate) use tiles::{BlockRow, BlockTile, BlockWeights, DenseRow, Entries, FloatRow, FloatTile, TILE_ROWS, Tile};
 
 use std::any::Any;
 
-use crate::cpu::kernels::tables::Tables;
+use crate::backend::Numerics;
+use crate::cpu::kernels::spans::{SpanLimits, SpanRoom, TakeSums};
 
 /// Most query heads of one call of [`Kernels::scores`] and [`Kernels::mix`]. The loops are written for pairs.
 pub(crate) const HEADS: usize = 8;
@@ -58,8 +61,8 @@ pub(crate) trait Kernels: Sync {
         self.older().dot_codes(sums, tile);
     }
 
-    /// `out[row] = Σ step · scale · Σ trit·x` over the blocks and the columns of each. Sums within a block, or within a lane of
-    /// it, are exact integers; floats are added in any order.
+    /// `out[(output, row)] = Σ step · scale · Σ trit·x` over the blocks and the columns of each. Sums within a block, or within a
+    /// lane of it, are exact integers; floats are added in any order, which is that of [`Kernels::span_blocks`] too.
     fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
         self.older().dot_blocks(out, tile);
     }
@@ -70,30 +73,35 @@ pub(crate) trait Kernels: Sync {
         self.older().dot_floats(out, tile);
     }
 
-    /// The fewest activation rows for which [`Kernels::dot_tables`] is faster than [`Kernels::dot_codes`], if any are.
-    fn fewest_table_rows(&self) -> Option<usize> {
-        None
+    /// How many of so many activation rows of a step are multiplied fastest by [`Kernels::span_codes`] or, of
+    /// [`Numerics::Int8Groups`], by [`Kernels::span_blocks`]: the first ones. The others are left to `dot_codes` and `dot_blocks`.
+    fn span_rows(&self, _rows: usize, _numerics: Numerics) -> usize {
+        0
     }
 
-    /// The fewest activation rows beside whole sets of [`tables::TABLE_ROWS`] that are made one with zeros, rather than left
-    /// to [`Kernels::dot_codes`].
-    fn fewest_in_set(&self) -> usize {
-        10
+    /// How large spans are.
+    fn span_limits(&self) -> SpanLimits {
+        self.older().span_limits()
     }
 
-    /// What a thread keeps for [`Kernels::dot_tables`], in a form of this set's own.
+    /// What a thread keeps for spans, in a form of this set's own.
     fn room(&self) -> Box<dyn Any + Send> {
         Box::new(())
     }
 
-    /// Makes that room large enough for activation rows of so many blocks: before [`Kernels::dot_tables`].
-    fn reserve(&self, _tables: &mut Tables, _blocks: usize) {}
+    /// Makes that room large enough for rows of so many blocks: before a span.
+    fn reserve(&self, _room: &mut SpanRoom, _blocks: usize) {}
 
-    /// `tables.sums[row / TABLE_ROWS][output][row % TABLE_ROWS] = Σ trit·x` over a whole weight row, for at most
-    /// [`tables::SPAN`] weight rows and [`tables::SETS`] times [`tables::TABLE_ROWS`] activation rows. False, and sums
-    /// that mean nothing, if a code 3 was met. The tables were made for these kernels.
-    fn dot_tables(&self, _tables: &mut Tables, _tile: &Tile<'_>) -> bool {
-        false
+    /// `Σ trit·x` over whole weight rows, for as many of them and as many activation rows as [`Kernels::span_limits`] says, of which
+    /// `x_sums` are the sums; `take` is given them panel by panel. False, and nothing is given, if a code 3 is no trit to this set
+    /// and one was met. The room was made for these kernels.
+    fn span_codes(&self, _room: &mut SpanRoom, _tile: &Tile<'_>, _x_sums: &[i32], _take: TakeSums<'_, i32>) -> bool {
+        unreachable!("this set has no spans")
+    }
+
+    /// What [`Kernels::dot_blocks`] gives, bit for bit, for as many rows as a span has.
+    fn span_blocks(&self, _room: &mut SpanRoom, _tile: &BlockTile<'_>, _take: TakeSums<'_, f32>) {
+        unreachable!("this set has no spans of blocks")
     }
 
     /// `out[row] = w · x[row]` in f32, for `x: [out.len(), cols]`. In any order, but weights are converted exactly and each

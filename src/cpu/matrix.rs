@@ -24,6 +24,8 @@ pub struct Matrix {
     pub(crate) bytes: usize,
     /// Whether scales change within a row of ternary weights.
     pub(crate) grouped: bool,
+    /// A one for each block of a row: the scales of blocks that have none of their own.
+    pub(crate) ones: Vec<f32>,
     /// Of a head that is screened.
     pub(crate) screen: Option<Screen>,
 }
@@ -70,6 +72,7 @@ impl Matrix {
             strips: Vec::new(),
             bytes: parts.iter().map(|part| part.rows() * row_bytes(part)).sum(),
             grouped: parts.iter().any(grouped),
+            ones: vec![1.0; cols.div_ceil(BLOCK)],
             screen: None,
         };
         for (index, weights) in parts.iter().enumerate() {

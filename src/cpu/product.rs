@@ -1,8 +1,9 @@
 //! A product of activations and ternary weights, cut into tasks.
 //!
 //! Few activation rows: a task is a strip of weight rows, which all of them pass over. Many, where the kernels have
-//! tables: a task is a tile of activation rows and a span of weight rows, long enough to be worth the tables; what is
-//! left of the activation rows is done in strips. Integer sums are exact either way, so the cut changes no bit.
+//! spans: a task is a tile of activation rows and a span of weight rows, long enough to be worth what is prepared for it; what
+//! is left of the activation rows is done in strips. Integer sums are exact either way, and floats are added in the same order,
+//! so the cut changes no bit.
 
 use std::ops::Range;
 
@@ -12,18 +13,18 @@ use crate::backend::Numerics;
 use crate::cpu::Cpu;
 use crate::cpu::counts::Kernel;
 use crate::cpu::disjoint::Disjoint;
-use crate::cpu::kernels::tables::{SETS, SPAN, TABLE_ROWS, Tables};
+use crate::cpu::kernels::spans::{PANEL, PanelSums, SET, SPAN, SpanRoom};
 use crate::cpu::kernels::{Kernels, TILE_ROWS};
 use crate::cpu::matrix::{Matrix, OUTPUTS, Part, SUMS, Strip};
-use crate::cpu::product::values::{block_products, float_products, group_products, products, tile};
+use crate::cpu::product::values::{
+    block_products, block_tile, float_products, group_products, needs_room, products, scale_of_row, tile,
+};
 use crate::cpu::tensor::{Quantized, Tensor};
 use crate::cpu::workers::{Crew, WORTH_SHARING, run_until};
 use crate::format::{Scales, Ternary, Weights};
 
-/// Fewest rows of a matrix for tables: building them costs about as much as 80 rows save.
+/// Fewest rows of a matrix for spans: building tables costs about as much as 80 rows save.
 const FEWEST_OUTPUTS: usize = 128;
-/// A span is not cut shorter than this to give every thread work.
-const SHORTEST_SPAN: usize = 320;
 /// Tasks for each thread, so that the last to end does not end late.
 const TASKS_PER_THREAD: usize = 6;
 
@@ -44,17 +45,21 @@ impl Cpu {
         is_head: bool,
     ) {
         assert_eq!((out.cols, w.cols), (w.rows, x.cols), "the shapes of a product fit");
-        let Crew { pool, tables } = &mut *self.workers.take();
-        if self.kernels.fewest_table_rows().is_some_and(|fewest| rows >= fewest) {
+        let Crew { pool, rooms } = &mut *self.workers.take();
+        if self.kernels.span_rows(rows, x.numerics) > 0 {
             // By this thread for all, so that none allocates in a later step.
-            tables.iter_mut().for_each(|tables| self.kernels.reserve(tables, x.blocks()));
+            rooms.iter_mut().for_each(|room| self.kernels.reserve(room, x.blocks()));
         }
-        let (out, tables) = (Disjoint::new(out.rows_mut(rows)), Disjoint::new(tables));
-        let product = Product { kernels: self.kernels, w, x, out, rows, add, tables };
+        let (out, rooms) = (Disjoint::new(out.rows_mut(rows)), Disjoint::new(rooms));
+        let product = Product { kernels: self.kernels, w, x, out, rows, add, rooms };
         let cut = product.cut(pool.threads());
-        if cut.passes_of_tables() > 0 {
-            let kernel = if is_head { Kernel::TernaryHead } else { Kernel::DotTables };
-            self.counts.read(kernel, cut.passes_of_tables() * w.bytes);
+        if cut.passes_of_spans() > 0 {
+            let kernel = match x.numerics {
+                _ if is_head => Kernel::TernaryHead,
+                Numerics::Int8Groups => Kernel::SpanBlocks,
+                _ => Kernel::SpanCodes,
+            };
+            self.counts.read(kernel, cut.passes_of_spans() * w.bytes);
         }
         if cut.has_strips() {
             let kernel = match x.numerics {
@@ -85,7 +90,7 @@ pub(crate) struct Product<'a> {
     pub(crate) out: Disjoint<'a, f32>, // [rows, w.rows]
     pub(crate) rows: usize,
     pub(crate) add: bool,
-    pub(crate) tables: Disjoint<'a, Tables>, // [threads], if the kernels have tables
+    pub(crate) rooms: Disjoint<'a, SpanRoom>, // [threads], if the kernels have spans
 }
 
 /// How a product is cut: first tiles times spans, then the strips.
@@ -94,7 +99,7 @@ pub(crate) struct Cut {
     tiles: usize,
     tile_rows: usize, // of all tiles but the last, whole sets
     rows_in_tiles: usize,
-    span: usize, // rows of a span, at most
+    span: usize, // rows of a span, at most, but for whole panels
     spans: usize,
     strips: usize,
 }
@@ -104,8 +109,8 @@ impl Cut {
         self.tiles * self.spans + self.strips
     }
 
-    /// How often all weights are read by look-ups in tables.
-    pub(crate) fn passes_of_tables(&self) -> usize {
+    /// How often all weights are read span by span.
+    pub(crate) fn passes_of_spans(&self) -> usize {
         self.tiles
     }
 
@@ -118,17 +123,19 @@ impl Cut {
 impl Product<'_> {
     /// Decides how to cut.
     pub(crate) fn cut(&self, threads: usize) -> Cut {
-        let whole_rows = self.x.numerics == Numerics::Int8Rows;
-        let with_tables = whole_rows && self.w.rows >= FEWEST_OUTPUTS && self.w.parts.iter().all(|part| !grouped(part));
-        let sets = match self.kernels.fewest_table_rows().filter(|&fewest| with_tables && self.rows >= fewest) {
-            Some(_) => self.rows / TABLE_ROWS + usize::from(self.rows % TABLE_ROWS >= self.kernels.fewest_in_set()),
-            None => 0,
+        let fits = match self.x.numerics {
+            Numerics::Int8Groups => !self.w.parts.iter().any(|part| needs_room(ternary(part))),
+            _ => !self.w.grouped, // there is one sum for all of a weight row
         };
-        let tiles = sets.div_ceil(SETS);
-        let tile_rows = sets.div_ceil(tiles.max(1)) * TABLE_ROWS;
-        let rows_in_tiles = self.rows.min(sets * TABLE_ROWS);
-        let span = (self.w.rows * tiles / (threads * TASKS_PER_THREAD)).clamp(SHORTEST_SPAN, SPAN);
-        let spans = self.w.parts.iter().map(|part| spans_of(part, span)).sum();
+        let rows_in_tiles = match fits && self.w.rows >= FEWEST_OUTPUTS {
+            true => self.kernels.span_rows(self.rows, self.x.numerics),
+            false => 0,
+        };
+        let limits = self.kernels.span_limits();
+        let (sets, tiles) = (rows_in_tiles.div_ceil(SET), rows_in_tiles.div_ceil(limits.rows));
+        let tile_rows = sets.div_ceil(tiles.max(1)) * SET;
+        let span = (self.w.rows * tiles / (threads * TASKS_PER_THREAD)).clamp(limits.shortest, SPAN);
+        let spans = self.w.parts.iter().map(|part| spans_of(part, span).0).sum();
         let strips = if rows_in_tiles < self.rows { self.w.strips() } else { 0 };
         Cut { tiles, tile_rows, rows_in_tiles, span, spans, strips }
     }
@@ -137,7 +144,7 @@ impl Product<'_> {
     ///
     /// # Safety
     /// No two calls with the same task may run at the same time, nor two with the same `thread`, nor anything else that
-    /// uses `out` or `tables`.
+    /// uses `out` or `rooms`.
     pub(crate) unsafe fn run(&self, cut: Cut, task: usize, thread: usize) {
         if let Some(strip) = task.checked_sub(cut.tiles * cut.spans) {
             let Strip { part, rows: outputs } = &self.w.strips[strip];
@@ -147,15 +154,13 @@ impl Product<'_> {
         let (mut span, first) = (task / cut.tiles, task % cut.tiles * cut.tile_rows);
         let rows = first..cut.rows_in_tiles.min(first + cut.tile_rows);
         for part in &self.w.parts {
-            let spans = spans_of(part, cut.span);
+            let (spans, len) = spans_of(part, cut.span);
             if span < spans {
-                // Equal lengths, rather than full ones and a short last one.
-                let len = part.weights.rows().div_ceil(spans);
                 let outputs = span * len..part.weights.rows().min((span + 1) * len);
                 // SAFETY: each thread has its own, says the caller.
-                let tables = unsafe { self.tables.cut(thread..thread + 1) };
+                let room = unsafe { self.rooms.cut(thread..thread + 1) };
                 // SAFETY: a tile and a span are one task, and strips have other activation rows.
-                return unsafe { self.span(&mut tables[0], part, outputs, rows) };
+                return unsafe { self.span(&mut room[0], part, outputs, rows) };
             }
             span -= spans;
         }
@@ -164,7 +169,7 @@ impl Product<'_> {
     /// # Safety
     /// Nothing else may use these columns of these rows of `out` meanwhile.
     unsafe fn strip(&self, part: &Part, outputs: Range<usize>, rows: Range<usize>) {
-        let (x, w) = (self.x, ternary(part));
+        let (x, w, ones) = (self.x, ternary(part), &*self.w.ones);
         let mut values = [0.0f32; SUMS];
         for first_output in outputs.clone().step_by(OUTPUTS) {
             let outputs = first_output..outputs.end.min(first_output + OUTPUTS);
@@ -178,13 +183,15 @@ impl Product<'_> {
                     }
                     (Numerics::Int8Rows, _) => products(self.kernels, values, w, x, outputs.clone(), tile_rows),
                     (Numerics::Int8Groups, _) => {
-                        block_products(self.kernels, values, w, x, outputs.clone(), tile_rows);
+                        block_products(self.kernels, values, w, ones, x, outputs.clone(), tile_rows);
                     }
-                    (Numerics::Float, _) => float_products(self.kernels, values, w, x, outputs.clone(), tile_rows),
+                    (Numerics::Float, _) => {
+                        float_products(self.kernels, values, w, ones, x, outputs.clone(), tile_rows)
+                    }
                 }
                 for (row, values) in rows.zip(values.chunks_exact(outputs.len())) {
                     // SAFETY: these columns are the caller's.
-                    unsafe { self.write(part, &outputs, row, values) };
+                    unsafe { self.write(part, &outputs, row, values.iter().copied()) };
                 }
             }
         }
@@ -192,39 +199,61 @@ impl Product<'_> {
 
     /// # Safety
     /// As for [`Product::strip`].
-    unsafe fn span(&self, tables: &mut Tables, part: &Part, outputs: Range<usize>, rows: Range<usize>) {
+    unsafe fn span(&self, room: &mut SpanRoom, part: &Part, outputs: Range<usize>, rows: Range<usize>) {
+        if self.x.numerics == Numerics::Int8Groups {
+            // SAFETY: the same columns and rows.
+            return unsafe { self.span_of_blocks(room, part, outputs, rows) };
+        }
         let (x, w) = (self.x, ternary(part));
         let blocks = x.blocks();
-        if !self.kernels.dot_tables(tables, &tile(w, x, &outputs, &rows, 0..blocks, blocks)) {
+        let mut scales = [0.0f32; PANEL];
+        let mut take = |first: usize, sums: &PanelSums<i32>| {
+            let panel = outputs.start + first..outputs.end.min(outputs.start + first + PANEL);
+            scales.iter_mut().zip(panel.clone()).for_each(|(scale, output)| *scale = w.scale(output, 0));
+            for (row, sums) in rows.clone().zip(sums) {
+                let x_scale = x.scales[row];
+                let values = sums.iter().zip(&scales).map(|(sum, scale)| *sum as f32 * (scale / x_scale));
+                // SAFETY: these columns are the caller's.
+                unsafe { self.write(part, &panel, row, values) };
+            }
+        };
+        let tile = tile(w, x, &outputs, &rows, 0..blocks, blocks);
+        if !self.kernels.span_codes(room, &tile, &x.sums[rows.clone()], &mut take) {
             // A code that is no trit, which only unchecked files hold.
             // SAFETY: the same columns and rows.
-            return unsafe { self.strip(part, outputs, rows) };
+            unsafe { self.strip(part, outputs, rows) };
         }
-        let mut values = [0.0f32; OUTPUTS];
-        for first in outputs.clone().step_by(OUTPUTS) {
-            let strip = first..outputs.end.min(first + OUTPUTS);
-            let values = &mut values[..strip.len()];
-            for (i, row) in rows.clone().enumerate() {
-                let sums = &tables.sums[i / TABLE_ROWS][first - outputs.start..];
-                for ((value, output), sums) in values.iter_mut().zip(strip.clone()).zip(sums) {
-                    *value = sums[i % TABLE_ROWS] as f32 * (w.scale(output, 0) / x.scales[row]);
-                }
+    }
+
+    /// As [`Product::span`], where each block of activations has its own scale.
+    ///
+    /// # Safety
+    /// As for [`Product::strip`].
+    unsafe fn span_of_blocks(&self, room: &mut SpanRoom, part: &Part, outputs: Range<usize>, rows: Range<usize>) {
+        let (x, w) = (self.x, ternary(part));
+        let mut scales = [0.0f32; PANEL];
+        let mut take = |first: usize, sums: &PanelSums<f32>| {
+            let panel = outputs.start + first..outputs.end.min(outputs.start + first + PANEL);
+            scales.iter_mut().zip(panel.clone()).for_each(|(scale, output)| *scale = scale_of_row(w, output));
+            for (row, sums) in rows.clone().zip(sums) {
                 // SAFETY: these columns are the caller's.
-                unsafe { self.write(part, &strip, row, values) };
+                unsafe { self.write(part, &panel, row, sums.iter().zip(&scales).map(|(sum, scale)| sum * scale)) };
             }
-        }
+        };
+        let tile = block_tile(w, &self.w.ones, x, &outputs, &rows, 0..x.blocks(), &mut []);
+        self.kernels.span_blocks(room, &tile, &mut take);
     }
 
     /// # Safety
     /// Nothing else may use these columns of this row of `out` meanwhile.
-    unsafe fn write(&self, part: &Part, outputs: &Range<usize>, row: usize, values: &[f32]) {
+    #[inline]
+    unsafe fn write(&self, part: &Part, outputs: &Range<usize>, row: usize, values: impl Iterator<Item = f32>) {
         let begin = row * self.w.rows + part.first_row + outputs.start;
         // SAFETY: the caller's promise.
-        let out = unsafe { self.out.cut(begin..begin + values.len()) };
-        if self.add {
-            out.iter_mut().zip(values).for_each(|(o, v)| *o += *v);
-        } else {
-            out.copy_from_slice(values);
+        let out = unsafe { self.out.cut(begin..begin + outputs.len()) };
+        match self.add {
+            true => out.iter_mut().zip(values).for_each(|(o, v)| *o += v),
+            false => out.iter_mut().zip(values).for_each(|(o, v)| *o = v),
         }
     }
 }
@@ -234,12 +263,10 @@ fn ternary(part: &Part) -> &Ternary {
     w
 }
 
-/// Whether scales change within a weight row; tables have one sum for all of it.
-fn grouped(part: &Part) -> bool {
-    matches!(ternary(part).scales(), Scales::Groups { .. })
-}
-
-/// Spans of at most `span` rows.
-fn spans_of(part: &Part, span: usize) -> usize {
-    part.weights.rows().div_ceil(span)
+/// How many spans of at most `span` rows there are, and how long they are: equal lengths, rather than full ones and a short last one,
+/// of whole panels.
+fn spans_of(part: &Part, span: usize) -> (usize, usize) {
+    let rows = part.weights.rows();
+    let len = rows.div_ceil(rows.div_ceil(span)).next_multiple_of(PANEL);
+    (rows.div_ceil(len), len)
 }

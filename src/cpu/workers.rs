@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::backend::Numerics;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::Kernels;
-use crate::cpu::kernels::tables::Tables;
+use crate::cpu::kernels::spans::SpanRoom;
 use crate::cpu::pool::Pool;
 use crate::error::Result;
 use crate::interrupt::Interrupt;
@@ -30,7 +31,7 @@ pub(crate) struct Workers {
 /// The threads, while one verb has them.
 pub(crate) struct Crew {
     pub(crate) pool: Pool,
-    pub(crate) tables: Vec<Tables>, // [threads], if the kernels have tables
+    pub(crate) rooms: Vec<SpanRoom>, // [threads], if the kernels have spans
 }
 
 /// As [`Pool::run`]; once the interrupt is set, the tasks that were not begun are left out.
@@ -56,11 +57,11 @@ impl Workers {
     /// # Errors
     /// [`crate::Error::Device`] if the system refuses a thread.
     pub(crate) fn start(threads: usize, kernels: &dyn Kernels) -> Result<Self> {
-        let tables = match kernels.fewest_table_rows() {
-            Some(_) => (0..threads).map(|_| Tables::new(kernels)).collect(),
-            None => Vec::new(),
+        let rooms = match kernels.span_rows(usize::MAX, Numerics::Int8Rows) {
+            0 => Vec::new(),
+            _ => (0..threads).map(|_| SpanRoom::new(kernels)).collect(),
         };
-        let crew = Crew { pool: Pool::new(threads)?, tables };
+        let crew = Crew { pool: Pool::new(threads)?, rooms };
         Ok(Self { crew: Arc::new(Mutex::new(crew)), threads, interrupt: None })
     }
 

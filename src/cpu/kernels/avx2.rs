@@ -11,9 +11,10 @@ mod trits;
 use std::any::Any;
 use std::arch::x86_64::*;
 
+use crate::backend::Numerics;
 use crate::cpu::floats;
 use crate::cpu::kernels::portable::Portable;
-use crate::cpu::kernels::tables::Tables;
+use crate::cpu::kernels::spans::{SET, SpanLimits, SpanRoom, TakeSums};
 use crate::cpu::kernels::vector::{dense, heads, trits as float_trits};
 use crate::cpu::kernels::{BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, Tile};
 
@@ -22,7 +23,11 @@ use crate::cpu::kernels::{BlockTile, DenseRow, Entries, FloatTile, KernelSet, Ke
 pub(super) const AHEAD_BYTES: usize = 2048;
 
 /// Measured: 16 rows are done as fast without tables, 32 rows 1.2 times and 128 rows 1.4 times as fast with them.
-const FEWEST_TABLE_ROWS: usize = 26;
+const FEWEST_SPAN_ROWS: usize = 26;
+/// Weight rows that are worth building tables.
+const SHORTEST_SPAN: usize = 320;
+/// Fewest activation rows beside whole sets that are made one with zeros.
+const FEWEST_IN_SET: usize = 10;
 
 /// The token: only [`Avx2::detect`] gives one out.
 pub(crate) struct Avx2(());
@@ -69,18 +74,25 @@ impl Kernels for Avx2 {
         unsafe { trits::dot_blocks(out, tile) }
     }
 
-    fn fewest_table_rows(&self) -> Option<usize> {
-        Some(FEWEST_TABLE_ROWS)
+    fn span_rows(&self, rows: usize, numerics: Numerics) -> usize {
+        match rows % SET {
+            _ if rows < FEWEST_SPAN_ROWS || numerics != Numerics::Int8Rows => 0,
+            rest if rest < FEWEST_IN_SET => rows - rest,
+            _ => rows,
+        }
+    }
+
+    fn span_limits(&self) -> SpanLimits {
+        SpanLimits { rows: tables::SETS * SET, shortest: SHORTEST_SPAN }
     }
 
     fn room(&self) -> Box<dyn Any + Send> {
         Box::new(tables::Room::new())
     }
 
-    fn dot_tables(&self, tables: &mut Tables, tile: &Tile<'_>) -> bool {
-        let (sums, room) = tables.split();
+    fn span_codes(&self, room: &mut SpanRoom, tile: &Tile<'_>, _x_sums: &[i32], take: TakeSums<'_, i32>) -> bool {
         // SAFETY: `self` exists, so the CPU has AVX2.
-        unsafe { tables::dot_tables(sums, room, tile) }
+        unsafe { tables::span_codes(room.get(), tile, take) }
     }
 
     fn dot_floats(&self, out: &mut [f32], tile: &FloatTile<'_>) {

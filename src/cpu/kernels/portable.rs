@@ -2,7 +2,8 @@
 //! that the compiler can use the vector instructions that every CPU of the target has.
 
 use crate::cpu::floats::{self, brain, half};
-use crate::cpu::kernels::{BlockRow, BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, Tile};
+use crate::cpu::kernels::spans::{SPAN, SpanLimits};
+use crate::cpu::kernels::{BlockRow, BlockTile, BlockWeights, DenseRow, Entries, FloatTile, KernelSet, Kernels, Tile};
 
 /// The set that every CPU can run.
 pub(crate) struct Portable;
@@ -21,6 +22,10 @@ impl Kernels for Portable {
 
     fn older(&self) -> &dyn Kernels {
         unreachable!("the portable set computes everything itself")
+    }
+
+    fn span_limits(&self) -> SpanLimits {
+        SpanLimits { rows: 1, shortest: SPAN }
     }
 
     fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
@@ -97,18 +102,22 @@ pub(crate) fn blocks_by_codes(kernels: &dyn Kernels, out: &mut [f32], tile: &Blo
     /// Blocks of a stretch.
     const STRETCH: usize = 64;
     let mut dots = [0i32; STRETCH];
-    for (row, out) in out.iter_mut().enumerate() {
-        let BlockRow { x, sums, steps } = tile.row(row);
-        *out = 0.0;
-        for (stretch, codes) in tile.codes.chunks(STRETCH).enumerate() {
-            let places = stretch * STRETCH..stretch * STRETCH + codes.len();
-            let (blocks, dots) = (codes.len(), &mut dots[..codes.len()]);
-            let (codes, x) = (codes.as_flattened(), x[places.clone()].as_flattened());
-            let (codes_stride, x_stride) = (codes.len(), x.len());
-            kernels.dot_codes(dots, &Tile { codes, codes_stride, outputs: 1, x, x_stride, rows: 1, blocks, group: 1 });
-            // Codes are trits + 1, so the sum of the activations is too much.
-            for (dot, block) in dots.iter().zip(places) {
-                *out += (dot - sums[block]) as f32 * (steps[block] * tile.scales[block]);
+    for (output, out) in out.chunks_exact_mut(tile.tile.rows).enumerate() {
+        let BlockWeights { codes, scales } = tile.weights(output);
+        for (row, out) in out.iter_mut().enumerate() {
+            let BlockRow { x, sums, steps } = tile.row(row);
+            *out = 0.0;
+            for (stretch, codes) in codes.chunks(STRETCH).enumerate() {
+                let places = stretch * STRETCH..stretch * STRETCH + codes.len();
+                let (blocks, dots) = (codes.len(), &mut dots[..codes.len()]);
+                let (codes, x) = (codes.as_flattened(), x[places.clone()].as_flattened());
+                let (codes_stride, x_stride) = (codes.len(), x.len());
+                kernels
+                    .dot_codes(dots, &Tile { codes, codes_stride, outputs: 1, x, x_stride, rows: 1, blocks, group: 1 });
+                // Codes are trits + 1, so the sum of the activations is too much.
+                for (dot, block) in dots.iter().zip(places) {
+                    *out += (dot - sums[block]) as f32 * (steps[block] * scales[block]);
+                }
             }
         }
     }

@@ -19,7 +19,7 @@ pub(crate) struct Tile<'a> {
     pub(crate) x: &'a [i8],
     /// Activations from one row to the next.
     pub(crate) x_stride: usize,
-    /// Activation rows, 1 to [`TILE_ROWS`] or [`super::tables::TABLE_ROWS`].
+    /// Activation rows, 1 to [`TILE_ROWS`], or as many as a [span](super::spans) has.
     pub(crate) rows: usize,
     /// Blocks of 128 columns.
     pub(crate) blocks: usize,
@@ -51,21 +51,26 @@ impl Tile<'_> {
     }
 }
 
-/// One row of packed weights against some rows of activations, in which each block has a scale of its own.
+/// The same, where each block of a weight row and of an activation row has a scale of its own.
 #[derive(Clone, Copy)]
 pub(crate) struct BlockTile<'a> {
-    /// Packed codes of the weight row.
-    pub(crate) codes: &'a [[u8; BLOCK_BYTES]],
-    /// The scale of each block of the weight row, or ones where it has one in all.
+    /// Codes and activations; sums cover blocks, whatever its `group` says.
+    pub(crate) tile: Tile<'a>,
+    /// The scale of each block of the first weight row, and of all that follow it; ones where a row has one in all.
     pub(crate) scales: &'a [f32],
-    /// Activations of the first row, and of all that follow it.
-    pub(crate) x: &'a [i8],
-    /// Activations from one row to the next.
-    pub(crate) x_stride: usize,
+    /// Scales from one weight row to the next: 0 where all have the same ones.
+    pub(crate) scales_stride: usize,
     /// The sum of the activations of each block of the first row, and of all rows that follow it.
     pub(crate) x_sums: &'a [i32],
     /// What one step of each block's activations stands for, as `x_sums`.
     pub(crate) steps: &'a [f32],
+}
+
+/// The blocks of one weight row.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockWeights<'a> {
+    pub(crate) codes: &'a [[u8; BLOCK_BYTES]],
+    pub(crate) scales: &'a [f32],
 }
 
 /// The blocks of one activation row.
@@ -77,15 +82,26 @@ pub(crate) struct BlockRow<'a> {
 }
 
 impl BlockTile<'_> {
-    /// The blocks of one activation row, checked to be as many as there are codes and scales.
+    /// The scales of one weight row, checked to be one for each block.
+    #[inline(always)]
+    pub(crate) fn scales(&self, output: usize) -> &[f32] {
+        &self.scales[output * self.scales_stride..][..self.tile.blocks]
+    }
+
+    /// The blocks of one weight row, as many as there are of an activation row.
+    #[inline(always)]
+    pub(crate) fn weights(&self, output: usize) -> BlockWeights<'_> {
+        BlockWeights { codes: self.tile.weights(output), scales: self.scales(output) }
+    }
+
+    /// The blocks of one activation row, as many as there are of a weight row.
     #[inline(always)]
     pub(crate) fn row(&self, row: usize) -> BlockRow<'_> {
-        let (blocks, first) = (self.codes.len(), row * (self.x_stride / BLOCK));
-        assert_eq!(self.scales.len(), blocks);
+        let first = row * (self.tile.x_stride / BLOCK);
         BlockRow {
-            x: &self.x[row * self.x_stride..].as_chunks().0[..blocks],
-            sums: &self.x_sums[first..first + blocks],
-            steps: &self.steps[first..first + blocks],
+            x: self.tile.activations(row),
+            sums: &self.x_sums[first..][..self.tile.blocks],
+            steps: &self.steps[first..][..self.tile.blocks],
         }
     }
 }

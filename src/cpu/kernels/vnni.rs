@@ -5,9 +5,9 @@
 //! times. Fields are summed from the top, and the sums so far, which are multiples, are shifted down before the next
 //! field comes on top (Horner's rule). So a vector of codes costs one load and one `and`.
 
-mod blocks;
 mod bytes;
 mod floats;
+pub(super) mod panels;
 mod ymm;
 mod zmm;
 
@@ -48,15 +48,6 @@ trait Vector: Copy {
     unsafe fn shift_down(self) -> Self;
     /// What the sums are in the end, after the last vector.
     unsafe fn finish(self) -> __m256i;
-    /// As many floats as there are sums.
-    type Floats: Copy;
-    unsafe fn no_floats() -> Self::Floats;
-    /// Sums of nothing, from which `count` is taken off 64 times: what is left of it when all vectors came together is once.
-    unsafe fn less(count: i32) -> Self;
-    /// `to + sums * factor`, after the last vector.
-    unsafe fn add_scaled(self, factor: f32, to: Self::Floats) -> Self::Floats;
-    /// The sum of what [`Vector::add_scaled`] added to both.
-    unsafe fn total(even: Self::Floats, odd: Self::Floats) -> f32;
 }
 
 /// [`crate::cpu::kernels::Kernels::dot_codes`], `OUTPUTS` weight rows at a time where there are several activation rows.

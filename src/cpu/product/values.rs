@@ -92,59 +92,89 @@ pub(super) fn tile<'a>(
     }
 }
 
-/// Blocks at a time, whose scales are brought into one form.
+/// Blocks at a time, where scales that cover several are written once for each.
 const BLOCKS: usize = 128;
+/// Weight rows at a time: the lanes of the widest kernel.
+const LANES: usize = 16;
 
-/// The scale of each of some blocks of a weight row, and one for all of them. `room` holds ones where it is not written.
+/// The scales of some weight rows, of each of some blocks, and how many there are from one row to the next. `room` is written
+/// where a scale covers several blocks, for at most [`BLOCKS`] of them.
 fn scales_of<'a>(
     w: &'a Ternary,
-    output: usize,
+    ones: &'a [f32],
+    outputs: &Range<usize>,
     blocks: &Range<usize>,
-    room: &'a mut [f32; BLOCKS],
-) -> (&'a [f32], f32) {
-    let Scales::Groups { columns, values } = w.scales() else {
-        return (&room[..blocks.len()], w.scale(output, 0));
-    };
-    let (group, scales) = (columns / BLOCK, &values[output * w.cols().div_ceil(*columns)..]);
+    room: &'a mut [f32],
+) -> (&'a [f32], usize) {
+    let Scales::Groups { columns, values } = w.scales() else { return (&ones[blocks.clone()], 0) };
+    let (group, stride) = (columns / BLOCK, w.cols().div_ceil(*columns));
     if group == 1 {
-        return (&scales[blocks.clone()], 1.0);
+        return (&values[outputs.start * stride + blocks.start..], stride);
     }
-    let room = &mut room[..blocks.len()];
-    room.iter_mut().zip(blocks.clone()).for_each(|(scale, block)| *scale = scales[block / group]);
-    (room, 1.0)
+    for (output, scales) in outputs.clone().zip(room.chunks_exact_mut(blocks.len())) {
+        let values = &values[output * stride..];
+        scales.iter_mut().zip(blocks.clone()).for_each(|(scale, block)| *scale = values[block / group]);
+    }
+    (room, blocks.len())
 }
 
-/// `values[(row, output)]`, where each block of activations has its own scale.
+/// The scale of all blocks of a weight row, where they have none of their own.
+pub(super) fn scale_of_row(w: &Ternary, output: usize) -> f32 {
+    match w.scales() {
+        Scales::Groups { .. } => 1.0,
+        _ => w.scale(output, 0),
+    }
+}
+
+/// `values[(row, output)]`, where each block of activations has its own scale. `ones`: one for each block.
 pub(super) fn block_products(
     kernels: &dyn Kernels,
     values: &mut [f32],
     w: &Ternary,
+    ones: &[f32],
     x: &Quantized,
     outputs: Range<usize>,
     rows: Range<usize>,
 ) {
-    let (mut room, mut dots) = ([1.0f32; BLOCKS], [0.0f32; TILE_ROWS]);
-    let dots = &mut dots[..rows.len()];
-    let blocks = x.blocks();
-    values.fill(0.0);
-    for first in (0..blocks).step_by(BLOCKS) {
-        let span = first..blocks.min(first + BLOCKS);
-        let of_blocks = rows.start * blocks + span.start..;
-        let x_values = &x.values[rows.start * x.stride + span.start * BLOCK..];
-        for (place, output) in outputs.clone().enumerate() {
-            let (scales, scale) = scales_of(w, output, &span, &mut room);
-            let tile = BlockTile {
-                codes: codes_of(w, output, &span),
-                scales,
-                x: x_values,
-                x_stride: x.stride,
-                x_sums: &x.block_sums[of_blocks.clone()],
-                steps: &x.steps[of_blocks.clone()],
-            };
-            kernels.dot_blocks(dots, &tile);
-            add_dots(values, dots, scale, place, outputs.len());
+    let (mut room, mut dots) = ([0.0f32; LANES * BLOCKS], [0.0f32; LANES * TILE_ROWS]);
+    let all_outputs = outputs.len();
+    let at_once = if needs_room(w) { BLOCKS } else { x.blocks() };
+    for first in outputs.clone().step_by(LANES) {
+        let some = first..outputs.end.min(first + LANES);
+        for first_block in (0..x.blocks()).step_by(at_once) {
+            let blocks = first_block..x.blocks().min(first_block + at_once);
+            let dots = &mut dots[..some.len() * rows.len()];
+            kernels.dot_blocks(dots, &block_tile(w, ones, x, &some, &rows, blocks, &mut room));
+            for (output, dots) in some.clone().zip(dots.chunks_exact(rows.len())) {
+                let scale = scale_of_row(w, output);
+                for (row, dot) in dots.iter().enumerate() {
+                    let value = &mut values[row * all_outputs + (output - outputs.start)];
+                    *value = if first_block == 0 { dot * scale } else { *value + dot * scale };
+                }
+            }
         }
     }
+}
+
+/// The tile of some weight rows, activation rows and blocks that have their scales. `room` is for scales that cover several.
+pub(super) fn block_tile<'a>(
+    w: &'a Ternary,
+    ones: &'a [f32],
+    x: &'a Quantized,
+    outputs: &Range<usize>,
+    rows: &Range<usize>,
+    blocks: Range<usize>,
+    room: &'a mut [f32],
+) -> BlockTile<'a> {
+    let (scales, scales_stride) = scales_of(w, ones, outputs, &blocks, room);
+    let (first, len) = (rows.start * x.blocks() + blocks.start, blocks.len());
+    let (x_sums, steps) = (&x.block_sums[first..], &x.steps[first..]);
+    BlockTile { tile: tile(w, x, outputs, rows, blocks, len), scales, scales_stride, x_sums, steps }
+}
+
+/// Whether scales cover several blocks, so that a [`block_tile`] needs room for them.
+pub(super) fn needs_room(w: &Ternary) -> bool {
+    matches!(w.scales(), Scales::Groups { columns, .. } if *columns > BLOCK)
 }
 
 /// `values[(row, output)]` of activations in f32. Each value is added in the order of spans, whatever is done first.
@@ -152,22 +182,27 @@ pub(super) fn float_products(
     kernels: &dyn Kernels,
     values: &mut [f32],
     w: &Ternary,
+    ones: &[f32],
     x: &Quantized,
     outputs: Range<usize>,
     rows: Range<usize>,
 ) {
     /// Blocks at a time: those of the most activation rows, 32 KiB, stay near while all weight rows pass over them.
     const SPAN: usize = 8;
-    let (mut room, mut dots) = ([1.0f32; BLOCKS], [0.0f32; TILE_ROWS]);
+    let (mut room, mut dots) = ([0.0f32; SPAN], [0.0f32; TILE_ROWS]);
     let dots = &mut dots[..rows.len()];
     values.fill(0.0);
     let mut add = |output: usize, first: usize| {
         let span = first..x.blocks().min(first + SPAN);
-        let (scales, scale) = scales_of(w, output, &span, &mut room);
+        let (scales, _) = scales_of(w, ones, &(output..output + 1), &span, &mut room);
         let x_values = &x.floats[rows.start * x.stride + span.start * BLOCK..];
-        let tile = FloatTile { codes: codes_of(w, output, &span), scales, x: x_values, x_stride: x.stride };
+        let codes = &w.codes()[output * w.row_bytes()..][..w.row_bytes()].as_chunks().0[span.clone()];
+        let tile = FloatTile { codes, scales: &scales[..span.len()], x: x_values, x_stride: x.stride };
         kernels.dot_floats(dots, &tile);
-        add_dots(values, dots, scale, output - outputs.start, outputs.len());
+        let (scale, place) = (scale_of_row(w, output), output - outputs.start);
+        for (row, dot) in dots.iter().enumerate() {
+            values[row * outputs.len() + place] += dot * scale;
+        }
     };
     let spans = || (0..x.blocks()).step_by(SPAN);
     if rows.len() == 1 {
@@ -175,17 +210,5 @@ pub(super) fn float_products(
         outputs.clone().for_each(|output| spans().for_each(|first| add(output, first)));
     } else {
         spans().for_each(|first| outputs.clone().for_each(|output| add(output, first)));
-    }
-}
-
-/// Some blocks of a weight row.
-fn codes_of<'a>(w: &'a Ternary, output: usize, blocks: &Range<usize>) -> &'a [[u8; BLOCK_BYTES]] {
-    &w.codes()[output * w.row_bytes()..][..w.row_bytes()].as_chunks().0[blocks.clone()]
-}
-
-/// Adds what one weight row gave for each activation row to `values[(row, output)]`.
-fn add_dots(values: &mut [f32], dots: &[f32], scale: f32, place: usize, outputs: usize) {
-    for (row, dot) in dots.iter().enumerate() {
-        values[row * outputs + place] += dot * scale;
     }
 }

@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 use std::array;
 
 use crate::cpu::kernels::Tile;
-use crate::cpu::kernels::tables::{SETS, SPAN, SpanSums, TABLE_ROWS, boxed};
+use crate::cpu::kernels::spans::{PANEL, SET, SPAN, TakeSums, boxed};
 
 /// Tables in use at a time. 81 entries of 32 bytes each: together 20 KiB, which fits the nearest cache of every CPU.
 const TABLES: usize = 8;
@@ -20,7 +20,14 @@ const ENTRIES: usize = 256;
 /// A value of 16 bits for each activation row.
 #[derive(Clone, Copy)]
 #[repr(align(32))]
-struct Lanes([i16; TABLE_ROWS]);
+struct Lanes([i16; SET]);
+
+/// Sets of activation rows that are worked on together: finding the places of a weight row costs about as much as looking them
+/// up, and serves all of them. Of more of them, the sums would not stay in the second cache.
+pub(super) const SETS: usize = 4;
+
+/// The sums of each weight row with a set of activation rows.
+type SetSums = [[i32; SET]; SPAN];
 
 /// What a thread keeps: with the sums half a megabyte, most of which stays in the second cache while a span of weight rows
 /// is worked on.
@@ -33,16 +40,22 @@ pub(super) struct Room {
     places: Box<[[[u8; TABLES]; SPAN]; 32 / TABLES]>,
     /// Sums of few columns: `[SETS, SPAN]`.
     near: Box<[[Lanes; SPAN]; SETS]>,
+    /// Sums of all columns so far.
+    sums: Box<[SetSums; SETS]>,
+    /// Those of a panel, as they are given out.
+    panel: Box<[[i32; PANEL]; SETS * SET]>,
 }
 
 impl Room {
     pub(super) fn new() -> Self {
-        let zero = Lanes([0; TABLE_ROWS]);
+        let zero = Lanes([0; SET]);
         Self {
             x: boxed(zero),
             entries: boxed([zero; TABLES]),
             places: boxed([[0; TABLES]; SPAN]),
             near: boxed([zero; SPAN]),
+            sums: boxed([[0; SET]; SPAN]),
+            panel: boxed([0; PANEL]),
         }
     }
 }
@@ -51,39 +64,46 @@ impl Room {
 /// 28672, so a lane cannot wrap.
 const PASSES: usize = 7;
 
-/// [`crate::cpu::kernels::Kernels::dot_tables`].
+/// [`crate::cpu::kernels::Kernels::span_codes`].
 #[target_feature(enable = "avx2")]
-pub(super) fn dot_tables(sums: &mut SpanSums, room: &mut Room, tile: &Tile<'_>) -> bool {
-    let (outputs, sets) = (tile.outputs, tile.rows.div_ceil(TABLE_ROWS));
+pub(super) fn span_codes(room: &mut Room, tile: &Tile<'_>, take: TakeSums<'_, i32>) -> bool {
+    let (outputs, sets) = (tile.outputs, tile.rows.div_ceil(SET));
     assert!(outputs <= SPAN && sets <= SETS);
-    sums[..sets].iter_mut().for_each(|sums| sums[..outputs].fill([0; TABLE_ROWS]));
+    room.sums[..sets].iter_mut().for_each(|sums| sums[..outputs].fill([0; SET]));
     let mut passes = 0; // of each set
     for block in 0..tile.blocks {
         if !find_places(room, tile, block) {
             return false;
         }
         let passes_before = passes;
-        for (set, sums) in sums.iter_mut().enumerate().take(sets) {
-            transpose(&mut room.x, tile, set * TABLE_ROWS, block);
+        for set in 0..sets {
+            transpose(&mut room.x, tile, set * SET, block);
             passes = passes_before;
             for pass in 0..room.places.len() {
                 for table in 0..TABLES {
                     build(room, table, pass * TABLES + table);
                 }
                 if passes == 0 {
-                    room.near[set][..outputs].fill(Lanes([0; TABLE_ROWS]));
+                    room.near[set][..outputs].fill(Lanes([0; SET]));
                 }
                 look_up(room, set, pass, outputs);
                 passes += 1;
                 if passes == PASSES {
-                    widen(sums, &room.near[set], outputs);
+                    widen(&mut room.sums[set], &room.near[set], outputs);
                     passes = 0;
                 }
             }
         }
     }
     if passes > 0 {
-        (0..sets).for_each(|set| widen(&mut sums[set], &room.near[set], outputs));
+        (0..sets).for_each(|set| widen(&mut room.sums[set], &room.near[set], outputs));
+    }
+    for first in (0..outputs).step_by(PANEL) {
+        for (row, sums) in room.panel[..tile.rows].iter_mut().enumerate() {
+            let of_outputs = &room.sums[row / SET][first..outputs.min(first + PANEL)];
+            sums.iter_mut().zip(of_outputs).for_each(|(sum, of_rows)| *sum = of_rows[row % SET]);
+        }
+        take(first, &room.panel[..tile.rows]);
     }
     true
 }
@@ -129,7 +149,7 @@ fn nibbles(value: impl Fn(u8) -> u8) -> __m256i {
 #[target_feature(enable = "avx2")]
 fn transpose(out: &mut [Lanes; 128], tile: &Tile<'_>, first: usize, block: usize) {
     const NONE: [i8; 128] = [0; 128];
-    let x: [&[i8; 128]; TABLE_ROWS] =
+    let x: [&[i8; 128]; SET] =
         array::from_fn(|row| if first + row < tile.rows { &tile.activations(first + row)[block] } else { &NONE });
     for (sixteenth, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let mut v: [__m128i; 16] = array::from_fn(|row| {
@@ -192,7 +212,7 @@ fn look_up(room: &mut Room, set: usize, pass: usize, outputs: usize) {
 /// Adds the near sums of a set to its sums.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn widen(sums: &mut [[i32; TABLE_ROWS]; SPAN], near: &[Lanes; SPAN], outputs: usize) {
+fn widen(sums: &mut SetSums, near: &[Lanes; SPAN], outputs: usize) {
     for (sums, near) in sums[..outputs].iter_mut().zip(near) {
         for (sum, near) in sums.iter_mut().zip(near.0) {
             *sum += i32::from(near);

@@ -10,7 +10,7 @@ use std::array;
 
 use super::lanes::{InOrder, add_lanes_f32, add_lanes_i32};
 use super::{AHEAD_BYTES, prefetch};
-use crate::cpu::kernels::{BlockRow, BlockTile, Tile};
+use crate::cpu::kernels::{BlockRow, BlockTile, BlockWeights, Tile};
 
 /// [`crate::cpu::kernels::Kernels::dot_codes`].
 #[target_feature(enable = "avx2")]
@@ -125,30 +125,33 @@ fn dot_many<const ROWS: usize>(codes: &[[u8; 32]], x: [&[[i8; 128]]; ROWS]) -> [
 /// [`crate::cpu::kernels::Kernels::dot_blocks`].
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>) {
-    for (some, out) in out.chunks_mut(4).enumerate() {
-        match out.len() {
-            1 => block_rows::<1>(out, tile, 4 * some),
-            2 => block_rows::<2>(out, tile, 4 * some),
-            3 => block_rows::<3>(out, tile, 4 * some),
-            _ => block_rows::<4>(out, tile, 4 * some),
+    for (output, out) in out.chunks_exact_mut(tile.tile.rows).enumerate() {
+        for (some, out) in out.chunks_mut(4).enumerate() {
+            match out.len() {
+                1 => block_rows::<1>(out, tile, output, 4 * some),
+                2 => block_rows::<2>(out, tile, output, 4 * some),
+                3 => block_rows::<3>(out, tile, output, 4 * some),
+                _ => block_rows::<4>(out, tile, output, 4 * some),
+            }
         }
     }
 }
 
-/// Some activation rows from `first` on. The sums of a block become floats in their lanes.
+/// One weight row and some activation rows from `first` on. The sums of a block become floats in their lanes.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn block_rows<const ROWS: usize>(out: &mut [f32], tile: &BlockTile<'_>, first: usize) {
+fn block_rows<const ROWS: usize>(out: &mut [f32], tile: &BlockTile<'_>, output: usize, first: usize) {
+    let BlockWeights { codes, scales } = tile.weights(output);
     let rows: [BlockRow<'_>; ROWS] = array::from_fn(|i| tile.row(first + i));
     let ones = _mm256_set1_epi16(1);
     let mut totals = [_mm256_setzero_ps(); ROWS];
-    for (b, block) in tile.codes.iter().enumerate() {
+    for (b, block) in codes.iter().enumerate() {
         prefetch(block.as_ptr().wrapping_add(AHEAD_BYTES));
         let codes = unpack(block);
         for (total, row) in totals.iter_mut().zip(&rows) {
             // SAFETY: each row has as many blocks as there are codes and scales.
             let (x, x_sum, factor) = unsafe {
-                let factor = *row.steps.get_unchecked(b) * *tile.scales.get_unchecked(b);
+                let factor = *row.steps.get_unchecked(b) * *scales.get_unchecked(b);
                 (row.x.get_unchecked(b), *row.sums.get_unchecked(b), factor)
             };
             // A 16-bit lane gains four fields of two products of at most 3·128: 3072.

@@ -3,12 +3,13 @@
 //!
 //! An [`AvxVnni`] exists only where the CPU has these instructions; that is what makes the calls below sound.
 
+mod blocks;
+
 use std::arch::x86_64::*;
 use std::sync::LazyLock;
 
 use super::Vector;
 use crate::cpu::kernels::avx2::Avx2;
-use crate::cpu::kernels::avx2::lanes::add_lanes_f32;
 use crate::cpu::kernels::{BlockTile, KernelSet, Kernels, Tile};
 
 /// The token: only [`AvxVnni::detect`] gives one out.
@@ -38,7 +39,7 @@ impl Kernels for AvxVnni {
 
     fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
         // SAFETY: `self` exists, so the CPU has AVX2, FMA and AVX-VNNI.
-        unsafe { dot_blocks(out, tile) }
+        unsafe { blocks::dot_blocks(out, tile) }
     }
 
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
@@ -56,39 +57,8 @@ fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {
     unsafe { super::dot_codes::<__m256i, OUTPUTS>(sums, tile) }
 }
 
-#[target_feature(enable = "avx2,fma,avxvnni")]
-fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>) {
-    // SAFETY: this function's instructions are those that `__m256i` needs.
-    unsafe { super::blocks::dot_blocks::<__m256i>(out, tile) }
-}
-
 impl Vector for __m256i {
     const VECTORS: usize = 4;
-    type Floats = __m256;
-
-    #[inline(always)]
-    unsafe fn no_floats() -> __m256 {
-        // SAFETY: the caller shows AVX2.
-        unsafe { _mm256_setzero_ps() }
-    }
-
-    #[inline(always)]
-    unsafe fn less(count: i32) -> Self {
-        // SAFETY: the caller shows AVX2.
-        unsafe { _mm256_zextsi128_si256(_mm_cvtsi32_si128(-64 * count)) }
-    }
-
-    #[inline(always)]
-    unsafe fn add_scaled(self, factor: f32, to: __m256) -> __m256 {
-        // SAFETY: the caller shows AVX2 and FMA.
-        unsafe { _mm256_fmadd_ps(_mm256_cvtepi32_ps(self), _mm256_set1_ps(factor), to) }
-    }
-
-    #[inline(always)]
-    unsafe fn total(even: __m256, odd: __m256) -> f32 {
-        // SAFETY: the caller shows AVX2.
-        unsafe { add_lanes_f32(_mm256_add_ps(even, odd)) }
-    }
 
     #[inline(always)]
     unsafe fn zero() -> Self {

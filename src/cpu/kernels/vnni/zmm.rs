@@ -4,13 +4,23 @@
 //!
 //! An [`Avx512Vnni`] exists only where the CPU has these instructions; that is what makes the calls below sound.
 
+mod blocks;
+
+use std::any::Any;
 use std::arch::x86_64::*;
 use std::sync::LazyLock;
 
-use super::{Vector, bytes, floats};
+use super::{Vector, bytes, floats, panels};
+use crate::backend::Numerics;
 use crate::cpu::kernels::avx2::Avx2;
-use crate::cpu::kernels::avx2::lanes::add_lanes_f32;
+use crate::cpu::kernels::panel::{self, Panel};
+use crate::cpu::kernels::spans::{PANEL, SpanLimits, SpanRoom, TakeSums};
 use crate::cpu::kernels::{BlockTile, FloatTile, KernelSet, Kernels, Tile};
+
+/// Fewest activation rows that are worth unpacking a panel of weight rows.
+const FEWEST_SPAN_ROWS: usize = 13;
+/// The same where blocks have scales, which the other way handles one by one.
+const FEWEST_SPAN_ROWS_OF_BLOCKS: usize = 3;
 
 /// The token: only [`Avx512Vnni::detect`] gives one out.
 pub(crate) struct Avx512Vnni {
@@ -48,12 +58,44 @@ impl Kernels for Avx512Vnni {
 
     fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
         // SAFETY: `self` exists, so the CPU has AVX2, FMA, AVX-512F and AVX-512 VNNI.
-        unsafe { dot_blocks(out, tile) }
+        unsafe { blocks::dot_blocks(out, tile) }
     }
 
     fn dot_floats(&self, out: &mut [f32], tile: &FloatTile<'_>) {
         // SAFETY: `self` exists, so the CPU has AVX2, FMA and AVX-512F.
         unsafe { floats::dot_floats(out, tile) }
+    }
+
+    fn span_rows(&self, rows: usize, numerics: Numerics) -> usize {
+        let fewest = match numerics {
+            Numerics::Int8Rows => FEWEST_SPAN_ROWS,
+            Numerics::Int8Groups => FEWEST_SPAN_ROWS_OF_BLOCKS,
+            Numerics::Float => usize::MAX,
+        };
+        if rows < fewest { 0 } else { rows }
+    }
+
+    fn span_limits(&self) -> SpanLimits {
+        SpanLimits { rows: panel::ROWS, shortest: 2 * PANEL }
+    }
+
+    fn room(&self) -> Box<dyn Any + Send> {
+        Box::new(Panel::new())
+    }
+
+    fn reserve(&self, room: &mut SpanRoom, blocks: usize) {
+        room.get::<Panel>().reserve(blocks);
+    }
+
+    fn span_codes(&self, room: &mut SpanRoom, tile: &Tile<'_>, x_sums: &[i32], take: TakeSums<'_, i32>) -> bool {
+        // SAFETY: `self` exists, so the CPU has AVX-512F, AVX-512BW and AVX-512 VNNI.
+        unsafe { panels::span_codes(room.get(), tile, x_sums, take) }
+        true
+    }
+
+    fn span_blocks(&self, room: &mut SpanRoom, tile: &BlockTile<'_>, take: TakeSums<'_, f32>) {
+        // SAFETY: as above, and FMA.
+        unsafe { panels::span_blocks(room.get(), tile, take) }
     }
 
     fn dot_bytes(&self, out: &mut [i32], w: &[i8], x: &[i16]) {
@@ -71,46 +113,8 @@ fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {
     unsafe { super::dot_codes::<__m512i, OUTPUTS>(sums, tile) }
 }
 
-#[target_feature(enable = "avx2,fma,avx512f,avx512vnni")]
-fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>) {
-    // SAFETY: this function's instructions are those that `__m512i` needs.
-    unsafe { super::blocks::dot_blocks::<__m512i>(out, tile) }
-}
-
 impl Vector for __m512i {
     const VECTORS: usize = 2;
-    type Floats = __m512;
-
-    #[inline(always)]
-    unsafe fn no_floats() -> __m512 {
-        // SAFETY: the caller shows AVX-512F.
-        unsafe { _mm512_setzero_ps() }
-    }
-
-    #[inline(always)]
-    unsafe fn less(count: i32) -> Self {
-        // The first lane is of the low half.
-        // SAFETY: the caller shows AVX-512F.
-        unsafe { _mm512_zextsi128_si512(_mm_cvtsi32_si128(-64 * count)) }
-    }
-
-    #[inline(always)]
-    unsafe fn add_scaled(self, factor: f32, to: __m512) -> __m512 {
-        // SAFETY: the caller shows AVX-512F.
-        unsafe { _mm512_fmadd_ps(_mm512_cvtepi32_ps(self), _mm512_set1_ps(factor), to) }
-    }
-
-    #[inline(always)]
-    unsafe fn total(even: __m512, odd: __m512) -> f32 {
-        // The low half counts four times.
-        // SAFETY: the caller shows AVX2 and AVX-512F.
-        unsafe {
-            let sum = _mm512_add_ps(even, odd);
-            let low = _mm512_castps512_ps256(sum);
-            let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sum)));
-            add_lanes_f32(_mm256_add_ps(_mm256_mul_ps(low, _mm256_set1_ps(0.25)), high))
-        }
-    }
 
     #[inline(always)]
     unsafe fn zero() -> Self {
