@@ -3,9 +3,10 @@
 //! Softmax takes one pass: scores come in tiles of positions, and what was summed so far is scaled down whenever a tile
 //! holds a larger score (Milakov and Gimelshein, arXiv 1805.02867). So scores need no buffer that grows with the context.
 //! Blocks of positions are summed apart and then added in order, so that several threads can share one head of a long
-//! context and still make the bits that one thread makes.
+//! context and still make the bits that one thread makes. Rows of a prompt that follow each other share what they read of the cache.
 
 mod cache;
+mod tile;
 
 use std::ops::Range;
 
@@ -14,10 +15,9 @@ pub(crate) use cache::{Norming, Turning, rope_append_head};
 
 use crate::allocation::{area, filled};
 use crate::backend::{Heads, Row};
+use crate::cpu::attention::tile::Queries;
 use crate::cpu::disjoint::Disjoint;
-use crate::cpu::floats::extremes;
 use crate::cpu::kernels::{HEADS, Kernels};
-
 use crate::cpu::tensor::Tensor;
 use crate::cpu::workers::{WORTH_SHARING, Workers};
 use crate::error::Result;
@@ -54,10 +54,18 @@ pub(crate) fn reserve(room: &mut Vec<f32>, cache: &Cache, heads: Heads, threads:
     Ok(())
 }
 
-/// Floats of a part, `[group * head_dim | group | group]`: sums of values, not yet divided; the largest score; the sums of the
-/// weights.
+/// Floats of a part, `[queries * head_dim | queries * head_dim | queries | queries]`: the queries; sums of values, not yet divided; the
+/// largest score; the sums of the weights.
 fn part_len(heads: Heads) -> usize {
-    heads.heads / heads.kv_heads * (heads.head_dim + 2)
+    most_together(heads) * heads.heads / heads.kv_heads * (2 * heads.head_dim + 2)
+}
+
+/// Most rows that are worked on together: a power of two, so that they lie in one tile where they begin at a multiple of it.
+fn most_together(heads: Heads) -> usize {
+    match HEADS * heads.kv_heads / heads.heads {
+        0 | 1 => 1,
+        rows => 1 << rows.ilog2(),
+    }
 }
 
 /// What one call of `attend` works on.
@@ -69,10 +77,11 @@ pub(crate) struct Attention<'a> {
     pub(crate) heads: Heads,
 }
 
-/// The query heads of one row that share a key/value head.
+/// The query heads that share a key/value head, of rows that follow each other.
 #[derive(Clone, Copy)]
 struct Group {
     row: usize,
+    rows: usize, // 0 if the row belongs to a group that begins before it
     kv_head: usize,
 }
 
@@ -90,13 +99,14 @@ impl Attention<'_> {
             for first in (0..most_blocks).step_by(blocks_at_once) {
                 workers.share(work, groups * blocks_at_once, &|task, _| {
                     let (group, block) = (self.group(task / blocks_at_once), first + task % blocks_at_once);
-                    if block < self.blocks(group.row) {
+                    if group.rows > 0 && block < self.blocks(group.row) {
                         // SAFETY: each task has a part of its own, behind those of the sums.
                         self.attend(unsafe { room.cut(self.part(groups + task)) }, group, block);
                     }
                 });
                 for index in 0..groups {
-                    let blocks = self.blocks(self.group(index).row).saturating_sub(first).min(blocks_at_once);
+                    let Group { row, rows, .. } = self.group(index);
+                    let blocks = if rows > 0 { self.blocks(row).saturating_sub(first).min(blocks_at_once) } else { 0 };
                     // SAFETY: the tasks are done, and each group has a sum of its own.
                     let sum = unsafe { room.cut(self.part(index)) };
                     for place in 0..blocks {
@@ -104,25 +114,31 @@ impl Attention<'_> {
                         let next = unsafe { room.cut(self.part(groups + index * blocks_at_once + place)) };
                         match first + place {
                             0 => sum.copy_from_slice(next),
-                            _ => self.add(sum, next),
+                            _ => self.add(sum, next, rows),
                         }
                     }
                 }
             }
             for index in 0..groups {
-                // SAFETY: each group has a sum of its own, and is finished once.
-                unsafe { self.finish(&out, self.group(index), room.cut(self.part(index))) };
+                let group = self.group(index);
+                if group.rows > 0 {
+                    // SAFETY: each group has a sum of its own, and is finished once.
+                    unsafe { self.finish(&out, group, room.cut(self.part(index))) };
+                }
             }
             return;
         }
         let whole = |index: usize, thread: usize| {
             let group = self.group(index);
+            if group.rows == 0 {
+                return;
+            }
             // SAFETY: each thread has two parts of its own, and does one task at a time.
             let (sum, next) = unsafe { (room.cut(self.part(2 * thread)), room.cut(self.part(2 * thread + 1))) };
             self.attend(sum, group, 0);
             for block in 1..self.blocks(group.row) {
                 self.attend(next, group, block);
-                self.add(sum, next);
+                self.add(sum, next, group.rows);
             }
             // SAFETY: each group is one task.
             unsafe { self.finish(&out, group, sum) };
@@ -137,10 +153,27 @@ impl Attention<'_> {
     /// The last rows first: in a chunk of a prompt they see the most positions, and long tasks should not end a run.
     fn group(&self, index: usize) -> Group {
         let kv_heads = self.heads.kv_heads;
-        Group { row: self.rows.len() - 1 - index / kv_heads, kv_head: index % kv_heads }
+        let row = self.rows.len() - 1 - index / kv_heads;
+        Group { row, rows: self.rows_together(row), kv_head: index % kv_heads }
     }
 
-    /// Query heads of a group.
+    /// How many rows from this one on are worked on together; none if it belongs to a group that begins before it. All see the cache
+    /// from its first position on.
+    fn rows_together(&self, row: usize) -> usize {
+        let most = most_together(self.heads);
+        let continues = |row: usize| {
+            let Some(before) = row.checked_sub(1).map(|before| self.rows[before]) else { return false };
+            let Row { sequence, position, .. } = self.rows[row];
+            let follows = before.sequence == sequence && before.position.checked_add(1) == Some(position);
+            follows && !(position as usize).is_multiple_of(most) && self.cache.first_seen(position as usize) == 0
+        };
+        match continues(row) {
+            true => 0,
+            false => 1 + (row + 1..self.rows.len()).take_while(|&row| continues(row)).count(),
+        }
+    }
+
+    /// Query heads of a row of a group.
     fn group_heads(&self) -> usize {
         self.heads.heads / self.heads.kv_heads
     }
@@ -170,61 +203,56 @@ impl Attention<'_> {
         group.kv_head * cols..(group.kv_head + 1) * cols
     }
 
-    /// The part of one block of the positions that the row sees, the first of them block 0.
+    /// The part of one block of the positions that the rows see, the first of them block 0.
     fn attend(&self, part: &mut [f32], group: Group, block: usize) {
         let Row { sequence, position, .. } = self.rows[group.row];
-        let (heads, head_dim) = (self.group_heads(), self.heads.head_dim);
-        let factor = 1.0 / (head_dim as f32).sqrt();
-        let q = &self.qkv.row(group.row)[self.columns(group)];
+        let (row_len, head_dim) = (self.group_heads() * self.heads.head_dim, self.heads.head_dim);
         let (block, position) = (self.first_block(group.row) + block, position as usize);
-        let block = self.cache.first_seen(position).max(block * BLOCK)..(position + 1).min((block + 1) * BLOCK);
-        let (out, rest) = part.split_at_mut(heads * head_dim);
-        let (largest, totals) = rest.split_at_mut(heads);
+        // What the first row sees, all do.
+        let block =
+            self.cache.first_seen(position).max(block * BLOCK)..(position + group.rows).min((block + 1) * BLOCK);
+        let [q, out, largest, totals] = self.split(part, group.rows);
+        for (row, q) in (group.row..).zip(q.chunks_exact_mut(row_len)) {
+            q.copy_from_slice(&self.qkv.row(row)[self.columns(group)]);
+        }
         out.fill(0.0);
         largest.fill(f32::NEG_INFINITY);
         totals.fill(0.0);
-        let mut scores = [0.0f32; HEADS * POSITIONS];
         let some_heads = out.chunks_mut(HEADS * head_dim).zip(q.chunks(HEADS * head_dim));
         for ((out, q), (largest, totals)) in some_heads.zip(largest.chunks_mut(HEADS).zip(totals.chunks_mut(HEADS))) {
+            let mut queries = Queries { kernels: self.kernels, rows: group.rows, head_dim, q, out, largest, totals };
             for first in block.clone().step_by(POSITIONS) {
-                let places = first..block.end.min(first + POSITIONS);
-                let positions = places.len();
-                let (keys, values) = self.cache.entries(sequence, group.kv_head, places);
-                let scores = &mut scores[..largest.len() * positions];
-                self.kernels.scores(scores, q, keys, head_dim, factor);
-                for (head, scores) in scores.chunks_exact_mut(positions).enumerate() {
-                    let (least, most) = extremes(scores);
-                    if least == f32::NEG_INFINITY {
-                        // It would weigh nothing, but is a sum that left the numbers. (What +∞ and NaN weigh is NaN anyway.)
-                        scores.fill(f32::NAN);
-                    }
-                    if most > largest[head] {
-                        // 0 the first time, when nothing was summed.
-                        let shrink = (largest[head] - most).exp();
-                        totals[head] *= shrink;
-                        out[head * head_dim..][..head_dim].iter_mut().for_each(|o| *o *= shrink);
-                        largest[head] = most;
-                    }
-                    totals[head] += self.kernels.exp_sum(scores, largest[head]);
-                }
-                self.kernels.mix(out, scores, values, head_dim);
+                let end = block.end.min(first + POSITIONS);
+                let all_see = end.min(position + 1) - first;
+                queries.attend(all_see, end - first, &|places| {
+                    self.cache.entries(sequence, group.kv_head, first + places.start..first + places.end)
+                });
             }
         }
     }
 
-    /// `part += next`, the part of the following block.
-    fn add(&self, part: &mut [f32], next: &[f32]) {
-        let (heads, head_dim) = (self.group_heads(), self.heads.head_dim);
-        for head in 0..heads {
-            let (features, largest) = (head * head_dim..(head + 1) * head_dim, heads * head_dim + head);
-            let total = largest + heads;
-            let most = if next[largest] > part[largest] { next[largest] } else { part[largest] };
-            let (shrink, shrink_next) = ((part[largest] - most).exp(), (next[largest] - most).exp());
-            for (value, next) in part[features.clone()].iter_mut().zip(&next[features]) {
+    /// The pieces of a part of so many rows.
+    fn split<'p>(&self, part: &'p mut [f32], rows: usize) -> [&'p mut [f32]; 4] {
+        let queries = rows * self.group_heads();
+        let (q, rest) = part.split_at_mut(queries * self.heads.head_dim);
+        let (out, rest) = rest.split_at_mut(queries * self.heads.head_dim);
+        let (largest, rest) = rest.split_at_mut(queries);
+        [q, out, largest, &mut rest[..queries]]
+    }
+
+    /// `part += next`, the part of so many rows and of the following block.
+    fn add(&self, part: &mut [f32], next: &mut [f32], rows: usize) {
+        let [_, out, largest, totals] = self.split(part, rows);
+        let [_, next_out, next_largest, next_totals] = self.split(next, rows);
+        let features = out.chunks_exact_mut(self.heads.head_dim).zip(next_out.chunks_exact(self.heads.head_dim));
+        for (query, (out, next)) in features.enumerate() {
+            let most = if next_largest[query] > largest[query] { next_largest[query] } else { largest[query] };
+            let (shrink, shrink_next) = ((largest[query] - most).exp(), (next_largest[query] - most).exp());
+            for (value, next) in out.iter_mut().zip(next) {
                 *value = *value * shrink + next * shrink_next;
             }
-            part[total] = part[total] * shrink + next[total] * shrink_next;
-            part[largest] = most;
+            totals[query] = totals[query] * shrink + next_totals[query] * shrink_next;
+            largest[query] = most;
         }
     }
 
@@ -232,14 +260,17 @@ impl Attention<'_> {
     ///
     /// # Safety
     /// No group may be finished twice at a time, nor may anything else use `out`.
-    unsafe fn finish(&self, out: &Disjoint<'_, f32>, group: Group, part: &[f32]) {
-        let (heads, head_dim) = (self.group_heads(), self.heads.head_dim);
-        let (row, columns) = (group.row * self.heads.query_cols(), self.columns(group));
-        // SAFETY: these columns of this row belong to the group, which the caller finishes once.
-        let out = unsafe { out.cut(row + columns.start..row + columns.end) };
-        let (sums, totals) = (part.chunks_exact(head_dim), &part[heads * (head_dim + 1)..]);
-        for ((out, sums), total) in out.chunks_exact_mut(head_dim).zip(sums).zip(totals) {
-            out.iter_mut().zip(sums).for_each(|(o, sum)| *o = sum / total);
+    unsafe fn finish(&self, out: &Disjoint<'_, f32>, group: Group, part: &mut [f32]) {
+        let (head_dim, columns) = (self.heads.head_dim, self.columns(group));
+        let [_, sums, _, totals] = self.split(part, group.rows);
+        let of_rows = sums.chunks_exact(columns.len()).zip(totals.chunks_exact(self.group_heads()));
+        for (row, (sums, totals)) in (group.row..).zip(of_rows) {
+            let row = row * self.heads.query_cols();
+            // SAFETY: these columns of this row belong to the group, which the caller finishes once.
+            let out = unsafe { out.cut(row + columns.start..row + columns.end) };
+            for ((out, sums), total) in out.chunks_exact_mut(head_dim).zip(sums.chunks_exact(head_dim)).zip(totals) {
+                out.iter_mut().zip(sums).for_each(|(o, sum)| *o = sum / *total);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@
 //! | the same, of activations in f32 | [`Kernels::dot_floats`] | `vector/`, over each set's eight or sixteen floats |
 //! | `logits` | [`Kernels::dot_dense`] | `vector/`, over each set's eight floats |
 //! | `best`, `candidates` | [`Kernels::dot_bytes`], then `dot_dense` | `bytes.rs`, over each set's vectors |
-//! | `attend` | [`Kernels::scores`], [`Kernels::mix`] | `vector/`, over each set's eight floats |
+//! | `attend` | [`Kernels::scores`], [`Kernels::mix`] | `vector/`, over each set's eight or sixteen floats |
 //! | `quantize`, `norm_quantize`, `norm_selected`, `glu`, `argmax`, softmax | the others | `floats.rs`, compiled for each set |
 //!
 //! To add an instruction set: a file with a token type that exists only where the CPU has the instructions, `impl Kernels`
@@ -169,6 +169,11 @@ pub(crate) trait Kernels: Sync {
     /// [`crate::cpu::floats::exp_sum`]
     fn exp_sum(&self, scores: &mut [f32], largest: f32) -> f32 {
         self.older().exp_sum(scores, largest)
+    }
+
+    /// [`crate::cpu::floats::extremes`]
+    fn extremes(&self, x: &[f32]) -> (f32, f32) {
+        self.older().extremes(x)
     }
 
     /// [`crate::cpu::floats::largest`]

@@ -130,6 +130,7 @@ impl Kernels for Avx2 {
         fn silu(out: &mut [f32], gate: &[f32], up: &[f32]);
         fn gelu(out: &mut [f32], gate: &[f32], up: &[f32]);
         fn exp_sum(scores: &mut [f32], largest: f32) -> f32;
+        fn extremes(x: &[f32]) -> (f32, f32);
         fn largest(x: &[f32]) -> Option<usize>;
     }
 }

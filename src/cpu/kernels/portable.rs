@@ -92,6 +92,10 @@ impl Kernels for Portable {
         floats::exp_sum(scores, largest)
     }
 
+    fn extremes(&self, x: &[f32]) -> (f32, f32) {
+        floats::extremes(x)
+    }
+
     fn largest(&self, x: &[f32]) -> Option<usize> {
         floats::largest(x)
     }

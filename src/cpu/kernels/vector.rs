@@ -34,4 +34,6 @@ pub(super) trait Vector: Copy {
     unsafe fn add_lanes(four: [Self; 4]) -> [f32; 4];
     /// Asks for the cache line of weights that a stream reads soon after the one at `address`.
     fn fetch_ahead(address: *const u8);
+    /// Asks for the cache line at `address`, which need not exist.
+    fn fetch(address: *const u8);
 }

@@ -7,6 +7,7 @@
 
 mod bytes;
 mod floats;
+mod heads;
 pub(super) mod panels;
 mod ymm;
 mod zmm;

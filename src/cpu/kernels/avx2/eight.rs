@@ -80,6 +80,11 @@ impl Vector for __m256 {
     fn fetch_ahead(address: *const u8) {
         prefetch(address.wrapping_add(AHEAD_BYTES));
     }
+
+    #[inline(always)]
+    fn fetch(address: *const u8) {
+        prefetch(address);
+    }
 }
 
 #[inline]

@@ -104,6 +104,11 @@ impl Vector for Eight {
     fn fetch_ahead(_address: *const u8) {
         // Left to the hardware, as the module says.
     }
+
+    #[inline(always)]
+    fn fetch(_address: *const u8) {
+        // As above.
+    }
 }
 
 /// The bytes as they lie.

@@ -10,12 +10,12 @@ use std::any::Any;
 use std::arch::x86_64::*;
 use std::sync::LazyLock;
 
-use super::{Vector, bytes, floats, panels};
+use super::{Vector, bytes, floats, heads, panels};
 use crate::backend::Numerics;
 use crate::cpu::kernels::avx2::Avx2;
 use crate::cpu::kernels::panel::{self, Panel};
 use crate::cpu::kernels::spans::{PANEL, SpanLimits, SpanRoom, TakeSums};
-use crate::cpu::kernels::{BlockTile, FloatTile, KernelSet, Kernels, Tile};
+use crate::cpu::kernels::{BlockTile, Entries, FloatTile, KernelSet, Kernels, Tile};
 
 /// Fewest activation rows that are worth unpacking a panel of weight rows.
 const FEWEST_SPAN_ROWS: usize = 13;
@@ -64,6 +64,22 @@ impl Kernels for Avx512Vnni {
     fn dot_floats(&self, out: &mut [f32], tile: &FloatTile<'_>) {
         // SAFETY: `self` exists, so the CPU has AVX2, FMA and AVX-512F.
         unsafe { floats::dot_floats(out, tile) }
+    }
+
+    fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
+        match head_dim.is_multiple_of(heads::LANES) {
+            // SAFETY: `self` exists, so the CPU has AVX2 and AVX-512F.
+            true => unsafe { heads::scores(scores, q, keys, head_dim, factor) },
+            false => self.avx2.scores(scores, q, keys, head_dim, factor),
+        }
+    }
+
+    fn mix(&self, out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
+        match head_dim.is_multiple_of(heads::LANES) {
+            // SAFETY: `self` exists, so the CPU has AVX2 and AVX-512F.
+            true => unsafe { heads::mix(out, weights, values, head_dim) },
+            false => self.avx2.mix(out, weights, values, head_dim),
+        }
     }
 
     fn span_rows(&self, rows: usize, numerics: Numerics) -> usize {
