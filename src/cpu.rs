@@ -18,6 +18,7 @@ mod options;
 mod pages;
 mod pool;
 mod product;
+mod recurrence;
 mod screen;
 mod tensor;
 mod totals;
@@ -28,6 +29,7 @@ pub use device::CpuDevice;
 pub use kernels::KernelSet;
 pub use matrix::Matrix;
 pub use options::{CpuOptions, HugePages, Screening};
+pub use recurrence::Recurrent;
 pub(crate) use pages::huge_pages_are_given;
 pub use tensor::{Quantized, Tensor};
 
@@ -102,9 +104,6 @@ impl Cpu {
 }
 
 impl Backend for Cpu {
-    type Tensor = Tensor;
-    type Quantized = Quantized;
-    type Matrix = Matrix;
     type Cache = Cache;
     type Tokens = Vec<u32>;
 

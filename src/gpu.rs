@@ -21,6 +21,7 @@ mod pipelines;
 mod product;
 mod profile;
 mod recorder;
+mod recurrence;
 mod shader;
 mod step;
 mod transfer;
@@ -34,6 +35,7 @@ pub use buffers::{Cache, Quantized, Tensor, Tokens};
 pub use context::{GpuDevice, GpuOptions};
 pub use kind::GpuKind;
 pub use matrix::Matrix;
+pub use recurrence::Recurrent;
 pub use shader::Dot;
 
 use crate::backend::{Activation, Backend, CachePlace, CacheShape, Heads, Norm, Numerics, Rope, Rotary, Row, Work};
@@ -106,9 +108,6 @@ impl Gpu {
 }
 
 impl Backend for Gpu {
-    type Tensor = Tensor;
-    type Quantized = Quantized;
-    type Matrix = Matrix;
     type Cache = Cache;
     type Tokens = Tokens;
 

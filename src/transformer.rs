@@ -9,18 +9,22 @@
 //! Factors around the layers cost nothing here. The residual stream is held divided by the factor of the embeddings: norms do
 //! not see it, except by their epsilon, and what layers add is scaled with the weights, at load.
 
+mod attention;
+mod delta_net;
 mod layer;
+mod projections;
 mod state;
 
 use std::ops::{ControlFlow, Range};
 
+pub use layer::Memory;
 pub use state::{Capacity, State};
 
 use crate::backend::{Backend, MOST_CANDIDATES, Row};
 use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::model::{Config, Model, Role};
-use crate::transformer::layer::Layer;
+use crate::transformer::layer::{Around, Layer};
 
 /// A model on a device: its weights.
 pub struct Transformer<B: Backend> {
@@ -98,6 +102,11 @@ impl<B: Backend> Transformer<B> {
         &self.config
     }
 
+    /// What all layers share.
+    fn around(&self) -> Around<'_> {
+        Around { config: &self.config, stream_epsilon: self.stream_epsilon }
+    }
+
     /// Bytes that the matrices take on the device, or in the map of their file.
     pub fn matrix_bytes(&self, b: &B) -> u64 {
         let layers: u64 = self.layers.iter().map(|layer| layer.matrix_bytes(b)).sum();
@@ -129,9 +138,9 @@ impl<B: Backend> Transformer<B> {
             Input::Chosen => b.copy_tokens(&mut a.tokens, &a.best[s.latest], rows.len()),
         }
         b.embed(&mut a.hidden, &self.embedding, &a.tokens);
-        for (layer, cache) in self.layers.iter().zip(&mut s.caches) {
-            layer.attention(b, a, cache, &self.config, self.stream_epsilon);
-            layer.feed_forward(b, a, &self.config, self.stream_epsilon);
+        for (layer, memory) in self.layers.iter().zip(&mut s.memories) {
+            layer.mix(b, a, memory, self.around());
+            layer.feed_forward(b, a, self.around());
         }
         s.with_logits = 0..0;
     }
@@ -170,7 +179,7 @@ impl<B: Backend> Transformer<B> {
 
 /// The gain of a norm, times a factor.
 fn gain<B: Backend>(backend: &mut B, model: &Model, role: Role, factor: f32) -> Result<B::Tensor> {
-    let mut gain = model.gain(role)?.ok_or_else(|| missing(role))?;
+    let mut gain = model.floats(role)?.ok_or_else(|| missing(role))?;
     gain.iter_mut().for_each(|value| *value *= factor);
     backend.parameter(&gain)
 }

@@ -18,6 +18,10 @@ pub(super) enum Kernel {
     RopeAppend,
     Attend,
     Glu,
+    DenseMatmul,
+    Convolve,
+    DeltaRule,
+    Gate,
     NormSelected,
     DotDense,
     DotBytes,
@@ -25,7 +29,7 @@ pub(super) enum Kernel {
     Totals,
 }
 
-const KERNELS: [KernelCount; 18] = {
+const KERNELS: [KernelCount; 22] = {
     const fn none(name: &'static str, reads: Reads) -> KernelCount {
         KernelCount { name, calls: 0, reads, bytes: 0 }
     }
@@ -43,6 +47,10 @@ const KERNELS: [KernelCount; 18] = {
         none("rope_append", Reads::Nothing),
         none("attend", Reads::Cache),
         none("glu", Reads::Nothing),
+        none("dense_matmul", Reads::Nothing),
+        none("convolve", Reads::Nothing),
+        none("delta_rule", Reads::Cache),
+        none("gate", Reads::Nothing),
         none("norm_selected", Reads::Nothing),
         none("dot_dense", Reads::Head),
         none("dot_bytes", Reads::Head),

@@ -7,9 +7,10 @@ use std::ops::{Deref, DerefMut};
 pub(crate) use rows::Rows;
 
 use crate::allocation::{area, filled};
-use crate::backend::Numerics;
+use crate::backend::{Numerics, Storage};
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::Kernels;
+use crate::cpu::{Cpu, Matrix};
 use crate::error::Result;
 use crate::format::ternary::{BLOCK, padded};
 
@@ -68,6 +69,12 @@ impl DerefMut for Aligned {
     fn deref_mut(&mut self) -> &mut [i8] {
         &mut self.values[self.begin..][..self.len]
     }
+}
+
+impl Storage for Cpu {
+    type Tensor = Tensor;
+    type Quantized = Quantized;
+    type Matrix = Matrix;
 }
 
 impl Tensor {

@@ -63,7 +63,17 @@ pub(crate) enum Shader {
         head: Format,
         shape: Shape,
         aligned: bool,
+        /// Of all rows, or of those that want logits.
+        all: bool,
     },
+    Convolve {
+        taps: u32,
+    },
+    DeltaRule {
+        head_dim: u32,
+    },
+    NormGate,
+    Gate,
     ArgmaxFirst,
     ArgmaxLast,
     Top,
@@ -209,7 +219,7 @@ impl Shader {
             Self::Matvec { .. } | Self::MatvecFloats { .. } => Reads::Trits,
             Self::Matmul { .. } | Self::MatmulCooperative { .. } => Reads::Trits,
             Self::Logits { .. } => Reads::Head,
-            Self::Attend { .. } => Reads::Cache,
+            Self::Attend { .. } | Self::DeltaRule { .. } => Reads::Cache,
             _ => Reads::Nothing,
         }
     }
@@ -254,6 +264,10 @@ impl Shader {
             Self::Logits { .. } => {
                 file!("logits", "pieces rows first outputs width group row_scales", &[R, R, R, R, W])
             }
+            Self::Convolve { .. } => file!("convolve", "channels", &[R, R, R, W, W]),
+            Self::DeltaRule { .. } => file!("delta_rule", "key_heads value_heads", &[R, R, R, R, R, W, W]),
+            Self::NormGate => file!("norm_gate", "head_dim heads epsilon", &[R, R, W]),
+            Self::Gate => file!("gate", "cols", &[R, W]),
             Self::ArgmaxFirst | Self::ArgmaxLast => file!("argmax", "cols per_group", &[R, W]),
             Self::Top => file!("top", "cols count", &[R, W, W]),
             Self::Totals => file!("totals", "cols", &[R, R, W]),

@@ -1,6 +1,7 @@
 //! The numbers that tell one ternary transformer from another. Architectures differ by this data, not by code.
 
 mod architectures;
+mod delta_net;
 mod keys;
 mod network_keys;
 mod rope;
@@ -9,6 +10,7 @@ mod stretch;
 mod write;
 
 pub(super) use architectures::{Architecture, InputNorms};
+pub use delta_net::DeltaNet;
 pub(super) use keys::{activation_named, check_factor};
 pub(super) use network_keys::unread;
 pub use rope::{LongRope, Windows};
@@ -50,6 +52,10 @@ pub struct Config {
     pub long_rope: Option<LongRope>,
     /// Layers that see only the latest positions.
     pub windows: Option<Windows>,
+    /// Layers that are recurrent in the place of attention.
+    pub delta_net: Option<DeltaNet>,
+    /// Whether outputs of attention are multiplied with the sigmoid of gates, which the query projection makes too (Qwen3.5).
+    pub attention_gate: bool,
     /// The gate of the feed-forward network.
     pub activation: Activation,
     /// How the inputs of linear layers are held.
@@ -132,7 +138,8 @@ impl Config {
             )));
         }
 
-        let Sizes { layers, width, ffn_width, heads, context, norm_epsilon } = Sizes::read(&keys, &sizes::GGUF)?;
+        let Sizes { layers: blocks, width, ffn_width, heads, context, norm_epsilon } = Sizes::read(&keys, &sizes::GGUF)?;
+        let layers = blocks - if architecture.has_delta_net { keys.drafters(blocks)? } else { 0 };
         let (activation, why) = match keys.activation()? {
             Some(activation) => (activation, "the key \"hidden_activation\" of the architecture says so"),
             None => (architecture.activation)(vocabulary, width),
@@ -155,6 +162,8 @@ impl Config {
             norm_epsilon,
             rope: keys.rope(heads.head_dim, architecture.gguf_pairs)?,
             long_rope: None, // its factors are tensors
+            delta_net: if architecture.has_delta_net { keys.delta_net(blocks, layers)? } else { None },
+            attention_gate: architecture.has_delta_net,
             windows: if architecture.has_windows { keys.windows(heads.head_dim)? } else { None },
             activation,
             numerics,
@@ -197,11 +206,28 @@ impl Config {
         }
     }
 
+    /// Whether a layer is recurrent in the place of attention.
+    pub fn is_recurrent(&self, layer: usize) -> bool {
+        self.delta_net.as_ref().is_some_and(|net| net.layers.get(layer) == Some(&true))
+    }
+
     /// Trits in all linear layers.
     pub fn ternary_weights(&self) -> u64 {
-        let (width, query) = (self.width as u64, self.heads.query_cols() as u64);
-        let layer = width * self.heads.qkv_cols() as u64 + width * query + 3 * width * self.ffn_width as u64;
-        layer * self.layers as u64
+        let in_layer = |layer: usize| {
+            let parts = Part::ALL.iter().filter(|(part, _)| part.is_linear() && part.is_in(self, layer));
+            parts.map(|(part, _)| Role::Layer(layer, *part).shape(self)).map(|(rows, cols)| rows as u64 * cols as u64).sum::<u64>()
+        };
+        (0..self.layers).map(in_layer).sum()
+    }
+
+    /// Blocks of a file that draft for the network and are no layers of it: they come behind them.
+    pub(super) fn drafters(metadata: &Metadata) -> Result<usize> {
+        let (name, architecture) = Architecture::of_gguf(metadata)?;
+        let keys = Keys { metadata, architecture: name };
+        match keys.optional_size("block_count")? {
+            Some(blocks) if architecture.has_delta_net => keys.drafters(blocks),
+            _ => Ok(0),
+        }
     }
 }
 

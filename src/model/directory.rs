@@ -20,13 +20,14 @@ pub(super) fn embedding_rows(gguf: &Gguf) -> Result<usize> {
 
 /// Holds the whole directory against the config.
 pub(super) fn check(gguf: &Gguf, encodings: &Encodings, config: &Config) -> Result<()> {
-    let directory = Directory { gguf, encodings, config };
+    let drafters = Config::drafters(gguf.metadata())?;
+    let directory = Directory { gguf, encodings, config, drafters };
     directory.check_roles([Role::Embedding, Role::OutputNorm].into_iter(), true)?;
     let optional = [Role::Head, Role::RopeFactors, Role::ShortRopeFactors, Role::LongRopeFactors];
     directory.check_roles(optional.into_iter(), false)?;
     for layer in 0..config.layers {
         // The count of layers is the file's claim; a missing layer ends this loop at once.
-        let parts = Part::ALL.iter().filter(|(part, _)| part.belongs_to(config));
+        let parts = Part::ALL.iter().filter(|(part, _)| part.is_in(config, layer));
         directory.check_roles(parts.map(|&(part, _)| Role::Layer(layer, part)), true)?;
     }
     gguf.tensors().iter().try_for_each(|info| directory.check_known(info))
@@ -36,6 +37,8 @@ struct Directory<'a> {
     gguf: &'a Gguf,
     encodings: &'a Encodings,
     config: &'a Config,
+    /// Blocks behind the layers, of which nothing is read.
+    drafters: usize,
 }
 
 impl Directory<'_> {
@@ -106,16 +109,24 @@ impl Directory<'_> {
         is_found && !(holds_scale && scale.ends_with(".weight_scale"))
     }
 
+    /// Whether a tensor belongs to a block that drafts for the network.
+    fn is_drafter(&self, name: &str) -> bool {
+        let block = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')).map(|(block, _)| block);
+        let first = self.config.layers;
+        (first..first + self.drafters).any(|drafter| block == Some(&drafter.to_string()[..]))
+    }
+
     /// A tensor that no role claims would silently change the output if it were ignored.
     fn check_known(&self, info: &TensorInfo) -> Result<()> {
         let name = &info.name;
-        let role = name.strip_suffix(".weight").and_then(Role::from_gguf_stem);
+        let role = Role::from_gguf_name(name);
         let scale_of = [".scale", ".weight_scale"].iter().find_map(|ending| name.strip_suffix(ending));
         let weight = scale_of.map(|stem| format!("{stem}.weight"));
         let is_used = weight.is_some_and(|weight| self.uses_scale(&weight, name));
         let scale_of = scale_of.filter(|_| is_used).and_then(Role::from_gguf_stem);
         let known = match (role, scale_of) {
-            (Some(Role::Layer(layer, part)), _) => layer < self.config.layers && part.belongs_to(self.config),
+            _ if self.is_drafter(name) => true,
+            (Some(Role::Layer(layer, part)), _) => layer < self.config.layers && part.is_in(self.config, layer),
             (Some(_), _) => true,
             (None, Some(role @ Role::Layer(layer, _)))
                 if role.is_linear() && layer < self.config.layers && info.elements() == 1 =>

@@ -90,7 +90,7 @@ pub(super) fn from_gguf(gguf: Gguf, options: &OpenOptions) -> Result<Model> {
 /// The matrices of trits of a file whose directory was checked.
 fn matrices<'a>(gguf: &'a Gguf, encodings: &Encodings) -> impl Iterator<Item = padding::Stored<'a>> {
     gguf.tensors().iter().filter_map(move |info| {
-        let role = info.name.strip_suffix(".weight").and_then(Role::from_gguf_stem)?;
+        let role = Role::from_gguf_name(&info.name)?;
         let (rows, cols) = (info.rows(), info.cols());
         let encoding = encodings.of(info.type_id).ok()?;
         let bytes = encoding.size(rows, cols).ok().filter(|_| role.is_linear() || encoding.is_ternary())?;
@@ -179,7 +179,7 @@ impl FileWeights {
     fn hidden_decisions(&self) -> Vec<Decision> {
         let mut smallest = BTreeMap::<u32, (usize, Role)>::new();
         for info in self.gguf.tensors() {
-            let role = info.name.strip_suffix(".weight").and_then(Role::from_gguf_stem).filter(|role| role.is_linear());
+            let role = Role::from_gguf_name(&info.name).filter(|role| role.is_linear());
             let is_dense = self.encodings.of(info.type_id).is_ok_and(|encoding| !encoding.is_ternary());
             if let Some(role) = role.filter(|_| is_dense) {
                 let best = smallest.entry(info.type_id).or_insert((usize::MAX, role));

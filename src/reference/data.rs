@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use crate::backend::{CachePrecision, CacheShape, Misfit, Numerics};
+use crate::backend::{CachePrecision, CacheShape, Misfit, Numerics, RecurrentShape};
 use crate::format::ternary::BLOCK;
 use crate::format::{Dense, Ternary, Weights};
 use crate::reference::rows::{quantize_row, ternary_product};
@@ -45,6 +45,14 @@ pub struct Cache {
     pub(super) shape: CacheShape,
     pub(super) keys: Vec<f32>,
     pub(super) values: Vec<f32>,
+}
+
+/// The states of a recurrent layer.
+#[derive(Debug)]
+pub struct Recurrent {
+    pub(super) shape: RecurrentShape,
+    pub(super) earlier: Vec<f32>,  // [slots, taps - 1, heads.qkv_cols()]
+    pub(super) memories: Vec<f32>, // [slots, value_heads, head_dim of keys, head_dim of values]
 }
 
 impl MatrixRow {
@@ -168,5 +176,25 @@ impl Cache {
             CachePrecision::F16 => f16::from_f32(x).to_f32(),
             CachePrecision::F32 => x,
         }
+    }
+}
+
+impl Recurrent {
+    pub(super) fn new(shape: RecurrentShape) -> Self {
+        let RecurrentShape { slots, .. } = shape;
+        let (earlier, memories) = (vec![f32::NAN; slots * shape.earlier()], vec![f32::NAN; slots * shape.memories()]);
+        Self { shape, earlier, memories }
+    }
+
+    /// The earlier rows of a slot, the oldest first.
+    pub(super) fn earlier_mut(&mut self, slot: u32) -> &mut [f32] {
+        let len = self.shape.earlier();
+        &mut self.earlier[slot as usize * len..][..len]
+    }
+
+    /// The memory of one head of a slot.
+    pub(super) fn memory_mut(&mut self, slot: u32, head: usize) -> &mut [f32] {
+        let len = self.shape.heads.head_dim * self.shape.heads.head_dim;
+        &mut self.memories[(slot as usize * self.shape.heads.value_heads + head) * len..][..len]
     }
 }

@@ -79,12 +79,20 @@ impl Shader {
                 text.add(fragment!("step")).add(fragment!("online_softmax"))
             }
             Self::Glu { activation } => text.number("THREADS", ELEMENTWISE_THREADS as u32).activation(activation),
-            Self::Logits { head, shape, aligned } => {
-                text.shape(shape).add(fragment!("step")).add(head.unpack_piece()).add(match aligned {
+            Self::Logits { head, shape, aligned, all } => {
+                text.shape(shape).truth("ALL", all).add(fragment!("step")).add(head.unpack_piece()).add(match aligned {
                     true => fragment!("vectors_aligned"),
                     false => fragment!("vectors_any"),
                 })
             }
+            Self::Convolve { taps } => {
+                text.number("THREADS", ELEMENTWISE_THREADS as u32).number("TAPS", taps).add(fragment!("step"))
+            }
+            Self::DeltaRule { head_dim } => {
+                text.number("HEAD_DIM", head_dim).add(fragment!("step")).add(fragment!("float_order"))
+            }
+            Self::NormGate => text.number("THREADS", ELEMENTWISE_THREADS as u32).add(fragment!("float_order")),
+            Self::Gate => text.number("THREADS", ELEMENTWISE_THREADS as u32),
             Self::ArgmaxFirst => text.add(fragment!("float_order")).add(fragment!("argmax_first")),
             Self::ArgmaxLast => text.add(fragment!("argmax_last")),
             Self::Totals => text.add(fragment!("float_order")),

@@ -22,6 +22,8 @@ pub(in crate::model) struct Architecture {
     pub theta: f64,
     /// Whether some layers see only the latest positions.
     pub has_windows: bool,
+    /// Whether some layers are recurrent in the place of attention, and outputs of attention have gates.
+    pub has_delta_net: bool,
 
     /// The gate of the feed-forward network where the file does not say, of a vocabulary and a width; and why.
     pub activation: fn(usize, usize) -> (Activation, &'static str),
@@ -54,6 +56,10 @@ pub(in crate::model) struct Architecture {
     pub latent_floats: Option<&'static str>,
     /// What checkpoints call tensors of a layer that they do not call by the usual name.
     pub names: &'static [(Part, &'static str)],
+    /// The object of `config.json` that describes the network, where it is part of a larger model's.
+    pub inner_config: Option<&'static str>,
+    /// How tensors of a checkpoint begin that are other parts of a larger model: eyes, and drafters.
+    pub other_parts: &'static [&'static str],
 }
 
 /// Whether a norm before each linear layer is known of an architecture; the BitNet embedding models have them.
@@ -75,6 +81,7 @@ const PLAIN: Architecture = Architecture {
     gguf_pairs: RopePairs::Half,
     theta: 10_000.0,
     has_windows: false,
+    has_delta_net: false,
     activation: |_, _| (Activation::Silu, "models of this architecture use SiLU"),
     activation_field: "hidden_act",
     needs_activation: false,
@@ -89,6 +96,8 @@ const PLAIN: Architecture = Architecture {
     says_factors: false,
     latent_floats: None,
     names: &[],
+    inner_config: None,
+    other_parts: &[],
 };
 
 /// What both of BitNet's rows have.
@@ -145,6 +154,19 @@ pub(in crate::model) static ARCHITECTURES: &[Architecture] = &[
         input_norms: InputNorms::Possible,
         ..PLAIN
     },
+    // Ternary-Bonsai-27B: recurrent layers between layers of attention.
+    Architecture {
+        gguf_names: &["qwen35"],
+        model_types: &["qwen3_5", "qwen3_5_text"],
+        theta: 10_000_000.0,
+        has_delta_net: true,
+        activation: |_, _| (Activation::Silu, "qwen35 models use SiLU"),
+        head_norms: Some(HeadNormOrder::BeforeRope),
+        gains_less_one: true,
+        inner_config: Some("text_config"),
+        other_parts: &["model.visual.", "visual.", "vision_tower.", "mtp.", "model.mtp.", "language_model.mtp."],
+        ..PLAIN
+    },
     // BitCPM4. Converters permute query and key rows.
     Architecture {
         gguf_names: &["minicpm"],
@@ -188,8 +210,7 @@ pub(in crate::model) static ARCHITECTURES: &[Architecture] = &[
 ];
 
 /// Architectures of ternary models that this version refuses, each with what it would take.
-const REFUSED: [(&str, &str); 3] = [
-    ("qwen35", "a hybrid of gated delta net and gated attention (Ternary-Bonsai-27B, Bonsai-2)"),
+const REFUSED: [(&str, &str); 2] = [
     ("maple", "a mixture of experts"),
     ("parakeet", "a speech recogniser"),
 ];

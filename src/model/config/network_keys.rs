@@ -49,6 +49,19 @@ const VOCABULARY: &str = "vocab_size";
 const READ_WITH_WINDOWS: &[&str] =
     &["attention.sliding_window", "attention.sliding_window_pattern", "rope.freq_base_swa"];
 
+/// Keys that are read where some layers are recurrent.
+const READ_WITH_DELTA_NET: &[&str] = &[
+    "attention.recurrent_layers",
+    "full_attention_interval",
+    "nextn_predict_layers",
+    "rope.dimension_sections",
+    "ssm.conv_kernel",
+    "ssm.group_count",
+    "ssm.inner_size",
+    "ssm.state_size",
+    "ssm.time_step_rank",
+];
+
 /// Keys that are read where there are factors around the layers.
 const READ_WITH_FACTORS: &[&str] = &["embedding_scale", "logit_scale", "residual_scale"];
 
@@ -96,6 +109,7 @@ impl Architecture {
     fn reads(&self, key: &str) -> bool {
         READ.contains(&key)
             || self.has_windows && READ_WITH_WINDOWS.contains(&key)
+            || self.has_delta_net && READ_WITH_DELTA_NET.contains(&key)
             || self.factors.is_some() && READ_WITH_FACTORS.contains(&key)
     }
 }
@@ -182,7 +196,7 @@ mod tests {
             assert!(NETWORK_KEYS[..place].iter().all(|other| other.name != known.name), "{}", known.name);
             assert!(!READ.contains(&known.name), "{} is read", known.name);
         }
-        for conditional in READ_WITH_WINDOWS.iter().chain(READ_WITH_FACTORS) {
+        for conditional in READ_WITH_WINDOWS.iter().chain(READ_WITH_DELTA_NET).chain(READ_WITH_FACTORS) {
             assert!(NetworkKey::find(conditional).is_some(), "{conditional} is ignored where it is not read");
         }
     }

@@ -29,6 +29,8 @@ pub(in crate::model) struct RopeKeys {
     pub theta: f64,
     /// Keys of what stretches it, without the architecture's name.
     pub scaling: Vec<(&'static str, Value)>,
+    /// How pairs are shared out between the positions of an image, where the architecture's files say it.
+    pub sections: Vec<i32>,
     /// Tensors of divisors.
     pub divisors: Vec<(Role, Vec<f32>)>,
 }

@@ -1,7 +1,7 @@
 //! A config as the keys of a GGUF file: what [`Config::from_gguf`](super::Config::from_gguf) reads, written.
 
 use super::{Architecture, Config, Pooling, RopeKeys};
-use crate::format::gguf::Value;
+use crate::format::gguf::{Array, Value};
 
 /// How activations are held, where the architecture's name says otherwise: `rows`, `groups` or `f32`. No other program
 /// writes it.
@@ -39,6 +39,21 @@ impl Config {
                 ("residual_scale", float(self.factors.residual.into())),
                 ("logit_scale", float(self.factors.logits.into())),
             ]);
+        }
+        if let Some(net) = &self.delta_net {
+            keys.extend([
+                ("ssm.conv_kernel", size(net.taps)),
+                ("ssm.state_size", size(net.heads.head_dim)),
+                ("ssm.group_count", size(net.heads.key_heads)),
+                ("ssm.time_step_rank", size(net.heads.value_heads)),
+                ("ssm.inner_size", size(net.heads.value_cols())),
+                ("attention.recurrent_layers", Value::Array(Array::of_truths(&net.layers))),
+            ]);
+        }
+        if !rope.sections.is_empty() {
+            // Readers want four.
+            let sections: Vec<i32> = rope.sections.iter().copied().chain([0]).take(4).collect();
+            keys.push(("rope.dimension_sections", Value::Array(Array::of_integers(&sections))));
         }
         if let Some(windows) = &self.windows {
             keys.extend([

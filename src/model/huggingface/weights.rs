@@ -10,6 +10,7 @@ use crate::format::{Dense, Scales, Values, Weights};
 use crate::model::directory::named;
 use crate::model::huggingface::config::{Form, WeightRule};
 use crate::model::huggingface::tensors::Tensors;
+use crate::model::huggingface::{head_order, names};
 use crate::model::soundness::blank;
 use crate::model::{Config, Part, Role, WeightSource};
 
@@ -76,7 +77,7 @@ impl DirectoryWeights {
 
     fn floats(&self, role: Role, stem: &str, rows: usize) -> Result<Weights> {
         let (_, cols) = role.shape(&self.config);
-        let tensor = self.stored(stem, ".weight");
+        let tensor = self.stored(stem, names::ending(role));
         let floats = dense(tensor, rows, cols)?;
         if role.is_linear() {
             if self.rule.rounds_floats {
@@ -109,7 +110,9 @@ impl DirectoryWeights {
     /// What is found in a linear layer of floats that must be trits already; none where there are no such layers. A
     /// model of other floats is refused here, before anything is made for it.
     pub(super) fn probe(&self) -> Result<Option<Decision>> {
-        let role = Role::Layer(0, Part::Key); // the smallest
+        // The smallest there is.
+        let attends = (0..self.config.layers).find(|&layer| !self.config.is_recurrent(layer));
+        let role = attends.map_or(Role::Layer(0, Part::DeltaOutput), |layer| Role::Layer(layer, Part::Key));
         let Some((stem, Form::Floats)) = self.tensors.place(role).filter(|_| !self.rule.rounds_floats) else {
             return Ok(None);
         };
@@ -172,7 +175,8 @@ impl WeightSource for DirectoryWeights {
         }
         let Some((stem, form)) = self.tensors.place(role) else { return Ok(None) };
         let weights = self.first_rows(role, stem, *form, rows);
-        weights.map(Some).map_err(|error| named(&format!("{stem}.weight"), error))
+        let in_order = weights.and_then(|weights| head_order::in_order(role, weights, &self.config));
+        in_order.map(Some).map_err(|error| named(&self.name(role), error))
     }
 
     fn has(&self, role: Role) -> bool {
@@ -201,7 +205,8 @@ impl WeightSource for DirectoryWeights {
     }
 
     fn name(&self, role: Role) -> String {
-        self.tensors.place(role).map_or_else(|| role.gguf_name(), |(stem, _)| format!("{stem}.weight"))
+        let stored = |(stem, _): &(String, Form)| format!("{stem}{}", names::ending(role));
+        self.tensors.place(role).map_or_else(|| role.gguf_name(), stored)
     }
 }
 
@@ -209,7 +214,8 @@ impl WeightSource for DirectoryWeights {
 fn is_gain_of_the_family(role: Role) -> bool {
     match role {
         Role::OutputNorm => true,
-        Role::Layer(_, part) => !part.is_linear() && !part.is_input_norm(),
+        // The norm of a delta net's outputs has plain gains.
+        Role::Layer(_, part) => part.is_gain() && !part.is_input_norm() && part != Part::DeltaNorm,
         _ => false,
     }
 }

@@ -33,12 +33,17 @@ pub(super) fn core() -> Vec<Shader> {
         all.extend(products.clone().map(|product| Shader::Matvec { product, shape, input: Input::Quantized }));
         all.extend(outputs.map(|output| Shader::MatvecFloats { output, shape }));
         for aligned in [false, true] {
-            all.extend(DENSE.map(|head| Shader::Logits { head, shape, aligned }));
+            for of_all in [false, true] {
+                all.extend(DENSE.map(|head| Shader::Logits { head, shape, aligned, all: of_all }));
+            }
         }
     }
     all.extend(norm_products());
     HEAD_DIMS.into_iter().for_each(|head_dim| all.extend(attention(head_dim)));
     all.extend(ACTIVATIONS.map(|activation| Shader::Glu { activation }));
+    all.extend([2, 4, 8].map(|taps| Shader::Convolve { taps }));
+    all.extend([4, 64, 100, 128, 256].map(|head_dim| Shader::DeltaRule { head_dim }));
+    all.extend([Shader::NormGate, Shader::Gate]);
     all.extend([Shader::Place, Shader::ArgmaxFirst, Shader::ArgmaxLast, Shader::Top, Shader::Totals]);
     all
 }
