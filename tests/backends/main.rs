@@ -21,6 +21,7 @@ mod norms;
 mod not_finite;
 mod oracle;
 mod products;
+mod recurrence;
 mod slots;
 mod windows;
 

@@ -127,7 +127,7 @@ impl<'a> Search<'a> {
             Dtype::F32 | Dtype::F16 | Dtype::BF16 => {
                 let is_convolution = matches!(role, Role::Layer(_, Part::DeltaConvolution));
                 let fits = match () {
-                    () if is_convolution => weight.shape == [rows, 1, cols] || weight.shape == [rows, cols, 1],
+                    () if is_convolution => weight.shape == [rows, 1, cols] || weight.shape == [rows, cols],
                     () if rows == 1 => weight.elements() == cols,
                     () => weight.shape == [rows, cols],
                 };

@@ -74,5 +74,5 @@ pub(super) fn turned(fields: Fields, parameters: Option<Fields>, head_dim: usize
 pub(super) fn is_converted(checkpoint: &Checkpoint) -> bool {
     let has_drafter = checkpoint.tensors().any(|(name, _)| name.starts_with("mtp.") || name.contains(".mtp."));
     let mut convolutions = checkpoint.tensors().filter(|(name, _)| name.ends_with(".linear_attn.conv1d.weight"));
-    !has_drafter && convolutions.next().is_some_and(|(_, tensor)| tensor.shape.last() == Some(&1))
+    !has_drafter && convolutions.next().is_some_and(|(_, tensor)| tensor.shape.len() == 2 && tensor.axes == 3)
 }
