@@ -214,6 +214,18 @@ fn write_config(out: &mut impl Write, config: &Config) -> std::io::Result<()> {
         "  heads              {} query, {} key/value, {} features each",
         heads.heads, heads.kv_heads, heads.head_dim
     )?;
+    if let Some(net) = &config.delta_net {
+        let recurrent = (0..config.layers).filter(|&layer| config.is_recurrent(layer)).count();
+        let cut = net.heads;
+        writeln!(
+            out,
+            "  recurrent layers   {recurrent} of {}: gated delta net, {} key and {} value heads of {} features, a convolution of {} rows",
+            config.layers, cut.key_heads, cut.value_heads, cut.head_dim, net.taps
+        )?;
+    }
+    if config.attention_gate {
+        writeln!(out, "  attention          its outputs are gated")?;
+    }
     writeln!(out, "  vocabulary         {} tokens", Role::Embedding.shape(config).0)?;
     writeln!(out, "  context            {} positions", config.context)?;
     writeln!(out, "  rotary pairs       {} of {}", config.rope.frequencies.len(), heads.head_dim / 2)?;

@@ -19,7 +19,7 @@ pub(super) use sizes::{JSON, LARGEST_SIZE, Numbers, Sizes};
 pub use stretch::RopeScaling;
 pub(crate) use write::NUMERICS;
 
-use crate::backend::{Activation, HeadNormOrder, Heads, Numerics, Rope};
+use crate::backend::{Activation, HeadNormOrder, Heads, Numerics, RecurrentShape, Rope};
 use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::gguf::{Gguf, Metadata, quoted};
@@ -209,6 +209,14 @@ impl Config {
     /// Whether a layer is recurrent in the place of attention.
     pub fn is_recurrent(&self, layer: usize) -> bool {
         self.delta_net.as_ref().is_some_and(|net| net.layers.get(layer) == Some(&true))
+    }
+
+    /// Bytes of the states of all recurrent layers, of one sequence: the same at every position.
+    pub fn state_bytes(&self) -> u64 {
+        let Some(net) = &self.delta_net else { return 0 };
+        let shape = RecurrentShape { slots: 1, taps: net.taps, heads: net.heads };
+        let layers = (0..self.layers).filter(|&layer| self.is_recurrent(layer)).count();
+        4 * (layers * (shape.earlier() + shape.memories())) as u64
     }
 
     /// Trits in all linear layers.

@@ -2,6 +2,15 @@
 
 #[path = "../common/cpu.rs"]
 mod cpu;
+#[expect(dead_code, reason = "few keys are changed here")]
+#[path = "../common/gguf_edit.rs"]
+mod edit;
+#[expect(dead_code, reason = "only where the fields lie is of interest here")]
+#[path = "../common/gguf_fields.rs"]
+mod gguf_fields;
+#[expect(dead_code, reason = "files are taken apart here, not made")]
+#[path = "../common/gguf_writer.rs"]
+mod gguf_writer;
 #[path = "../common/golden.rs"]
 mod reference_values;
 

@@ -8,6 +8,7 @@ mod cpu;
 mod reference_values;
 
 mod bytes;
+mod delta_net;
 mod directory;
 mod embeddings;
 mod empty;
