@@ -275,7 +275,9 @@ impl Conversion<'_> {
                 }
                 None => match self.float_encoding(&role) {
                     Encoding::F32 => float::encode_f32(&self.vector(role)?).into(),
-                    encoding => encoding.encode(&self.model.required(role)?).map_err(|error| named(role, error))?.into(),
+                    encoding => {
+                        encoding.encode(&self.model.required(role)?).map_err(|error| named(role, error))?.into()
+                    }
                 },
             };
             writer.tensor(&bytes).map_err(failed)?;

@@ -29,8 +29,8 @@ pub use device::CpuDevice;
 pub use kernels::KernelSet;
 pub use matrix::Matrix;
 pub use options::{CpuOptions, HugePages, Screening};
-pub use recurrence::Recurrent;
 pub(crate) use pages::huge_pages_are_given;
+pub use recurrence::Recurrent;
 pub use tensor::{Quantized, Tensor};
 
 use std::ops::Range;

@@ -26,9 +26,8 @@ impl Recurrent {
     fn new(shape: RecurrentShape) -> Result<Self> {
         let no_memory = || Error::out_of_memory(format!("no memory for states of {shape:?}: fewer slots need less"));
         shape.bytes().filter(|&bytes| isize::try_from(bytes).is_ok()).ok_or_else(no_memory)?;
-        let zeros = |a_slot| {
-            bytemuck::allocation::try_zeroed_slice_box(area(shape.slots, a_slot)?).map_err(|()| no_memory())
-        };
+        let zeros =
+            |a_slot| bytemuck::allocation::try_zeroed_slice_box(area(shape.slots, a_slot)?).map_err(|()| no_memory());
         Ok(Self { shape, earlier: zeros(shape.earlier())?, memories: zeros(shape.memories())? })
     }
 
@@ -207,7 +206,13 @@ impl Recurrence for Cpu {
         Ok(())
     }
 
-    fn read_recurrent(&mut self, state: &Recurrent, slot: u32, earlier: &mut [f32], memories: &mut [f32]) -> Result<()> {
+    fn read_recurrent(
+        &mut self,
+        state: &Recurrent,
+        slot: u32,
+        earlier: &mut [f32],
+        memories: &mut [f32],
+    ) -> Result<()> {
         for (out, values) in [(earlier, &state.earlier), (memories, &state.memories)] {
             out.copy_from_slice(&values[slot as usize * out.len()..][..out.len()]);
         }

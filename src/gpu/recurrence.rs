@@ -28,7 +28,10 @@ impl Gpu {
 
     fn assert_states(&self, state: &Recurrent, tensors: &[&Tensor]) {
         assert!(tensors.iter().all(|tensor| self.rows.len() <= tensor.max_rows));
-        assert!(self.rows.iter().all(|row| (row.sequence as usize) < state.shape.slots), "a row lies outside the slots");
+        assert!(
+            self.rows.iter().all(|row| (row.sequence as usize) < state.shape.slots),
+            "a row lies outside the slots"
+        );
     }
 }
 
@@ -103,9 +106,7 @@ impl Recurrence for Gpu {
     fn copy_recurrent(&mut self, state: &mut Recurrent, from: u32, to: u32) -> Result<()> {
         let RecurrentShape { slots, .. } = state.shape;
         assert!((from as usize) < slots && (to as usize) < slots);
-        for (buffer, a_slot) in
-            [(&state.earlier, state.shape.earlier()), (&state.memories, state.shape.memories())]
-        {
+        for (buffer, a_slot) in [(&state.earlier, state.shape.earlier()), (&state.memories, state.shape.memories())] {
             let begin = |slot: u32| u64::from(slot) * a_slot as u64 * 4;
             self.copy_within(buffer, begin(from)..begin(from + 1), begin(to));
         }
@@ -113,7 +114,13 @@ impl Recurrence for Gpu {
         self.device.0.check()
     }
 
-    fn read_recurrent(&mut self, state: &Recurrent, slot: u32, earlier: &mut [f32], memories: &mut [f32]) -> Result<()> {
+    fn read_recurrent(
+        &mut self,
+        state: &Recurrent,
+        slot: u32,
+        earlier: &mut [f32],
+        memories: &mut [f32],
+    ) -> Result<()> {
         for (out, buffer) in [(earlier, &state.earlier), (memories, &state.memories)] {
             let begin = u64::from(slot) * out.len() as u64 * 4;
             self.recorder.read(buffer, begin, bytemuck::cast_slice_mut(out))?;

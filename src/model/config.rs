@@ -138,7 +138,8 @@ impl Config {
             )));
         }
 
-        let Sizes { layers: blocks, width, ffn_width, heads, context, norm_epsilon } = Sizes::read(&keys, &sizes::GGUF)?;
+        let Sizes { layers: blocks, width, ffn_width, heads, context, norm_epsilon } =
+            Sizes::read(&keys, &sizes::GGUF)?;
         let layers = blocks - if architecture.has_delta_net { keys.drafters(blocks)? } else { 0 };
         let (activation, why) = match keys.activation()? {
             Some(activation) => (activation, "the key \"hidden_activation\" of the architecture says so"),
@@ -223,7 +224,10 @@ impl Config {
     pub fn ternary_weights(&self) -> u64 {
         let in_layer = |layer: usize| {
             let parts = Part::ALL.iter().filter(|(part, _)| part.is_linear() && part.is_in(self, layer));
-            parts.map(|(part, _)| Role::Layer(layer, *part).shape(self)).map(|(rows, cols)| rows as u64 * cols as u64).sum::<u64>()
+            parts
+                .map(|(part, _)| Role::Layer(layer, *part).shape(self))
+                .map(|(rows, cols)| rows as u64 * cols as u64)
+                .sum::<u64>()
         };
         (0..self.layers).map(in_layer).sum()
     }

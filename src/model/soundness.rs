@@ -161,7 +161,9 @@ impl Model {
             Counts::Floats { count, not_finite, .. } if not_finite > 0 => {
                 malformed(format!("{not_finite} of {count} values are not finite"))
             }
-            _ if role.is_linear() || !contents.is_zero() || matches!(role, Role::Layer(_, part) if !part.is_gain()) => None,
+            _ if role.is_linear() || !contents.is_zero() || matches!(role, Role::Layer(_, part) if !part.is_gain()) => {
+                None
+            }
             _ if role == Role::Head && self.config.pooling.is_some() => None,
             _ => Some(self.all_zero(role, "every value is 0")),
         }

@@ -129,7 +129,13 @@ impl Recurrence for Reference {
         Ok(())
     }
 
-    fn read_recurrent(&mut self, state: &Recurrent, slot: u32, earlier: &mut [f32], memories: &mut [f32]) -> Result<()> {
+    fn read_recurrent(
+        &mut self,
+        state: &Recurrent,
+        slot: u32,
+        earlier: &mut [f32],
+        memories: &mut [f32],
+    ) -> Result<()> {
         earlier.copy_from_slice(&state.earlier[slot as usize * earlier.len()..][..earlier.len()]);
         memories.copy_from_slice(&state.memories[slot as usize * memories.len()..][..memories.len()]);
         Ok(())

@@ -78,13 +78,11 @@ impl<B: Backend> Attention<B> {
         self.qkv.norm_matmul(b, &mut a.qkv, &mut a.normed, &mut a.apart, &a.hidden, norm, epsilon);
 
         let rotations = a.window_rotations.as_ref().filter(|_| self.is_windowed).unwrap_or(&a.rotations);
-        let head_norm =
-            self.head_gains.as_ref().zip(config.head_norms).map(|(HeadGains { query, key }, order)| HeadNorm {
-                query_gain: query,
-                key_gain: key,
-                epsilon,
-                order,
-            });
+        let head_norm = self
+            .head_gains
+            .as_ref()
+            .zip(config.head_norms)
+            .map(|(HeadGains { query, key }, order)| HeadNorm { query_gain: query, key_gain: key, epsilon, order });
         let rotary = Rotary { rotations, pairs: config.rope.pairs, norm: head_norm };
         b.rope_attend(&mut a.attended, &mut a.qkv, cache, rotary, config.heads);
         if let Some((w, gates)) = self.gate.as_ref().zip(a.attention_gates.as_mut()) {

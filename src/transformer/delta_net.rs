@@ -12,25 +12,25 @@ use crate::transformer::{Capacity, gain, missing};
 
 /// The weights of a gated delta net in one layer.
 pub(super) struct DeltaNet<B: Backend> {
-    qkv: B::Matrix,        // [heads.qkv_cols(), width]
-    gate: B::Matrix,       // [heads.value_cols(), width], of the outputs
-    steps: B::Matrix,      // [2 * value_heads, width]: alpha, then beta, both of floats
+    qkv: B::Matrix,         // [heads.qkv_cols(), width]
+    gate: B::Matrix,        // [heads.value_cols(), width], of the outputs
+    steps: B::Matrix,       // [2 * value_heads, width]: alpha, then beta, both of floats
     convolution: B::Tensor, // [taps, heads.qkv_cols()]
-    rate: B::Tensor,       // [value_heads]
-    bias: B::Tensor,       // [value_heads]
-    norm: B::Tensor,       // [head_dim]
-    output: B::Matrix,     // [width, heads.value_cols()]
+    rate: B::Tensor,        // [value_heads]
+    bias: B::Tensor,        // [value_heads]
+    norm: B::Tensor,        // [head_dim]
+    output: B::Matrix,      // [width, heads.value_cols()]
     shape: Shape,
 }
 
 /// What such layers work with, in one step.
 pub(super) struct DeltaActivations<B: Backend> {
-    normed: B::Tensor,     // [rows, width]
-    qkv: B::Tensor,        // [rows, heads.qkv_cols()]
-    convolved: B::Tensor,  // [rows, heads.qkv_cols()]
-    gates: B::Tensor,      // [rows, heads.value_cols()]
-    steps: B::Tensor,      // [rows, 2 * value_heads]
-    answers: B::Tensor,    // [rows, heads.value_cols()]
+    normed: B::Tensor,       // [rows, width]
+    qkv: B::Tensor,          // [rows, heads.qkv_cols()]
+    convolved: B::Tensor,    // [rows, heads.qkv_cols()]
+    gates: B::Tensor,        // [rows, heads.value_cols()]
+    steps: B::Tensor,        // [rows, 2 * value_heads]
+    answers: B::Tensor,      // [rows, heads.value_cols()]
     answers_q: B::Quantized, // [rows, heads.value_cols()]
 }
 

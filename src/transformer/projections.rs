@@ -62,7 +62,10 @@ impl<B: Backend> Projections<B> {
 
 impl<B: Backend> Projections<B> {
     /// `out`, side by side: the products with the norm of `x`. `apart` is there where the parts have norms of their own, of `epsilon`.
-    #[expect(clippy::too_many_arguments, reason = "what `norm_matmul` takes, and what parts with norms of their own need")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what `norm_matmul` takes, and what parts with norms of their own need"
+    )]
     pub(super) fn norm_matmul(
         &self,
         b: &mut B,

@@ -14,7 +14,7 @@ use crate::transformer::projections::Apart;
 
 /// The state of one session: all that a step writes.
 pub struct State<B: Backend> {
-    pub(super) rope: Rope,            // of layers that see all positions
+    pub(super) rope: Rope,               // of layers that see all positions
     pub(super) memories: Vec<Memory<B>>, // [layers]
     pub(super) activations: Activations<B>,
     pub(super) latest: usize, // the place in `activations.best` of the step that told last
@@ -31,8 +31,8 @@ pub(super) struct Activations<B: Backend> {
     pub(super) qkv: B::Tensor,                      // [rows, heads.qkv_cols()]
     pub(super) attended: B::Tensor,                 // [rows, heads.query_cols()]
     pub(super) attended_q: B::Quantized,            // [rows, heads.query_cols()]
-    pub(super) attention_gates: Option<B::Tensor>, // [rows, heads.query_cols()], where outputs of attention have some
-    pub(super) delta: Option<DeltaActivations<B>>, // of recurrent layers
+    pub(super) attention_gates: Option<B::Tensor>,  // [rows, heads.query_cols()], where outputs of attention have some
+    pub(super) delta: Option<DeltaActivations<B>>,  // of recurrent layers
     pub(super) gate_up: B::Tensor,                  // [rows, 2 * ffn_width]
     pub(super) product: B::Tensor,                  // [rows, ffn_width]
     pub(super) product_q: B::Quantized,             // [rows, ffn_width]
@@ -69,7 +69,8 @@ impl Capacity {
         // As in `Activations`, with inputs of products in f32.
         let cols = [3 * width, heads.qkv_cols(), 2 * heads.query_cols(), 4 * ffn_width, 4 * heads.head_dim];
         let gates = if config.attention_gate { heads.query_cols() } else { 0 };
-        let delta = config.delta_net.as_ref().map_or(0, |net| *width + 2 * net.heads.qkv_cols() + 4 * net.heads.value_cols());
+        let delta =
+            config.delta_net.as_ref().map_or(0, |net| *width + 2 * net.heads.qkv_cols() + 4 * net.heads.value_cols());
         cols.into_iter().chain([gates, delta]).map(|cols| 4 * cols as u64).sum::<u64>().max(1)
     }
 }

@@ -52,8 +52,8 @@ fn steps() -> Vec<Vec<Row>> {
 struct Case {
     shape: RecurrentShape,
     steps: Vec<Vec<Row>>,
-    qkv: Vec<Vec<f32>>,         // of each step
-    time_steps: Vec<Vec<f32>>,  // likewise
+    qkv: Vec<Vec<f32>>,        // of each step
+    time_steps: Vec<Vec<f32>>, // likewise
     weights: Vec<f32>,
     rate: Vec<f32>,
     bias: Vec<f32>,
@@ -196,8 +196,10 @@ fn a_state_is_copied_and_nothing_else<B: Backend>(backend: &mut B) {
     let (rate, bias) = (backend.parameter(&case.rate).unwrap(), backend.parameter(&case.bias).unwrap());
     for ((step, x), time_steps) in case.steps.iter().zip(&case.qkv).zip(&case.time_steps) {
         let (x, steps) = (tensor(backend, cols, x), tensor(backend, 2 * case.shape.heads.value_heads, time_steps));
-        let (mut out, mut answers) =
-            (backend.tensor(step.len(), cols).unwrap(), backend.tensor(step.len(), case.shape.heads.value_cols()).unwrap());
+        let (mut out, mut answers) = (
+            backend.tensor(step.len(), cols).unwrap(),
+            backend.tensor(step.len(), case.shape.heads.value_cols()).unwrap(),
+        );
         backend.begin(step);
         backend.convolve(&mut out, &x, &weights, &mut state);
         backend.delta_rule(&mut answers, &x, &steps, Decay { rate: &rate, bias: &bias }, &mut state);

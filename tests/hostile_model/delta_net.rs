@@ -35,7 +35,11 @@ fn sizes_of_recurrent_heads_are_possible() {
         changed(|f| f.set_f32(&key, 4.0)).refused(&[&key]);
     }
     let refused = |name: &str, size: u32, says: &[&str]| changed(|f| f.set_u32(&key(name), size)).refused(says);
-    refused("ssm.group_count", 4, &["6 value heads", &key("ssm.time_step_rank"), "4 key heads", &key("ssm.group_count")]);
+    refused(
+        "ssm.group_count",
+        4,
+        &["6 value heads", &key("ssm.time_step_rank"), "4 key heads", &key("ssm.group_count")],
+    );
     refused("ssm.time_step_rank", 5, &["5 value heads", "2 key heads"]);
     refused("ssm.time_step_rank", 4, &[&key("ssm.inner_size"), "768", "4 value heads"]);
     refused("ssm.inner_size", 767, &[&key("ssm.inner_size"), "767", "6 value heads"]);
@@ -75,7 +79,9 @@ fn recurrent_layers_are_those_of_the_list_or_of_the_interval() {
 #[test]
 fn sections_of_rotations_are_counts() {
     let sections = key("rope.dimension_sections");
-    let counts = |counts: &[i32]| array(5, counts.len() as u64, counts.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>());
+    let counts = |counts: &[i32]| {
+        array(5, counts.len() as u64, counts.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>())
+    };
     for some in [&[11, 11, 10, 0][..], &[1, 1, 1], &[0, 0, 0]] {
         changed(|f| f.set(&sections, ARRAY, counts(some))).ran();
     }

@@ -85,7 +85,10 @@ fn layers_are_those_of_the_list_or_of_the_interval() {
     both.config(|config| config["text_config"]["full_attention_interval"] = json!(1));
     refused(&both, &["layers.0.self_attn.q_proj.weight", "missing"]);
     refused(&with("layer_types", &json!(["linear_attention"])), &["text_config.layer_types", "1 layers", "2"]);
-    refused(&with("layer_types", &json!(["sliding_attention", "full_attention"])), &["sliding_attention", "linear_attention"]);
+    refused(
+        &with("layer_types", &json!(["sliding_attention", "full_attention"])),
+        &["sliding_attention", "linear_attention"],
+    );
     refused(&with("layer_types", &json!([1, 2])), &["text_config.layer_types"]);
     refused(&with("full_attention_interval", &json!(0)), &["text_config.full_attention_interval", "0"]);
 }
@@ -139,7 +142,9 @@ fn other_parts_are_left_out_and_nothing_else() {
         directory.tensors(|tensors| drop(tensors.insert(name.into(), extra.clone())));
         check(&open(&directory.path), QWEN);
     }
-    for name in ["model.language_model.layers.0.linear_attn.extra", "visuals.weight", "model.language_model.layers.2.mtp"] {
+    for name in
+        ["model.language_model.layers.0.linear_attn.extra", "visuals.weight", "model.language_model.layers.2.mtp"]
+    {
         let directory = Directory::golden(QWEN);
         directory.tensors(|tensors| drop(tensors.insert(name.into(), extra.clone())));
         refused(&directory, &[name, "no place"]);

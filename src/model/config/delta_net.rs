@@ -24,7 +24,12 @@ const USUAL_INTERVAL: usize = 4;
 
 impl DeltaNet {
     /// A net of possible sizes; none where no layer is recurrent. `heads` is the place of each number, for errors.
-    pub(in crate::model) fn new(heads: DeltaHeads, taps: usize, layers: Vec<bool>, places: [&str; 4]) -> Result<Option<Self>> {
+    pub(in crate::model) fn new(
+        heads: DeltaHeads,
+        taps: usize,
+        layers: Vec<bool>,
+        places: [&str; 4],
+    ) -> Result<Option<Self>> {
         let DeltaHeads { key_heads, value_heads, head_dim } = heads;
         let [key_place, value_place, dim_place, taps_place] = places;
         if !value_heads.is_multiple_of(key_heads) {
@@ -39,7 +44,9 @@ impl DeltaNet {
             )));
         }
         if !(2..=MOST_TAPS).contains(&taps) {
-            return Err(Error::Unsupported(format!("a convolution of {taps} rows ({taps_place}); known are 2 to {MOST_TAPS}")));
+            return Err(Error::Unsupported(format!(
+                "a convolution of {taps} rows ({taps_place}); known are 2 to {MOST_TAPS}"
+            )));
         }
         let values = heads.key_heads.checked_add(value_heads).and_then(|heads| heads.checked_mul(2 * head_dim));
         if values.is_none_or(|values| values as u64 > super::LARGEST_SIZE) {
@@ -84,7 +91,8 @@ impl Keys<'_> {
         let heads =
             DeltaHeads { key_heads, value_heads: size("ssm.time_step_rank")?, head_dim: size("ssm.state_size")? };
         let (inner, taps) = (size("ssm.inner_size")?, size("ssm.conv_kernel")?);
-        let net = DeltaNet::new(heads, taps, self.recurrent_layers(blocks, layers)?, names.each_ref().map(String::as_str))?;
+        let net =
+            DeltaNet::new(heads, taps, self.recurrent_layers(blocks, layers)?, names.each_ref().map(String::as_str))?;
         if heads.value_cols() != inner {
             return Err(Error::Model(format!(
                 "the key \"{}\" is {inner}; {} value heads (\"{}\") of {} features (\"{}\") are another size",
@@ -104,7 +112,9 @@ impl Keys<'_> {
         let name = self.name("attention.recurrent_layers");
         let Some(list) = self.metadata.array(&name)? else { return Ok(DeltaNet::by_interval(interval, layers)) };
         let Some(kinds) = list.truths() else {
-            return Err(Error::Model(format!("the key \"{name}\" must hold true or false for each block, but holds {list}")));
+            return Err(Error::Model(format!(
+                "the key \"{name}\" must hold true or false for each block, but holds {list}"
+            )));
         };
         let mut kinds: Vec<bool> = kinds.collect();
         if kinds.len() != blocks {
@@ -121,7 +131,9 @@ impl Keys<'_> {
         let are_counts = sections.integers().is_some_and(|mut counts| counts.all(|count| count >= 0));
         match are_counts && (3..=4).contains(&sections.len()) {
             true => Ok(()),
-            false => Err(Error::Model(format!("the key \"{name}\" must hold three or four counts, but holds {sections}"))),
+            false => {
+                Err(Error::Model(format!("the key \"{name}\" must hold three or four counts, but holds {sections}")))
+            }
         }
     }
 }

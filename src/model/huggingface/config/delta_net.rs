@@ -15,8 +15,7 @@ const USUAL_INTERVAL: usize = 4;
 
 /// The recurrent layers.
 pub(super) fn read(fields: Fields, layers: usize) -> Result<Option<DeltaNet>> {
-    let names =
-        ["linear_num_key_heads", "linear_num_value_heads", "linear_key_head_dim", "linear_conv_kernel_dim"];
+    let names = ["linear_num_key_heads", "linear_num_value_heads", "linear_key_head_dim", "linear_conv_kernel_dim"];
     let [key_heads, value_heads, head_dim, taps] = names.map(|name| fields.required_size(name));
     let heads = DeltaHeads { key_heads: key_heads?, value_heads: value_heads?, head_dim: head_dim? };
     let value_dim = fields.required_size("linear_value_head_dim")?;
