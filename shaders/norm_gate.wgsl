@@ -1,15 +1,17 @@
-// RMSNorm of each head by itself, times SiLU of its gates. One workgroup a head.
+// RMSNorm of each head by itself, times SiLU of its gates, beside the other heads of its key head. One workgroup a head.
 
 struct Params {
     head_dim: u32,
     heads: u32,
+    key_heads: u32,
     epsilon: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> gates: array<f32>;     // [rows, heads * head_dim]
 @group(0) @binding(2) var<storage, read> gain: array<f32>;      // [head_dim]
-@group(0) @binding(3) var<storage, read_write> x: array<f32>;   // [rows, heads * head_dim]
+@group(0) @binding(3) var<storage, read> x: array<f32>;         // [rows, heads * head_dim]
+@group(0) @binding(4) var<storage, read_write> out: array<f32>; // [rows, heads * head_dim]
 
 var<workgroup> squares: array<f32, THREADS>;
 
@@ -29,8 +31,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
     }
     let factor = rms_factor(squares[0], params.head_dim, params.epsilon);
+    let place = group.x % params.key_heads * (params.heads / params.key_heads) + group.x / params.key_heads;
+    let to = (group.y * params.heads + place) * params.head_dim;
     for (var i = thread; i < params.head_dim; i += THREADS) {
         let gate = gates[begin + i];
-        x[begin + i] *= factor * gain[i] * gate / (1.0 + exp(-gate));
+        out[to + i] = x[begin + i] * factor * gain[i] * gate / (1.0 + exp(-gate));
     }
 }

@@ -9,6 +9,7 @@
 
 mod operands;
 mod recurrence;
+mod rotation;
 mod shapes;
 mod work;
 
@@ -16,7 +17,8 @@ use std::ops::Range;
 
 pub use operands::{HeadNorm, Norm, Rotary};
 pub(crate) use recurrence::LENGTH_EPSILON;
-pub use recurrence::{Decay, DeltaHeads, Recurrence, RecurrentShape};
+pub use recurrence::{Decay, DeltaHeads, HeadGain, HeadOrder, Recurrence, RecurrentShape};
+pub use rotation::{MOST_BLOCK, Rotation};
 pub(crate) use shapes::Misfit;
 pub use shapes::{Activation, CachePrecision, CacheShape, HeadNormOrder, Heads, Numerics, Rope, RopePairs, Row};
 pub use work::{GpuCounters, KernelCount, Reads, ShaderTime, Work};
@@ -36,12 +38,12 @@ pub trait Storage: Send {
     type Matrix: Send + Sync;
 }
 
-/// A machine that can run the forward pass. The verbs that only some networks need are those of [`Recurrence`]. `rows` below is the number of rows of the current step, `selected` the
+/// A machine that can run the forward pass. The verbs that only some networks need are those of [`Recurrence`] and [`Rotation`]. `rows` below is the number of rows of the current step, `selected` the
 /// number of those that want logits and were not left out by [`Backend::select`].
 ///
 /// A value of this type belongs to one session: it holds what a step works with. What is loaded belongs to the device, and
 /// every [`sibling`](Backend::sibling) may use it, from any thread.
-pub trait Backend: Recurrence {
+pub trait Backend: Recurrence + Rotation {
     /// Keys and values of one layer, for every slot.
     type Cache: Send + Sync;
     /// Token ids `[max_rows]`, on the device.

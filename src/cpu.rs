@@ -19,6 +19,7 @@ mod pages;
 mod pool;
 mod product;
 mod recurrence;
+mod rotation;
 mod screen;
 mod tensor;
 mod totals;
@@ -31,6 +32,7 @@ pub use matrix::Matrix;
 pub use options::{CpuOptions, HugePages, Screening};
 pub(crate) use pages::huge_pages_are_given;
 pub use recurrence::Recurrent;
+pub use rotation::Basis;
 pub use tensor::{Quantized, Tensor};
 
 use std::ops::Range;

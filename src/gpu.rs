@@ -22,6 +22,7 @@ mod product;
 mod profile;
 mod recorder;
 mod recurrence;
+mod rotation;
 mod shader;
 mod step;
 mod transfer;
@@ -36,6 +37,7 @@ pub use context::{GpuDevice, GpuOptions};
 pub use kind::GpuKind;
 pub use matrix::Matrix;
 pub use recurrence::Recurrent;
+pub use rotation::Basis;
 pub use shader::Dot;
 
 use crate::backend::{Activation, Backend, CachePlace, CacheShape, Heads, Norm, Numerics, Rope, Rotary, Row, Work};
@@ -128,7 +130,7 @@ impl Backend for Gpu {
     fn quantized(&mut self, max_rows: usize, cols: usize, numerics: Numerics) -> Result<Quantized> {
         let values = self.floats("activations", max_rows, buffers::words(cols, numerics))?;
         let facts = self.floats("scales", max_rows, 2 * buffers::scales_a_row(cols, numerics))?;
-        Ok(Quantized { numerics, max_rows, cols, values, facts })
+        Ok(Quantized { numerics, max_rows, cols, values, facts, rotated: None })
     }
 
     fn matrix(&mut self, parts: &[Weights]) -> Result<Matrix> {
@@ -207,11 +209,11 @@ impl Backend for Gpu {
     }
 
     fn norm_quantize(&mut self, out: &mut Quantized, x: &Tensor, gain: &Tensor, epsilon: f32) {
-        self.quantize_rows(out, x, Some(Norm { gain, epsilon }), self.rows.len());
+        self.take_rows(out, x, Some(Norm { gain, epsilon }));
     }
 
     fn quantize(&mut self, out: &mut Quantized, x: &Tensor) {
-        self.quantize_rows(out, x, None, self.rows.len());
+        self.take_rows(out, x, None);
     }
 
     fn matmul(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized) {
@@ -279,10 +281,7 @@ impl Backend for Gpu {
     }
 
     fn norm_matmul(&mut self, out: &mut Tensor, normed: &mut Quantized, w: &Matrix, x: &Tensor, norm: Norm<'_, Self>) {
-        if !self.norm_product(out, normed.numerics, w, x, Some(norm), Output::Store) {
-            self.norm_quantize(normed, x, norm.gain, norm.epsilon);
-            self.matmul(out, w, normed);
-        }
+        self.fused_product(out, normed, w, x, Some(norm), Output::Store);
     }
 
     fn norm_matmul_add(
@@ -293,10 +292,7 @@ impl Backend for Gpu {
         x: &Tensor,
         norm: Option<Norm<'_, Self>>,
     ) {
-        if !self.norm_product(out, normed.numerics, w, x, norm, Output::Add) {
-            self.quantize_rows(normed, x, norm, self.rows.len());
-            self.matmul_add(out, w, normed);
-        }
+        self.fused_product(out, normed, w, x, norm, Output::Add);
     }
 
     fn norm_matmul_glu(
@@ -309,10 +305,7 @@ impl Backend for Gpu {
         norm: Norm<'_, Self>,
         activation: Activation,
     ) {
-        if !self.norm_product(out, normed.numerics, w, x, Some(norm), Output::Glu(activation)) {
-            self.norm_matmul(gate_up, normed, w, x, norm);
-            self.glu(out, gate_up, activation);
-        }
+        self.fused_glu(out, gate_up, normed, w, x, norm, activation);
     }
 
     fn rope_attend(

@@ -5,9 +5,10 @@
 
 mod data;
 mod recurrence;
+mod rotation;
 mod rows;
 
-pub use data::{Cache, Matrix, Quantized, Recurrent, Tensor};
+pub use data::{Basis, Cache, Matrix, Quantized, Recurrent, Tensor};
 
 use std::cmp::Ordering;
 use std::f64::consts::PI;

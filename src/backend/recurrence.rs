@@ -66,6 +66,44 @@ impl RecurrentShape {
     }
 }
 
+/// Where each value head goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadOrder {
+    /// Where it is: of each key head one in turn.
+    Tiled,
+    /// Beside the others of its key head: head `h` of so many key heads to `h % key_heads * (heads / key_heads) + h / key_heads`.
+    Grouped {
+        /// Heads of keys.
+        key_heads: usize,
+    },
+}
+
+impl HeadOrder {
+    /// The place of head `head` of `heads`.
+    pub(crate) fn place(self, head: usize, heads: usize) -> usize {
+        match self {
+            HeadOrder::Tiled => head,
+            HeadOrder::Grouped { key_heads } => head % key_heads * (heads / key_heads) + head / key_heads,
+        }
+    }
+}
+
+/// The norm of each head by itself.
+pub struct HeadGain<'a, B: Storage + ?Sized> {
+    /// One factor a feature, `[1, head_dim]`.
+    pub gain: &'a B::Tensor,
+    /// Added to the mean of the squares.
+    pub epsilon: f32,
+}
+
+impl<B: Storage + ?Sized> Clone for HeadGain<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Storage + ?Sized> Copy for HeadGain<'_, B> {}
+
 /// How fast the memories of a layer fade.
 pub struct Decay<'a, B: Storage + ?Sized> {
     /// `−exp(A_log)` of each value head, `[1, value_heads]`.
@@ -119,9 +157,17 @@ pub trait Recurrence: Storage {
         decay: Decay<'_, Self>,
         state: &mut Self::Recurrent,
     );
-    /// RMSNorm of each head by itself, times SiLU of its gates: `x = x * rsqrt(mean(x²) + epsilon) * gain * silu(gates)`.
-    /// `x` and `gates`: `[rows, cols]`, a multiple of the columns of `gain: [1, head_dim]`.
-    fn norm_gate(&mut self, x: &mut Self::Tensor, gates: &Self::Tensor, gain: &Self::Tensor, epsilon: f32);
+    /// RMSNorm of each head by itself, times SiLU of its gates, at the place that `order` gives the head:
+    /// `out = x * rsqrt(mean(x²) + epsilon) * gain * silu(gates)`. All `[rows, cols]`, a multiple of the columns of
+    /// `gain: [1, head_dim]`.
+    fn norm_gate(
+        &mut self,
+        out: &mut Self::Tensor,
+        x: &Self::Tensor,
+        gates: &Self::Tensor,
+        norm: HeadGain<'_, Self>,
+        order: HeadOrder,
+    );
     /// `x = x * sigmoid(gates)`; both `[rows, cols]`.
     fn gate(&mut self, x: &mut Self::Tensor, gates: &Self::Tensor);
 

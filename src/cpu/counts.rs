@@ -22,6 +22,7 @@ pub(super) enum Kernel {
     Convolve,
     DeltaRule,
     Gate,
+    Rotate,
     NormSelected,
     DotDense,
     DotBytes,
@@ -29,7 +30,7 @@ pub(super) enum Kernel {
     Totals,
 }
 
-const KERNELS: [KernelCount; 22] = {
+const KERNELS: [KernelCount; 23] = {
     const fn none(name: &'static str, reads: Reads) -> KernelCount {
         KernelCount { name, calls: 0, reads, bytes: 0 }
     }
@@ -51,6 +52,7 @@ const KERNELS: [KernelCount; 22] = {
         none("convolve", Reads::Nothing),
         none("delta_rule", Reads::Cache),
         none("gate", Reads::Nothing),
+        none("rotate", Reads::Nothing),
         none("norm_selected", Reads::Nothing),
         none("dot_dense", Reads::Head),
         none("dot_bytes", Reads::Head),

@@ -158,6 +158,11 @@ pub(crate) trait Kernels: Sync {
         self.older().gelu(out, gate, up);
     }
 
+    /// [`crate::cpu::floats::hadamard`]
+    fn hadamard(&self, block: &mut [f32]) {
+        self.older().hadamard(block);
+    }
+
     /// [`crate::cpu::floats::recall`]
     fn recall(&self, with_key: &mut [f32], with_query: &mut [f32], memory: &[f32], key: &[f32], query: &[f32]) {
         self.older().recall(with_key, with_query, memory, key, query);

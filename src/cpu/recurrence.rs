@@ -3,7 +3,7 @@
 //! take more operations, would win nothing before the steps are a large part of a prompt.
 
 use crate::allocation::area;
-use crate::backend::{Decay, DeltaHeads, LENGTH_EPSILON, Recurrence, RecurrentShape, Row};
+use crate::backend::{Decay, DeltaHeads, HeadGain, HeadOrder, LENGTH_EPSILON, Recurrence, RecurrentShape, Row};
 use crate::cpu::counts::Kernel;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::Kernels;
@@ -172,17 +172,20 @@ impl Recurrence for Cpu {
         });
     }
 
-    fn norm_gate(&mut self, x: &mut Tensor, gates: &Tensor, gain: &Tensor, epsilon: f32) {
-        let head_dim = gain.cols;
-        assert!(x.cols == gates.cols && x.cols.is_multiple_of(head_dim) && head_dim <= DeltaHeads::LARGEST);
+    fn norm_gate(&mut self, out: &mut Tensor, x: &Tensor, gates: &Tensor, norm: HeadGain<'_, Self>, order: HeadOrder) {
+        let (head_dim, cols) = (norm.gain.cols, x.cols);
+        assert!(cols.is_multiple_of(head_dim) && head_dim <= DeltaHeads::LARGEST);
+        assert_eq!((out.cols, gates.cols), (cols, cols));
         self.counts.ran(Kernel::Gate);
-        let (kernels, cols) = (self.kernels, x.cols);
-        self.workers.share_rows(x.rows_mut(self.rows.len()), cols, &|row, x| {
+        let kernels = self.kernels;
+        self.workers.share_rows(out.rows_mut(self.rows.len()), cols, &|row, out| {
             let mut normed = [0.0f32; DeltaHeads::LARGEST];
             let normed = &mut normed[..head_dim];
-            for (head, gates) in x.chunks_exact_mut(head_dim).zip(gates.row(row).chunks_exact(head_dim)) {
-                kernels.norm(normed, head, norm_factor(kernels, head, epsilon), gain.row(0));
-                kernels.silu(head, gates, normed);
+            let heads = x.row(row).chunks_exact(head_dim).zip(gates.row(row).chunks_exact(head_dim));
+            for (head, (x, gates)) in heads.enumerate() {
+                kernels.norm(normed, x, norm_factor(kernels, x, norm.epsilon), norm.gain.row(0));
+                let place = order.place(head, cols / head_dim);
+                kernels.silu(&mut out[place * head_dim..][..head_dim], gates, normed);
             }
         });
     }

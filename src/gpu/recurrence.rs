@@ -1,7 +1,7 @@
 //! Recurrent layers: states on the device, and the verbs that work on them. A workgroup goes through the rows of one sequence in
 //! their order; sequences, heads and channels are computed at once.
 
-use crate::backend::{Decay, DeltaHeads, Recurrence, RecurrentShape};
+use crate::backend::{Decay, DeltaHeads, HeadGain, HeadOrder, Recurrence, RecurrentShape};
 use crate::error::{Error, Result};
 use crate::gpu::buffers::Buffer;
 use crate::gpu::layout::elementwise;
@@ -87,13 +87,16 @@ impl Recurrence for Gpu {
         self.run(shader, &[key_heads as u32, value_heads as u32], &buffers, groups, bytes);
     }
 
-    fn norm_gate(&mut self, x: &mut Tensor, gates: &Tensor, gain: &Tensor, epsilon: f32) {
-        let (rows, head_dim) = (self.rows.len(), gain.cols);
-        assert!(x.cols == gates.cols && x.cols.is_multiple_of(head_dim));
-        assert!(rows <= x.max_rows && rows <= gates.max_rows);
+    fn norm_gate(&mut self, out: &mut Tensor, x: &Tensor, gates: &Tensor, norm: HeadGain<'_, Self>, order: HeadOrder) {
+        let (rows, head_dim) = (self.rows.len(), norm.gain.cols);
+        assert!(x.cols == gates.cols && out.cols == x.cols && x.cols.is_multiple_of(head_dim));
+        assert!([&*out, x, gates].iter().all(|tensor| rows <= tensor.max_rows));
         let heads = x.cols / head_dim;
-        let params = [head_dim as u32, heads as u32, epsilon.to_bits()];
-        self.run(Shader::NormGate, &params, &[&gates.buffer, &gain.buffer, &x.buffer], [heads, rows, 1], 0);
+        // Of as many key heads as heads, each is where it is.
+        let key_heads = if let HeadOrder::Grouped { key_heads } = order { key_heads } else { heads };
+        let params = [head_dim as u32, heads as u32, key_heads as u32, norm.epsilon.to_bits()];
+        let buffers = [&gates.buffer, &norm.gain.buffer, &x.buffer, &out.buffer];
+        self.run(Shader::NormGate, &params, &buffers, [heads, rows, 1], 0);
     }
 
     fn gate(&mut self, x: &mut Tensor, gates: &Tensor) {

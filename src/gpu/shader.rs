@@ -74,6 +74,11 @@ pub(crate) enum Shader {
     },
     NormGate,
     Gate,
+    Rotate {
+        block: u32,
+        norm: bool,
+        inverse: bool,
+    },
     ArgmaxFirst,
     ArgmaxLast,
     Top,
@@ -266,8 +271,9 @@ impl Shader {
             }
             Self::Convolve { .. } => file!("convolve", "channels", &[R, R, R, W, W]),
             Self::DeltaRule { .. } => file!("delta_rule", "key_heads value_heads", &[R, R, R, R, R, W, W]),
-            Self::NormGate => file!("norm_gate", "head_dim heads epsilon", &[R, R, W]),
+            Self::NormGate => file!("norm_gate", "head_dim heads key_heads epsilon", &[R, R, R, W]),
             Self::Gate => file!("gate", "cols", &[R, W]),
+            Self::Rotate { .. } => file!("rotate", "cols stride epsilon scale", &[R, R, R, W]),
             Self::ArgmaxFirst | Self::ArgmaxLast => file!("argmax", "cols per_group", &[R, W]),
             Self::Top => file!("top", "cols count", &[R, W, W]),
             Self::Totals => file!("totals", "cols", &[R, R, W]),

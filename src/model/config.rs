@@ -2,6 +2,7 @@
 
 mod architectures;
 mod delta_net;
+mod hadamard;
 mod keys;
 mod network_keys;
 mod rope;
@@ -11,6 +12,7 @@ mod write;
 
 pub(super) use architectures::{Architecture, InputNorms};
 pub use delta_net::DeltaNet;
+pub use hadamard::Hadamard;
 pub(super) use keys::{activation_named, check_factor};
 pub(super) use network_keys::unread;
 pub use rope::{LongRope, Windows};
@@ -22,7 +24,7 @@ pub(crate) use write::NUMERICS;
 use crate::backend::{Activation, HeadNormOrder, Heads, Numerics, RecurrentShape, Rope};
 use crate::decision::Decision;
 use crate::error::{Error, Result};
-use crate::format::gguf::{Gguf, Metadata, quoted};
+use crate::format::gguf::{Gguf, Metadata};
 use crate::model::config::keys::Keys;
 use crate::model::{Part, Role};
 
@@ -52,6 +54,8 @@ pub struct Config {
     pub long_rope: Option<LongRope>,
     /// Layers that see only the latest positions.
     pub windows: Option<Windows>,
+    /// Whether weights are in a rotated basis, and in which.
+    pub hadamard: Option<Hadamard>,
     /// Layers that are recurrent in the place of attention.
     pub delta_net: Option<DeltaNet>,
     /// Whether outputs of attention are multiplied with the sigmoid of gates, which the query projection makes too (Qwen3.5).
@@ -124,13 +128,6 @@ impl Config {
         if !(1..=LARGEST_SIZE).contains(&(vocabulary as u64)) {
             return Err(Error::Model(format!("a vocabulary of {vocabulary}; it must be 1 to {LARGEST_SIZE}")));
         }
-        if let Some((key, _)) = metadata.iter().find(|(key, _)| key.starts_with("prism.hadamard.")) {
-            return Err(Error::Unsupported(format!(
-                "weights in a Hadamard-rotated basis (the key {}, as in Bonsai-2), which this version cannot turn back; \
-                 without that the model would write fluent nonsense",
-                quoted(key)
-            )));
-        }
         if architecture.input_norms == InputNorms::Needed && !input_norms {
             return Err(Error::Unsupported(format!(
                 "a {name} model without \"{}\"; this version runs BitNet embedding models of that architecture",
@@ -152,7 +149,7 @@ impl Config {
             },
             None => architecture.numerics(vocabulary, input_norms),
         };
-        let config = Self {
+        let mut config = Self {
             architecture: name.into(),
             layers,
             width,
@@ -163,6 +160,7 @@ impl Config {
             norm_epsilon,
             rope: keys.rope(heads.head_dim, architecture.gguf_pairs)?,
             long_rope: None, // its factors are tensors
+            hadamard: None,  // its lists name tensors, which follow from the rest
             delta_net: if architecture.has_delta_net { keys.delta_net(blocks, layers)? } else { None },
             attention_gate: architecture.has_delta_net,
             windows: if architecture.has_windows { keys.windows(heads.head_dim)? } else { None },
@@ -175,6 +173,7 @@ impl Config {
             factors: keys.factors(architecture.factors.map(|usual| usual(layers, width)))?,
             pooling: keys.pooling(input_norms)?,
         };
+        config.hadamard = Hadamard::read(metadata, architecture, &config, &Role::gguf_name)?;
         network_keys::check(metadata, architecture, &config)?;
         let mut decisions = vec![
             Decision::new("activation", format!("{activation:?}"), why),
@@ -185,6 +184,7 @@ impl Config {
             ),
             Decision::new("numerics", numerics.to_string(), numerics_why),
         ];
+        decisions.extend(config.hadamard.as_ref().map(Hadamard::decision));
         if config.pooling.is_some() {
             let why = "a norm before every linear layer is what BitNet embedding models have";
             decisions.push(Decision::new("output", "a vector for each text, of its last token", why));

@@ -62,6 +62,10 @@ pub(super) fn from_gguf(gguf: Gguf, options: &OpenOptions) -> Result<Model> {
     let (config, mut decisions) = Config::from_gguf(&gguf, vocabulary)?;
     let encodings = resolve(&gguf)?;
     directory::check(&gguf, &encodings, &config)?;
+    if let Some(hadamard) = &config.hadamard {
+        let [head, embedding] = [Role::Head, Role::Embedding].map(Role::gguf_name);
+        hadamard.check_head(gguf.tensor(&head).is_some(), &head, &embedding)?;
+    }
     padding::check(matrices(&gguf, &encodings), gguf.file_bytes())?;
     decisions.extend(unread(gguf.metadata(), &config)?.into_iter().map(Decision::warned));
     decisions.extend(encoding_decisions(&gguf, &encodings, options));

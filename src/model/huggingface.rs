@@ -28,11 +28,14 @@ pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Model> {
     let checkpoint = if options.map { Checkpoint::open(directory)? } else { Checkpoint::read(directory)? };
     let in_directory = |error| within(directory.display(), error);
     let Description { config, architecture, rule, ties_head, gains_less_one, rope_keys, mut decisions } =
-        Description::read(&fields, &checkpoint).map_err(in_directory)?;
+        Description::read(directory, &fields, &checkpoint).map_err(in_directory)?;
     if config.pooling.is_some() {
         decisions.push(pooling::check(directory)?);
     }
     let tensors = Tensors::find(&checkpoint, &config, architecture, ties_head).map_err(in_directory)?;
+    if let Some(hadamard) = &config.hadamard {
+        hadamard.check_head(!ties_head, "lm_head", "embed_tokens").map_err(in_directory)?;
+    }
     padding::check(tensors.matrices(&checkpoint, &config), checkpoint.file_bytes()).map_err(in_directory)?;
     tensors.check_forms(rule).map_err(in_directory)?;
     decisions.extend(tensors.decisions(&checkpoint, rule));

@@ -106,6 +106,7 @@ fn bitnet() -> Config {
         rope: Rope::new(RopePairs::Half, 500_000.0, 64, 1.0),
         long_rope: None,
         windows: None,
+        hadamard: None,
         delta_net: None,
         attention_gate: false,
         activation: Activation::SquaredRelu,

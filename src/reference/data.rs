@@ -21,8 +21,16 @@ pub struct Quantized {
     /// Columns that have one multiplier; none where the values are f32.
     pub(super) group: Option<usize>,
     pub(super) values: Vec<i8>,
-    pub(super) scales: Vec<f32>, // [rows, cols.div_ceil(group)]
-    pub(super) floats: Vec<f32>, // [rows, cols]
+    pub(super) scales: Vec<f32>,     // [rows, cols.div_ceil(group)]
+    pub(super) floats: Vec<f32>,     // [rows, cols]
+    pub(super) basis: Option<Basis>, // by which rows are turned before
+}
+
+/// A rotated basis.
+#[derive(Clone, Debug)]
+pub struct Basis {
+    pub(super) block: usize,
+    pub(super) signs: Vec<f32>, // [cols]
 }
 
 /// Weights, row by row.
@@ -84,12 +92,14 @@ impl Quantized {
         };
         let scales = group.map_or(0, |group| rows * cols.div_ceil(group));
         let (values, floats) = (vec![0; rows * cols], vec![f32::NAN; rows * cols]);
-        Self { cols, group, values, scales: vec![f32::NAN; scales], floats }
+        Self { cols, group, values, scales: vec![f32::NAN; scales], floats, basis: None }
     }
 
     /// Takes one row of floats.
     pub(super) fn set_row(&mut self, row: usize, x: &[f32]) {
         assert_eq!(x.len(), self.cols);
+        let turned = self.basis.as_ref().map(|basis| basis.rotated(x));
+        let x = turned.as_deref().unwrap_or(x);
         let places = row * self.cols..(row + 1) * self.cols;
         let Some(group) = self.group else { return self.floats[places].copy_from_slice(x) };
         let groups = self.cols.div_ceil(group);

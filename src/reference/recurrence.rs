@@ -1,6 +1,6 @@
 //! The verbs of recurrent layers in plain loops.
 
-use crate::backend::{Decay, DeltaHeads, LENGTH_EPSILON, Recurrence, RecurrentShape};
+use crate::backend::{Decay, DeltaHeads, HeadGain, HeadOrder, LENGTH_EPSILON, Recurrence, RecurrentShape};
 use crate::error::Result;
 use crate::reference::data::{Matrix, MatrixRow, Recurrent, Tensor};
 use crate::reference::{Reference, rms_norm};
@@ -97,14 +97,16 @@ impl Recurrence for Reference {
         }
     }
 
-    fn norm_gate(&mut self, x: &mut Tensor, gates: &Tensor, gain: &Tensor, epsilon: f32) {
-        assert_eq!(x.cols, gates.cols);
+    fn norm_gate(&mut self, out: &mut Tensor, x: &Tensor, gates: &Tensor, norm: HeadGain<'_, Self>, order: HeadOrder) {
+        assert_eq!((out.cols, gates.cols), (x.cols, x.cols));
+        let (head_dim, heads) = (norm.gain.cols, x.cols / norm.gain.cols);
         for row in 0..self.rows.len() {
-            let heads = x.row_mut(row).chunks_exact_mut(gain.cols).zip(gates.row(row).chunks_exact(gain.cols));
-            for (head, gates) in heads {
-                let normed = rms_norm(head, gain.row(0), epsilon);
-                for ((x, normed), &gate) in head.iter_mut().zip(normed).zip(gates) {
-                    *x = (f64::from(normed) * f64::from(gate) * sigmoid(gate.into())) as f32;
+            for head in 0..heads {
+                let columns = head * head_dim..(head + 1) * head_dim;
+                let normed = rms_norm(&x.row(row)[columns.clone()], norm.gain.row(0), norm.epsilon);
+                let out = &mut out.row_mut(row)[order.place(head, heads) * head_dim..][..head_dim];
+                for ((o, normed), &gate) in out.iter_mut().zip(normed).zip(&gates.row(row)[columns]) {
+                    *o = (f64::from(normed) * f64::from(gate) * sigmoid(gate.into())) as f32;
                 }
             }
         }

@@ -1,10 +1,11 @@
 //! A gated delta net as the mixer of a layer (arXiv 2412.06464, as in Qwen3.5): a convolution over the latest rows, then a memory of
 //! fixed size for each head, which fades, is corrected by what it recalls wrongly, and is asked.
 
-use crate::backend::{Backend, Decay, Norm, RecurrentShape};
+use crate::backend::{Backend, Decay, HeadGain, HeadOrder, Norm, RecurrentShape};
 use crate::error::Result;
 use crate::format::Weights;
 use crate::model::{Config, DeltaNet as Shape, Model, Part, Role};
+use crate::transformer::bases::Bases;
 use crate::transformer::layer::Around;
 use crate::transformer::projections::{linear, output};
 use crate::transformer::state::Activations;
@@ -20,23 +21,30 @@ pub(super) struct DeltaNet<B: Backend> {
     bias: B::Tensor,        // [value_heads]
     norm: B::Tensor,        // [head_dim]
     output: B::Matrix,      // [width, heads.value_cols()]
+    output_order: HeadOrder,
     shape: Shape,
 }
 
 /// What such layers work with, in one step.
 pub(super) struct DeltaActivations<B: Backend> {
-    normed: B::Tensor,       // [rows, width]
-    qkv: B::Tensor,          // [rows, heads.qkv_cols()]
-    convolved: B::Tensor,    // [rows, heads.qkv_cols()]
-    gates: B::Tensor,        // [rows, heads.value_cols()]
-    steps: B::Tensor,        // [rows, 2 * value_heads]
-    answers: B::Tensor,      // [rows, heads.value_cols()]
-    answers_q: B::Quantized, // [rows, heads.value_cols()]
+    normed: B::Tensor,    // [rows, width]
+    qkv: B::Tensor,       // [rows, heads.qkv_cols()]
+    convolved: B::Tensor, // [rows, heads.qkv_cols()]
+    gates: B::Tensor,     // [rows, heads.value_cols()]
+    steps: B::Tensor,     // [rows, 2 * value_heads]
+    answers: B::Tensor,   // [rows, heads.value_cols()]
+    gated: B::Tensor,
+    gated_q: B::Quantized, // [rows, heads.value_cols()]
 }
 
 impl<B: Backend> DeltaNet<B> {
     pub(super) fn load(b: &mut B, model: &Model, layer: usize) -> Result<Self> {
         let shape = model.config().delta_net.clone().expect("a network with such layers has their shape");
+        let is_grouped = model.config().hadamard.as_ref().is_some_and(|hadamard| hadamard.grouped_heads);
+        let output_order = match is_grouped {
+            true => HeadOrder::Grouped { key_heads: shape.heads.key_heads },
+            false => HeadOrder::Tiled,
+        };
         let role = |part| Role::Layer(layer, part);
         let floats = |b: &mut B, part| gain(b, model, role(part), 1.0);
         let dense = |part| {
@@ -61,6 +69,7 @@ impl<B: Backend> DeltaNet<B> {
             bias: floats(b, Part::DeltaBias)?,
             norm: floats(b, Part::DeltaNorm)?,
             output: output(b, model, role(Part::DeltaOutput))?,
+            output_order,
             shape,
         })
     }
@@ -83,8 +92,9 @@ impl<B: Backend> DeltaNet<B> {
         b.convolve(&mut d.convolved, &d.qkv, &self.convolution, state);
         let decay = Decay { rate: &self.rate, bias: &self.bias };
         b.delta_rule(&mut d.answers, &d.convolved, &d.steps, decay, state);
-        b.norm_gate(&mut d.answers, &d.gates, &self.norm, around.config.norm_epsilon);
-        b.norm_matmul_add(&mut a.hidden, &mut d.answers_q, &self.output, &d.answers, None);
+        let norm = HeadGain { gain: &self.norm, epsilon: around.config.norm_epsilon };
+        b.norm_gate(&mut d.gated, &d.answers, &d.gates, norm, self.output_order);
+        b.norm_matmul_add(&mut a.hidden, &mut d.gated_q, &self.output, &d.gated, None);
     }
 
     /// Room for the states of the layer.
@@ -99,7 +109,7 @@ impl<B: Backend> DeltaNet<B> {
 }
 
 impl<B: Backend> DeltaActivations<B> {
-    pub(super) fn new(b: &mut B, config: &Config, shape: &Shape, rows: usize) -> Result<Self> {
+    pub(super) fn new(b: &mut B, config: &Config, shape: &Shape, bases: &Bases<B>, rows: usize) -> Result<Self> {
         let heads = shape.heads;
         Ok(Self {
             normed: b.tensor(rows, config.width)?,
@@ -108,7 +118,8 @@ impl<B: Backend> DeltaActivations<B> {
             gates: b.tensor(rows, heads.value_cols())?,
             steps: b.tensor(rows, 2 * heads.value_heads)?,
             answers: b.tensor(rows, heads.value_cols())?,
-            answers_q: b.quantized(rows, heads.value_cols(), config.numerics)?,
+            gated: b.tensor(rows, heads.value_cols())?,
+            gated_q: bases.quantized(b, rows, heads.value_cols(), config.numerics)?,
         })
     }
 }

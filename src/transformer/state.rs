@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use crate::backend::{Backend, CachePrecision, MOST_CANDIDATES, Rope};
 use crate::error::Result;
-use crate::model::Config;
+use crate::model::{Config, Hadamard};
 use crate::transformer::Transformer;
 #[cfg(doc)]
 use crate::transformer::Wanted;
+use crate::transformer::bases::Bases;
 use crate::transformer::delta_net::DeltaActivations;
 use crate::transformer::layer::Memory;
 use crate::transformer::projections::Apart;
@@ -26,6 +27,7 @@ pub(super) struct Activations<B: Backend> {
     pub(super) tokens: B::Tokens,                   // [rows]
     pub(super) rotations: B::Tensor,                // [rows, 2 * rope pairs]
     pub(super) window_rotations: Option<B::Tensor>, // the same, of layers that see only the latest positions
+    pub(super) latent: Option<B::Tensor>,           // [rows, width], embeddings in a rotated basis
     pub(super) hidden: B::Tensor,                   // [rows, width], the residual stream
     pub(super) normed: B::Quantized,                // [rows, width]
     pub(super) qkv: B::Tensor,                      // [rows, heads.qkv_cols()]
@@ -39,6 +41,7 @@ pub(super) struct Activations<B: Backend> {
     pub(super) apart: Option<Apart<B>>,             // of projections with norms of their own
     pub(super) branch: Option<B::Tensor>,           // [rows, width], where it is normed before it is added
     pub(super) selected: B::Tensor,                 // [selected, width]
+    pub(super) turned: Option<B::Tensor>,           // [selected, width], for a head in a rotated basis
     pub(super) logits: B::Tensor,                   // [selected, vocabulary]
     pub(super) best: Vec<B::Tokens>,                // [selected] each, of the latest steps by turns
     pub(super) top: B::Tokens,                      // [selected * MOST_CANDIDATES]
@@ -88,7 +91,7 @@ impl<B: Backend> State<B> {
         let around = transformer.around();
         let memories = layers.iter().map(|layer| layer.memory(b, around, capacity)).collect::<Result<Vec<_>>>()?;
         Ok(Self {
-            activations: Activations::new(b, config, &rope, capacity)?,
+            activations: Activations::new(b, config, &transformer.bases, &rope, capacity)?,
             rope,
             memories,
             latest: 0,
@@ -180,9 +183,10 @@ impl<B: Backend> State<B> {
 }
 
 impl<B: Backend> Activations<B> {
-    fn new(backend: &mut B, config: &Config, rope: &Rope, capacity: Capacity) -> Result<Self> {
+    fn new(backend: &mut B, config: &Config, bases: &Bases<B>, rope: &Rope, capacity: Capacity) -> Result<Self> {
         let Config { width, ffn_width, heads, numerics, .. } = *config;
         let Capacity { rows, selected, .. } = capacity;
+        let is_rotated = |table: fn(&Hadamard) -> bool| config.hadamard.as_ref().is_some_and(table);
         Ok(Self {
             tokens: backend.tokens(rows)?,
             rotations: backend.tensor(rows, 2 * rope.frequencies.len())?,
@@ -190,25 +194,27 @@ impl<B: Backend> Activations<B> {
                 Some(windows) => Some(backend.tensor(rows, 2 * windows.rope.frequencies.len())?),
                 None => None,
             },
+            latent: if is_rotated(|hadamard| hadamard.embedding) { Some(backend.tensor(rows, width)?) } else { None },
             hidden: backend.tensor(rows, width)?,
-            normed: backend.quantized(rows, width, numerics)?,
+            normed: bases.quantized(backend, rows, width, numerics)?,
             qkv: backend.tensor(rows, heads.qkv_cols())?,
             attended: backend.tensor(rows, heads.query_cols())?,
-            attended_q: backend.quantized(rows, heads.query_cols(), numerics)?,
+            attended_q: bases.quantized(backend, rows, heads.query_cols(), numerics)?,
             attention_gates: match config.attention_gate {
                 true => Some(backend.tensor(rows, heads.query_cols())?),
                 false => None,
             },
             delta: match &config.delta_net {
-                Some(shape) => Some(DeltaActivations::new(backend, config, shape, rows)?),
+                Some(shape) => Some(DeltaActivations::new(backend, config, shape, bases, rows)?),
                 None => None,
             },
             gate_up: backend.tensor(rows, 2 * ffn_width)?,
             product: backend.tensor(rows, ffn_width)?,
-            product_q: backend.quantized(rows, ffn_width, numerics)?,
+            product_q: bases.quantized(backend, rows, ffn_width, numerics)?,
             apart: if config.input_norms { Some(Apart::new(backend, config, rows)?) } else { None },
             branch: if config.post_norms { Some(backend.tensor(rows, width)?) } else { None },
             selected: backend.tensor(selected, width)?,
+            turned: if is_rotated(|hadamard| hadamard.head) { Some(backend.tensor(selected, width)?) } else { None },
             logits: backend.tensor(selected, config.vocabulary)?,
             best: (0..=backend.steps_ahead()).map(|_| backend.tokens(selected)).collect::<Result<_>>()?,
             top: backend.tokens(selected * MOST_CANDIDATES)?,

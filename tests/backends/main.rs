@@ -22,6 +22,7 @@ mod not_finite;
 mod oracle;
 mod products;
 mod recurrence;
+mod rotation;
 mod slots;
 mod windows;
 

@@ -1,7 +1,7 @@
 //! The verbs of recurrent layers against their definition: what a state holds after rows of several sequences, however they are cut into
 //! steps, and gates and products of floats beside them.
 
-use sterna::backend::{Backend, Decay, DeltaHeads, RecurrentShape, Row};
+use sterna::backend::{Backend, Decay, DeltaHeads, HeadGain, HeadOrder, RecurrentShape, Row};
 use sterna::format::Weights;
 use sterna::format::dense::{Dense, Values};
 
@@ -235,12 +235,11 @@ fn gates_multiply_each_value<B: Backend>(backend: &mut B) {
 }
 
 fn outputs_are_normed_by_head_and_gated<B: Backend>(backend: &mut B) {
-    fn run<B: Backend>(b: &mut B, cols: usize, x: &[f32], gates: &[f32], gain: &[f32]) -> Vec<f32> {
-        let (gates, gain) = (tensor(b, cols, gates), b.parameter(gain).unwrap());
+    fn run<B: Backend>(b: &mut B, cols: usize, x: &[f32], gates: &[f32], gain: &[f32], order: HeadOrder) -> Vec<f32> {
+        let (given, gates, gain) = (tensor(b, cols, x), tensor(b, cols, gates), b.parameter(gain).unwrap());
         b.begin(&rows(x.len() / cols));
         poisoned(b, x.len() / cols, cols, |b, out| {
-            b.write_tensor(out, x);
-            b.norm_gate(out, &gates, &gain, 1e-6);
+            b.norm_gate(out, &given, &gates, HeadGain { gain: &gain, epsilon: 1e-6 }, order);
         })
     }
     let random = &mut Random(67);
@@ -248,8 +247,15 @@ fn outputs_are_normed_by_head_and_gated<B: Backend>(backend: &mut B) {
         let (cols, gain) = (heads * head_dim, random.floats(head_dim));
         let (mut x, gates) = (random.floats(count * cols), random.floats(count * cols));
         x[..head_dim].iter_mut().for_each(|v| *v *= 1e-4);
-        let theirs = reference(|r| run(r, cols, &x, &gates, &gain));
-        assert_close(&run(backend, cols, &x, &gates, &gain), &theirs, FLOAT_SUM);
+        let orders = [
+            HeadOrder::Tiled,
+            HeadOrder::Grouped { key_heads: 1 },
+            HeadOrder::Grouped { key_heads: heads.div_ceil(3) },
+        ];
+        for order in orders {
+            let theirs = reference(|r| run(r, cols, &x, &gates, &gain, order));
+            assert_close(&run(backend, cols, &x, &gates, &gain, order), &theirs, FLOAT_SUM);
+        }
     }
 }
 

@@ -19,9 +19,11 @@ struct Case {
     groups: f32,
 }
 
-const CASES: [Case; 2] = [
+const CASES: [Case; 4] = [
     Case { file: "qwen35-128/q2_0_g128.gguf", folder: "qwen35-128", groups: 2e-1 },
     Case { file: "qwen35-128-hf/ptq1_0.gguf", folder: "qwen35-128-hf", groups: 2e-1 },
+    Case { file: "qwen35-hadamard-v1/pq2_0.gguf", folder: "qwen35-hadamard-v1", groups: 1e-1 },
+    Case { file: "qwen35-hadamard-v2/ptq1_0.gguf", folder: "qwen35-hadamard-v2", groups: 1e-1 },
 ];
 
 crate::on_every_backend!(

@@ -71,6 +71,10 @@ impl Kernels for Portable {
         floats::squared_relu(out, gate, up);
     }
 
+    fn hadamard(&self, block: &mut [f32]) {
+        floats::hadamard(block);
+    }
+
     fn recall(&self, with_key: &mut [f32], with_query: &mut [f32], memory: &[f32], key: &[f32], query: &[f32]) {
         floats::recall(with_key, with_query, memory, key, query);
     }

@@ -93,6 +93,12 @@ impl Shader {
             }
             Self::NormGate => text.number("THREADS", ELEMENTWISE_THREADS as u32).add(fragment!("float_order")),
             Self::Gate => text.number("THREADS", ELEMENTWISE_THREADS as u32),
+            Self::Rotate { block, norm, inverse } => text
+                .number("THREADS", QUANTIZE_THREADS)
+                .number("BLOCK", block)
+                .truth("NORM", norm)
+                .truth("INVERSE", inverse)
+                .add(fragment!("float_order")),
             Self::ArgmaxFirst => text.add(fragment!("float_order")).add(fragment!("argmax_first")),
             Self::ArgmaxLast => text.add(fragment!("argmax_last")),
             Self::Totals => text.add(fragment!("float_order")),

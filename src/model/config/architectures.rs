@@ -47,6 +47,9 @@ pub(in crate::model) struct Architecture {
     /// Whether checkpoints hold gains less one, but for norms before single linear layers.
     pub gains_less_one: bool,
 
+    /// Whether its weights may be in a rotated basis.
+    pub may_be_rotated: bool,
+
     /// The factors around so many layers of so many features where a GGUF file does not say; none where all are 1.
     pub factors: Option<fn(usize, usize) -> Factors>,
     /// Whether files say these factors: `config.json` must.
@@ -92,6 +95,7 @@ const PLAIN: Architecture = Architecture {
     input_norms: InputNorms::Unknown,
     post_norms: false,
     gains_less_one: false,
+    may_be_rotated: false,
     factors: None,
     says_factors: false,
     latent_floats: None,
@@ -133,6 +137,7 @@ pub(in crate::model) static ARCHITECTURES: &[Architecture] = &[
     // Llama3-8B-1.58, Falcon3-1.58, Falcon-E, TriLM. Converters permute query and key rows.
     Architecture {
         gguf_names: &["llama"],
+        may_be_rotated: true,
         model_types: &["llama"],
         gguf_pairs: RopePairs::Interleaved,
         activation: |_, _| (Activation::Silu, "llama models use SiLU"),
@@ -148,6 +153,7 @@ pub(in crate::model) static ARCHITECTURES: &[Architecture] = &[
     // Ternary Bonsai, and the larger BitNet embedding model.
     Architecture {
         gguf_names: &["qwen3"],
+        may_be_rotated: true,
         model_types: &["qwen3"],
         activation: |_, _| (Activation::Silu, "qwen3 models use SiLU"),
         head_norms: Some(HeadNormOrder::BeforeRope),
@@ -157,7 +163,8 @@ pub(in crate::model) static ARCHITECTURES: &[Architecture] = &[
     // Ternary-Bonsai-27B: recurrent layers between layers of attention.
     Architecture {
         gguf_names: &["qwen35"],
-        model_types: &["qwen3_5", "qwen3_5_text"],
+        may_be_rotated: true,
+        model_types: &["qwen3_5", "qwen3_5_text", "prism_hadamard_qwen35"],
         theta: 10_000_000.0,
         has_delta_net: true,
         activation: |_, _| (Activation::Silu, "qwen35 models use SiLU"),

@@ -68,6 +68,7 @@ impl Config {
         let within = keys.into_iter().map(|(key, value)| (format!("{name}.{key}"), value));
         let mut all = vec![("general.architecture".to_owned(), Value::String(name.into()))];
         all.extend(within);
+        all.extend(self.hadamard.iter().flat_map(|hadamard| hadamard.gguf_keys(self)));
         if architecture.numerics(self.vocabulary, self.input_norms).0 != self.numerics {
             all.push((NUMERICS.into(), Value::String(self.numerics.name().into())));
         }

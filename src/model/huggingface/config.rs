@@ -1,10 +1,13 @@
 //! `config.json` as a [`Config`]: which architecture the model has, its sizes, and how its weights become trits.
 
 mod delta_net;
+mod hadamard;
 mod other_networks;
 mod quantization;
 mod rope;
 mod windows;
+
+use std::path::Path;
 
 use super::fields::{ConfigFile, Fields};
 use crate::backend::{Activation, HeadNormOrder, RopePairs};
@@ -13,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::format::gguf::quoted;
 use crate::format::safetensors::Checkpoint;
 use crate::model::config::{
-    Architecture, Config, Factors, InputNorms, JSON, Pooling, RopeKeys, Sizes, activation_named, check_factor,
+    Architecture, Config, Factors, Hadamard, InputNorms, JSON, Pooling, RopeKeys, Sizes, activation_named, check_factor,
 };
 use crate::model::huggingface::names;
 use crate::model::{Part, Role};
@@ -40,7 +43,7 @@ impl Description {
     /// # Errors
     /// [`Error::Unsupported`] for what this version cannot run, [`Error::Model`] for missing or impossible values; both name
     /// the field.
-    pub(super) fn read(file: &ConfigFile, checkpoint: &Checkpoint) -> Result<Self> {
+    pub(super) fn read(directory: &Path, file: &ConfigFile, checkpoint: &Checkpoint) -> Result<Self> {
         let outer = file.fields();
         let model_type = outer.text("model_type")?.ok_or_else(|| outer.missing("model_type"))?;
         let classes = outer.list("architectures")?.map_or(&[][..], Vec::as_slice);
@@ -82,7 +85,7 @@ impl Description {
             rope::read(fields, parameters, turned, sizes.context, architecture)?;
         let (activation, activation_why) = activation(fields, architecture, &sizes, vocabulary)?;
         let (numerics, numerics_why) = rule.numerics();
-        let config = Config {
+        let mut config = Config {
             architecture: model_type.to_owned(),
             layers: sizes.layers,
             width: sizes.width,
@@ -94,6 +97,7 @@ impl Description {
             rope,
             long_rope,
             windows,
+            hadamard: None,
             delta_net: if has_delta_net { delta_net::read(fields, sizes.layers)? } else { None },
             attention_gate: has_delta_net,
             activation,
@@ -105,6 +109,7 @@ impl Description {
             factors: factors(fields, architecture, &sizes)?,
             pooling: rule.input_norms.then_some(Pooling::LastToken),
         };
+        config.hadamard = hadamard::read(directory, outer, architecture, &config, names::prefix(checkpoint))?;
         let ties = |fields: Fields| fields.boolean("tie_word_embeddings");
         if let (Some(outer), Some(inner)) = (ties(outer)?, ties(fields)?)
             && outer != inner
@@ -134,6 +139,7 @@ impl Description {
                 .push(Decision::new("quantisation", "that of models trained with float activations", why).warned());
         }
         let gains_less_one = architecture.gains_less_one && !(has_delta_net && delta_net::is_converted(checkpoint));
+        decisions.extend(config.hadamard.as_ref().map(Hadamard::decision));
         if gains_less_one {
             let choice = "one is added to the gains, but not to those before linear layers";
             decisions.push(Decision::new("norms", choice, format!("checkpoints of {model_type} hold gains less one")));

@@ -17,6 +17,7 @@ pub(super) fn in_order(role: Role, weights: Weights, config: &Config) -> Result<
         Part::DeltaAlpha | Part::DeltaBeta => rows_of(weights, &order(heads, 1, 0)),
         Part::DeltaBias => vector(&weights, heads, |bias| bias),
         Part::DeltaRate => vector(&weights, heads, |logarithm| -logarithm.exp()),
+        Part::DeltaOutput if config.hadamard.as_ref().is_some_and(|hadamard| hadamard.grouped_heads) => Ok(weights),
         Part::DeltaOutput => match weights {
             Weights::Ternary(ternary) => {
                 ternary.columns_moved(heads.head_dim, &order(heads, 1, 0)).map(Weights::Ternary)

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::gguf::quoted;
 use crate::format::safetensors::{Checkpoint, Dtype, StoredTensor};
 use crate::model::config::Architecture;
+use crate::model::huggingface::weights::dense;
 use crate::model::{Config, Part, Role, padding};
 
 /// Where the weights of each role are.
@@ -113,8 +114,33 @@ impl<'a> Search<'a> {
             return Err(Error::Unsupported(format!("a {role:?}, which this version finds in GGUF files only")));
         };
         let form = self.form(role, stem)?;
+        self.check_signs(role, stem)?;
         self.found.places.insert(role, (stem.clone(), form));
         Ok(())
+    }
+
+    /// Signs stand beside a matrix in a rotated basis, too.
+    fn check_signs(&mut self, role: Role, stem: &str) -> Result<()> {
+        let Some(hadamard) = &self.config.hadamard else { return Ok(()) };
+        let is_rotated = match role {
+            Role::Embedding => hadamard.embedding,
+            Role::Head => hadamard.head,
+            _ => role.is_linear(),
+        };
+        if !is_rotated || hadamard.signs.is_none() && self.checkpoint.tensor(&format!("{stem}.signs")).is_none() {
+            return Ok(());
+        }
+        let wanted = hadamard.signs(role.shape(self.config).1);
+        let signs = self.tensor(stem, ".signs")?;
+        let is_same =
+            signs.elements() == wanted.len() && is_float(signs) && dense(signs, 1, wanted.len())?.to_f32() == wanted;
+        match is_same {
+            true => Ok(()),
+            false => Err(Error::Model(format!(
+                "tensor \"{stem}.signs\" is {signs:?}, and not the {} signs of the basis",
+                wanted.len()
+            ))),
+        }
     }
 
     fn form(&mut self, role: Role, stem: &str) -> Result<Form> {

@@ -231,7 +231,7 @@ fn encoding(tensor: &StoredTensor) -> Option<Encoding> {
 }
 
 /// The first rows of floats, as they lie in the file.
-fn dense(tensor: &StoredTensor, rows: usize, cols: usize) -> Result<Dense> {
+pub(super) fn dense(tensor: &StoredTensor, rows: usize, cols: usize) -> Result<Dense> {
     let first = |width: usize| tensor.data.slice(..tensor.data.len().min(rows * cols * width));
     let values = match tensor.dtype {
         Dtype::F32 => Values::F32(first(4)),
