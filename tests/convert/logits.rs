@@ -14,7 +14,7 @@ use crate::{Directory, converted, golden};
 const ALL: &[Encoding] = &[I2S, Tq1_0, Tq2_0, Q2_0];
 
 /// Files, and the encodings that hold their scales exactly.
-const FILES: [(&str, &[Encoding]); 18] = [
+const FILES: [(&str, &[Encoding]); 20] = [
     ("bitnet-256/i2_s.gguf", ALL),
     ("bitnet-256/tq1_0.gguf", ALL),
     ("bitnet-256/tq2_0.gguf", ALL),
@@ -33,10 +33,12 @@ const FILES: [(&str, &[Encoding]); 18] = [
     ("hunyuan-256/stq1_0_id43.gguf", &[Q2_0]),
     ("qwen35-128/q2_0_g128.gguf", &[Q2_0]),
     ("qwen35-128-hf/ptq1_0.gguf", &[Q2_0]),
+    ("qwen35-hadamard-v1/pq2_0.gguf", &[Q2_0]),
+    ("qwen35-hadamard-v2/ptq1_0.gguf", &[Q2_0]),
 ];
 
 /// Directories, and the encodings that hold their scales exactly.
-const DIRECTORIES: [(&str, &[Encoding]); 10] = [
+const DIRECTORIES: [(&str, &[Encoding]); 11] = [
     ("bitnet-256", ALL),
     ("bitnet-384", &[I2S, Q2_0]),
     ("bitnet-128-online", &[I2S]),
@@ -47,6 +49,7 @@ const DIRECTORIES: [(&str, &[Encoding]); 10] = [
     ("trilm-128", &[Q2_0]),
     ("qwen35-128-hf", &[Q2_0]),
     ("qwen35-128-hf-mlx", &[Q2_0]),
+    ("qwen35-hadamard-v1-mlx", &[Q2_0]),
 ];
 
 /// Logits against the largest where rows were permuted or frequencies went through f32: the same sums in another order.

@@ -53,7 +53,10 @@ impl Directory {
         let directory = Self::new();
         for entry in std::fs::read_dir(golden(name)).unwrap().map(Result::unwrap) {
             let file = entry.file_name().into_string().unwrap();
-            if file == "config.json" || (file.starts_with("model") && !file.ends_with(".gguf")) {
+            if file == "config.json"
+                || file == "hadamard.json"
+                || (file.starts_with("model") && !file.ends_with(".gguf"))
+            {
                 std::fs::copy(entry.path(), directory.path.join(file)).unwrap();
             }
         }

@@ -21,6 +21,7 @@ mod bytes;
 mod delta_net;
 mod empty;
 mod families;
+mod hadamard;
 mod keys;
 #[cfg(target_os = "linux")]
 mod limits;

@@ -16,7 +16,7 @@ use crate::reference_values::Golden;
 const LOGITS: f32 = 1e-4;
 
 /// A directory, and the one with its reference values.
-const MODELS: [(&str, &str); 11] = [
+const MODELS: [(&str, &str); 12] = [
     ("bitnet-256", "bitnet-256"),
     ("bitnet-384", "bitnet-384"),
     ("bitnet-128-online", "bitnet-128-online"),
@@ -28,6 +28,7 @@ const MODELS: [(&str, &str); 11] = [
     ("trilm-128", "trilm-128"),
     ("qwen35-128-hf", "qwen35-128-hf"),
     ("qwen35-128-hf-mlx", "qwen35-128-hf"),
+    ("qwen35-hadamard-v1-mlx", "qwen35-hadamard-v1"),
 ];
 
 pub fn session(model: &Model) -> Session {

@@ -13,6 +13,7 @@ mod directory;
 mod embeddings;
 mod empty;
 mod golden;
+mod hadamard;
 mod hostile;
 mod memory;
 mod opening;
