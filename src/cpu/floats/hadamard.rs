@@ -67,7 +67,7 @@ mod tests {
             let before = block.clone();
             hadamard(&mut block);
             let root = (len as f32).sqrt();
-            let sign = |i: usize| if (i & (5 % len)).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+            let sign = |i: usize| if (i & (5 % len)).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
             assert!(block.iter().enumerate().all(|(i, v)| (v * root - sign(i)).abs() < 1e-5), "{len}");
             hadamard(&mut block);
             assert!(block.iter().zip(&before).all(|(a, b)| (a - b).abs() < 1e-5), "{len}");

@@ -20,7 +20,7 @@ pub struct Hadamard {
     /// Columns that are transformed together.
     pub block: usize,
     /// Signs for inputs of so many columns; none where all are +1.
-    pub signs: Option<Vec<(usize, Arc<[f32]>)>>,
+    pub signs: Option<Signs>,
     /// Whether the rows of the embedding are rotated, and so to be turned back.
     pub embedding: bool,
     /// Whether the rows of the head are.
@@ -28,6 +28,9 @@ pub struct Hadamard {
     /// Whether the output projection of recurrent layers takes value heads that share a key head side by side.
     pub grouped_heads: bool,
 }
+
+/// ±1 for each column, by the number of columns.
+type Signs = Vec<(usize, Arc<[f32]>)>;
 
 /// How keys begin.
 const PREFIX: &str = "prism.hadamard.";
@@ -268,7 +271,7 @@ impl Keys<'_> {
     }
 
     /// Signs by the width of the inputs; none where all are +1.
-    fn signs(&self) -> Result<Option<Vec<(usize, Arc<[f32]>)>>> {
+    fn signs(&self) -> Result<Option<Signs>> {
         let [widths, values] = [self.metadata.array(&full("sign_widths"))?, self.metadata.array(&full("sign_values"))?];
         match self.metadata.string(&full("sign_mode"))?.ok_or_else(|| self.missing("sign_mode"))? {
             "identity" => match widths.or(values) {
