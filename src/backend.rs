@@ -7,6 +7,7 @@
 //! Loading may fail and returns [`Result`]. A verb that gets a wrong shape has met a bug of this crate and panics: there
 //! is no `?` in a forward pass. [`crate::reference`] implements the verbs in plain loops and is their definition.
 
+mod experts;
 mod operands;
 mod recurrence;
 mod rotation;
@@ -15,6 +16,7 @@ mod work;
 
 use std::ops::Range;
 
+pub use experts::{ExpertShape, Experts};
 pub use operands::{HeadNorm, Norm, Rotary};
 pub(crate) use recurrence::LENGTH_EPSILON;
 pub use recurrence::{Decay, DeltaHeads, HeadGain, HeadOrder, Recurrence, RecurrentShape};
@@ -38,12 +40,13 @@ pub trait Storage: Send {
     type Matrix: Send + Sync;
 }
 
-/// A machine that can run the forward pass. The verbs that only some networks need are those of [`Recurrence`] and [`Rotation`]. `rows` below is the number of rows of the current step, `selected` the
+/// A machine that can run the forward pass. The verbs that only some networks need are those of [`Recurrence`], [`Rotation`] and
+/// [`Experts`]. `rows` below is the number of rows of the current step, `selected` the
 /// number of those that want logits and were not left out by [`Backend::select`].
 ///
 /// A value of this type belongs to one session: it holds what a step works with. What is loaded belongs to the device, and
 /// every [`sibling`](Backend::sibling) may use it, from any thread.
-pub trait Backend: Recurrence + Rotation {
+pub trait Backend: Recurrence + Rotation + Experts {
     /// Keys and values of one layer, for every slot.
     type Cache: Send + Sync;
     /// Token ids `[max_rows]`, on the device.

@@ -239,7 +239,7 @@ impl Conversion<'_> {
                 None if role.is_linear() => self.options.linear,
                 None => self.float_encoding(role),
             };
-            TensorPlan { name: role.gguf_name(), rows, cols, encoding }
+            TensorPlan { name: role.gguf_name(), rows, cols, matrices: role.matrices(self.model.config()), encoding }
         };
         self.roles.iter().map(plan).collect()
     }

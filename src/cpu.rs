@@ -10,6 +10,7 @@ mod cores;
 mod counts;
 mod device;
 mod disjoint;
+mod experts;
 mod floats;
 mod head;
 mod kernels;
@@ -27,6 +28,7 @@ mod workers;
 
 pub use attention::Cache;
 pub use device::CpuDevice;
+pub use experts::Routing;
 pub use kernels::KernelSet;
 pub use matrix::Matrix;
 pub use options::{CpuOptions, HugePages, Screening};

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub(crate) use config::NUMERICS as NUMERICS_KEY;
-pub use config::{Config, DeltaNet, Factors, Hadamard, LongRope, Pooling, RopeScaling, Windows};
+pub use config::{Config, DeltaNet, Factors, Hadamard, LongRope, Mixture, Pooling, RopeScaling, Windows};
 pub use file::OpenOptions;
 pub use roles::{Part, Role};
 pub use sampling::SamplingDefaults;

@@ -4,11 +4,12 @@
 //! measures is the other backend's rounding and not this one's.
 
 mod data;
+mod experts;
 mod recurrence;
 mod rotation;
 mod rows;
 
-pub use data::{Basis, Cache, Matrix, Quantized, Recurrent, Tensor};
+pub use data::{Basis, Cache, Matrix, Quantized, Recurrent, Routing, Tensor};
 
 use std::cmp::Ordering;
 use std::f64::consts::PI;

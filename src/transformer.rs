@@ -12,6 +12,7 @@
 mod attention;
 mod bases;
 mod delta_net;
+mod experts;
 mod layer;
 mod projections;
 mod state;

@@ -230,10 +230,12 @@ fn write_config(out: &mut impl Write, config: &Config) -> std::io::Result<()> {
     writeln!(out, "  context            {} positions", config.context)?;
     writeln!(out, "  rotary pairs       {} of {}", config.rope.frequencies.len(), heads.head_dim / 2)?;
     if let Some(windows) = &config.windows {
-        let (positions, every) = (windows.positions, windows.global_every);
+        let positions = windows.positions;
+        let windowed = (0..config.layers).filter(|&layer| windows.covers(layer)).count();
         writeln!(
             out,
-            "  windows            {positions} positions; every layer whose number divides by {every} sees all"
+            "  windows            {positions} positions in {windowed} of {} layers; the others see all",
+            config.layers
         )?;
     }
     if let Some(long) = &config.long_rope {

@@ -23,6 +23,8 @@ pub(super) enum Kernel {
     DeltaRule,
     Gate,
     Rotate,
+    Route,
+    MixPlaces,
     NormSelected,
     DotDense,
     DotBytes,
@@ -30,7 +32,7 @@ pub(super) enum Kernel {
     Totals,
 }
 
-const KERNELS: [KernelCount; 23] = {
+const KERNELS: [KernelCount; 25] = {
     const fn none(name: &'static str, reads: Reads) -> KernelCount {
         KernelCount { name, calls: 0, reads, bytes: 0 }
     }
@@ -53,6 +55,8 @@ const KERNELS: [KernelCount; 23] = {
         none("delta_rule", Reads::Cache),
         none("gate", Reads::Nothing),
         none("rotate", Reads::Nothing),
+        none("route", Reads::Nothing),
+        none("mix_places", Reads::Nothing),
         none("norm_selected", Reads::Nothing),
         none("dot_dense", Reads::Head),
         none("dot_bytes", Reads::Head),

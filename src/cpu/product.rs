@@ -15,7 +15,8 @@ use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::tables::{SETS, SPAN, TABLE_ROWS, Tables};
 use crate::cpu::kernels::{Kernels, TILE_ROWS};
 use crate::cpu::matrix::{Matrix, OUTPUTS, Part, SUMS, Strip};
-use crate::cpu::product::values::{block_products, float_products, group_products, products, tile};
+use crate::cpu::product::values::tile;
+pub(crate) use crate::cpu::product::values::tile_values;
 use crate::cpu::tensor::{Quantized, Tensor};
 use crate::cpu::workers::{Crew, WORTH_SHARING, run_until};
 use crate::format::{Scales, Ternary, Weights};
@@ -172,16 +173,7 @@ impl Product<'_> {
                 let rows = first..rows.end.min(first + TILE_ROWS);
                 let values = &mut values[..outputs.len() * rows.len()];
                 let (outputs, tile_rows) = (outputs.clone(), rows.clone());
-                match (x.numerics, w.scales()) {
-                    (Numerics::Int8Rows, Scales::Groups { columns, values: scales }) => {
-                        group_products(self.kernels, values, w, *columns, scales, x, outputs.clone(), tile_rows);
-                    }
-                    (Numerics::Int8Rows, _) => products(self.kernels, values, w, x, outputs.clone(), tile_rows),
-                    (Numerics::Int8Groups, _) => {
-                        block_products(self.kernels, values, w, x, outputs.clone(), tile_rows);
-                    }
-                    (Numerics::Float, _) => float_products(self.kernels, values, w, x, outputs.clone(), tile_rows),
-                }
+                tile_values(self.kernels, values, w, x, outputs.clone(), tile_rows);
                 for (row, values) in rows.zip(values.chunks_exact(outputs.len())) {
                     // SAFETY: these columns are the caller's.
                     unsafe { self.write(part, &outputs, row, values) };

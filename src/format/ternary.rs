@@ -11,6 +11,8 @@
 //! This is the order of Microsoft's I2_S files, so that those can be used from the map without a copy. Rows whose
 //! length is no multiple of 128 are padded with code 1 (trit 0), so that inner loops have no tails.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
@@ -197,6 +199,26 @@ impl Ternary {
             pack_codes(&moved, to);
         }
         Ok(Self { rows: self.rows, cols: self.cols, codes: codes.into(), scales })
+    }
+
+    /// Some rows, at least one. Codes are not copied.
+    pub(crate) fn rows_between(&self, rows: Range<usize>) -> Self {
+        let scales = match &self.scales {
+            Scales::Tensor(scale) => Scales::Tensor(*scale),
+            Scales::Rows(values) => Scales::Rows(values[rows.clone()].to_vec()),
+            Scales::RowRanges(_) => {
+                let of_rows: Vec<f32> = rows.clone().map(|row| self.scale(row, 0)).collect();
+                let is_one = of_rows.iter().all(|scale| *scale == of_rows[0]);
+                if is_one { Scales::Tensor(of_rows[0]) } else { Scales::Rows(of_rows) }
+            }
+            Scales::Groups { columns, values } => {
+                let groups = self.cols.div_ceil(*columns);
+                let values = values[rows.start * groups..rows.end * groups].to_vec();
+                Scales::Groups { columns: *columns, values }
+            }
+        };
+        let codes = self.codes.slice(rows.start * self.row_bytes()..rows.end * self.row_bytes());
+        Self { rows: rows.len(), cols: self.cols, codes, scales }
     }
 
     /// The first `rows` rows, at least one; all if there are no more. Codes are not copied.

@@ -2,6 +2,7 @@
 
 mod architectures;
 mod delta_net;
+mod experts;
 mod hadamard;
 mod keys;
 mod network_keys;
@@ -10,8 +11,9 @@ mod sizes;
 mod stretch;
 mod write;
 
-pub(super) use architectures::{Architecture, InputNorms};
+pub(super) use architectures::{Architecture, InputNorms, WindowKeys};
 pub use delta_net::DeltaNet;
+pub use experts::Mixture;
 pub use hadamard::Hadamard;
 pub(super) use keys::{activation_named, check_factor};
 pub(super) use network_keys::unread;
@@ -60,6 +62,8 @@ pub struct Config {
     pub delta_net: Option<DeltaNet>,
     /// Whether outputs of attention are multiplied with the sigmoid of gates, which the query projection makes too (Qwen3.5).
     pub attention_gate: bool,
+    /// Experts in the place of one feed-forward network.
+    pub mixture: Option<Mixture>,
     /// The gate of the feed-forward network.
     pub activation: Activation,
     /// How the inputs of linear layers are held.
@@ -149,6 +153,15 @@ impl Config {
             },
             None => architecture.numerics(vocabulary, input_norms),
         };
+        let rope = keys.rope(heads.head_dim, architecture.gguf_pairs)?;
+        let (windows, rope) = match architecture.windows {
+            WindowKeys::None => (None, rope),
+            WindowKeys::Pattern => (keys.windows(heads.head_dim, layers)?, rope),
+            WindowKeys::List => {
+                let (windows, rope) = keys.listed_windows(layers, rope)?;
+                (Some(windows), rope)
+            }
+        };
         let mut config = Self {
             architecture: name.into(),
             layers,
@@ -158,12 +171,13 @@ impl Config {
             vocabulary,
             context,
             norm_epsilon,
-            rope: keys.rope(heads.head_dim, architecture.gguf_pairs)?,
+            rope,
             long_rope: None, // its factors are tensors
             hadamard: None,  // its lists name tensors, which follow from the rest
             delta_net: if architecture.has_delta_net { keys.delta_net(blocks, layers)? } else { None },
             attention_gate: architecture.has_delta_net,
-            windows: if architecture.has_windows { keys.windows(heads.head_dim)? } else { None },
+            windows,
+            mixture: if architecture.has_experts { Some(keys.mixture(layers)?) } else { None },
             activation,
             numerics,
             sub_norms: architecture.sub_norms,
@@ -230,6 +244,18 @@ impl Config {
                 .sum::<u64>()
         };
         (0..self.layers).map(in_layer).sum()
+    }
+
+    /// Trits that one row meets: all but those of experts that it does not use.
+    pub fn ternary_weights_used(&self) -> u64 {
+        let Some(mixture) = &self.mixture else { return self.ternary_weights() };
+        let of_experts = |layer: usize| {
+            let parts = Part::ALL.iter().filter(|(part, _)| part.is_of_experts());
+            let shapes = parts.map(|(part, _)| Role::Layer(layer, *part).shape(self));
+            shapes.map(|(rows, cols)| rows as u64 * cols as u64).sum::<u64>()
+        };
+        let idle = (mixture.shape.count - mixture.shape.used) as u64;
+        self.ternary_weights() - (0..self.layers).map(of_experts).sum::<u64>() / mixture.shape.count as u64 * idle
     }
 
     /// Blocks of a file that draft for the network and are no layers of it: they come behind them.

@@ -23,7 +23,8 @@ pub(super) fn check(gguf: &Gguf, encodings: &Encodings, config: &Config) -> Resu
     let drafters = Config::drafters(gguf.metadata())?;
     let directory = Directory { gguf, encodings, config, drafters };
     directory.check_roles([Role::Embedding, Role::OutputNorm].into_iter(), true)?;
-    let optional = [Role::Head, Role::RopeFactors, Role::ShortRopeFactors, Role::LongRopeFactors];
+    directory.check_roles([Role::Head].into_iter(), config.mixture.is_some())?;
+    let optional = [Role::RopeFactors, Role::ShortRopeFactors, Role::LongRopeFactors];
     directory.check_roles(optional.into_iter(), false)?;
     for layer in 0..config.layers {
         // The count of layers is the file's claim; a missing layer ends this loop at once.
@@ -55,14 +56,19 @@ impl Directory<'_> {
     }
 
     fn check_tensor(&self, info: &TensorInfo, role: Role) -> Result<()> {
-        let (rows, cols) = role.shape(self.config);
+        let ((rows, cols), matrices) = (role.shape(self.config), role.matrices(self.config));
         let fits = match info.shape.as_slice() {
             [c] => rows == 1 && *c == cols,
-            [c, r] => *c == cols && *r == rows,
+            [c, r] => matrices == 1 && *c == cols && *r == rows,
+            [c, r, m] => matrices > 1 && *m == matrices && *c == cols && *r * *m == rows,
             _ => false,
         };
         if !fits {
-            let wanted = if rows == 1 { shape_text(&[cols]) } else { shape_text(&[cols, rows]) };
+            let wanted = match () {
+                () if matrices > 1 => shape_text(&[cols, rows / matrices, matrices]),
+                () if rows == 1 => shape_text(&[cols]),
+                () => shape_text(&[cols, rows]),
+            };
             return Err(Error::Model(format!(
                 "tensor \"{}\" is {}, but the config implies {wanted} (input features first)",
                 info.name,

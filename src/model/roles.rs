@@ -89,6 +89,14 @@ pub enum Part {
     DownInputNorm,
     /// Down projection, `[width, ffn_width]`.
     Down,
+    /// Scores of the experts, floats `[experts, width]`; Maple, as all `…Experts`.
+    Router,
+    /// Gate projections, one expert behind the other, `[experts * their ffn_width, width]`.
+    GateExperts,
+    /// Up projections, `[experts * their ffn_width, width]`.
+    UpExperts,
+    /// Down projections, `[experts * width, their ffn_width]`.
+    DownExperts,
     /// Gain of the norm of what the feed-forward network adds, `[width]`; Gemma 3.
     FfnPostNorm,
 }
@@ -126,18 +134,28 @@ impl Part {
         (Part::FfnSubNorm, "ffn_sub_norm"),
         (Part::DownInputNorm, "ffn_down_norm_in"),
         (Part::Down, "ffn_down"),
+        (Part::Router, "ffn_gate_inp"),
+        (Part::GateExperts, "ffn_gate_exps"),
+        (Part::UpExperts, "ffn_up_exps"),
+        (Part::DownExperts, "ffn_down_exps"),
         (Part::FfnPostNorm, "post_ffw_norm"),
     ];
 
     /// Whether it is the weights of a linear layer, and so ternary.
     pub fn is_linear(self) -> bool {
         use Part::*;
-        matches!(self, Query | Key | Value | AttentionOutput | DeltaQkv | DeltaGate | DeltaOutput | Gate | Up | Down)
+        let mixes = matches!(self, Query | Key | Value | AttentionOutput | DeltaQkv | DeltaGate | DeltaOutput);
+        mixes || matches!(self, Gate | Up | Down) || self.is_of_experts()
+    }
+
+    /// Whether it is the weights of all experts of a layer, one behind the other.
+    pub fn is_of_experts(self) -> bool {
+        matches!(self, Part::GateExperts | Part::UpExperts | Part::DownExperts)
     }
 
     /// Whether it is a matrix of floats, which products take as they are.
     pub fn is_dense(self) -> bool {
-        matches!(self, Part::DeltaAlpha | Part::DeltaBeta)
+        matches!(self, Part::DeltaAlpha | Part::DeltaBeta | Part::Router)
     }
 
     /// Whether it is the gain of a norm.
@@ -176,7 +194,9 @@ impl Part {
             AttentionPostNorm => config.post_norms || config.delta_net.is_some(),
             FfnPostNorm => config.post_norms,
             FfnNorm => config.delta_net.is_none(),
-            AttentionNorm | Gate | Up | Down => true,
+            AttentionNorm => true,
+            Gate | Up | Down => config.mixture.is_none(),
+            Router | GateExperts | UpExperts | DownExperts => config.mixture.is_some(),
             Query | Key | Value | AttentionOutput => !is_recurrent,
             DeltaQkv | DeltaGate | DeltaAlpha | DeltaBeta | DeltaConvolution | DeltaBias | DeltaRate | DeltaNorm
             | DeltaOutput => is_recurrent,
@@ -266,13 +286,23 @@ impl Role {
         (role.gguf_stem() == stem).then_some(role)
     }
 
-    /// `(rows, cols)` that the config demands; vectors have one row.
+    /// Matrices that lie one behind the other in the tensor: experts have as many.
+    pub fn matrices(self, config: &Config) -> usize {
+        match (self, &config.mixture) {
+            (Role::Layer(_, part), Some(mixture)) if part.is_of_experts() => mixture.shape.count,
+            _ => 1,
+        }
+    }
+
+    /// `(rows, cols)` that the config demands; vectors have one row, and matrices of experts are stacked by rows.
     pub fn shape(self, config: &Config) -> (usize, usize) {
         let Config { width, ffn_width, vocabulary, .. } = *config;
         let (query, kv) = (config.heads.query_cols(), config.heads.kv_cols());
         // Of networks without recurrent layers nobody asks for the shapes of their parts.
         let none = DeltaHeads { key_heads: 0, value_heads: 0, head_dim: 0 };
         let (delta, taps) = config.delta_net.as_ref().map_or((none, 0), |net| (net.heads, net.taps));
+        let mixture = config.mixture.as_ref();
+        let (experts, inner) = mixture.map_or((0, 0), |mixture| (mixture.shape.count, mixture.ffn_width));
         match self {
             Role::Embedding | Role::Head => (vocabulary, width),
             Role::OutputNorm => (1, width),
@@ -298,6 +328,9 @@ impl Role {
                 Part::DeltaNorm => (1, delta.head_dim),
                 Part::DeltaOutput => (width, delta.value_cols()),
                 Part::Key | Part::Value => (kv, width),
+                Part::Router => (experts, width),
+                Part::GateExperts | Part::UpExperts => (experts * inner, width),
+                Part::DownExperts => (experts * width, inner),
                 Part::AttentionSubNorm | Part::AttentionOutputInputNorm => (1, query),
                 Part::AttentionOutput => (width, query),
                 Part::Gate | Part::Up => (ffn_width, width),

@@ -109,6 +109,7 @@ fn bitnet() -> Config {
         hadamard: None,
         delta_net: None,
         attention_gate: false,
+        mixture: None,
         activation: Activation::SquaredRelu,
         numerics: Numerics::Int8Rows,
         sub_norms: true,

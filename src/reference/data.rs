@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use crate::backend::{CachePrecision, CacheShape, Misfit, Numerics, RecurrentShape};
+use crate::backend::{CachePrecision, CacheShape, ExpertShape, Misfit, Numerics, RecurrentShape};
 use crate::format::ternary::BLOCK;
 use crate::format::{Dense, Ternary, Weights};
 use crate::reference::rows::{quantize_row, ternary_product};
@@ -53,6 +53,14 @@ pub struct Cache {
     pub(super) shape: CacheShape,
     pub(super) keys: Vec<f32>,
     pub(super) values: Vec<f32>,
+}
+
+/// Which rows go to which experts.
+#[derive(Debug)]
+pub struct Routing {
+    pub(super) shape: ExpertShape,
+    pub(super) experts: Vec<u32>, // [rows, used], the best first
+    pub(super) weights: Vec<f32>, // [rows, used]
 }
 
 /// The states of a recurrent layer.

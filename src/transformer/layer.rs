@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::model::{Config, Model, Part, Role};
 use crate::transformer::attention::Attention;
 use crate::transformer::delta_net::DeltaNet;
+use crate::transformer::experts::Experts;
 use crate::transformer::projections::{Projections, optional_norm_matmul, output};
 use crate::transformer::state::Activations;
 use crate::transformer::{Capacity, gain};
@@ -13,11 +14,22 @@ use crate::transformer::{Capacity, gain};
 pub(super) struct Layer<B: Backend> {
     mixer_norm: B::Tensor, // [width]
     mixer: Mixer<B>,
-    ffn_norm: B::Tensor,              // [width]
-    gate_up: Projections<B>,          // [2 * ffn_width, width]
-    ffn_sub_norm: Option<B::Tensor>,  // [ffn_width]
-    down: B::Matrix,                  // [width, ffn_width]
-    ffn_post_norm: Option<B::Tensor>, // [width]
+    ffn_norm: B::Tensor, // [width]
+    feed_forward: FeedForward<B>,
+}
+
+/// What makes features of features, row by row.
+enum FeedForward<B: Backend> {
+    Dense(Dense<B>),
+    Experts(Experts<B>),
+}
+
+/// One gated network.
+struct Dense<B: Backend> {
+    gate_up: Projections<B>,      // [2 * ffn_width, width]
+    sub_norm: Option<B::Tensor>,  // [ffn_width]
+    down: B::Matrix,              // [width, ffn_width]
+    post_norm: Option<B::Tensor>, // [width]
 }
 
 /// What lets rows know of those before them.
@@ -54,25 +66,10 @@ impl<B: Backend> Layer<B> {
 
     /// The feed-forward network, and what it adds to the residual stream.
     pub(super) fn feed_forward(&self, b: &mut B, a: &mut Activations<B>, around: Around<'_>) {
-        let (epsilon, activation) = (around.config.norm_epsilon, around.config.activation);
         let norm = Norm { gain: &self.ffn_norm, epsilon: around.stream_epsilon };
-        match &self.gate_up {
-            Projections::Stacked(w) => {
-                b.norm_matmul_glu(&mut a.product, &mut a.gate_up, &mut a.normed, w, &a.hidden, norm, activation);
-            }
-            apart => {
-                apart.norm_matmul(b, &mut a.gate_up, &mut a.normed, &mut a.apart, &a.hidden, norm, epsilon);
-                b.glu(&mut a.product, &a.gate_up, activation);
-            }
-        }
-
-        let sub_norm = self.ffn_sub_norm.as_ref().map(|gain| Norm { gain, epsilon });
-        match self.ffn_post_norm.as_ref().zip(a.branch.as_mut()) {
-            None => b.norm_matmul_add(&mut a.hidden, &mut a.product_q, &self.down, &a.product, sub_norm),
-            Some((gain, branch)) => {
-                optional_norm_matmul(b, branch, &mut a.product_q, &self.down, &a.product, sub_norm);
-                b.norm_add(&mut a.hidden, branch, Norm { gain, epsilon });
-            }
+        match &self.feed_forward {
+            FeedForward::Dense(dense) => dense.run(b, a, norm, around),
+            FeedForward::Experts(experts) => experts.run(b, a, norm),
         }
     }
 
@@ -90,18 +87,17 @@ impl<B: Backend> Layer<B> {
             Mixer::Attention(attention) => attention.matrix_bytes(b),
             Mixer::DeltaNet(net) => net.matrix_bytes(b),
         };
-        mixer + self.gate_up.matrix_bytes(b) + b.matrix_bytes(&self.down)
+        let feed_forward = match &self.feed_forward {
+            FeedForward::Dense(dense) => dense.gate_up.matrix_bytes(b) + b.matrix_bytes(&dense.down),
+            FeedForward::Experts(experts) => experts.matrix_bytes(b),
+        };
+        mixer + feed_forward
     }
 
     pub(super) fn load(b: &mut B, model: &Model, layer: usize) -> Result<Self> {
         let config = model.config();
         let role = |part| Role::Layer(layer, part);
         let plain_gain = |b: &mut B, part| gain(b, model, role(part), 1.0);
-        let optional_gain = |b: &mut B, part: Part, factor| match part.is_in(config, layer) {
-            true => gain(b, model, role(part), factor).map(Some),
-            false => Ok(None),
-        };
-        let ffn_sub_norm = optional_gain(b, Part::FfnSubNorm, 1.0)?;
         Ok(Self {
             mixer_norm: plain_gain(b, Part::AttentionNorm)?,
             mixer: match config.is_recurrent(layer) {
@@ -112,13 +108,52 @@ impl<B: Backend> Layer<B> {
                 true => plain_gain(b, Part::FfnNorm)?,
                 false => plain_gain(b, Part::AttentionPostNorm)?,
             },
+            feed_forward: match config.mixture {
+                Some(_) => FeedForward::Experts(Experts::load(b, model, layer)?),
+                None => FeedForward::Dense(Dense::load(b, model, layer)?),
+            },
+        })
+    }
+}
+
+impl<B: Backend> Dense<B> {
+    fn load(b: &mut B, model: &Model, layer: usize) -> Result<Self> {
+        let config = model.config();
+        let optional_gain = |b: &mut B, part: Part, factor| match part.is_in(config, layer) {
+            true => gain(b, model, Role::Layer(layer, part), factor).map(Some),
+            false => Ok(None),
+        };
+        let sub_norm = optional_gain(b, Part::FfnSubNorm, 1.0)?;
+        Ok(Self {
             gate_up: Projections::load(b, model, layer, &Projections::<B>::GATE_UP)?,
-            ffn_sub_norm: match ffn_sub_norm {
+            sub_norm: match sub_norm {
                 Some(gain) => Some(gain),
                 None => optional_gain(b, Part::DownInputNorm, 1.0)?,
             },
-            down: output(b, model, role(Part::Down))?,
-            ffn_post_norm: optional_gain(b, Part::FfnPostNorm, config.factors.residual / config.factors.embedding)?,
+            down: output(b, model, Role::Layer(layer, Part::Down))?,
+            post_norm: optional_gain(b, Part::FfnPostNorm, config.factors.residual / config.factors.embedding)?,
         })
+    }
+
+    fn run(&self, b: &mut B, a: &mut Activations<B>, norm: Norm<'_, B>, around: Around<'_>) {
+        let (epsilon, activation) = (around.config.norm_epsilon, around.config.activation);
+        match &self.gate_up {
+            Projections::Stacked(w) => {
+                b.norm_matmul_glu(&mut a.product, &mut a.gate_up, &mut a.normed, w, &a.hidden, norm, activation);
+            }
+            apart => {
+                apart.norm_matmul(b, &mut a.gate_up, &mut a.normed, &mut a.apart, &a.hidden, norm, epsilon);
+                b.glu(&mut a.product, &a.gate_up, activation);
+            }
+        }
+
+        let sub_norm = self.sub_norm.as_ref().map(|gain| Norm { gain, epsilon });
+        match self.post_norm.as_ref().zip(a.branch.as_mut()) {
+            None => b.norm_matmul_add(&mut a.hidden, &mut a.product_q, &self.down, &a.product, sub_norm),
+            Some((gain, branch)) => {
+                optional_norm_matmul(b, branch, &mut a.product_q, &self.down, &a.product, sub_norm);
+                b.norm_add(&mut a.hidden, branch, Norm { gain, epsilon });
+            }
+        }
     }
 }

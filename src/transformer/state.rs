@@ -10,6 +10,7 @@ use crate::transformer::Transformer;
 use crate::transformer::Wanted;
 use crate::transformer::bases::Bases;
 use crate::transformer::delta_net::DeltaActivations;
+use crate::transformer::experts::ExpertActivations;
 use crate::transformer::layer::Memory;
 use crate::transformer::projections::Apart;
 
@@ -24,30 +25,31 @@ pub struct State<B: Backend> {
 
 /// Every intermediate value of a step, allocated once. `rows` and `selected` are the largest of any step.
 pub(super) struct Activations<B: Backend> {
-    pub(super) tokens: B::Tokens,                   // [rows]
-    pub(super) rotations: B::Tensor,                // [rows, 2 * rope pairs]
-    pub(super) window_rotations: Option<B::Tensor>, // the same, of layers that see only the latest positions
-    pub(super) latent: Option<B::Tensor>,           // [rows, width], embeddings in a rotated basis
-    pub(super) hidden: B::Tensor,                   // [rows, width], the residual stream
-    pub(super) normed: B::Quantized,                // [rows, width]
-    pub(super) qkv: B::Tensor,                      // [rows, heads.qkv_cols()]
-    pub(super) attended: B::Tensor,                 // [rows, heads.query_cols()]
-    pub(super) attended_q: B::Quantized,            // [rows, heads.query_cols()]
-    pub(super) attention_gates: Option<B::Tensor>,  // [rows, heads.query_cols()], where outputs of attention have some
-    pub(super) delta: Option<DeltaActivations<B>>,  // of recurrent layers
-    pub(super) gate_up: B::Tensor,                  // [rows, 2 * ffn_width]
-    pub(super) product: B::Tensor,                  // [rows, ffn_width]
-    pub(super) product_q: B::Quantized,             // [rows, ffn_width]
-    pub(super) apart: Option<Apart<B>>,             // of projections with norms of their own
-    pub(super) branch: Option<B::Tensor>,           // [rows, width], where it is normed before it is added
-    pub(super) selected: B::Tensor,                 // [selected, width]
-    pub(super) turned: Option<B::Tensor>,           // [selected, width], for a head in a rotated basis
-    pub(super) logits: B::Tensor,                   // [selected, vocabulary]
-    pub(super) best: Vec<B::Tokens>,                // [selected] each, of the latest steps by turns
-    pub(super) top: B::Tokens,                      // [selected * MOST_CANDIDATES]
-    pub(super) top_logits: B::Tensor,               // [selected, MOST_CANDIDATES]
-    pub(super) factors: B::Tensor,                  // [selected, 1], inverse temperatures
-    pub(super) totals: B::Tensor,                   // [selected, 2]
+    pub(super) tokens: B::Tokens,                     // [rows]
+    pub(super) rotations: B::Tensor,                  // [rows, 2 * rope pairs]
+    pub(super) window_rotations: Option<B::Tensor>,   // the same, of layers that see only the latest positions
+    pub(super) latent: Option<B::Tensor>,             // [rows, width], embeddings in a rotated basis
+    pub(super) hidden: B::Tensor,                     // [rows, width], the residual stream
+    pub(super) normed: B::Quantized,                  // [rows, width]
+    pub(super) qkv: B::Tensor,                        // [rows, heads.qkv_cols()]
+    pub(super) attended: B::Tensor,                   // [rows, heads.query_cols()]
+    pub(super) attended_q: B::Quantized,              // [rows, heads.query_cols()]
+    pub(super) attention_gates: Option<B::Tensor>, // [rows, heads.query_cols()], where outputs of attention have some
+    pub(super) delta: Option<DeltaActivations<B>>, // of recurrent layers
+    pub(super) experts: Option<ExpertActivations<B>>, // of layers that have some
+    pub(super) gate_up: B::Tensor,                 // [rows, 2 * ffn_width]
+    pub(super) product: B::Tensor,                 // [rows, ffn_width]
+    pub(super) product_q: B::Quantized,            // [rows, ffn_width]
+    pub(super) apart: Option<Apart<B>>,            // of projections with norms of their own
+    pub(super) branch: Option<B::Tensor>,          // [rows, width], where it is normed before it is added
+    pub(super) selected: B::Tensor,                // [selected, width]
+    pub(super) turned: Option<B::Tensor>,          // [selected, width], for a head in a rotated basis
+    pub(super) logits: B::Tensor,                  // [selected, vocabulary]
+    pub(super) best: Vec<B::Tokens>,               // [selected] each, of the latest steps by turns
+    pub(super) top: B::Tokens,                     // [selected * MOST_CANDIDATES]
+    pub(super) top_logits: B::Tensor,              // [selected, MOST_CANDIDATES]
+    pub(super) factors: B::Tensor,                 // [selected, 1], inverse temperatures
+    pub(super) totals: B::Tensor,                  // [selected, 2]
 }
 
 /// The largest step and the longest sequences that room is made for.
@@ -74,7 +76,11 @@ impl Capacity {
         let gates = if config.attention_gate { heads.query_cols() } else { 0 };
         let delta =
             config.delta_net.as_ref().map_or(0, |net| *width + 2 * net.heads.qkv_cols() + 4 * net.heads.value_cols());
-        cols.into_iter().chain([gates, delta]).map(|cols| 4 * cols as u64).sum::<u64>().max(1)
+        let experts = config.mixture.as_ref().map_or(0, |mixture| {
+            let places = mixture.shape.used * (4 * mixture.ffn_width + 2 * width);
+            places + width + mixture.shape.count
+        });
+        cols.into_iter().chain([gates, delta, experts]).map(|cols| 4 * cols as u64).sum::<u64>().max(1)
     }
 }
 
@@ -206,6 +212,10 @@ impl<B: Backend> Activations<B> {
             },
             delta: match &config.delta_net {
                 Some(shape) => Some(DeltaActivations::new(backend, config, shape, bases, rows)?),
+                None => None,
+            },
+            experts: match &config.mixture {
+                Some(mixture) => Some(ExpertActivations::new(backend, config, mixture, rows)?),
                 None => None,
             },
             gate_up: backend.tensor(rows, 2 * ffn_width)?,

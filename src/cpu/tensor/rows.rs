@@ -5,6 +5,7 @@ use crate::cpu::Basis;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::floats::multiplier;
 use crate::cpu::kernels::Kernels;
+use crate::cpu::tensor::Quantized;
 use crate::format::ternary::BLOCK;
 
 /// The rows of a [`Quantized`](super::Quantized), for several threads.
@@ -69,6 +70,17 @@ impl QuantizedRow<'_> {
     /// The int8 to write.
     pub(crate) fn values(&mut self) -> &mut [i8] {
         &mut self.values[..self.cols]
+    }
+
+    /// Takes a row of another input of the same form.
+    pub(crate) fn copy_from(self, other: &Quantized, row: usize) {
+        let (stride, blocks, scales) = (self.values.len(), self.block_sums.len(), self.scales.len());
+        self.values.copy_from_slice(&other.values[row * stride..][..stride]);
+        self.block_sums.copy_from_slice(&other.block_sums[row * blocks..][..blocks]);
+        self.scales.copy_from_slice(&other.scales[row * scales..][..scales]);
+        self.steps.copy_from_slice(&other.steps[row * scales..][..scales]);
+        *self.sum = other.sums[row];
+        self.floats.copy_from_slice(&other.floats[row * self.floats.len()..][..self.floats.len()]);
     }
 
     /// Closes a row whose values were written, with its multipliers.

@@ -1,8 +1,9 @@
 //! The source of a shader: constants, then fragments, then its file.
 
 use super::{Cached, Dot, Format, Input, Output, Scaling, Shader, Shape};
-use crate::backend::{Activation, CachePrecision, HeadNormOrder, MOST_CANDIDATES, RopePairs};
+use crate::backend::{Activation, CachePrecision, ExpertShape, HeadNormOrder, MOST_CANDIDATES, RopePairs};
 use crate::gpu::cooperative::{Cooperative, TEAMS};
+use crate::gpu::experts;
 use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, QUANTIZE_THREADS, TILE};
 
 macro_rules! fragment {
@@ -93,6 +94,19 @@ impl Shader {
             }
             Self::NormGate => text.number("THREADS", ELEMENTWISE_THREADS as u32).add(fragment!("float_order")),
             Self::Gate => text.number("THREADS", ELEMENTWISE_THREADS as u32),
+            Self::Route => text
+                .number("THREADS", ELEMENTWISE_THREADS as u32)
+                .number("MOST", ExpertShape::MOST as u32)
+                .number("MOST_USED", ExpertShape::MOST_USED as u32)
+                .add(fragment!("float_order")),
+            Self::ExpertMatvec { floats } => {
+                text.number("THREADS", experts::THREADS).number("LANES", experts::LANES);
+                text.number("OUTPUTS", experts::OUTPUTS).add(match floats {
+                    true => fragment!("places_f32"),
+                    false => fragment!("places_int8"),
+                })
+            }
+            Self::GluClamped | Self::MixPlaces => text.number("THREADS", ELEMENTWISE_THREADS as u32),
             Self::Rotate { block, norm, inverse } => text
                 .number("THREADS", QUANTIZE_THREADS)
                 .number("BLOCK", block)

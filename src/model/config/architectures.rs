@@ -20,8 +20,10 @@ pub(in crate::model) struct Architecture {
     pub gguf_pairs: RopePairs,
     /// The base of rotations where `config.json` has none; where a GGUF file has none, it is 10,000.
     pub theta: f64,
-    /// Whether some layers see only the latest positions.
-    pub has_windows: bool,
+    /// How files say which layers see only the latest positions.
+    pub windows: WindowKeys,
+    /// Whether each layer has experts in the place of one feed-forward network, and the head is a matrix of its own.
+    pub has_experts: bool,
     /// Whether some layers are recurrent in the place of attention, and outputs of attention have gates.
     pub has_delta_net: bool,
 
@@ -76,6 +78,17 @@ pub(in crate::model) enum InputNorms {
     Needed,
 }
 
+/// How files say which layers see only the latest positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::model) enum WindowKeys {
+    /// None do.
+    None,
+    /// All but each so-manieth, which a key may say.
+    Pattern,
+    /// A list of the layers; those are the only ones that turn.
+    List,
+}
+
 /// What most architectures have; rows say what is other.
 const PLAIN: Architecture = Architecture {
     gguf_names: &[],
@@ -83,7 +96,8 @@ const PLAIN: Architecture = Architecture {
     class: None,
     gguf_pairs: RopePairs::Half,
     theta: 10_000.0,
-    has_windows: false,
+    windows: WindowKeys::None,
+    has_experts: false,
     has_delta_net: false,
     activation: |_, _| (Activation::Silu, "models of this architecture use SiLU"),
     activation_field: "hidden_act",
@@ -174,6 +188,15 @@ pub(in crate::model) static ARCHITECTURES: &[Architecture] = &[
         other_parts: &["model.visual.", "visual.", "vision_tower.", "mtp.", "model.mtp.", "language_model.mtp."],
         ..PLAIN
     },
+    // Maple. Its checkpoints have other names, and none is read yet.
+    Architecture {
+        gguf_names: &["maple"],
+        windows: WindowKeys::List,
+        has_experts: true,
+        activation: |_, _| (Activation::Silu, "maple models use SiLU"),
+        head_norms: Some(HeadNormOrder::BeforeRope),
+        ..PLAIN
+    },
     // BitCPM4. Converters permute query and key rows.
     Architecture {
         gguf_names: &["minicpm"],
@@ -202,7 +225,7 @@ pub(in crate::model) static ARCHITECTURES: &[Architecture] = &[
         gguf_names: &["gemma3"],
         model_types: &["gemma3_text"],
         theta: 1_000_000.0,
-        has_windows: true,
+        windows: WindowKeys::Pattern,
         activation: |_, _| (Activation::Gelu, "gemma3 models use GELU in its tanh form"),
         activation_field: "hidden_activation",
         head_norms: Some(HeadNormOrder::BeforeRope),

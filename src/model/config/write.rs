@@ -58,7 +58,7 @@ impl Config {
         if let Some(windows) = &self.windows {
             keys.extend([
                 ("attention.sliding_window", size(windows.positions)),
-                ("attention.sliding_window_pattern", size(windows.global_every)),
+                ("attention.sliding_window_pattern", size(windows.pattern())),
                 ("rope.freq_base_swa", float(base(&windows.rope.frequencies))),
             ]);
         }

@@ -16,7 +16,8 @@ use crate::error::{Error, Result};
 use crate::format::gguf::quoted;
 use crate::format::safetensors::Checkpoint;
 use crate::model::config::{
-    Architecture, Config, Factors, Hadamard, InputNorms, JSON, Pooling, RopeKeys, Sizes, activation_named, check_factor,
+    Architecture, Config, Factors, Hadamard, InputNorms, JSON, Pooling, RopeKeys, Sizes, WindowKeys, activation_named,
+    check_factor,
 };
 use crate::model::huggingface::names;
 use crate::model::{Part, Role};
@@ -75,7 +76,7 @@ impl Description {
         other_networks::refuse(fields, architecture, &sizes)?;
         let vocabulary = fields.required_size("vocab_size")?;
         let head_dim = sizes.heads.head_dim;
-        let (parameters, windows) = match architecture.has_windows {
+        let (parameters, windows) = match architecture.windows == WindowKeys::Pattern {
             true => (windows::parameters(fields, "full_attention")?, windows::read(fields, sizes.layers, head_dim)?),
             false => (rope::parameters(fields)?, None),
         };
@@ -100,6 +101,7 @@ impl Description {
             hadamard: None,
             delta_net: if has_delta_net { delta_net::read(fields, sizes.layers)? } else { None },
             attention_gate: has_delta_net,
+            mixture: None,
             activation,
             numerics,
             sub_norms,

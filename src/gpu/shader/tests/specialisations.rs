@@ -44,6 +44,8 @@ pub(super) fn core() -> Vec<Shader> {
     all.extend([2, 4, 8].map(|taps| Shader::Convolve { taps }));
     all.extend([4, 64, 100, 128, 256].map(|head_dim| Shader::DeltaRule { head_dim }));
     all.extend([Shader::NormGate, Shader::Gate]);
+    all.extend([false, true].map(|floats| Shader::ExpertMatvec { floats }));
+    all.extend([Shader::Route, Shader::GluClamped, Shader::MixPlaces]);
     for (norm, inverse) in [(false, false), (true, false), (false, true)] {
         all.extend([1, 64, 1024, MOST_BLOCK as u32].map(|block| Shader::Rotate { block, norm, inverse }));
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Fields;
 use crate::error::{Error, Result};
 use crate::format::gguf::quoted;
-use crate::model::config::{Architecture, Sizes, activation_named};
+use crate::model::config::{Architecture, Sizes, WindowKeys, activation_named};
 
 /// Which values are neutral; null is as if the field were not there.
 enum Neutral {
@@ -86,7 +86,7 @@ pub(super) fn refuse(fields: Fields, architecture: &Architecture, sizes: &Sizes)
     for (names, neutral) in FIELDS {
         for name in *names {
             let is_read = match *name {
-                "query_pre_attn_scalar" => architecture.has_windows,
+                "query_pre_attn_scalar" => architecture.windows != WindowKeys::None,
                 "full_attention_interval" | "partial_rotary_factor" | "attn_output_gate" => architecture.has_delta_net,
                 _ => false,
             };
@@ -134,7 +134,7 @@ pub(super) fn refuse(fields: Fields, architecture: &Architecture, sizes: &Sizes)
 
 /// Layers that see only the latest positions, where the architecture has none.
 fn windows(fields: Fields, architecture: &Architecture, sizes: &Sizes) -> Result<()> {
-    if architecture.has_windows {
+    if architecture.windows != WindowKeys::None {
         return Ok(());
     }
     let kinds = fields.list("layer_types")?.filter(|_| !architecture.has_delta_net).map_or(&[][..], Vec::as_slice);
