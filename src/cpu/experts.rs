@@ -78,7 +78,7 @@ fn choose(scores: &[f32], experts: &mut [u32], weights: &mut [f32]) {
     let mut found = 0;
     for (expert, &score) in scores.iter().enumerate() {
         // Sorted insertion: of hundreds of scores, few are among the best so far.
-        if found == experts.len() && !(score > weights[found - 1]) {
+        if found == experts.len() && score <= weights[found - 1] {
             continue;
         }
         let place = weights[..found].partition_point(|&other| other >= score);

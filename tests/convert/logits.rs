@@ -14,7 +14,7 @@ use crate::{Directory, converted, golden};
 const ALL: &[Encoding] = &[I2S, Tq1_0, Tq2_0, Q2_0];
 
 /// Files, and the encodings that hold their scales exactly.
-const FILES: [(&str, &[Encoding]); 20] = [
+const FILES: [(&str, &[Encoding]); 21] = [
     ("bitnet-256/i2_s.gguf", ALL),
     ("bitnet-256/tq1_0.gguf", ALL),
     ("bitnet-256/tq2_0.gguf", ALL),
@@ -31,6 +31,7 @@ const FILES: [(&str, &[Encoding]); 20] = [
     ("qwen3-yarn/pq2_0.gguf", &[Q2_0]),
     ("hunyuan-256/stq1_0_id42.gguf", &[Tq1_0, Tq2_0, Q2_0]),
     ("hunyuan-256/stq1_0_id43.gguf", &[Q2_0]),
+    ("maple-256/mixed.gguf", &[Tq1_0, Tq2_0, Q2_0]),
     ("qwen35-128/q2_0_g128.gguf", &[Q2_0]),
     ("qwen35-128-hf/ptq1_0.gguf", &[Q2_0]),
     ("qwen35-hadamard-v1/pq2_0.gguf", &[Q2_0]),

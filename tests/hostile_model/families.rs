@@ -119,7 +119,7 @@ fn heads_are_even() {
 #[test]
 fn rotated_weights_are_refused() {
     let key = "prism.hadamard.version";
-    for file in [LONG, HUNYUAN, GEMMA] {
+    for file in [LONG, HUNYUAN, GEMMA, FAMILIES[5]] {
         changed(file, |f| f.set_u32(key, 1)).refused(&["Hadamard", key]);
     }
     // These may be, if the other keys are there, too.

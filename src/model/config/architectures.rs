@@ -240,7 +240,10 @@ pub(in crate::model) static ARCHITECTURES: &[Architecture] = &[
 ];
 
 /// Architectures of ternary models that this version refuses, each with what it would take.
-const REFUSED: [(&str, &str); 2] = [("maple", "a mixture of experts"), ("parakeet", "a speech recogniser")];
+const REFUSED: [(&str, &str); 2] = [
+    ("hy_v4", "latent and sparse attention, several residual streams and shared experts (Hy4)"),
+    ("parakeet", "a speech recogniser"),
+];
 
 /// Vocabulary sizes of TriLM (SpectraSuite), whose files call themselves `llama`.
 const TRILM_VOCABULARIES: [usize; 3] = [50_304, 50_432, 50_688];
