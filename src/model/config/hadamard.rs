@@ -49,6 +49,11 @@ const KNOWN: [&str; 11] = [
 ];
 
 impl Hadamard {
+    /// Of a network with a head of its own, all of whose matrices are rotated in blocks of so many columns.
+    pub(in crate::model) fn without_signs(block: usize) -> Self {
+        Self { version: 1, block, signs: None, embedding: true, head: true, grouped_heads: true }
+    }
+
     /// The signs for inputs of so many columns, ±1 each.
     pub fn signs(&self, cols: usize) -> Vec<f32> {
         let explicit = self.signs.iter().flatten().find(|(width, _)| *width == cols);
