@@ -223,6 +223,14 @@ fn write_config(out: &mut impl Write, config: &Config) -> std::io::Result<()> {
             config.layers, cut.key_heads, cut.value_heads, cut.head_dim, net.taps
         )?;
     }
+    if let Some(mixture) = &config.mixture {
+        let shape = mixture.shape;
+        writeln!(
+            out,
+            "  experts            {} in each layer, {} used, of {} features each",
+            shape.count, shape.used, mixture.ffn_width
+        )?;
+    }
     if config.attention_gate {
         writeln!(out, "  attention          its outputs are gated")?;
     }

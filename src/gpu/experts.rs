@@ -2,10 +2,11 @@
 //! is all there is to read for a row; rows of one expert find them in the device's caches.
 
 use crate::backend::{Backend, ExpertShape, Experts, Numerics, Reads};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::gpu::buffers::Buffer;
 use crate::gpu::layout::{elementwise, grid};
+use crate::gpu::limits::MOST_GROUPS;
 use crate::gpu::recorder::Dispatch;
 use crate::gpu::shader::{Format, Shader};
 use crate::gpu::{Gpu, Matrix, Quantized, Tensor};
@@ -62,8 +63,16 @@ impl Experts for Gpu {
         units: usize,
         _numerics: Numerics,
     ) -> Result<Routing> {
+        let places = max_rows.saturating_mul(shape.used);
+        if places > MOST_GROUPS as usize {
+            return Err(Error::refused(format!(
+                "steps of {max_rows} rows, each of {} experts, are more than a GPU takes at once; smaller steps are computed \
+                 (SessionOptions::chunk)",
+                shape.used
+            )));
+        }
         let experts = self.floats("experts", max_rows, shape.used)?;
-        let units = self.tensor(max_rows.saturating_mul(shape.used), units)?;
+        let units = self.tensor(places, units)?;
         Ok(Routing { shape, experts, weights: self.floats("experts", max_rows, shape.used)?, units, max_rows })
     }
 

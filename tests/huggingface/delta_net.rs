@@ -172,6 +172,37 @@ fn the_axes_of_convolutions_tell_who_wrote_the_gains() {
     refused(&Directory::golden(QWEN).shaped(&[4, 1280]), &["conv1d.weight", "[1280, 4]"]);
 }
 
+/// Whoever quantises all linear layers with MLX has these in integers, too; 8 bits of them are close to what they were.
+#[test]
+fn matrices_of_floats_may_be_integers_of_mlx() {
+    let directory = Directory::golden("qwen35-128-hf-mlx");
+    directory.tensors(|tensors| {
+        for name in ["in_proj_a", "in_proj_b"] {
+            let stem = format!("language_model.model.layers.0.linear_attn.{name}");
+            let floats: Vec<f32> = bytemuck::pod_collect_to_vec(&tensors[&format!("{stem}.weight")].bytes);
+            let [mut codes, mut scales, mut biases] = [Vec::new(), Vec::new(), Vec::new()];
+            for row in floats.chunks(128) {
+                let least = row.iter().copied().fold(f32::INFINITY, f32::min);
+                let step = (row.iter().copied().fold(f32::NEG_INFINITY, f32::max) - least) / 255.0;
+                codes.extend(row.iter().map(|value| ((value - least) / step).round() as u8));
+                scales.extend(step.to_le_bytes());
+                biases.extend(least.to_le_bytes());
+            }
+            let tensor = |dtype, shape: [usize; 2], bytes| Tensor { dtype, shape: shape.into(), bytes };
+            use safetensors::tensor::Dtype::{F32, U32};
+            tensors.insert(format!("{stem}.weight"), tensor(U32, [6, 32], codes));
+            tensors.insert(format!("{stem}.scales"), tensor(F32, [6, 1], scales));
+            tensors.insert(format!("{stem}.biases"), tensor(F32, [6, 1], biases));
+        }
+    });
+    let (ours, theirs) = (Model::open(&directory.path).unwrap(), Model::open(data("qwen35-128-hf-mlx")).unwrap());
+    for part in [Part::DeltaAlpha, Part::DeltaBeta] {
+        let (a, b) = (floats(&ours, Role::Layer(0, part)), floats(&theirs, Role::Layer(0, part)));
+        let largest = b.iter().fold(0f32, |m, v| m.max(v.abs()));
+        assert!(a != b && a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= largest / 100.0), "{part:?}");
+    }
+}
+
 impl Directory {
     /// With another shape of the convolution.
     fn shaped(self, shape: &[usize]) -> Self {

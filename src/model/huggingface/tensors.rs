@@ -171,7 +171,7 @@ impl<'a> Search<'a> {
                 }
                 Ok(Form::Packed)
             }
-            Dtype::U32 if role.may_be_ternary() => {
+            Dtype::U32 if role.may_be_ternary() || role.is_dense() => {
                 let (scales, biases) = (self.tensor(stem, ".scales")?, self.tensor(stem, ".biases")?);
                 let words = weight.shape.get(1).copied().unwrap_or(0);
                 let groups = scales.shape.get(1).copied().unwrap_or(0);

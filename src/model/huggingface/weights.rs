@@ -65,6 +65,9 @@ impl DirectoryWeights {
             scales: dense(scales, rows, groups)?,
             biases: dense(biases, rows, groups)?,
         };
+        if role.is_dense() {
+            return integers.dense(rows, cols).map(Weights::Dense);
+        }
         match integers.ternary(rows, cols)? {
             Some(ternary) if role.is_linear() || self.is_ternary_throughout() => Ok(Weights::Ternary(ternary)),
             _ if role.is_linear() => Err(Error::Unsupported(format!(
