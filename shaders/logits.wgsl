@@ -1,4 +1,4 @@
-// out = x headᵀ in floats, for a few of the rows that want logits. As matvec: LANES threads share a row of the head,
+// out = x headᵀ in floats, for a few of the rows that want logits, or for all rows (ALL). As matvec: LANES threads share a row of the head,
 // 16 bytes each at a time.
 
 struct Params {
@@ -26,6 +26,7 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
+    let rows = select(step.selected, step.rows, ALL);
     let lane = thread % LANES;
     let first = (group.x + group.y * groups.x) * TEAMS * OUTPUTS; // row of the shard
     let first_row = group.z * ROWS;                               // of the selected
@@ -37,7 +38,7 @@ fn main(
             weights[output] = unpack_piece(head[row * params.pieces + piece], row, piece);
         }
         for (var row = 0u; row < ROWS; row++) {
-            let source = min(first_row + row, step.selected - 1u);
+            let source = min(first_row + row, rows - 1u);
             for (var vector = 0u; vector < PIECE_VECTORS; vector++) {
                 // Columns beyond the width meet weights of 0.
                 let values = x_vector(source, piece * PIECE_VECTORS + vector);
@@ -58,7 +59,7 @@ fn main(
         let row = i / (TEAMS * OUTPUTS);
         let sum = lanes_sum(team, output, row);
         let weight = first + output * TEAMS + team;
-        if weight < params.rows && first_row + row < step.selected {
+        if weight < params.rows && first_row + row < rows {
             out[(first_row + row) * params.outputs + params.first + weight] = sum;
         }
     }

@@ -7,11 +7,20 @@
 //! Loading may fail and returns [`Result`]. A verb that gets a wrong shape has met a bug of this crate and panics: there
 //! is no `?` in a forward pass. [`crate::reference`] implements the verbs in plain loops and is their definition.
 
+mod experts;
+mod operands;
+mod recurrence;
+mod rotation;
 mod shapes;
 mod work;
 
 use std::ops::Range;
 
+pub use experts::{ExpertShape, Experts};
+pub use operands::{HeadNorm, Norm, Rotary};
+pub(crate) use recurrence::LENGTH_EPSILON;
+pub use recurrence::{Decay, DeltaHeads, HeadGain, HeadOrder, Recurrence, RecurrentShape};
+pub use rotation::{MOST_BLOCK, Rotation};
 pub(crate) use shapes::Misfit;
 pub use shapes::{Activation, CachePrecision, CacheShape, HeadNormOrder, Heads, Numerics, Rope, RopePairs, Row};
 pub use work::{GpuCounters, KernelCount, Reads, ShaderTime, Work};
@@ -20,73 +29,8 @@ use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::interrupt::Interrupt;
 
-/// The norm before a product (RMSNorm, arXiv 1910.07467): `x * rsqrt(mean(x²) + epsilon) * gain`.
-pub struct Norm<'a, B: Backend + ?Sized> {
-    /// One factor a column, `[1, cols]`.
-    pub gain: &'a B::Tensor,
-    /// Added to the mean of the squares.
-    pub epsilon: f32,
-}
-
-impl<B: Backend + ?Sized> Clone for Norm<'_, B> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<B: Backend + ?Sized> Copy for Norm<'_, B> {}
-
-/// How queries and keys are brought to their positions.
-pub struct Rotary<'a, B: Backend + ?Sized> {
-    /// Cosines and sines, from [`Backend::rotations`].
-    pub rotations: &'a B::Tensor,
-    /// Which features form a pair.
-    pub pairs: RopePairs,
-    /// RMSNorm of each head by itself, where the model has it.
-    pub norm: Option<HeadNorm<'a, B>>,
-}
-
-/// RMSNorm of each query and key head by itself (Qwen3, arXiv 2505.09388).
-pub struct HeadNorm<'a, B: Backend + ?Sized> {
-    /// One factor a feature of a query head, `[1, head_dim]`.
-    pub query_gain: &'a B::Tensor,
-    /// One factor a feature of a key head, `[1, head_dim]`.
-    pub key_gain: &'a B::Tensor,
-    /// Added to the mean of the squares.
-    pub epsilon: f32,
-    /// Whether heads are normed before or after they are turned.
-    pub order: HeadNormOrder,
-}
-
-impl<'a, B: Backend + ?Sized> Rotary<'a, B> {
-    /// Rotation alone.
-    pub fn plain(rotations: &'a B::Tensor, pairs: RopePairs) -> Self {
-        Self { rotations, pairs, norm: None }
-    }
-}
-
-impl<B: Backend + ?Sized> Clone for Rotary<'_, B> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<B: Backend + ?Sized> Copy for Rotary<'_, B> {}
-
-impl<B: Backend + ?Sized> Clone for HeadNorm<'_, B> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<B: Backend + ?Sized> Copy for HeadNorm<'_, B> {}
-
-/// A machine that can run the forward pass. `rows` below is the number of rows of the current step, `selected` the
-/// number of those that want logits and were not left out by [`Backend::select`].
-///
-/// A value of this type belongs to one session: it holds what a step works with. What is loaded belongs to the device, and
-/// every [`sibling`](Backend::sibling) may use it, from any thread.
-pub trait Backend: Send {
+/// What a backend keeps numbers in.
+pub trait Storage: Send {
     /// f32 `[max_rows, cols]`.
     type Tensor: Send + Sync;
     /// The input of linear layers `[max_rows, cols]`, as its [`Numerics`] say: int8 with the multiplier 127 / max|x| of each
@@ -94,6 +38,15 @@ pub trait Backend: Send {
     type Quantized: Send + Sync;
     /// Weights `[out, in]` in this device's own layout.
     type Matrix: Send + Sync;
+}
+
+/// A machine that can run the forward pass. The verbs that only some networks need are those of [`Recurrence`], [`Rotation`] and
+/// [`Experts`]. `rows` below is the number of rows of the current step, `selected` the
+/// number of those that want logits and were not left out by [`Backend::select`].
+///
+/// A value of this type belongs to one session: it holds what a step works with. What is loaded belongs to the device, and
+/// every [`sibling`](Backend::sibling) may use it, from any thread.
+pub trait Backend: Recurrence + Rotation + Experts {
     /// Keys and values of one layer, for every slot.
     type Cache: Send + Sync;
     /// Token ids `[max_rows]`, on the device.

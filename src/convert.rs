@@ -31,7 +31,7 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::encodings::{Encoding, float};
 use crate::format::gguf::{Layout, TensorPlan, Value};
-use crate::format::{Contents, Counts, Ternary, Weights};
+use crate::format::{Contents, Counts, Ternary, Values, Weights};
 use crate::model::{Model, Part, Role};
 use output::Output;
 use table::Table;
@@ -237,9 +237,9 @@ impl Conversion<'_> {
             let encoding = match table {
                 Some((_, table)) => table.encoding,
                 None if role.is_linear() => self.options.linear,
-                None => Encoding::F32, // norms and divisors, which readers want so
+                None => self.float_encoding(role),
             };
-            TensorPlan { name: role.gguf_name(), rows, cols, encoding }
+            TensorPlan { name: role.gguf_name(), rows, cols, matrices: role.matrices(self.model.config()), encoding }
         };
         self.roles.iter().map(plan).collect()
     }
@@ -273,7 +273,12 @@ impl Conversion<'_> {
                     self.look(role, &weights, &mut seen)?;
                     self.options.linear.encode(&weights).map_err(|error| named(role, error))?.into()
                 }
-                None => float::encode_f32(&self.vector(role)?).into(),
+                None => match self.float_encoding(&role) {
+                    Encoding::F32 => float::encode_f32(&self.vector(role)?).into(),
+                    encoding => {
+                        encoding.encode(&self.model.required(role)?).map_err(|error| named(role, error))?.into()
+                    }
+                },
             };
             writer.tensor(&bytes).map_err(failed)?;
         }
@@ -310,9 +315,21 @@ impl Conversion<'_> {
         fit::fit(ternary, self.options.linear, self.options.lossy).map_err(|error| named(role, error))
     }
 
-    /// The gain of a norm, or divisors of rotary frequencies.
+    /// How floats are written: norms and divisors as readers want them, matrices as the model has them.
+    fn float_encoding(&self, role: &Role) -> Encoding {
+        match self.model.weights(*role).ok().flatten().filter(|_| role.is_dense()) {
+            Some(Weights::Dense(dense)) => match dense.values() {
+                Values::F16(_) => Encoding::F16,
+                Values::Bf16(_) => Encoding::Bf16,
+                _ => Encoding::F32,
+            },
+            _ => Encoding::F32,
+        }
+    }
+
+    /// The gain of a norm, other floats of a layer, or divisors of rotary frequencies.
     fn vector(&self, role: Role) -> Result<Vec<f32>> {
-        Ok(self.model.gain(role)?.expect("the role is one that the model has"))
+        Ok(self.model.floats(role)?.expect("the role is one that the model has"))
     }
 
     fn tell(&self, changes: &mut Vec<Decision>, seen: &Seen) {

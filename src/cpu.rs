@@ -1,15 +1,15 @@
 //! The CPU as a device: each verb runs when it is called, on a pool of threads, with the fastest kernels there are.
 //!
-//! What a token reads is copied into huge pages where there are any, and stays where the file has it elsewhere. Every output value
-//! is computed by one thread, in an order that depends neither on the number of threads nor on the other rows of the step: results
-//! are the same bits for any of both. Integer sums and what is made of them are the same bits for every kernel set, too, where a row
-//! of activations has one scale; other floats differ by their rounding.
+//! What a token reads is copied into huge pages where there are any. Every output value is computed by one thread, in an order that
+//! depends neither on the number of threads nor on the other rows of the step: results are the same bits for any of both. Integer
+//! sums and what is made of them are so for every kernel set where a row has one scale; other floats differ by their rounding.
 
 mod attention;
 mod cores;
 mod counts;
 mod device;
 mod disjoint;
+mod experts;
 mod floats;
 mod head;
 mod kernels;
@@ -18,6 +18,8 @@ mod options;
 mod pages;
 mod pool;
 mod product;
+mod recurrence;
+mod rotation;
 mod screen;
 mod tensor;
 mod totals;
@@ -25,10 +27,13 @@ mod workers;
 
 pub use attention::Cache;
 pub use device::CpuDevice;
+pub use experts::Routing;
 pub use kernels::KernelSet;
 pub use matrix::Matrix;
 pub use options::{CpuOptions, HugePages, Screening};
 pub(crate) use pages::huge_pages_are_given;
+pub use recurrence::Recurrent;
+pub use rotation::Basis;
 pub use tensor::{Quantized, Tensor};
 
 use std::ops::Range;
@@ -102,9 +107,6 @@ impl Cpu {
 }
 
 impl Backend for Cpu {
-    type Tensor = Tensor;
-    type Quantized = Quantized;
-    type Matrix = Matrix;
     type Cache = Cache;
     type Tokens = Vec<u32>;
 
@@ -289,9 +291,8 @@ impl Backend for Cpu {
         let rows = &self.rows[..];
         assert_eq!((qkv.cols, out.cols), (heads.qkv_cols(), heads.query_cols()));
         cache.check(heads, rows);
-        let positions: usize = rows.iter().map(|row| cache.seen(row.position as usize)).sum();
-        self.counts.read(Kernel::Attend, positions * cache.position_bytes());
         let attention = Attention { kernels: self.kernels, rows, qkv, cache, heads };
+        self.counts.read(Kernel::Attend, attention.positions_read() * cache.position_bytes());
         // Of a cache that no room was made for, as tests have them.
         attention::reserve(&mut self.parts, cache, heads, self.workers.threads())
             .expect("there is memory for a few heads");

@@ -80,6 +80,9 @@ pub(crate) trait Engine: Send {
     /// The sizes it was made with.
     fn capacity(&self) -> Capacity;
 
+    /// Whether some layers hold the state of a sequence's latest position alone, so that it cannot be cut back to an earlier one.
+    fn is_recurrent(&self) -> bool;
+
     /// As [`Backend::rows_cost`].
     fn rows_cost(&self, rows: usize) -> f64;
 
@@ -253,7 +256,9 @@ impl<B: Backend> BackendEngine<B> {
     /// Starts on the steps that follow one of which the best tokens are wanted, as far as the device works ahead.
     fn start_ahead(&mut self, steps: usize) {
         let Ahead { steps: pending, last_rows, .. } = &mut self.ahead;
-        let most = self.backend.steps_ahead().min(steps);
+        // What a step leaves in a recurrent layer cannot be taken back if something else comes.
+        let is_recurrent = self.transformer.config().delta_net.is_some();
+        let most = if is_recurrent { 0 } else { self.backend.steps_ahead().min(steps) };
         while self.selected > 0 && *pending <= most {
             last_rows.retain(|row| row.wants_logits);
             last_rows.iter_mut().for_each(|row| row.position += 1);
@@ -304,6 +309,10 @@ impl<B: Backend> BackendEngine<B> {
 impl<B: Backend + 'static> Engine for BackendEngine<B> {
     fn capacity(&self) -> Capacity {
         self.capacity
+    }
+
+    fn is_recurrent(&self) -> bool {
+        self.transformer.config().delta_net.is_some()
     }
 
     fn rows_cost(&self, rows: usize) -> f64 {

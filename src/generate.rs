@@ -106,7 +106,7 @@ impl Session {
         Ok(Self {
             loaded: loaded.clone(),
             device: engine.describe(),
-            slots: Slots::new(capacity.sequences, capacity.positions)?,
+            slots: Slots::new(capacity.sequences, capacity.positions, engine.is_recurrent())?,
             schedule: Schedule::new(capacity.rows, capacity.sequences, options.queue()),
             engine,
         })

@@ -10,6 +10,7 @@ mod bandwidth;
 mod buffers;
 mod context;
 mod cooperative;
+mod experts;
 mod head;
 mod kind;
 mod layout;
@@ -21,6 +22,8 @@ mod pipelines;
 mod product;
 mod profile;
 mod recorder;
+mod recurrence;
+mod rotation;
 mod shader;
 mod step;
 mod transfer;
@@ -32,8 +35,11 @@ pub use adapter::Adapter;
 pub use bandwidth::copy_bandwidth;
 pub use buffers::{Cache, Quantized, Tensor, Tokens};
 pub use context::{GpuDevice, GpuOptions};
+pub use experts::Routing;
 pub use kind::GpuKind;
 pub use matrix::Matrix;
+pub use recurrence::Recurrent;
+pub use rotation::Basis;
 pub use shader::Dot;
 
 use crate::backend::{Activation, Backend, CachePlace, CacheShape, Heads, Norm, Numerics, Rope, Rotary, Row, Work};
@@ -106,9 +112,6 @@ impl Gpu {
 }
 
 impl Backend for Gpu {
-    type Tensor = Tensor;
-    type Quantized = Quantized;
-    type Matrix = Matrix;
     type Cache = Cache;
     type Tokens = Tokens;
 
@@ -129,7 +132,7 @@ impl Backend for Gpu {
     fn quantized(&mut self, max_rows: usize, cols: usize, numerics: Numerics) -> Result<Quantized> {
         let values = self.floats("activations", max_rows, buffers::words(cols, numerics))?;
         let facts = self.floats("scales", max_rows, 2 * buffers::scales_a_row(cols, numerics))?;
-        Ok(Quantized { numerics, max_rows, cols, values, facts })
+        Ok(Quantized { numerics, max_rows, cols, values, facts, rotated: None })
     }
 
     fn matrix(&mut self, parts: &[Weights]) -> Result<Matrix> {
@@ -208,11 +211,11 @@ impl Backend for Gpu {
     }
 
     fn norm_quantize(&mut self, out: &mut Quantized, x: &Tensor, gain: &Tensor, epsilon: f32) {
-        self.quantize_rows(out, x, Some(Norm { gain, epsilon }), self.rows.len());
+        self.take_rows(out, x, Some(Norm { gain, epsilon }));
     }
 
     fn quantize(&mut self, out: &mut Quantized, x: &Tensor) {
-        self.quantize_rows(out, x, None, self.rows.len());
+        self.take_rows(out, x, None);
     }
 
     fn matmul(&mut self, out: &mut Tensor, w: &Matrix, x: &Quantized) {
@@ -280,10 +283,7 @@ impl Backend for Gpu {
     }
 
     fn norm_matmul(&mut self, out: &mut Tensor, normed: &mut Quantized, w: &Matrix, x: &Tensor, norm: Norm<'_, Self>) {
-        if !self.norm_product(out, normed.numerics, w, x, Some(norm), Output::Store) {
-            self.norm_quantize(normed, x, norm.gain, norm.epsilon);
-            self.matmul(out, w, normed);
-        }
+        self.fused_product(out, normed, w, x, Some(norm), Output::Store);
     }
 
     fn norm_matmul_add(
@@ -294,10 +294,7 @@ impl Backend for Gpu {
         x: &Tensor,
         norm: Option<Norm<'_, Self>>,
     ) {
-        if !self.norm_product(out, normed.numerics, w, x, norm, Output::Add) {
-            self.quantize_rows(normed, x, norm, self.rows.len());
-            self.matmul_add(out, w, normed);
-        }
+        self.fused_product(out, normed, w, x, norm, Output::Add);
     }
 
     fn norm_matmul_glu(
@@ -310,10 +307,7 @@ impl Backend for Gpu {
         norm: Norm<'_, Self>,
         activation: Activation,
     ) {
-        if !self.norm_product(out, normed.numerics, w, x, Some(norm), Output::Glu(activation)) {
-            self.norm_matmul(gate_up, normed, w, x, norm);
-            self.glu(out, gate_up, activation);
-        }
+        self.fused_glu(out, gate_up, normed, w, x, norm, activation);
     }
 
     fn rope_attend(

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub(crate) use config::NUMERICS as NUMERICS_KEY;
-pub use config::{Config, Factors, LongRope, Pooling, RopeScaling, Windows};
+pub use config::{Config, DeltaNet, Factors, Hadamard, LongRope, Mixture, Pooling, RopeScaling, Windows};
 pub use file::OpenOptions;
 pub use roles::{Part, Role};
 pub use sampling::SamplingDefaults;
@@ -285,7 +285,7 @@ impl Model {
         let mut roles = vec![Role::Embedding];
         roles.extend(divisors.iter().filter(|role| has(role)));
         for layer in 0..self.config.layers {
-            let parts = Part::ALL.iter().filter(|(part, _)| part.belongs_to(&self.config));
+            let parts = Part::ALL.iter().filter(|(part, _)| part.is_in(&self.config, layer));
             roles.extend(parts.map(|(part, _)| Role::Layer(layer, *part)));
         }
         roles.extend([Role::OutputNorm, Role::Head].iter().filter(|role| has(role)));
@@ -334,21 +334,29 @@ impl Model {
         }
     }
 
-    /// The gain of a norm as f32, if it is there.
-    pub(crate) fn gain(&self, role: Role) -> Result<Option<Vec<f32>>> {
+    /// The gain of a norm, or other floats of a layer, as f32, if they are there.
+    pub(crate) fn floats(&self, role: Role) -> Result<Option<Vec<f32>>> {
         match self.weights(role)? {
             None => Ok(None),
             Some(Weights::Dense(dense)) => {
-                let gain = dense.try_to_f32()?;
+                let floats = dense.try_to_f32()?;
                 // One value that is no number would make every logit one, and greedy decoding would not notice.
-                if let Some(place) = gain.iter().position(|value| !value.is_finite()) {
-                    let (name, value) = (self.weights.name(role), gain[place]);
-                    return Err(Error::Malformed(format!("tensor \"{name}\": the gain {place} is {value}")));
+                let (what, name) = (if role.is_gain() { "gain" } else { "value" }, self.weights.name(role));
+                if let Some(place) = floats.iter().position(|value| !value.is_finite()) {
+                    let value = floats[place];
+                    return Err(Error::Malformed(format!("tensor \"{name}\": the {what} {place} is {value}")));
                 }
-                if gain.iter().all(|value| *value == 0.0) {
+                // A memory that grows from row to row leaves the numbers sooner or later.
+                let grows = |value: &f32| matches!(role, Role::Layer(_, Part::DeltaRate)) && *value > 0.0;
+                if let Some(value) = floats.iter().find(|value| grows(value)) {
+                    return Err(Error::Malformed(format!(
+                        "tensor \"{name}\": the rate {value}; memories fade, at rates that are not above 0"
+                    )));
+                }
+                if role.is_gain() && floats.iter().all(|value| *value == 0.0) {
                     return Err(self.all_zero(role, "every gain is 0"));
                 }
-                Ok(Some(gain))
+                Ok(Some(floats))
             }
             Some(Weights::Ternary(_)) => {
                 Err(Error::Model(format!("the norm \"{}\" is ternary", self.weights.name(role))))

@@ -4,9 +4,12 @@
 //! measures is the other backend's rounding and not this one's.
 
 mod data;
+mod experts;
+mod recurrence;
+mod rotation;
 mod rows;
 
-pub use data::{Cache, Matrix, Quantized, Tensor};
+pub use data::{Basis, Cache, Matrix, Quantized, Recurrent, Routing, Tensor};
 
 use std::cmp::Ordering;
 use std::f64::consts::PI;
@@ -14,7 +17,7 @@ use std::ops::Range;
 
 use crate::backend::{
     Activation, Backend, CachePlace, CacheShape, HeadNormOrder, Heads, NO_TOKEN, Norm, Numerics, Rope, RopePairs,
-    Rotary, Row,
+    Rotary, Row, Storage,
 };
 use crate::error::Result;
 use crate::format::Weights;
@@ -47,10 +50,13 @@ impl Reference {
     }
 }
 
-impl Backend for Reference {
+impl Storage for Reference {
     type Tensor = Tensor;
     type Quantized = Quantized;
     type Matrix = Matrix;
+}
+
+impl Backend for Reference {
     type Cache = Cache;
     type Tokens = Vec<u32>;
 

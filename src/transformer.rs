@@ -9,18 +9,25 @@
 //! Factors around the layers cost nothing here. The residual stream is held divided by the factor of the embeddings: norms do
 //! not see it, except by their epsilon, and what layers add is scaled with the weights, at load.
 
+mod attention;
+mod bases;
+mod delta_net;
+mod experts;
 mod layer;
+mod projections;
 mod state;
 
 use std::ops::{ControlFlow, Range};
 
+pub use layer::Memory;
 pub use state::{Capacity, State};
 
 use crate::backend::{Backend, MOST_CANDIDATES, Row};
 use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::model::{Config, Model, Role};
-use crate::transformer::layer::Layer;
+use crate::transformer::bases::Bases;
+use crate::transformer::layer::{Around, Layer};
 
 /// A model on a device: its weights.
 pub struct Transformer<B: Backend> {
@@ -28,6 +35,7 @@ pub struct Transformer<B: Backend> {
     stream_epsilon: f32,     // of norms of the residual stream
     embedding: B::Matrix,    // [vocabulary, width]
     layers: Vec<Layer<B>>,   // [layers]
+    bases: Bases<B>,         // of the layers' weights
     output_norm: B::Tensor,  // [width]
     head: Option<B::Matrix>, // [vocabulary, width]; None where it is tied to the embedding
 }
@@ -90,12 +98,18 @@ impl<B: Backend> Transformer<B> {
         }
         tell(config.layers)?;
         let stream_epsilon = config.norm_epsilon / config.factors.embedding.powi(2);
-        Ok(Self { config, stream_epsilon, embedding, layers, output_norm, head })
+        let bases = Bases::load(backend, &config)?;
+        Ok(Self { config, stream_epsilon, embedding, layers, bases, output_norm, head })
     }
 
     /// The network.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What all layers share.
+    fn around(&self) -> Around<'_> {
+        Around { config: &self.config, stream_epsilon: self.stream_epsilon }
     }
 
     /// Bytes that the matrices take on the device, or in the map of their file.
@@ -128,10 +142,16 @@ impl<B: Backend> Transformer<B> {
             Input::Ids(ids) => b.write_tokens(&mut a.tokens, ids),
             Input::Chosen => b.copy_tokens(&mut a.tokens, &a.best[s.latest], rows.len()),
         }
-        b.embed(&mut a.hidden, &self.embedding, &a.tokens);
-        for (layer, cache) in self.layers.iter().zip(&mut s.caches) {
-            layer.attention(b, a, cache, &self.config, self.stream_epsilon);
-            layer.feed_forward(b, a, &self.config, self.stream_epsilon);
+        match a.latent.as_mut().zip(self.bases.of(self.config.width)) {
+            Some((latent, basis)) => {
+                b.embed(latent, &self.embedding, &a.tokens);
+                b.restore(&mut a.hidden, latent, basis);
+            }
+            None => b.embed(&mut a.hidden, &self.embedding, &a.tokens),
+        }
+        for (layer, memory) in self.layers.iter().zip(&mut s.memories) {
+            layer.mix(b, a, memory, self.around());
+            layer.feed_forward(b, a, self.around());
         }
         s.with_logits = 0..0;
     }
@@ -143,25 +163,32 @@ impl<B: Backend> Transformer<B> {
         s.with_logits = 0..0;
         b.select(selected.clone());
         b.norm_selected(&mut a.selected, &a.hidden, &self.output_norm, self.stream_epsilon);
+        let features = match a.turned.as_mut().zip(self.bases.of(self.config.width)) {
+            Some((turned, basis)) if wanted != Wanted::Features => {
+                b.rotate_selected(turned, &a.selected, basis);
+                &*turned
+            }
+            _ => &a.selected,
+        };
         match wanted {
             Wanted::Nothing | Wanted::Features => {}
             Wanted::Best => {
                 s.latest = (s.latest + 1) % a.best.len();
-                b.best(&mut a.best[s.latest], &mut a.logits, head, &a.selected);
+                b.best(&mut a.best[s.latest], &mut a.logits, head, features);
             }
             Wanted::Candidates(count) => {
                 assert!((1..=MOST_CANDIDATES).contains(&count));
-                b.candidates(&mut a.top, &mut a.top_logits, count, &mut a.logits, head, &a.selected);
+                b.candidates(&mut a.top, &mut a.top_logits, count, &mut a.logits, head, features);
             }
             Wanted::Totals(count) => {
                 assert!((1..=MOST_CANDIDATES).contains(&count));
-                b.logits(&mut a.logits, head, &a.selected);
+                b.logits(&mut a.logits, head, features);
                 b.top(&mut a.top, &mut a.top_logits, count, &a.logits);
                 b.totals(&mut a.totals, &a.logits, &a.factors);
                 s.with_logits = selected;
             }
             Wanted::Logits => {
-                b.logits(&mut a.logits, head, &a.selected);
+                b.logits(&mut a.logits, head, features);
                 s.with_logits = selected;
             }
         }
@@ -170,7 +197,7 @@ impl<B: Backend> Transformer<B> {
 
 /// The gain of a norm, times a factor.
 fn gain<B: Backend>(backend: &mut B, model: &Model, role: Role, factor: f32) -> Result<B::Tensor> {
-    let mut gain = model.gain(role)?.ok_or_else(|| missing(role))?;
+    let mut gain = model.floats(role)?.ok_or_else(|| missing(role))?;
     gain.iter_mut().for_each(|value| *value *= factor);
     backend.parameter(&gain)
 }

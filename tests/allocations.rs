@@ -62,6 +62,16 @@ fn main() {
             a_step_with_sequences_that_come_and_go_allocates_nothing(cpu(), &what);
         }
     }
+    // Recurrent layers in a rotated basis, and experts.
+    for file in ["qwen35-hadamard-v1/pq2_0.gguf", "maple-256/mixed.gguf"] {
+        let model = Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden").join(file)).unwrap();
+        for threads in [1, 3] {
+            let cpu = || Cpu::new(&CpuOptions { threads: Some(threads), ..CpuOptions::default() }).unwrap();
+            let what = format!("{file}, {threads} threads");
+            a_token_of_a_session_allocates_nothing(&model, cpu(), &what);
+            a_step_of_several_sequences_allocates_nothing(&model, cpu(), &what);
+        }
+    }
     println!("a running session allocates nothing for a token ... ok");
 }
 

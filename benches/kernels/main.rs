@@ -11,7 +11,7 @@ use bytes::Bytes;
 use clap::Parser;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
-use sterna::backend::{Backend, CachePrecision, CacheShape, Heads, Numerics, RopePairs, Rotary, Row};
+use sterna::backend::{Backend, CachePrecision, CacheShape, Heads, Numerics, RopePairs, Rotary, Row, Storage};
 use sterna::cpu::{Cpu, CpuOptions, KernelSet, Matrix};
 use sterna::format::{Dense, Scales, Ternary, Values, Weights};
 use sterna::measure::Bandwidth;
@@ -107,7 +107,7 @@ fn step(rows: usize, last: usize) -> Vec<Row> {
 }
 
 /// What `rows` rows of `cols` look like after quantising.
-fn quantized(cpu: &mut Cpu, rows: usize, cols: usize) -> <Cpu as Backend>::Quantized {
+fn quantized(cpu: &mut Cpu, rows: usize, cols: usize) -> <Cpu as Storage>::Quantized {
     let mut q = cpu.quantized(rows, cols, Numerics::Int8Rows).expect("memory");
     let values: Vec<i8> = (0..rows * cols).map(|i| (i * 37 % 255) as u8 as i8).collect();
     cpu.write_quantized(&mut q, &values, &vec![1.0; rows]);

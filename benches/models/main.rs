@@ -51,6 +51,12 @@ enum Shape {
     Bitnet700M,
     #[value(name = "bonsai")]
     Bonsai1_7B,
+    #[value(name = "bonsai-27b")]
+    Bonsai27B,
+    #[value(name = "bonsai-2-27b")]
+    Bonsai2_27B,
+    #[value(name = "bonsai-27b-cut")]
+    Bonsai27BCut,
 }
 
 /// Measures whole models.
@@ -146,6 +152,9 @@ impl Bench {
             Shape::Bitnet2B => ("2B-4T", SyntheticShape::Bitnet2B),
             Shape::Bitnet700M => ("0.7B", SyntheticShape::Bitnet700M),
             Shape::Bonsai1_7B => ("Bonsai 1.7B", SyntheticShape::Bonsai1_7B),
+            Shape::Bonsai27B => ("Bonsai 27B", SyntheticShape::Bonsai27B),
+            Shape::Bonsai2_27B => ("Bonsai 2 27B", SyntheticShape::Bonsai2_27B),
+            Shape::Bonsai27BCut => ("Bonsai 27B, cut", SyntheticShape::Bonsai27BCut),
         };
         let model = Model::synthetic(synthetic, 1);
         let config = model.config().clone();

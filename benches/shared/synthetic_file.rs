@@ -28,7 +28,7 @@ pub fn write(path: &Path, shape: SyntheticShape) -> anyhow::Result<usize> {
     let model = Model::synthetic(shape, 1);
     let config = model.config();
     let layers = (0..config.layers).flat_map(|layer| {
-        let parts = Part::ALL.iter().filter(|(part, _)| part.belongs_to(config));
+        let parts = Part::ALL.iter().filter(move |(part, _)| part.is_in(config, layer));
         parts.map(move |&(part, _)| Role::Layer(layer, part))
     });
     let roles: Vec<Role> = [Role::Embedding, Role::OutputNorm].into_iter().chain(layers).collect();

@@ -28,7 +28,8 @@ pub struct Args {
     #[command(flatten)]
     pub model: ModelArgs,
 
-    /// Instead of a file: seeded random weights of a published shape (2b: BitNet b1.58 2B-4T, 0.7b: 1bitLLM large, bonsai: Ternary Bonsai 1.7B), to
+    /// Instead of a file: seeded random weights of a published shape (2b: BitNet b1.58 2B-4T, 0.7b: 1bitLLM large, bonsai: Ternary
+    /// Bonsai 1.7B, bonsai-27b: Ternary-Bonsai-27B, bonsai-2-27b: the same in a rotated basis, bonsai-27b-cut: a small cut of it), to
     /// measure the speed of this machine. The ids made mean nothing.
     #[arg(long, value_name = "SHAPE", conflicts_with_all = ["model", "prompt", "prompt_file", "stop"])]
     pub synthetic: Option<Shape>,
@@ -100,6 +101,12 @@ pub enum Shape {
     Bitnet700M,
     #[value(name = "bonsai")]
     Bonsai1_7B,
+    #[value(name = "bonsai-27b")]
+    Bonsai27B,
+    #[value(name = "bonsai-2-27b")]
+    Bonsai2_27B,
+    #[value(name = "bonsai-27b-cut")]
+    Bonsai27BCut,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -116,6 +123,9 @@ impl Args {
             Some(Shape::Bitnet2B) => SyntheticShape::Bitnet2B,
             Some(Shape::Bitnet700M) => SyntheticShape::Bitnet700M,
             Some(Shape::Bonsai1_7B) => SyntheticShape::Bonsai1_7B,
+            Some(Shape::Bonsai27B) => SyntheticShape::Bonsai27B,
+            Some(Shape::Bonsai2_27B) => SyntheticShape::Bonsai2_27B,
+            Some(Shape::Bonsai27BCut) => SyntheticShape::Bonsai27BCut,
         };
         let model = Model::synthetic(shape, SYNTHETIC_SEED);
         Ok(match self.model.numerics() {

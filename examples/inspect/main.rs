@@ -214,14 +214,36 @@ fn write_config(out: &mut impl Write, config: &Config) -> std::io::Result<()> {
         "  heads              {} query, {} key/value, {} features each",
         heads.heads, heads.kv_heads, heads.head_dim
     )?;
+    if let Some(net) = &config.delta_net {
+        let recurrent = (0..config.layers).filter(|&layer| config.is_recurrent(layer)).count();
+        let cut = net.heads;
+        writeln!(
+            out,
+            "  recurrent layers   {recurrent} of {}: gated delta net, {} key and {} value heads of {} features, a convolution of {} rows",
+            config.layers, cut.key_heads, cut.value_heads, cut.head_dim, net.taps
+        )?;
+    }
+    if let Some(mixture) = &config.mixture {
+        let shape = mixture.shape;
+        writeln!(
+            out,
+            "  experts            {} in each layer, {} used, of {} features each",
+            shape.count, shape.used, mixture.ffn_width
+        )?;
+    }
+    if config.attention_gate {
+        writeln!(out, "  attention          its outputs are gated")?;
+    }
     writeln!(out, "  vocabulary         {} tokens", Role::Embedding.shape(config).0)?;
     writeln!(out, "  context            {} positions", config.context)?;
     writeln!(out, "  rotary pairs       {} of {}", config.rope.frequencies.len(), heads.head_dim / 2)?;
     if let Some(windows) = &config.windows {
-        let (positions, every) = (windows.positions, windows.global_every);
+        let positions = windows.positions;
+        let windowed = (0..config.layers).filter(|&layer| windows.covers(layer)).count();
         writeln!(
             out,
-            "  windows            {positions} positions; every layer whose number divides by {every} sees all"
+            "  windows            {positions} positions in {windowed} of {} layers; the others see all",
+            config.layers
         )?;
     }
     if let Some(long) = &config.long_rope {

@@ -25,7 +25,7 @@ const TENSOR_TYPES: [u32; 34] = [
 ];
 
 /// Keys that some file has, for files that have them not.
-const MORE_KEYS: [&str; 24] = [
+const MORE_KEYS: [&str; 32] = [
     "attention.sliding_window",
     "attention.sliding_window_pattern",
     "attention.scale",
@@ -50,6 +50,14 @@ const MORE_KEYS: [&str; 24] = [
     "vocab_size",
     "tensor_data_layout",
     "context_length",
+    "attention.recurrent_layers",
+    "full_attention_interval",
+    "nextn_predict_layers",
+    "ssm.conv_kernel",
+    "ssm.group_count",
+    "ssm.inner_size",
+    "ssm.state_size",
+    "ssm.time_step_rank",
 ];
 
 /// The keys, in their order, and the tensors, with the bytes up to the next one.
@@ -372,6 +380,7 @@ pub const ARCHITECTURES: &[&str] = &[
     "bitnet-25",
     "qwen3",
     "qwen2",
+    "qwen35",
     "gemma3",
     "minicpm",
     "hunyuan-dense",

@@ -7,7 +7,7 @@ use crate::tiny;
 use crate::words::{self, TOKENS, TOKENS_BEFORE};
 
 /// One file of each family and encoding.
-const FILES: [&str; 16] = [
+const FILES: [&str; 18] = [
     "bitnet-128-silu/i2_s.gguf",
     "bitnet-128-online/f16.gguf",
     "bitnet-128-online/i2_s.gguf",
@@ -23,6 +23,8 @@ const FILES: [&str; 16] = [
     "qwen3-256/q2_0_g128.gguf",
     "qwen3-yarn/pq2_0.gguf",
     "qwen3-yarn/q2_0_g64.gguf",
+    "qwen35-128-hf/ptq1_0.gguf",
+    "qwen35-128/q2_0_g128.gguf",
     "trilm-128/f16.gguf",
 ];
 

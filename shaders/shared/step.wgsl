@@ -2,7 +2,8 @@
 struct Step {
     rows: u32,
     selected: u32,
-    padding: vec2<u32>,
+    sequences: u32,
+    padding: u32,
     entries: array<StepEntry>, // [most rows]
 }
 
@@ -10,5 +11,5 @@ struct StepEntry {
     sequence: u32, // cache slot
     position: u32,
     selected: u32, // of entry i: the row of the step that is the i-th to want logits
-    padding: u32,
+    begin: u32,    // of entry i: the first row of the step that belongs to its i-th sequence
 }

@@ -38,7 +38,7 @@ pub enum Reads {
     Trits,
     /// The head, or an int8 copy of it.
     Head,
-    /// Cached keys and values.
+    /// Cached keys and values, or the states of recurrent layers.
     Cache,
 }
 

@@ -37,6 +37,7 @@ pub(super) fn metadata(model: &Model, options: &ConvertOptions) -> Result<(Pairs
         set(&mut pairs, "general.file_type", Value::Unsigned(file_type));
     }
     set(&mut pairs, "general.quantization_version", Value::Unsigned(2));
+    drop_drafters(&mut pairs, model.config());
     pad_vocabulary(&mut pairs, model.config().vocabulary, &mut changes);
     check_network(model.config(), &mut pairs)?;
     check_tokenizer(tokenizer, &Metadata::new(pairs.clone()), options.lossy, &mut changes)?;
@@ -48,6 +49,21 @@ fn set(pairs: &mut Pairs, key: &str, value: Value) {
     match pairs.iter_mut().find(|(name, _)| name == key) {
         Some((_, old)) => *old = value,
         None => pairs.push((key.into(), value)),
+    }
+}
+
+/// Blocks that draft for the network are not written, so no key may speak of them.
+fn drop_drafters(pairs: &mut Pairs, config: &Config) {
+    let name = |key: &str| format!("{}.{key}", config.architecture);
+    let drafters = name("nextn_predict_layers");
+    if !pairs.iter().any(|(key, _)| *key == drafters) {
+        return;
+    }
+    pairs.retain(|(key, _)| *key != drafters);
+    set(pairs, &name("block_count"), Value::Unsigned(config.layers as u64));
+    let list = name("attention.recurrent_layers");
+    if let (Some(net), true) = (&config.delta_net, pairs.iter().any(|(key, _)| *key == list)) {
+        set(pairs, &list, Value::Array(Array::of_truths(&net.layers)));
     }
 }
 

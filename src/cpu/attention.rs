@@ -157,6 +157,12 @@ impl Attention<'_> {
         Group { row, rows: self.rows_together(row), kv_head: index % kv_heads }
     }
 
+    /// Positions that are read, each for all rows that are worked on together.
+    pub(crate) fn positions_read(&self) -> usize {
+        let together = (0..self.rows.len()).map(|row| (row, self.rows_together(row))).filter(|&(_, rows)| rows > 0);
+        together.map(|(row, rows)| self.cache.seen(self.rows[row + rows - 1].position as usize)).sum()
+    }
+
     /// How many rows from this one on are worked on together; none if it belongs to a group that begins before it. All see the cache
     /// from its first position on.
     fn rows_together(&self, row: usize) -> usize {

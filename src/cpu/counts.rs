@@ -19,6 +19,13 @@ pub(super) enum Kernel {
     RopeAppend,
     Attend,
     Glu,
+    DenseMatmul,
+    Convolve,
+    DeltaRule,
+    Gate,
+    Rotate,
+    Route,
+    MixPlaces,
     NormSelected,
     DotDense,
     DotBytes,
@@ -26,7 +33,7 @@ pub(super) enum Kernel {
     Totals,
 }
 
-const KERNELS: [KernelCount; 19] = {
+const KERNELS: [KernelCount; 26] = {
     const fn none(name: &'static str, reads: Reads) -> KernelCount {
         KernelCount { name, calls: 0, reads, bytes: 0 }
     }
@@ -45,6 +52,13 @@ const KERNELS: [KernelCount; 19] = {
         none("rope_append", Reads::Nothing),
         none("attend", Reads::Cache),
         none("glu", Reads::Nothing),
+        none("dense_matmul", Reads::Nothing),
+        none("convolve", Reads::Nothing),
+        none("delta_rule", Reads::Cache),
+        none("gate", Reads::Nothing),
+        none("rotate", Reads::Nothing),
+        none("route", Reads::Nothing),
+        none("mix_places", Reads::Nothing),
         none("norm_selected", Reads::Nothing),
         none("dot_dense", Reads::Head),
         none("dot_bytes", Reads::Head),

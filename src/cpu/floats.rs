@@ -2,6 +2,12 @@
 //! instructions it may use. Each kernel set compiles them again for its instructions; no multiplication is fused with
 //! an addition here, so all sets give the same bits.
 
+mod hadamard;
+mod memory;
+
+pub(crate) use hadamard::hadamard;
+pub(crate) use memory::{recall, remember};
+
 use crate::backend::{RopePairs, SMALLEST_ABSMAX};
 
 const LANES: usize = 8;

@@ -143,9 +143,14 @@ impl Cpu {
 
     /// The exact logits of some rows.
     pub(super) fn all_logits(&mut self, out: &mut Tensor, head: &Matrix, x: &Tensor, rows: Range<usize>) {
+        self.counts.read(Kernel::DotDense, head.bytes);
+        self.dense_rows(out, head, x, rows);
+    }
+
+    /// The products of some rows with dense weights.
+    pub(super) fn dense_rows(&self, out: &mut Tensor, head: &Matrix, x: &Tensor, rows: Range<usize>) {
         assert_eq!((out.cols, head.cols), (head.rows, x.cols));
         let kernels = self.kernels;
-        self.counts.read(Kernel::DotDense, head.bytes);
         let out = Disjoint::new(out.rows_mut(rows.end));
         self.workers.share(rows.len() * head.rows * head.cols, head.strips(), &|strip, _| {
             // SAFETY: each strip is one task, and `out` is borrowed for this run.

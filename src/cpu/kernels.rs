@@ -8,7 +8,7 @@
 //! | `logits` | [`Kernels::dot_dense`] | `vector/`, over each set's eight floats |
 //! | `best`, `candidates` | [`Kernels::dot_bytes`], then `dot_dense` | `bytes.rs`, over each set's vectors |
 //! | `attend` | [`Kernels::scores`], [`Kernels::mix`] | `vector/`, over each set's eight or sixteen floats |
-//! | `quantize`, `norm_quantize`, `norm_selected`, `glu`, `argmax`, softmax | the others | `floats.rs`, compiled for each set |
+//! | `quantize`, `norm_quantize`, `norm_selected`, `glu`, `delta_rule`, `argmax`, softmax | the others | `floats.rs`, compiled for each set |
 //!
 //! To add an instruction set: a file with a token type that exists only where the CPU has the instructions, `impl Kernels`
 //! for it with the kernels that it speeds up (the rest is computed by the set named by [`Kernels::older`]), its `mod` here,
@@ -164,6 +164,21 @@ pub(crate) trait Kernels: Sync {
     /// [`crate::cpu::floats::gelu`]
     fn gelu(&self, out: &mut [f32], gate: &[f32], up: &[f32]) {
         self.older().gelu(out, gate, up);
+    }
+
+    /// [`crate::cpu::floats::hadamard`]
+    fn hadamard(&self, block: &mut [f32]) {
+        self.older().hadamard(block);
+    }
+
+    /// [`crate::cpu::floats::recall`]
+    fn recall(&self, with_key: &mut [f32], with_query: &mut [f32], memory: &[f32], key: &[f32], query: &[f32]) {
+        self.older().recall(with_key, with_query, memory, key, query);
+    }
+
+    /// [`crate::cpu::floats::remember`]
+    fn remember(&self, memory: &mut [f32], fade: f32, key: &[f32], update: &[f32]) {
+        self.older().remember(memory, fade, key, update);
     }
 
     /// [`crate::cpu::floats::exp_sum`]

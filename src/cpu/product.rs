@@ -16,12 +16,11 @@ use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::spans::{PANEL, PanelSums, SET, SPAN, SpanRoom};
 use crate::cpu::kernels::{Kernels, TILE_ROWS};
 use crate::cpu::matrix::{Matrix, OUTPUTS, Part, SUMS, Strip};
-use crate::cpu::product::values::{
-    block_products, block_tile, float_products, group_products, needs_room, products, scale_of_row, tile,
-};
+pub(crate) use crate::cpu::product::values::tile_values;
+use crate::cpu::product::values::{block_tile, needs_room, scale_of_row, tile};
 use crate::cpu::tensor::{Quantized, Tensor};
 use crate::cpu::workers::{Crew, WORTH_SHARING, run_until};
-use crate::format::{Scales, Ternary, Weights};
+use crate::format::{Ternary, Weights};
 
 /// Fewest rows of a matrix for spans: building tables costs about as much as 80 rows save.
 const FEWEST_OUTPUTS: usize = 128;
@@ -177,18 +176,7 @@ impl Product<'_> {
                 let rows = first..rows.end.min(first + TILE_ROWS);
                 let values = &mut values[..outputs.len() * rows.len()];
                 let (outputs, tile_rows) = (outputs.clone(), rows.clone());
-                match (x.numerics, w.scales()) {
-                    (Numerics::Int8Rows, Scales::Groups { columns, values: scales }) => {
-                        group_products(self.kernels, values, w, *columns, scales, x, outputs.clone(), tile_rows);
-                    }
-                    (Numerics::Int8Rows, _) => products(self.kernels, values, w, x, outputs.clone(), tile_rows),
-                    (Numerics::Int8Groups, _) => {
-                        block_products(self.kernels, values, w, ones, x, outputs.clone(), tile_rows);
-                    }
-                    (Numerics::Float, _) => {
-                        float_products(self.kernels, values, w, ones, x, outputs.clone(), tile_rows)
-                    }
-                }
+                tile_values(self.kernels, values, w, ones, x, outputs.clone(), tile_rows);
                 for (row, values) in rows.zip(values.chunks_exact(outputs.len())) {
                     // SAFETY: these columns are the caller's.
                     unsafe { self.write(part, &outputs, row, values.iter().copied()) };

@@ -3,13 +3,15 @@
 mod rows;
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 pub(crate) use rows::Rows;
 
 use crate::allocation::{area, filled};
-use crate::backend::Numerics;
+use crate::backend::{Numerics, Storage};
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::Kernels;
+use crate::cpu::{Basis, Cpu, Matrix};
 use crate::error::Result;
 use crate::format::ternary::{BLOCK, padded};
 
@@ -28,12 +30,13 @@ pub struct Quantized {
     pub(crate) cols: usize,
     /// `cols` in whole blocks; the columns beyond `cols` hold zeros, so that loops need no tails.
     pub(crate) stride: usize,
-    pub(crate) values: Aligned,      // [max_rows, stride]; nothing where they are f32
-    pub(crate) scales: Vec<f32>,     // [max_rows, scales_a_row]
-    pub(crate) steps: Vec<f32>,      // [max_rows, scales_a_row], what one step of the int8 stands for: 1 / scale
-    pub(crate) block_sums: Vec<i32>, // [max_rows, stride / 128]
-    pub(crate) sums: Vec<i32>,       // [max_rows]
-    pub(crate) floats: Vec<f32>,     // [max_rows, stride], where they are f32
+    pub(crate) values: Aligned,           // [max_rows, stride]; nothing where they are f32
+    pub(crate) scales: Vec<f32>,          // [max_rows, scales_a_row]
+    pub(crate) steps: Vec<f32>,           // [max_rows, scales_a_row], what one step of the int8 stands for: 1 / scale
+    pub(crate) block_sums: Vec<i32>,      // [max_rows, stride / 128]
+    pub(crate) sums: Vec<i32>,            // [max_rows]
+    pub(crate) floats: Vec<f32>,          // [max_rows, stride], where they are f32
+    pub(crate) basis: Option<Arc<Basis>>, // by which rows are turned before
 }
 
 /// Zeros at first, and they begin with a cache line: a row is whole blocks, so no vector of activations lies across two
@@ -68,6 +71,12 @@ impl DerefMut for Aligned {
     fn deref_mut(&mut self) -> &mut [i8] {
         &mut self.values[self.begin..][..self.len]
     }
+}
+
+impl Storage for Cpu {
+    type Tensor = Tensor;
+    type Quantized = Quantized;
+    type Matrix = Matrix;
 }
 
 impl Tensor {
@@ -105,6 +114,7 @@ impl Quantized {
             block_sums: filled(integers / BLOCK, 0)?,
             sums: filled(max_rows, 0)?,
             floats: filled(floats, 0.0)?,
+            basis: None,
         })
     }
 
@@ -130,6 +140,7 @@ impl Quantized {
             steps: Disjoint::new(&mut self.steps),
             sums: Disjoint::new(&mut self.sums),
             floats: Disjoint::new(&mut self.floats),
+            basis: self.basis.as_deref(),
         }
     }
 }

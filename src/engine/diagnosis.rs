@@ -6,15 +6,15 @@ use std::fmt;
 
 use crate::backend::{Backend, CachePlace, CacheShape, Misfit};
 use crate::error::Result;
-use crate::transformer::State;
+use crate::transformer::{Memory, State};
 
 /// Where a sequence stopped being numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// The keys or values of a layer had no place in the cache's number format.
     Cache { layer: usize, position: usize, misfit: Misfit, is_key: bool },
-    /// What a layer computed from: the embedding, or the layer before it.
-    Before { layer: usize, position: usize },
+    /// What a layer computed from: the embedding, or the layers before it, from `since` on.
+    Before { since: usize, layer: usize, position: usize },
     /// No keys or values: what comes after them, of the last layer or the head.
     AfterAll,
 }
@@ -34,11 +34,14 @@ impl fmt::Display for Origin {
                      (--cache f32, SessionOptions::cache)"
                 )
             }
-            Origin::Before { layer: 0, position } => write!(
+            Origin::Before { layer: 0, position, .. } => write!(
                 f,
                 "at position {position}, before the first layer: the embedding of the token there, or the norm after it"
             ),
-            Origin::Before { layer, position } => {
+            Origin::Before { since, layer, position } if since + 1 < layer => {
+                write!(f, "at position {position}, in the layers {since} to {} or the norms after them", layer - 1)
+            }
+            Origin::Before { layer, position, .. } => {
                 write!(f, "at position {position}, in layer {} or the norm after it", layer - 1)
             }
             Origin::AfterAll => f.write_str("after the keys and values of the last layer, or in the head"),
@@ -61,7 +64,9 @@ pub(super) fn origin<B: Backend>(b: &mut B, state: &State<B>, places: &[(usize, 
 }
 
 fn origin_in_slot<B: Backend>(b: &mut B, state: &State<B>, slot: u32, positions: usize) -> Result<Origin> {
-    for (layer, cache) in state.caches().iter().enumerate() {
+    let mut since = 0; // the latest layer that has keys and values
+    for (layer, memory) in state.memories().iter().enumerate() {
+        let Memory::Cache(cache) = memory else { continue };
         let CacheShape { kv_heads, head_dim, .. } = b.cache_shape(cache);
         let [mut keys, mut values] = [vec![0.0; positions * head_dim], vec![0.0; positions * head_dim]];
         let mut first: Option<Origin> = None;
@@ -72,7 +77,7 @@ fn origin_in_slot<B: Backend>(b: &mut B, state: &State<B>, slot: u32, positions:
                 let position = place / head_dim;
                 let found = match Misfit::read(features[place]) {
                     Some(misfit) => Origin::Cache { layer, position, misfit, is_key },
-                    None => Origin::Before { layer, position },
+                    None => Origin::Before { since, layer, position },
                 };
                 if first.is_none_or(|first| found.position() < first.position()) {
                     first = Some(found);
@@ -82,6 +87,7 @@ fn origin_in_slot<B: Backend>(b: &mut B, state: &State<B>, slot: u32, positions:
         if let Some(first) = first {
             return Ok(first);
         }
+        since = layer;
     }
     Ok(Origin::AfterAll)
 }

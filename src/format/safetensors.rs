@@ -50,6 +50,8 @@ pub struct StoredTensor {
     pub dtype: Dtype,
     /// Lengths of the axes, slowest first: `[outputs, inputs]` for a linear layer. Beyond two, last ones of length 1 are left away.
     pub shape: Vec<usize>,
+    /// Axes that the header gives it; the last ones that are 1 wide are left out of the shape.
+    pub axes: usize,
     /// A window of the file; its address has no promised alignment.
     pub data: Bytes,
 }
@@ -139,11 +141,11 @@ impl Checkpoint {
                 return Err(Error::Unsupported(format!("tensor {name} has {axes} axes; at most {MAX_AXES} are read")));
             }
             let (start, end) = info.data_offsets;
-            let mut shape = info.shape.clone();
+            let (mut shape, axes) = (info.shape.clone(), info.shape.len());
             while shape.len() > 2 && shape.last() == Some(&1) {
                 shape.pop(); // what is left of a convolution over one place
             }
-            let tensor = StoredTensor { dtype: info.dtype, shape, data: data.slice(start..end) };
+            let tensor = StoredTensor { dtype: info.dtype, shape, axes, data: data.slice(start..end) };
             tensors.insert(name, tensor);
         }
         Ok(Self { tensors, files: 1, bytes: file.len() })

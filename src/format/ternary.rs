@@ -11,6 +11,8 @@
 //! This is the order of Microsoft's I2_S files, so that those can be used from the map without a copy. Rows whose
 //! length is no multiple of 128 are padded with code 1 (trit 0), so that inner loops have no tails.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
@@ -141,6 +143,11 @@ impl Ternary {
     /// If `order` has another length than there are rows, or names a row that is not there.
     pub fn reordered(&self, order: &[usize]) -> Self {
         assert_eq!(order.len(), self.rows, "one place for each row");
+        self.rows_of(order)
+    }
+
+    /// These rows, in this order.
+    pub(crate) fn rows_of(&self, order: &[usize]) -> Self {
         let row_bytes = self.row_bytes();
         let codes: Vec<u8> =
             order.iter().flat_map(|row| &self.codes[row * row_bytes..][..row_bytes]).copied().collect();
@@ -149,7 +156,8 @@ impl Ternary {
             Scales::Rows(values) => Scales::Rows(order.iter().map(|&row| values[row]).collect()),
             Scales::RowRanges(_) => {
                 let moved: Vec<f32> = order.iter().map(|&row| self.scale(row, 0)).collect();
-                let is_same = moved.iter().enumerate().all(|(row, scale)| *scale == self.scale(row, 0));
+                let is_same =
+                    order.len() == self.rows && moved.iter().enumerate().all(|(row, s)| *s == self.scale(row, 0));
                 if is_same { self.scales.clone() } else { Scales::Rows(moved) }
             }
             Scales::Groups { columns, values } => {
@@ -158,7 +166,59 @@ impl Ternary {
                 Scales::Groups { columns: *columns, values: moved }
             }
         };
-        Self { rows: self.rows, cols: self.cols, codes: codes.into(), scales }
+        Self { rows: order.len(), cols: self.cols, codes: codes.into(), scales }
+    }
+
+    /// In the place of each run of `width` columns the one that `order` names.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where a scale covers columns of two runs.
+    pub(crate) fn columns_moved(&self, width: usize, order: &[usize]) -> Result<Self> {
+        assert_eq!(width * order.len(), self.cols, "one place for each column");
+        let scales = match &self.scales {
+            Scales::Groups { columns, .. } if !width.is_multiple_of(*columns) => {
+                return Err(Error::Unsupported(format!(
+                    "scales of {columns} columns each, and heads of {width} that are in another order here"
+                )));
+            }
+            Scales::Groups { columns, values } => {
+                let (of_run, of_row) = (width / columns, self.cols / columns);
+                let moved = (0..self.rows).flat_map(|row| order.iter().map(move |run| row * of_row + run * of_run));
+                let values = moved.flat_map(|first| &values[first..first + of_run]).copied().collect();
+                Scales::Groups { columns: *columns, values }
+            }
+            others => others.clone(),
+        };
+        let mut codes = vec![0; self.codes.len()];
+        let (mut row_codes, mut moved) = (vec![0; self.cols], vec![0; self.cols]);
+        for (to, from) in codes.chunks_exact_mut(self.row_bytes()).zip(self.codes.chunks_exact(self.row_bytes())) {
+            unpack_codes(from, &mut row_codes);
+            for (to, run) in moved.chunks_exact_mut(width).zip(order) {
+                to.copy_from_slice(&row_codes[run * width..][..width]);
+            }
+            pack_codes(&moved, to);
+        }
+        Ok(Self { rows: self.rows, cols: self.cols, codes: codes.into(), scales })
+    }
+
+    /// Some rows, at least one. Codes are not copied.
+    pub(crate) fn rows_between(&self, rows: Range<usize>) -> Self {
+        let scales = match &self.scales {
+            Scales::Tensor(scale) => Scales::Tensor(*scale),
+            Scales::Rows(values) => Scales::Rows(values[rows.clone()].to_vec()),
+            Scales::RowRanges(_) => {
+                let of_rows: Vec<f32> = rows.clone().map(|row| self.scale(row, 0)).collect();
+                let is_one = of_rows.iter().all(|scale| *scale == of_rows[0]);
+                if is_one { Scales::Tensor(of_rows[0]) } else { Scales::Rows(of_rows) }
+            }
+            Scales::Groups { columns, values } => {
+                let groups = self.cols.div_ceil(*columns);
+                let values = values[rows.start * groups..rows.end * groups].to_vec();
+                Scales::Groups { columns: *columns, values }
+            }
+        };
+        let codes = self.codes.slice(rows.start * self.row_bytes()..rows.end * self.row_bytes());
+        Self { rows: rows.len(), cols: self.cols, codes, scales }
     }
 
     /// The first `rows` rows, at least one; all if there are no more. Codes are not copied.

@@ -13,7 +13,8 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Input`] for ids outside the vocabulary or more than [`Session::positions`]; [`Error::Busy`] if all slots are
-    /// taken by sequences that joined; [`Error::Interrupted`] if the session was, and what was done stays cached.
+    /// taken by sequences that joined; [`Error::Interrupted`] if the session was, and what was done stays cached, but not of a model with
+    /// recurrent layers.
     pub fn prefill(
         &mut self,
         ids: &[u32],
@@ -127,7 +128,13 @@ impl Session {
         let slot = admission.slot;
         let outcome = self.copy_to(admission).and_then(|()| work(self, slot));
         let outcome = outcome.map_err(|error| self.explain(error, slot));
-        if !matches!(outcome, Ok(_) | Err(Error::Interrupted)) {
+        // A step that was left off half way has changed the state of recurrent layers.
+        let is_sound = match outcome {
+            Ok(_) => true,
+            Err(Error::Interrupted) => !self.engine.is_recurrent(),
+            Err(_) => false,
+        };
+        if !is_sound {
             self.slots.forget(slot);
         }
         self.slots.release(slot);

@@ -141,7 +141,8 @@ pub struct GenerateOptions {
 }
 
 /// Whether tokens are drafted: where the last three stood before, what followed there is computed beside the last one, and taken as
-/// far as it is what is drawn. The tokens are those that come without drafts; a step may make several.
+/// far as it is what is drawn. The tokens are those that come without drafts; a step may make several. Models with recurrent layers
+/// (`qwen35`) draft nothing, whatever this is: what a rejected draft leaves in their state cannot be taken back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PromptLookup {
@@ -156,7 +157,8 @@ pub enum PromptLookup {
 }
 
 /// With whom a sequence shares what is cached: what it finds of its prompt, and who finds what it leaves. That makes prompts
-/// faster which begin alike, and so tells those who share how others' prompts begin.
+/// faster which begin alike, and so tells those who share how others' prompts begin. With recurrent layers (`qwen35`) a prompt finds
+/// something only where it begins with all that was computed of another, as the next turn of a conversation may.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Reuse {
     /// With nobody: it takes as long as if it were the first, and none that comes after it is faster for it.

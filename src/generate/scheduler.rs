@@ -84,6 +84,8 @@ impl Session {
         let nothing_to_make = options.max_tokens == 0;
         let lookup = match options.lookup {
             PromptLookup::Never => None,
+            // What a drafted row leaves in a recurrent layer could not be taken back.
+            _ if self.engine.is_recurrent() => None,
             _ => Some(Lookup::new(most)?),
         };
         let mut sequence = Sequence::new(id, history, options, sampler, text, lookup);
@@ -183,13 +185,13 @@ impl Session {
         let Schedule { sequences, step, row_time, turn, .. } = &mut self.schedule;
         step.clear();
         let live = || sequences.iter().enumerate().filter(|(_, s)| s.slot.is_some() && !s.is_over() && !s.is_held);
-        let share = |sequence: usize, s: &Sequence, rows: usize| {
-            let cached = s.slot.map_or(0, |slot| self.slots.cached(slot));
-            Share { sequence, rows, left: s.ids().len() - cached, drafted: 0 }
-        };
-        let prompts = live().filter(|(_, s)| s.reads_prompt()).count();
+        let left = |s: &Sequence| s.ids().len() - s.slot.map_or(0, |slot| self.slots.cached(slot));
+        let share = |sequence: usize, s: &Sequence, rows: usize| Share { sequence, rows, left: left(s), drafted: 0 };
+        // Who was made to start over reads what was made as a prompt, too.
+        let reads = |s: &Sequence| s.reads_prompt() || left(s) > 1;
+        let prompts = live().filter(|(_, s)| reads(s)).count();
         if !(budget.prompts_first && prompts > 0) {
-            step.shares.extend(live().filter(|(_, s)| !s.reads_prompt()).map(|(i, s)| share(i, s, 1)));
+            step.shares.extend(live().filter(|(_, s)| !reads(s)).map(|(i, s)| share(i, s, 1)));
         }
         let decoding = step.shares.len();
         let least = decoding + usize::from(prompts > 0);
@@ -198,7 +200,7 @@ impl Session {
             let in_time = stall.as_secs_f64() / row_time.as_secs_f64().max(1e-9);
             rows = rows.min((in_time as usize).max(1));
         }
-        step.shares.extend(live().filter(|(_, s)| s.reads_prompt()).map(|(i, s)| share(i, s, 0)));
+        step.shares.extend(live().filter(|(_, s)| reads(s)).map(|(i, s)| share(i, s, 0)));
         share_out(&mut step.shares[decoding..], rows);
         step.shares.retain(|share| share.rows > 0);
         let most = if prompts == 0 { budget.rows } else { Some(0) };
@@ -235,6 +237,9 @@ impl Session {
             Ok(()) => {}
             Err(Error::Interrupted) => {
                 schedule.interrupted = true;
+                if engine.is_recurrent() {
+                    shares.iter().for_each(|share| sequences[share.sequence].start_over(slots));
+                }
                 return false;
             }
             Err(error) => {

@@ -136,6 +136,12 @@ impl Sequence {
         (self.slot, self.usage.cached) = (Some(slot), cached);
     }
 
+    /// Its slot holds nothing of it any more: all of its tokens are to be computed again.
+    pub(super) fn start_over(&mut self, slots: &mut Slots) {
+        self.slot.into_iter().for_each(|slot| slots.forget(slot));
+        (self.usage.cached, self.usage.computed) = (0, 0);
+    }
+
     /// So many of its rows were computed.
     pub(super) fn computed(&mut self, rows: usize) {
         self.usage.computed += rows;

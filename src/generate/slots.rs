@@ -3,6 +3,9 @@
 //! A slot has room for the whole context, so that nothing that was admitted runs out of room half way. What a sequence leaves
 //! there is found again by those that begin alike: with few slots, comparing the beginnings of all is exact and takes
 //! microseconds.
+//!
+//! Where layers are recurrent, a slot holds the state after the last of its ids and no other: it serves only those that begin with all
+//! of them, as a conversation does that goes on. Nothing less is kept, since a snapshot is as large as a slot (157 MB of a network of 27B).
 
 use crate::allocation::reserved;
 use crate::error::Result;
@@ -27,6 +30,8 @@ struct Slot {
 pub(super) struct Slots {
     slots: Vec<Slot>,
     clock: u64,
+    /// Whether a slot serves those alone that begin with all that it holds.
+    is_recurrent: bool,
 }
 
 /// A slot that a sequence was given.
@@ -42,9 +47,9 @@ impl Slots {
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) if there is no memory for those.
-    pub(super) fn new(count: usize, positions: usize) -> Result<Self> {
+    pub(super) fn new(count: usize, positions: usize, is_recurrent: bool) -> Result<Self> {
         let slot = || Ok(Slot { cached: reserved(positions)?, reuse: Reuse::Never, is_taken: false, last_used: 0 });
-        Ok(Self { slots: (0..count).map(|_| slot()).collect::<Result<_>>()?, clock: 0 })
+        Ok(Self { slots: (0..count).map(|_| slot()).collect::<Result<_>>()?, clock: 0, is_recurrent })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -62,15 +67,16 @@ impl Slots {
     /// It is the one with the longest common beginning, unless that is short, or most of what the slot holds would be lost
     /// while another is free: then it is the one that was not used for the longest time.
     pub(super) fn admit(&mut self, ids: &[u32], reuse: Reuse) -> Option<Admission> {
+        let shared = |slot: &Slot| slot.shared(ids, reuse, self.is_recurrent);
         let free = || self.slots.iter().enumerate().filter(|(_, slot)| !slot.is_taken);
         // Of equals the one that was not used for the longest time.
-        let longest = free().max_by_key(|(_, slot)| (slot.shared(ids, reuse), u64::MAX - slot.last_used))?.0;
+        let longest = free().max_by_key(|(_, slot)| (shared(slot), u64::MAX - slot.last_used))?.0;
         let oldest = free().min_by_key(|(_, slot)| (slot.last_used, slot.cached.len()))?.0;
-        let shared = self.slots[longest].shared(ids, reuse);
-        let keeps = shared >= WORTH_KEEPING && 2 * shared >= self.slots[longest].cached.len();
+        let kept = shared(&self.slots[longest]);
+        let keeps = kept >= WORTH_KEEPING && 2 * kept >= self.slots[longest].cached.len();
         let slot = if keeps { longest } else { oldest };
-        let has = self.slots[slot].shared(ids, reuse);
-        let others = self.slots.iter().enumerate().map(|(other, slot)| (slot.shared(ids, reuse), other));
+        let has = shared(&self.slots[slot]);
+        let others = self.slots.iter().enumerate().map(|(other, slot)| (shared(slot), other));
         let (most, other) = others.max_by_key(|&(shared, other)| (shared, usize::MAX - other))?;
         let copy = (most >= has + WORTH_COPYING).then_some((other, most));
         self.clock += 1;
@@ -112,12 +118,13 @@ impl Slots {
 }
 
 impl Slot {
-    /// How many ids at the beginning are the same, if who left them shares them.
-    fn shared(&self, ids: &[u32], reuse: Reuse) -> usize {
+    /// How many ids at the beginning are the same, if who left them shares them: `all` that are held, or none.
+    fn shared(&self, ids: &[u32], reuse: Reuse, all: bool) -> usize {
         if reuse == Reuse::Never || reuse != self.reuse {
             return 0;
         }
-        self.cached.iter().zip(ids).take_while(|(a, b)| a == b).count()
+        let same = self.cached.iter().zip(ids).take_while(|(a, b)| a == b).count();
+        if all && same < self.cached.len() { 0 } else { same }
     }
 }
 
@@ -139,7 +146,7 @@ mod tests {
 
     #[test]
     fn the_longest_common_beginning_is_found_whatever_came_between() {
-        let mut slots = Slots::new(3, 1000).unwrap();
+        let mut slots = Slots::new(3, 1000, false).unwrap();
         let (a, b) = (counting(0, 40), counting(500, 40));
         let places = [leave_behind(&mut slots, &a), leave_behind(&mut slots, &b), leave_behind(&mut slots, &[9; 30])];
         assert_eq!(places, [0, 1, 2], "empty slots come first");
@@ -150,8 +157,21 @@ mod tests {
     }
 
     #[test]
+    fn a_recurrent_slot_serves_those_alone_who_begin_with_all_that_it_holds() {
+        let mut slots = Slots::new(2, 1000, true).unwrap();
+        leave_behind(&mut slots, &counting(0, 200));
+        assert_eq!(slots.admit(&counting(0, 199), Reuse::Shared), Some(Admission { slot: 1, copy: None }));
+        assert_eq!(slots.cached(1), 0, "its state cannot be cut back");
+        slots.release(1);
+        assert_eq!(slots.admit(&counting(0, 220), Reuse::Shared), Some(Admission { slot: 0, copy: None }));
+        assert_eq!(slots.cached(0), 200);
+        let copied = slots.admit(&counting(0, 230), Reuse::Shared);
+        assert_eq!(copied, Some(Admission { slot: 1, copy: Some((0, 200)) }), "of a slot that is taken, as it stands");
+    }
+
+    #[test]
     fn short_beginnings_take_the_slot_that_was_not_used_for_the_longest_time() {
-        let mut slots = Slots::new(2, 1000).unwrap();
+        let mut slots = Slots::new(2, 1000, false).unwrap();
         leave_behind(&mut slots, &counting(0, 40));
         leave_behind(&mut slots, &counting(100, 40));
         let ids = [&counting(100, 15)[..], &[7; 20]].concat();
@@ -161,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_long_conversation_is_not_lost_to_one_that_shares_its_first_words() {
-        let mut slots = Slots::new(2, 1000).unwrap();
+        let mut slots = Slots::new(2, 1000, false).unwrap();
         leave_behind(&mut slots, &counting(0, 400));
         let other = [&counting(0, 150)[..], &[7; 20]].concat();
         assert_eq!(slots.admit(&other, Reuse::Shared), Some(Admission { slot: 1, copy: Some((0, 150)) }));
@@ -172,7 +192,7 @@ mod tests {
 
     #[test]
     fn taken_slots_are_copied_from_and_not_given_twice() {
-        let mut slots = Slots::new(2, 1000).unwrap();
+        let mut slots = Slots::new(2, 1000, false).unwrap();
         let ids = counting(0, 200);
         let first = slots.admit(&ids, Reuse::Shared).unwrap();
         ids.iter().for_each(|&id| slots.push(first.slot, id));
@@ -185,7 +205,7 @@ mod tests {
 
     #[test]
     fn those_who_keep_apart_find_nothing_of_each_other_and_copy_nothing() {
-        let mut slots = Slots::new(6, 1000).unwrap();
+        let mut slots = Slots::new(6, 1000, false).unwrap();
         let ids = counting(0, 300);
         let groups = [Reuse::Shared, Reuse::Within(1), Reuse::Within(2), Reuse::Never, Reuse::Within(0)];
         for reuse in groups {

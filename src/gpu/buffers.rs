@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
-use crate::backend::{CachePlace, CacheShape, Numerics};
+use crate::backend::{CachePlace, CacheShape, Numerics, Storage};
 use crate::format::ternary::{BLOCK, padded};
+use crate::gpu::rotation::Rotated;
+use crate::gpu::{Gpu, Matrix};
 
 /// A storage buffer. The identity tells bind groups apart.
 #[derive(Clone, Debug)]
@@ -27,8 +29,15 @@ pub struct Quantized {
     pub(crate) numerics: Numerics,
     pub(crate) max_rows: usize,
     pub(crate) cols: usize,
-    pub(crate) values: Buffer, // [max_rows, words], four int8 a word, or an f32
-    pub(crate) facts: Buffer,  // [max_rows, scales_a_row, 2]
+    pub(crate) values: Buffer,           // [max_rows, words], four int8 a word, or an f32
+    pub(crate) facts: Buffer,            // [max_rows, scales_a_row, 2]
+    pub(crate) rotated: Option<Rotated>, // where rows are turned before
+}
+
+impl Storage for Gpu {
+    type Tensor = Tensor;
+    type Quantized = Quantized;
+    type Matrix = Matrix;
 }
 
 impl Quantized {

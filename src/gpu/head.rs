@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::gpu::buffers::Buffer;
 use crate::gpu::layout::{elementwise, grid, matvec_shape};
 use crate::gpu::product::Rows;
+use crate::gpu::recorder::Dispatch;
 use crate::gpu::shader::{Format, Output, Shader};
 use crate::gpu::{Gpu, Matrix, Tensor, Tokens, step};
 
@@ -57,6 +58,13 @@ impl Gpu {
         if head.format == Format::Ternary {
             return self.ternary_head_product(out, head, x);
         }
+        self.dense_product(out, head, x, self.selected.len(), false);
+    }
+
+    /// The products with dense weights: of the first `rows` rows, which are those that want logits, packed together, or `all`.
+    pub(super) fn dense_product(&mut self, out: &Tensor, head: &Matrix, x: &Tensor, rows: usize, all: bool) {
+        assert_eq!((out.cols, head.cols), (head.rows, x.cols));
+        assert_ne!(head.format, Format::Ternary, "the weights are dense");
         let step = self.step();
         for shard in &head.shards {
             let params = [
@@ -68,13 +76,14 @@ impl Gpu {
                 head.group as u32,
                 head.row_scales as u32,
             ];
-            let shape = matvec_shape(self.selected.len(), shard.rows);
+            let shape = matvec_shape(rows, shard.rows);
             let [x_groups, y_groups, _] = grid(shard.rows.div_ceil(shape.outputs_of_group()));
-            let groups = [x_groups, y_groups, self.selected.len().div_ceil(shape.rows as usize)];
+            let groups = [x_groups, y_groups, rows.div_ceil(shape.rows as usize)];
             let buffers = [&step, &shard.weights, &shard.scales, &x.buffer, &out.buffer];
             let bytes = (shard.rows * head.row_bytes) as u64;
-            let shader = Shader::Logits { head: head.format, shape, aligned: head.cols.is_multiple_of(4) };
-            self.run(shader, &params, &buffers, groups, bytes);
+            let shader = Shader::Logits { head: head.format, shape, aligned: head.cols.is_multiple_of(4), all };
+            let reads = if all { Reads::Nothing } else { Reads::Head };
+            self.recorder.dispatch(&Dispatch { shader, params: &params, buffers: &buffers, groups, bytes, reads });
         }
     }
 

@@ -62,10 +62,20 @@ impl Matrix {
     /// # Errors
     /// [`Error::Unsupported`] for rows too long for sums in 32 bits, [`Error::Device`] if the device has too little memory.
     pub(crate) fn upload(parts: &[Weights], to: &mut impl Uploader) -> Result<Self> {
+        Self::upload_whole(parts, 1, to)
+    }
+
+    /// The same, of a matrix that is cut at multiples of so many rows alone.
+    ///
+    /// # Errors
+    /// As [`Matrix::upload`].
+    pub(crate) fn upload_whole(parts: &[Weights], together: usize, to: &mut impl Uploader) -> Result<Self> {
         let plan = Plan::new(parts)?;
         let most_rows = usize::try_from(to.largest_shard()).unwrap_or(usize::MAX) / plan.row_bytes;
+        let most_rows = most_rows / together * together;
         if most_rows == 0 {
-            return Err(Error::refused(format!("a row of {} bytes is more than a shader can see", plan.row_bytes)));
+            let bytes = plan.row_bytes * together;
+            return Err(Error::refused(format!("{together} rows of {bytes} bytes are more than a shader can see")));
         }
         let mut shards = Vec::new();
         for first in (0..plan.rows).step_by(most_rows) {

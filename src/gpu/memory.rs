@@ -1,5 +1,6 @@
 //! The device's memory: storage buffers, scratch that grows, and the way of weights into it.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::backend::CachePlace;
@@ -34,15 +35,20 @@ impl Gpu {
         for kv_head in 0..cache.shape.kv_heads {
             let bytes_of = |slot| cache.bytes_of(CachePlace { slot, kv_head, positions });
             let (from, to) = (bytes_of(from), bytes_of(to));
-            let bytes = from.end - from.start;
-            let between = self.scratch(|gpu| &mut gpu.between_slots, "a copy of a cache", bytes);
             for store in [&cache.keys, &cache.values] {
-                self.recorder.copy((&between, 0), (store, from.start), bytes);
-                self.recorder.copy((store, to.start), (&between, 0), bytes);
+                self.copy_within(store, from.clone(), to.start);
             }
         }
         self.recorder.submit();
         self.device.0.check()
+    }
+
+    /// Copies bytes of a buffer to another place in it, through scratch memory.
+    pub(super) fn copy_within(&mut self, buffer: &Buffer, from: Range<u64>, to: u64) {
+        let bytes = from.end - from.start;
+        let between = self.scratch(|gpu| &mut gpu.between_slots, "a copy of a slot", bytes);
+        self.recorder.copy((&between, 0), (buffer, from.start), bytes);
+        self.recorder.copy((buffer, to), (&between, 0), bytes);
     }
 
     /// Scratch memory that grows as steps do.

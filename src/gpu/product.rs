@@ -1,6 +1,6 @@
 //! Products of ternary weights: quantised activations or floats in, one dispatch for each shard of the weights.
 
-use crate::backend::{Norm, Numerics, Reads};
+use crate::backend::{Activation, Backend, Norm, Numerics, Reads};
 use crate::format::ternary::padded;
 use crate::gpu::buffers::Buffer;
 use crate::gpu::cooperative::Cooperative;
@@ -90,6 +90,53 @@ impl Gpu {
                 self.recorder.dispatch(&Dispatch { shader, params, buffers: &buffers, groups, bytes, reads });
             }
         }
+    }
+
+    /// The rows of the step as linear layers take them: turned, where `out` asks for it.
+    pub(super) fn take_rows(&mut self, out: &mut Quantized, x: &Tensor, norm: Option<Norm<'_, Self>>) {
+        let rows = self.rows.len();
+        self.with_turned(out, x, norm, rows, |gpu, out, x, norm| gpu.quantize_rows(out, x, norm, rows));
+    }
+
+    /// A product with what a norm makes of `x`, or `x` itself, in one dispatch where that can be.
+    pub(super) fn fused_product(
+        &mut self,
+        out: &mut Tensor,
+        normed: &mut Quantized,
+        w: &Matrix,
+        x: &Tensor,
+        norm: Option<Norm<'_, Self>>,
+        output: Output,
+    ) {
+        let rows = self.rows.len();
+        self.with_turned(normed, x, norm, rows, |gpu, normed, x, norm| {
+            if !gpu.norm_product(out, normed.numerics, w, x, norm, output) {
+                gpu.quantize_rows(normed, x, norm, rows);
+                let step = gpu.step();
+                gpu.product(out, w, normed, output, &Rows::of_step(rows, &step));
+            }
+        });
+    }
+
+    /// The same of gates and ups, and the gated unit.
+    #[expect(clippy::too_many_arguments, reason = "what the verb takes")]
+    pub(super) fn fused_glu(
+        &mut self,
+        out: &mut Tensor,
+        gate_up: &mut Tensor,
+        normed: &mut Quantized,
+        w: &Matrix,
+        x: &Tensor,
+        norm: Norm<'_, Self>,
+        activation: Activation,
+    ) {
+        let rows = self.rows.len();
+        self.with_turned(normed, x, Some(norm), rows, |gpu, normed, x, norm| {
+            if !gpu.norm_product(out, normed.numerics, w, x, norm, Output::Glu(activation)) {
+                gpu.fused_product(gate_up, normed, w, x, norm, Output::Store);
+                gpu.glu(out, gate_up, activation);
+            }
+        });
     }
 
     /// The product of a step's one row, normalised and quantised on the way; false where that cannot be done in one.

@@ -63,6 +63,27 @@ pub(crate) enum Shader {
         head: Format,
         shape: Shape,
         aligned: bool,
+        /// Of all rows, or of those that want logits.
+        all: bool,
+    },
+    Convolve {
+        taps: u32,
+    },
+    DeltaRule {
+        head_dim: u32,
+    },
+    NormGate,
+    Gate,
+    Route,
+    ExpertMatvec {
+        floats: bool,
+    },
+    GluClamped,
+    MixPlaces,
+    Rotate {
+        block: u32,
+        norm: bool,
+        inverse: bool,
     },
     ArgmaxFirst,
     ArgmaxLast,
@@ -207,9 +228,9 @@ impl Shader {
     pub(crate) fn reads(&self) -> Reads {
         match self {
             Self::Matvec { .. } | Self::MatvecFloats { .. } => Reads::Trits,
-            Self::Matmul { .. } | Self::MatmulCooperative { .. } => Reads::Trits,
+            Self::Matmul { .. } | Self::MatmulCooperative { .. } | Self::ExpertMatvec { .. } => Reads::Trits,
             Self::Logits { .. } => Reads::Head,
-            Self::Attend { .. } => Reads::Cache,
+            Self::Attend { .. } | Self::DeltaRule { .. } => Reads::Cache,
             _ => Reads::Nothing,
         }
     }
@@ -254,6 +275,21 @@ impl Shader {
             Self::Logits { .. } => {
                 file!("logits", "pieces rows first outputs width group row_scales", &[R, R, R, R, W])
             }
+            Self::Convolve { .. } => file!("convolve", "channels", &[R, R, R, W, W]),
+            Self::DeltaRule { .. } => file!("delta_rule", "key_heads value_heads", &[R, R, R, R, R, W, W]),
+            Self::NormGate => file!("norm_gate", "head_dim heads key_heads epsilon", &[R, R, R, W]),
+            Self::Gate => file!("gate", "cols", &[R, W]),
+            Self::Route => file!("route", "count used", &[R, W, W]),
+            Self::ExpertMatvec { .. } => {
+                file!(
+                    "expert_matvec",
+                    "pieces outputs first experts group row_scales share x_scales",
+                    &[R, R, R, R, R, W]
+                )
+            }
+            Self::GluClamped => file!("glu_clamped", "cols clamp", &[R, W]),
+            Self::MixPlaces => file!("mix_places", "cols used", &[R, R, W]),
+            Self::Rotate { .. } => file!("rotate", "cols stride epsilon scale", &[R, R, R, W]),
             Self::ArgmaxFirst | Self::ArgmaxLast => file!("argmax", "cols per_group", &[R, W]),
             Self::Top => file!("top", "cols count", &[R, W, W]),
             Self::Totals => file!("totals", "cols", &[R, R, W]),

@@ -15,6 +15,9 @@ const ENTRY_WORDS: usize = 4;
 /// The word of an entry that says which row is the i-th to want logits.
 const SELECTED_WORD: usize = 2;
 
+/// The word of an entry that says where the i-th sequence begins.
+const BEGIN_WORD: usize = 3;
+
 /// Fills `words` with the description of a step's rows, and of those that want logits of these, counted in their order.
 pub(crate) fn describe(rows: &[Row], selected: Range<usize>, words: &mut Vec<u32>) {
     words.clear();
@@ -28,6 +31,16 @@ pub(crate) fn describe(rows: &[Row], selected: Range<usize>, words: &mut Vec<u32
         words[HEADER_WORDS + count * ENTRY_WORDS + SELECTED_WORD] = place as u32;
         count += 1;
     }
+    let mut sequences: usize = 0;
+    for (place, row) in rows.iter().enumerate() {
+        let entry = |i: usize| HEADER_WORDS + i * ENTRY_WORDS;
+        let begin = |i: usize, words: &[u32]| words[entry(i) + BEGIN_WORD] as usize;
+        if (0..sequences).all(|i| rows[begin(i, words)].sequence != row.sequence) {
+            words[entry(sequences) + BEGIN_WORD] = place as u32;
+            sequences += 1;
+        }
+    }
+    words[2] = sequences as u32;
     assert_eq!(count, selected.len(), "only rows that want logits can be selected");
     words[1] = count as u32;
 }

@@ -149,7 +149,7 @@ impl Run {
         let steps = self.work.steps;
         let made: usize = self.ids.iter().map(Vec::len).sum();
         let rows = (self.prompt_tokens + made - self.ids.len()) as u64;
-        let trit_bytes = steps * config.ternary_weights() / 4;
+        let trit_bytes = steps * config.ternary_weights_used() / 4;
         if self.work.bytes(Reads::Trits) < trit_bytes {
             let read = self.work.bytes(Reads::Trits);
             return Some(format!(

@@ -1,6 +1,9 @@
 //! The numbers that tell one ternary transformer from another. Architectures differ by this data, not by code.
 
 mod architectures;
+mod delta_net;
+mod experts;
+mod hadamard;
 mod keys;
 mod network_keys;
 mod rope;
@@ -8,7 +11,10 @@ mod sizes;
 mod stretch;
 mod write;
 
-pub(super) use architectures::{Architecture, InputNorms};
+pub(super) use architectures::{Architecture, InputNorms, WindowKeys};
+pub use delta_net::DeltaNet;
+pub use experts::Mixture;
+pub use hadamard::Hadamard;
 pub(super) use keys::{activation_named, check_factor};
 pub(super) use network_keys::unread;
 pub use rope::{LongRope, Windows};
@@ -17,10 +23,10 @@ pub(super) use sizes::{JSON, LARGEST_SIZE, Numbers, Sizes};
 pub use stretch::RopeScaling;
 pub(crate) use write::NUMERICS;
 
-use crate::backend::{Activation, HeadNormOrder, Heads, Numerics, Rope};
+use crate::backend::{Activation, HeadNormOrder, Heads, Numerics, RecurrentShape, Rope};
 use crate::decision::Decision;
 use crate::error::{Error, Result};
-use crate::format::gguf::{Gguf, Metadata, quoted};
+use crate::format::gguf::{Gguf, Metadata};
 use crate::model::config::keys::Keys;
 use crate::model::{Part, Role};
 
@@ -50,6 +56,14 @@ pub struct Config {
     pub long_rope: Option<LongRope>,
     /// Layers that see only the latest positions.
     pub windows: Option<Windows>,
+    /// Whether weights are in a rotated basis, and in which.
+    pub hadamard: Option<Hadamard>,
+    /// Layers that are recurrent in the place of attention.
+    pub delta_net: Option<DeltaNet>,
+    /// Whether outputs of attention are multiplied with the sigmoid of gates, which the query projection makes too (Qwen3.5).
+    pub attention_gate: bool,
+    /// Experts in the place of one feed-forward network.
+    pub mixture: Option<Mixture>,
     /// The gate of the feed-forward network.
     pub activation: Activation,
     /// How the inputs of linear layers are held.
@@ -118,13 +132,6 @@ impl Config {
         if !(1..=LARGEST_SIZE).contains(&(vocabulary as u64)) {
             return Err(Error::Model(format!("a vocabulary of {vocabulary}; it must be 1 to {LARGEST_SIZE}")));
         }
-        if let Some((key, _)) = metadata.iter().find(|(key, _)| key.starts_with("prism.hadamard.")) {
-            return Err(Error::Unsupported(format!(
-                "weights in a Hadamard-rotated basis (the key {}, as in Bonsai-2), which this version cannot turn back; \
-                 without that the model would write fluent nonsense",
-                quoted(key)
-            )));
-        }
         if architecture.input_norms == InputNorms::Needed && !input_norms {
             return Err(Error::Unsupported(format!(
                 "a {name} model without \"{}\"; this version runs BitNet embedding models of that architecture",
@@ -132,7 +139,9 @@ impl Config {
             )));
         }
 
-        let Sizes { layers, width, ffn_width, heads, context, norm_epsilon } = Sizes::read(&keys, &sizes::GGUF)?;
+        let Sizes { layers: blocks, width, ffn_width, heads, context, norm_epsilon } =
+            Sizes::read(&keys, &sizes::GGUF)?;
+        let layers = blocks - if architecture.has_delta_net { keys.drafters(blocks)? } else { 0 };
         let (activation, why) = match keys.activation()? {
             Some(activation) => (activation, "the key \"hidden_activation\" of the architecture says so"),
             None => (architecture.activation)(vocabulary, width),
@@ -144,7 +153,16 @@ impl Config {
             },
             None => architecture.numerics(vocabulary, input_norms),
         };
-        let config = Self {
+        let rope = keys.rope(heads.head_dim, architecture.gguf_pairs)?;
+        let (windows, rope) = match architecture.windows {
+            WindowKeys::None => (None, rope),
+            WindowKeys::Pattern => (keys.windows(heads.head_dim, layers)?, rope),
+            WindowKeys::List => {
+                let (windows, rope) = keys.listed_windows(layers, rope)?;
+                (Some(windows), rope)
+            }
+        };
+        let mut config = Self {
             architecture: name.into(),
             layers,
             width,
@@ -153,9 +171,13 @@ impl Config {
             vocabulary,
             context,
             norm_epsilon,
-            rope: keys.rope(heads.head_dim, architecture.gguf_pairs)?,
+            rope,
             long_rope: None, // its factors are tensors
-            windows: if architecture.has_windows { keys.windows(heads.head_dim)? } else { None },
+            hadamard: None,  // its lists name tensors, which follow from the rest
+            delta_net: if architecture.has_delta_net { keys.delta_net(blocks, layers)? } else { None },
+            attention_gate: architecture.has_delta_net,
+            windows,
+            mixture: if architecture.has_experts { Some(keys.mixture(layers)?) } else { None },
             activation,
             numerics,
             sub_norms: architecture.sub_norms,
@@ -165,6 +187,7 @@ impl Config {
             factors: keys.factors(architecture.factors.map(|usual| usual(layers, width)))?,
             pooling: keys.pooling(input_norms)?,
         };
+        config.hadamard = Hadamard::read(metadata, architecture, &config, &Role::gguf_name)?;
         network_keys::check(metadata, architecture, &config)?;
         let mut decisions = vec![
             Decision::new("activation", format!("{activation:?}"), why),
@@ -175,6 +198,7 @@ impl Config {
             ),
             Decision::new("numerics", numerics.to_string(), numerics_why),
         ];
+        decisions.extend(config.hadamard.as_ref().map(Hadamard::decision));
         if config.pooling.is_some() {
             let why = "a norm before every linear layer is what BitNet embedding models have";
             decisions.push(Decision::new("output", "a vector for each text, of its last token", why));
@@ -197,11 +221,51 @@ impl Config {
         }
     }
 
+    /// Whether a layer is recurrent in the place of attention.
+    pub fn is_recurrent(&self, layer: usize) -> bool {
+        self.delta_net.as_ref().is_some_and(|net| net.layers.get(layer) == Some(&true))
+    }
+
+    /// Bytes of the states of all recurrent layers, of one sequence: the same at every position.
+    pub fn state_bytes(&self) -> u64 {
+        let Some(net) = &self.delta_net else { return 0 };
+        let shape = RecurrentShape { slots: 1, taps: net.taps, heads: net.heads };
+        let layers = (0..self.layers).filter(|&layer| self.is_recurrent(layer)).count();
+        4 * (layers * (shape.earlier() + shape.memories())) as u64
+    }
+
     /// Trits in all linear layers.
     pub fn ternary_weights(&self) -> u64 {
-        let (width, query) = (self.width as u64, self.heads.query_cols() as u64);
-        let layer = width * self.heads.qkv_cols() as u64 + width * query + 3 * width * self.ffn_width as u64;
-        layer * self.layers as u64
+        let in_layer = |layer: usize| {
+            let parts = Part::ALL.iter().filter(|(part, _)| part.is_linear() && part.is_in(self, layer));
+            parts
+                .map(|(part, _)| Role::Layer(layer, *part).shape(self))
+                .map(|(rows, cols)| rows as u64 * cols as u64)
+                .sum::<u64>()
+        };
+        (0..self.layers).map(in_layer).sum()
+    }
+
+    /// Trits that one row meets: all but those of experts that it does not use.
+    pub fn ternary_weights_used(&self) -> u64 {
+        let Some(mixture) = &self.mixture else { return self.ternary_weights() };
+        let of_experts = |layer: usize| {
+            let parts = Part::ALL.iter().filter(|(part, _)| part.is_of_experts());
+            let shapes = parts.map(|(part, _)| Role::Layer(layer, *part).shape(self));
+            shapes.map(|(rows, cols)| rows as u64 * cols as u64).sum::<u64>()
+        };
+        let idle = (mixture.shape.count - mixture.shape.used) as u64;
+        self.ternary_weights() - (0..self.layers).map(of_experts).sum::<u64>() / mixture.shape.count as u64 * idle
+    }
+
+    /// Blocks of a file that draft for the network and are no layers of it: they come behind them.
+    pub(super) fn drafters(metadata: &Metadata) -> Result<usize> {
+        let (name, architecture) = Architecture::of_gguf(metadata)?;
+        let keys = Keys { metadata, architecture: name };
+        match keys.optional_size("block_count")? {
+            Some(blocks) if architecture.has_delta_net => keys.drafters(blocks),
+            _ => Ok(0),
+        }
     }
 }
 

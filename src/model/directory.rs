@@ -20,13 +20,15 @@ pub(super) fn embedding_rows(gguf: &Gguf) -> Result<usize> {
 
 /// Holds the whole directory against the config.
 pub(super) fn check(gguf: &Gguf, encodings: &Encodings, config: &Config) -> Result<()> {
-    let directory = Directory { gguf, encodings, config };
+    let drafters = Config::drafters(gguf.metadata())?;
+    let directory = Directory { gguf, encodings, config, drafters };
     directory.check_roles([Role::Embedding, Role::OutputNorm].into_iter(), true)?;
-    let optional = [Role::Head, Role::RopeFactors, Role::ShortRopeFactors, Role::LongRopeFactors];
+    directory.check_roles([Role::Head].into_iter(), config.mixture.is_some())?;
+    let optional = [Role::RopeFactors, Role::ShortRopeFactors, Role::LongRopeFactors];
     directory.check_roles(optional.into_iter(), false)?;
     for layer in 0..config.layers {
         // The count of layers is the file's claim; a missing layer ends this loop at once.
-        let parts = Part::ALL.iter().filter(|(part, _)| part.belongs_to(config));
+        let parts = Part::ALL.iter().filter(|(part, _)| part.is_in(config, layer));
         directory.check_roles(parts.map(|&(part, _)| Role::Layer(layer, part)), true)?;
     }
     gguf.tensors().iter().try_for_each(|info| directory.check_known(info))
@@ -36,6 +38,8 @@ struct Directory<'a> {
     gguf: &'a Gguf,
     encodings: &'a Encodings,
     config: &'a Config,
+    /// Blocks behind the layers, of which nothing is read.
+    drafters: usize,
 }
 
 impl Directory<'_> {
@@ -52,14 +56,19 @@ impl Directory<'_> {
     }
 
     fn check_tensor(&self, info: &TensorInfo, role: Role) -> Result<()> {
-        let (rows, cols) = role.shape(self.config);
+        let ((rows, cols), matrices) = (role.shape(self.config), role.matrices(self.config));
         let fits = match info.shape.as_slice() {
             [c] => rows == 1 && *c == cols,
-            [c, r] => *c == cols && *r == rows,
+            [c, r] => matrices == 1 && *c == cols && *r == rows,
+            [c, r, m] => matrices > 1 && *m == matrices && *c == cols && *r * *m == rows,
             _ => false,
         };
         if !fits {
-            let wanted = if rows == 1 { shape_text(&[cols]) } else { shape_text(&[cols, rows]) };
+            let wanted = match () {
+                () if matrices > 1 => shape_text(&[cols, rows / matrices, matrices]),
+                () if rows == 1 => shape_text(&[cols]),
+                () => shape_text(&[cols, rows]),
+            };
             return Err(Error::Model(format!(
                 "tensor \"{}\" is {}, but the config implies {wanted} (input features first)",
                 info.name,
@@ -106,16 +115,24 @@ impl Directory<'_> {
         is_found && !(holds_scale && scale.ends_with(".weight_scale"))
     }
 
+    /// Whether a tensor belongs to a block that drafts for the network.
+    fn is_drafter(&self, name: &str) -> bool {
+        let block = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')).map(|(block, _)| block);
+        let first = self.config.layers;
+        (first..first + self.drafters).any(|drafter| block == Some(&drafter.to_string()[..]))
+    }
+
     /// A tensor that no role claims would silently change the output if it were ignored.
     fn check_known(&self, info: &TensorInfo) -> Result<()> {
         let name = &info.name;
-        let role = name.strip_suffix(".weight").and_then(Role::from_gguf_stem);
+        let role = Role::from_gguf_name(name);
         let scale_of = [".scale", ".weight_scale"].iter().find_map(|ending| name.strip_suffix(ending));
         let weight = scale_of.map(|stem| format!("{stem}.weight"));
         let is_used = weight.is_some_and(|weight| self.uses_scale(&weight, name));
         let scale_of = scale_of.filter(|_| is_used).and_then(Role::from_gguf_stem);
         let known = match (role, scale_of) {
-            (Some(Role::Layer(layer, part)), _) => layer < self.config.layers && part.belongs_to(self.config),
+            _ if self.is_drafter(name) => true,
+            (Some(Role::Layer(layer, part)), _) => layer < self.config.layers && part.is_in(self.config, layer),
             (Some(_), _) => true,
             (None, Some(role @ Role::Layer(layer, _)))
                 if role.is_linear() && layer < self.config.layers && info.elements() == 1 =>

@@ -62,6 +62,10 @@ pub(super) fn from_gguf(gguf: Gguf, options: &OpenOptions) -> Result<Model> {
     let (config, mut decisions) = Config::from_gguf(&gguf, vocabulary)?;
     let encodings = resolve(&gguf)?;
     directory::check(&gguf, &encodings, &config)?;
+    if let Some(hadamard) = &config.hadamard {
+        let [head, embedding] = [Role::Head, Role::Embedding].map(Role::gguf_name);
+        hadamard.check_head(gguf.tensor(&head).is_some(), &head, &embedding)?;
+    }
     padding::check(matrices(&gguf, &encodings), gguf.file_bytes())?;
     decisions.extend(unread(gguf.metadata(), &config)?.into_iter().map(Decision::warned));
     decisions.extend(encoding_decisions(&gguf, &encodings, options));
@@ -90,7 +94,7 @@ pub(super) fn from_gguf(gguf: Gguf, options: &OpenOptions) -> Result<Model> {
 /// The matrices of trits of a file whose directory was checked.
 fn matrices<'a>(gguf: &'a Gguf, encodings: &Encodings) -> impl Iterator<Item = padding::Stored<'a>> {
     gguf.tensors().iter().filter_map(move |info| {
-        let role = info.name.strip_suffix(".weight").and_then(Role::from_gguf_stem)?;
+        let role = Role::from_gguf_name(&info.name)?;
         let (rows, cols) = (info.rows(), info.cols());
         let encoding = encodings.of(info.type_id).ok()?;
         let bytes = encoding.size(rows, cols).ok().filter(|_| role.is_linear() || encoding.is_ternary())?;
@@ -179,7 +183,7 @@ impl FileWeights {
     fn hidden_decisions(&self) -> Vec<Decision> {
         let mut smallest = BTreeMap::<u32, (usize, Role)>::new();
         for info in self.gguf.tensors() {
-            let role = info.name.strip_suffix(".weight").and_then(Role::from_gguf_stem).filter(|role| role.is_linear());
+            let role = Role::from_gguf_name(&info.name).filter(|role| role.is_linear());
             let is_dense = self.encodings.of(info.type_id).is_ok_and(|encoding| !encoding.is_ternary());
             if let Some(role) = role.filter(|_| is_dense) {
                 let best = smallest.entry(info.type_id).or_insert((usize::MAX, role));

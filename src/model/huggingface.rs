@@ -4,6 +4,7 @@
 
 mod config;
 mod fields;
+mod head_order;
 mod names;
 mod pooling;
 mod tensors;
@@ -26,18 +27,20 @@ pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Model> {
     let fields = fields::read(directory, fields::FILE)?;
     let checkpoint = if options.map { Checkpoint::open(directory)? } else { Checkpoint::read(directory)? };
     let in_directory = |error| within(directory.display(), error);
-    let Description { config, architecture, rule, ties_head, rope_keys, mut decisions } =
-        Description::read(&fields, &checkpoint).map_err(in_directory)?;
+    let Description { config, architecture, rule, ties_head, gains_less_one, rope_keys, mut decisions } =
+        Description::read(directory, &fields, &checkpoint).map_err(in_directory)?;
     if config.pooling.is_some() {
         decisions.push(pooling::check(directory)?);
     }
-    let tensors = Tensors::find(&checkpoint, &config, architecture.names, ties_head).map_err(in_directory)?;
+    let tensors = Tensors::find(&checkpoint, &config, architecture, ties_head).map_err(in_directory)?;
+    if let Some(hadamard) = &config.hadamard {
+        hadamard.check_head(!ties_head, "lm_head", "embed_tokens").map_err(in_directory)?;
+    }
     padding::check(tensors.matrices(&checkpoint, &config), checkpoint.file_bytes()).map_err(in_directory)?;
     tensors.check_forms(rule).map_err(in_directory)?;
     decisions.extend(tensors.decisions(&checkpoint, rule));
     let divisors = rope_keys.divisors.clone();
-    let weights =
-        DirectoryWeights::new(checkpoint, config.clone(), tensors, rule, architecture.gains_less_one, divisors);
+    let weights = DirectoryWeights::new(checkpoint, config.clone(), tensors, rule, gains_less_one, divisors);
     decisions.extend(weights.probe().map_err(in_directory)?);
     decisions.extend(weights.samples().map_err(in_directory)?);
     let mut metadata = config.gguf_keys(architecture, &rope_keys);

@@ -1,6 +1,7 @@
 //! What a tensor is for. Containers spell tensor names differently; here they become one enum, with the shape that
 //! the config demands of each.
 
+use crate::backend::DeltaHeads;
 use crate::model::Config;
 
 /// The place of a weight tensor in the network.
@@ -31,7 +32,7 @@ pub enum Part {
     AttentionNorm,
     /// Gain of the norm before the query projection alone, `[width]`; BitNet embedding models, as all `…InputNorm`.
     QueryInputNorm,
-    /// Query projection, `[heads * head_dim, width]`.
+    /// Query projection, `[heads * head_dim, width]`; with gates, `[heads * 2 * head_dim, width]`: each head's queries, then its gates.
     Query,
     /// Gain of the norm before the key projection alone, `[width]`.
     KeyInputNorm,
@@ -51,8 +52,27 @@ pub enum Part {
     AttentionOutputInputNorm,
     /// Output projection of attention, `[width, heads * head_dim]`.
     AttentionOutput,
-    /// Gain of the norm of what attention adds, `[width]`; Gemma 3.
+    /// Gain of the norm of what attention adds, `[width]`; Gemma 3. Qwen3.5, which has no [`Part::FfnNorm`], calls so the gain of the norm
+    /// before the feed-forward network.
     AttentionPostNorm,
+    /// Queries, keys and values of a gated delta net, `[heads.qkv_cols(), width]`; Qwen3.5, as all `Delta…`.
+    DeltaQkv,
+    /// Gates of the outputs, `[heads.value_cols(), width]`.
+    DeltaGate,
+    /// Time steps of the value heads, floats `[value_heads, width]`.
+    DeltaAlpha,
+    /// How much each value head writes, floats `[value_heads, width]`.
+    DeltaBeta,
+    /// Weights of the convolution, floats `[heads.qkv_cols(), taps]`; the last of a channel is that of the row itself.
+    DeltaConvolution,
+    /// Added to the time steps, `[value_heads]`.
+    DeltaBias,
+    /// How fast memories fade, `[value_heads]`: −exp(A_log), so none is above 0.
+    DeltaRate,
+    /// Gain of the norm of each head's outputs, `[head_dim]`.
+    DeltaNorm,
+    /// Output projection, `[width, heads.value_cols()]`.
+    DeltaOutput,
     /// Gain of the norm before the feed-forward network, `[width]`.
     FfnNorm,
     /// Gain of the norm before the gate projection alone, `[width]`.
@@ -69,6 +89,14 @@ pub enum Part {
     DownInputNorm,
     /// Down projection, `[width, ffn_width]`.
     Down,
+    /// Scores of the experts, floats `[experts, width]`; Maple, as all `…Experts`.
+    Router,
+    /// Gate projections, one expert behind the other, `[experts * their ffn_width, width]`.
+    GateExperts,
+    /// Up projections, `[experts * their ffn_width, width]`.
+    UpExperts,
+    /// Down projections, `[experts * width, their ffn_width]`.
+    DownExperts,
     /// Gain of the norm of what the feed-forward network adds, `[width]`; Gemma 3.
     FfnPostNorm,
 }
@@ -88,6 +116,15 @@ impl Part {
         (Part::AttentionSubNorm, "attn_sub_norm"),
         (Part::AttentionOutputInputNorm, "attn_output_norm_in"),
         (Part::AttentionOutput, "attn_output"),
+        (Part::DeltaQkv, "attn_qkv"),
+        (Part::DeltaGate, "attn_gate"),
+        (Part::DeltaAlpha, "ssm_alpha"),
+        (Part::DeltaBeta, "ssm_beta"),
+        (Part::DeltaConvolution, "ssm_conv1d"),
+        (Part::DeltaBias, "ssm_dt"),
+        (Part::DeltaRate, "ssm_a"),
+        (Part::DeltaNorm, "ssm_norm"),
+        (Part::DeltaOutput, "ssm_out"),
         (Part::AttentionPostNorm, "post_attention_norm"),
         (Part::FfnNorm, "ffn_norm"),
         (Part::GateInputNorm, "ffn_gate_norm_in"),
@@ -97,13 +134,34 @@ impl Part {
         (Part::FfnSubNorm, "ffn_sub_norm"),
         (Part::DownInputNorm, "ffn_down_norm_in"),
         (Part::Down, "ffn_down"),
+        (Part::Router, "ffn_gate_inp"),
+        (Part::GateExperts, "ffn_gate_exps"),
+        (Part::UpExperts, "ffn_up_exps"),
+        (Part::DownExperts, "ffn_down_exps"),
         (Part::FfnPostNorm, "post_ffw_norm"),
     ];
 
-    /// Whether it is the weights of a linear layer, and so ternary; every other part is the gain of a norm.
+    /// Whether it is the weights of a linear layer, and so ternary.
     pub fn is_linear(self) -> bool {
         use Part::*;
-        matches!(self, Query | Key | Value | AttentionOutput | Gate | Up | Down)
+        let mixes = matches!(self, Query | Key | Value | AttentionOutput | DeltaQkv | DeltaGate | DeltaOutput);
+        mixes || matches!(self, Gate | Up | Down) || self.is_of_experts()
+    }
+
+    /// Whether it is the weights of all experts of a layer, one behind the other.
+    pub fn is_of_experts(self) -> bool {
+        matches!(self, Part::GateExperts | Part::UpExperts | Part::DownExperts)
+    }
+
+    /// Whether it is a matrix of floats, which products take as they are.
+    pub fn is_dense(self) -> bool {
+        matches!(self, Part::DeltaAlpha | Part::DeltaBeta | Part::Router)
+    }
+
+    /// Whether it is the gain of a norm.
+    pub fn is_gain(self) -> bool {
+        use Part::*;
+        !self.is_linear() && !self.is_dense() && !matches!(self, DeltaConvolution | DeltaBias | DeltaRate)
     }
 
     /// Whether it is the gain of a norm before a single linear layer.
@@ -121,14 +179,27 @@ impl Part {
         )
     }
 
-    /// Whether a network of this kind has the part.
+    /// Whether a network of this kind has the part in some layer.
     pub fn belongs_to(self, config: &Config) -> bool {
+        (0..config.layers).any(|layer| self.is_in(config, layer))
+    }
+
+    /// Whether a network of this kind has the part in this layer.
+    pub fn is_in(self, config: &Config, layer: usize) -> bool {
         use Part::*;
+        let is_recurrent = config.is_recurrent(layer);
         match self {
             AttentionSubNorm | FfnSubNorm => config.sub_norms,
-            QueryHeadNorm | KeyHeadNorm => config.head_norms.is_some(),
-            AttentionPostNorm | FfnPostNorm => config.post_norms,
-            AttentionNorm | Query | Key | Value | AttentionOutput | FfnNorm | Gate | Up | Down => true,
+            QueryHeadNorm | KeyHeadNorm => config.head_norms.is_some() && !is_recurrent,
+            AttentionPostNorm => config.post_norms || config.delta_net.is_some(),
+            FfnPostNorm => config.post_norms,
+            FfnNorm => config.delta_net.is_none(),
+            AttentionNorm => true,
+            Gate | Up | Down => config.mixture.is_none(),
+            Router | GateExperts | UpExperts | DownExperts => config.mixture.is_some(),
+            Query | Key | Value | AttentionOutput => !is_recurrent,
+            DeltaQkv | DeltaGate | DeltaAlpha | DeltaBeta | DeltaConvolution | DeltaBias | DeltaRate | DeltaNorm
+            | DeltaOutput => is_recurrent,
             QueryInputNorm
             | KeyInputNorm
             | ValueInputNorm
@@ -144,6 +215,20 @@ impl Role {
     /// Whether it is a linear layer, and so ternary.
     pub fn is_linear(self) -> bool {
         matches!(self, Role::Layer(_, part) if part.is_linear())
+    }
+
+    /// Whether it is the gain of a norm.
+    pub fn is_gain(self) -> bool {
+        match self {
+            Role::OutputNorm => true,
+            Role::Layer(_, part) => part.is_gain(),
+            _ => false,
+        }
+    }
+
+    /// Whether it is a matrix of floats in a layer, which products take as they are.
+    pub fn is_dense(self) -> bool {
+        matches!(self, Role::Layer(_, part) if part.is_dense())
     }
 
     /// Whether its weights can be trits: a linear layer's, and where a model is ternary throughout, embeddings and head.
@@ -169,7 +254,18 @@ impl Role {
 
     /// The tensor's name in a GGUF file.
     pub fn gguf_name(self) -> String {
-        self.gguf_stem() + ".weight"
+        let ending = match self {
+            Role::Layer(_, Part::DeltaBias) => ".bias",
+            Role::Layer(_, Part::DeltaRate) => "",
+            _ => ".weight",
+        };
+        self.gguf_stem() + ending
+    }
+
+    /// The role of a GGUF tensor name; `None` if the name means nothing to this version.
+    pub fn from_gguf_name(name: &str) -> Option<Role> {
+        let stems = [".weight", ".bias", ""].into_iter().filter_map(|ending| name.strip_suffix(ending));
+        stems.filter_map(Role::from_gguf_stem).find(|role| role.gguf_name() == name)
     }
 
     /// The role of a GGUF tensor name without its ending; `None` if the name means nothing to this version. Names and
@@ -190,10 +286,23 @@ impl Role {
         (role.gguf_stem() == stem).then_some(role)
     }
 
-    /// `(rows, cols)` that the config demands; vectors have one row.
+    /// Matrices that lie one behind the other in the tensor: experts have as many.
+    pub fn matrices(self, config: &Config) -> usize {
+        match (self, &config.mixture) {
+            (Role::Layer(_, part), Some(mixture)) if part.is_of_experts() => mixture.shape.count,
+            _ => 1,
+        }
+    }
+
+    /// `(rows, cols)` that the config demands; vectors have one row, and matrices of experts are stacked by rows.
     pub fn shape(self, config: &Config) -> (usize, usize) {
         let Config { width, ffn_width, vocabulary, .. } = *config;
         let (query, kv) = (config.heads.query_cols(), config.heads.kv_cols());
+        // Of networks without recurrent layers nobody asks for the shapes of their parts.
+        let none = DeltaHeads { key_heads: 0, value_heads: 0, head_dim: 0 };
+        let (delta, taps) = config.delta_net.as_ref().map_or((none, 0), |net| (net.heads, net.taps));
+        let mixture = config.mixture.as_ref();
+        let (experts, inner) = mixture.map_or((0, 0), |mixture| (mixture.shape.count, mixture.ffn_width));
         match self {
             Role::Embedding | Role::Head => (vocabulary, width),
             Role::OutputNorm => (1, width),
@@ -209,8 +318,19 @@ impl Role {
                 | Part::UpInputNorm
                 | Part::FfnPostNorm => (1, width),
                 Part::QueryHeadNorm | Part::KeyHeadNorm => (1, config.heads.head_dim),
+                Part::Query if config.attention_gate => (2 * query, width),
                 Part::Query => (query, width),
+                Part::DeltaQkv => (delta.qkv_cols(), width),
+                Part::DeltaGate => (delta.value_cols(), width),
+                Part::DeltaAlpha | Part::DeltaBeta => (delta.value_heads, width),
+                Part::DeltaConvolution => (delta.qkv_cols(), taps),
+                Part::DeltaBias | Part::DeltaRate => (1, delta.value_heads),
+                Part::DeltaNorm => (1, delta.head_dim),
+                Part::DeltaOutput => (width, delta.value_cols()),
                 Part::Key | Part::Value => (kv, width),
+                Part::Router => (experts, width),
+                Part::GateExperts | Part::UpExperts => (experts * inner, width),
+                Part::DownExperts => (experts * width, inner),
                 Part::AttentionSubNorm | Part::AttentionOutputInputNorm => (1, query),
                 Part::AttentionOutput => (width, query),
                 Part::Gate | Part::Up => (ffn_width, width),

@@ -52,10 +52,12 @@ impl Model {
                 },
                 // Divisors of rotations were checked when they were applied.
                 Role::RopeFactors | Role::ShortRopeFactors | Role::LongRopeFactors => {}
+                // They are read when they are loaded, as other matrices are.
+                _ if role.is_dense() => {}
                 Role::OutputNorm | Role::Layer(..) => {
-                    let gain = self.gain(role)?.unwrap_or_default();
+                    let gain = self.floats(role)?.unwrap_or_default();
                     let zeros = gain.iter().filter(|value| **value == 0.0).count();
-                    if 2 * zeros > gain.len() {
+                    if role.is_gain() && 2 * zeros > gain.len() {
                         blank.add(|| format!("{}: {zeros} of {} gains", name(), gain.len()));
                     }
                 }
@@ -130,7 +132,7 @@ impl Model {
                     )));
                 }
             } else {
-                self.gain(*role)?;
+                self.floats(*role)?;
             }
         }
         progress(roles.len(), roles.len());
@@ -159,7 +161,9 @@ impl Model {
             Counts::Floats { count, not_finite, .. } if not_finite > 0 => {
                 malformed(format!("{not_finite} of {count} values are not finite"))
             }
-            _ if role.is_linear() || !contents.is_zero() => None,
+            _ if role.is_linear() || !contents.is_zero() || matches!(role, Role::Layer(_, part) if !part.is_gain()) => {
+                None
+            }
             _ if role == Role::Head && self.config.pooling.is_some() => None,
             _ => Some(self.all_zero(role, "every value is 0")),
         }

@@ -5,11 +5,11 @@ use half::f16;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-use crate::backend::{Activation, HeadNormOrder, Heads, Numerics, Rope, RopePairs};
+use crate::backend::{Activation, DeltaHeads, HeadNormOrder, Heads, Numerics, Rope, RopePairs};
 use crate::error::Result;
 use crate::format::ternary::{BLOCK, padded};
 use crate::format::{Dense, Scales, Ternary, Values, Weights};
-use crate::model::{Config, Factors, Part, Role, WeightSource};
+use crate::model::{Config, DeltaNet, Factors, Hadamard, Part, Role, WeightSource};
 
 /// A published shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,13 @@ pub enum SyntheticShape {
     /// prism-ml/Ternary-Bonsai-1.7B: 28 layers of 2048, vocabulary 151936, all of it ternary in groups of 128 columns, a tied
     /// head too.
     Bonsai1_7B,
+    /// prism-ml/Ternary-Bonsai-27B: 64 layers of 5120, 48 of them recurrent, vocabulary 248320, all of it ternary in groups of 128
+    /// columns, a head of its own.
+    Bonsai27B,
+    /// prism-ml/Ternary-Bonsai-2-27B: the same in a rotated basis of blocks of 1024 columns.
+    Bonsai2_27B,
+    /// Ternary-Bonsai-27B in small: 4 layers of 1024, 3 of them recurrent, vocabulary 4096.
+    Bonsai27BCut,
     /// The model that ships with the crate: 4 layers of 256, vocabulary 2048, tied f16 head. Small enough for
     /// [`reference`](mod@crate::reference).
     Tales4M,
@@ -82,14 +89,55 @@ pub(super) fn build(shape: SyntheticShape, scales: SyntheticScales, seed: u64) -
             head_norms: Some(HeadNormOrder::BeforeRope),
             ..bitnet
         },
+        SyntheticShape::Bonsai27B => hybrid(bitnet),
+        SyntheticShape::Bonsai2_27B => Config { hadamard: Some(Hadamard::without_signs(1024)), ..hybrid(bitnet) },
+        SyntheticShape::Bonsai27BCut => Config {
+            layers: 4,
+            width: 1024,
+            ffn_width: 3584,
+            heads: Heads { heads: 6, kv_heads: 1, head_dim: 256 },
+            vocabulary: 4096,
+            delta_net: Some(DeltaNet {
+                heads: DeltaHeads { key_heads: 4, value_heads: 12, head_dim: 128 },
+                taps: 4,
+                layers: DeltaNet::by_interval(4, 4),
+            }),
+            ..hybrid(bitnet)
+        },
         SyntheticShape::Tales4M => bitnet,
     };
-    let groups = match (shape, scales) {
-        (SyntheticShape::Bonsai1_7B, _) => Some(BLOCK),
+    let groups = match (&config, scales) {
+        _ if config.numerics != Numerics::Int8Rows => Some(BLOCK),
         (_, SyntheticScales::Tensor) => None,
         (_, SyntheticScales::Superblocks) => Some(SUPERBLOCK),
     };
     (config.clone(), SyntheticWeights { config, groups, seed })
+}
+
+/// Ternary-Bonsai-27B.
+fn hybrid(bitnet: Config) -> Config {
+    Config {
+        architecture: "qwen35".into(),
+        layers: 64,
+        width: 5120,
+        ffn_width: 17_408,
+        heads: Heads { heads: 24, kv_heads: 4, head_dim: 256 },
+        vocabulary: 248_320,
+        context: 262_144,
+        norm_epsilon: 1e-6,
+        rope: Rope::new(RopePairs::Half, 1e7, 64, 1.0),
+        delta_net: Some(DeltaNet {
+            heads: DeltaHeads { key_heads: 16, value_heads: 48, head_dim: 128 },
+            taps: 4,
+            layers: DeltaNet::by_interval(4, 64),
+        }),
+        attention_gate: true,
+        activation: Activation::Silu,
+        numerics: Numerics::Int8Groups,
+        sub_norms: false,
+        head_norms: Some(HeadNormOrder::BeforeRope),
+        ..bitnet
+    }
 }
 
 /// What the BitNet models share; sizes are those of the smallest.
@@ -106,6 +154,10 @@ fn bitnet() -> Config {
         rope: Rope::new(RopePairs::Half, 500_000.0, 64, 1.0),
         long_rope: None,
         windows: None,
+        hadamard: None,
+        delta_net: None,
+        attention_gate: false,
+        mixture: None,
         activation: Activation::SquaredRelu,
         numerics: Numerics::Int8Rows,
         sub_norms: true,
@@ -126,19 +178,24 @@ pub(super) struct SyntheticWeights {
 
 impl WeightSource for SyntheticWeights {
     fn has(&self, role: Role) -> bool {
-        !matches!(role, Role::Head | Role::RopeFactors | Role::ShortRopeFactors | Role::LongRopeFactors)
+        match role {
+            Role::Head => self.config.delta_net.is_some(),
+            Role::RopeFactors | Role::ShortRopeFactors | Role::LongRopeFactors => false,
+            _ => true,
+        }
     }
 
     fn weights(&self, role: Role) -> Result<Option<Weights>> {
         let (rows, cols) = role.shape(&self.config);
+        if !self.has(role) {
+            return Ok(None);
+        }
         let stream = match role {
             Role::Embedding => 0,
             Role::OutputNorm => 1,
-            Role::Head | Role::RopeFactors | Role::ShortRopeFactors | Role::LongRopeFactors => return Ok(None),
-            Role::Layer(layer, part) => {
-                let place = Part::ALL.iter().position(|(p, _)| *p == part).expect("ALL lists every part");
-                2 + (layer * Part::ALL.len() + place) as u64
-            }
+            // Behind all layers.
+            Role::Head | Role::RopeFactors | Role::ShortRopeFactors | Role::LongRopeFactors => 1 << 40,
+            Role::Layer(layer, part) => 2 + stream_of(layer, part),
         };
         let mut random = Xoshiro256PlusPlus::seed_from_u64(self.seed ^ stream.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let all_ternary = self.config.numerics != Numerics::Int8Rows;
@@ -156,12 +213,44 @@ impl WeightSource for SyntheticWeights {
                 }
             };
             Weights::Ternary(Ternary::new(rows, cols, codes, scales)?)
+        } else if let Role::Layer(_, Part::DeltaRate) = role {
+            // From memories that last to such that fade soon, as trained layers have both.
+            let rates = (0..cols).flat_map(|head| (-0.01 - 0.02 * head as f32).to_le_bytes()).collect::<Vec<u8>>();
+            Weights::Dense(Dense::new(1, cols, Values::F32(rates.into()))?)
         } else if rows == 1 {
             Weights::Dense(Dense::new(1, cols, Values::F32(bytemuck::cast_slice(&vec![1f32; cols]).to_vec().into()))?)
         } else {
             Weights::Dense(Dense::new(rows, cols, Values::F16(random_f16(&mut random, rows * cols)))?)
         }))
     }
+}
+
+/// A number for each part of each layer. Parts that most networks have were numbered first, and keep their numbers, so that the same
+/// seeds make the same models.
+fn stream_of(layer: usize, part: Part) -> u64 {
+    let parts =
+        |is_first: bool| Part::ALL.iter().map(|(part, _)| *part).filter(move |part| is_common(*part) == is_first);
+    let is_first = is_common(part);
+    let place = parts(is_first).position(|other| other == part).expect("ALL lists every part");
+    let begin = if is_first { 0 } else { 1 << 32 };
+    begin + (layer * parts(is_first).count() + place) as u64
+}
+
+fn is_common(part: Part) -> bool {
+    use Part::*;
+    let is_recurrent = matches!(
+        part,
+        DeltaQkv
+            | DeltaGate
+            | DeltaAlpha
+            | DeltaBeta
+            | DeltaConvolution
+            | DeltaBias
+            | DeltaRate
+            | DeltaNorm
+            | DeltaOutput
+    );
+    !is_recurrent && !part.is_of_experts() && part != Router
 }
 
 /// Codes with −1, 0, +1 at probabilities 1/4, 1/2, 1/4: each is the sum of two random bits.

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use crate::backend::{CachePrecision, CacheShape, Misfit, Numerics};
+use crate::backend::{CachePrecision, CacheShape, ExpertShape, Misfit, Numerics, RecurrentShape};
 use crate::format::ternary::BLOCK;
 use crate::format::{Dense, Ternary, Weights};
 use crate::reference::rows::{quantize_row, ternary_product};
@@ -21,8 +21,16 @@ pub struct Quantized {
     /// Columns that have one multiplier; none where the values are f32.
     pub(super) group: Option<usize>,
     pub(super) values: Vec<i8>,
-    pub(super) scales: Vec<f32>, // [rows, cols.div_ceil(group)]
-    pub(super) floats: Vec<f32>, // [rows, cols]
+    pub(super) scales: Vec<f32>,     // [rows, cols.div_ceil(group)]
+    pub(super) floats: Vec<f32>,     // [rows, cols]
+    pub(super) basis: Option<Basis>, // by which rows are turned before
+}
+
+/// A rotated basis.
+#[derive(Clone, Debug)]
+pub struct Basis {
+    pub(super) block: usize,
+    pub(super) signs: Vec<f32>, // [cols]
 }
 
 /// Weights, row by row.
@@ -45,6 +53,22 @@ pub struct Cache {
     pub(super) shape: CacheShape,
     pub(super) keys: Vec<f32>,
     pub(super) values: Vec<f32>,
+}
+
+/// Which rows go to which experts.
+#[derive(Debug)]
+pub struct Routing {
+    pub(super) shape: ExpertShape,
+    pub(super) experts: Vec<u32>, // [rows, used], the best first
+    pub(super) weights: Vec<f32>, // [rows, used]
+}
+
+/// The states of a recurrent layer.
+#[derive(Debug)]
+pub struct Recurrent {
+    pub(super) shape: RecurrentShape,
+    pub(super) earlier: Vec<f32>,  // [slots, taps - 1, heads.qkv_cols()]
+    pub(super) memories: Vec<f32>, // [slots, value_heads, head_dim of keys, head_dim of values]
 }
 
 impl MatrixRow {
@@ -76,12 +100,14 @@ impl Quantized {
         };
         let scales = group.map_or(0, |group| rows * cols.div_ceil(group));
         let (values, floats) = (vec![0; rows * cols], vec![f32::NAN; rows * cols]);
-        Self { cols, group, values, scales: vec![f32::NAN; scales], floats }
+        Self { cols, group, values, scales: vec![f32::NAN; scales], floats, basis: None }
     }
 
     /// Takes one row of floats.
     pub(super) fn set_row(&mut self, row: usize, x: &[f32]) {
         assert_eq!(x.len(), self.cols);
+        let turned = self.basis.as_ref().map(|basis| basis.rotated(x));
+        let x = turned.as_deref().unwrap_or(x);
         let places = row * self.cols..(row + 1) * self.cols;
         let Some(group) = self.group else { return self.floats[places].copy_from_slice(x) };
         let groups = self.cols.div_ceil(group);
@@ -168,5 +194,25 @@ impl Cache {
             CachePrecision::F16 => f16::from_f32(x).to_f32(),
             CachePrecision::F32 => x,
         }
+    }
+}
+
+impl Recurrent {
+    pub(super) fn new(shape: RecurrentShape) -> Self {
+        let RecurrentShape { slots, .. } = shape;
+        let (earlier, memories) = (vec![f32::NAN; slots * shape.earlier()], vec![f32::NAN; slots * shape.memories()]);
+        Self { shape, earlier, memories }
+    }
+
+    /// The earlier rows of a slot, the oldest first.
+    pub(super) fn earlier_mut(&mut self, slot: u32) -> &mut [f32] {
+        let len = self.shape.earlier();
+        &mut self.earlier[slot as usize * len..][..len]
+    }
+
+    /// The memory of one head of a slot.
+    pub(super) fn memory_mut(&mut self, slot: u32, head: usize) -> &mut [f32] {
+        let len = self.shape.heads.head_dim * self.shape.heads.head_dim;
+        &mut self.memories[(slot as usize * self.shape.heads.value_heads + head) * len..][..len]
     }
 }

@@ -4,16 +4,20 @@ use std::ops::Range;
 
 use crate::backend::{Backend, CachePrecision, MOST_CANDIDATES, Rope};
 use crate::error::Result;
-use crate::model::Config;
+use crate::model::{Config, Hadamard};
 use crate::transformer::Transformer;
 #[cfg(doc)]
 use crate::transformer::Wanted;
-use crate::transformer::layer::Apart;
+use crate::transformer::bases::Bases;
+use crate::transformer::delta_net::DeltaActivations;
+use crate::transformer::experts::ExpertActivations;
+use crate::transformer::layer::Memory;
+use crate::transformer::projections::Apart;
 
 /// The state of one session: all that a step writes.
 pub struct State<B: Backend> {
-    pub(super) rope: Rope,            // of layers that see all positions
-    pub(super) caches: Vec<B::Cache>, // [layers]
+    pub(super) rope: Rope,               // of layers that see all positions
+    pub(super) memories: Vec<Memory<B>>, // [layers]
     pub(super) activations: Activations<B>,
     pub(super) latest: usize, // the place in `activations.best` of the step that told last
     pub(super) with_logits: Range<usize>, // the selected rows whose logits `activations.logits` holds
@@ -21,26 +25,31 @@ pub struct State<B: Backend> {
 
 /// Every intermediate value of a step, allocated once. `rows` and `selected` are the largest of any step.
 pub(super) struct Activations<B: Backend> {
-    pub(super) tokens: B::Tokens,                   // [rows]
-    pub(super) rotations: B::Tensor,                // [rows, 2 * rope pairs]
-    pub(super) window_rotations: Option<B::Tensor>, // the same, of layers that see only the latest positions
-    pub(super) hidden: B::Tensor,                   // [rows, width], the residual stream
-    pub(super) normed: B::Quantized,                // [rows, width]
-    pub(super) qkv: B::Tensor,                      // [rows, heads.qkv_cols()]
-    pub(super) attended: B::Tensor,                 // [rows, heads.query_cols()]
-    pub(super) attended_q: B::Quantized,            // [rows, heads.query_cols()]
-    pub(super) gate_up: B::Tensor,                  // [rows, 2 * ffn_width]
-    pub(super) product: B::Tensor,                  // [rows, ffn_width]
-    pub(super) product_q: B::Quantized,             // [rows, ffn_width]
-    pub(super) apart: Option<Apart<B>>,             // of projections with norms of their own
-    pub(super) branch: Option<B::Tensor>,           // [rows, width], where it is normed before it is added
-    pub(super) selected: B::Tensor,                 // [selected, width]
-    pub(super) logits: B::Tensor,                   // [selected, vocabulary]
-    pub(super) best: Vec<B::Tokens>,                // [selected] each, of the latest steps by turns
-    pub(super) top: B::Tokens,                      // [selected * MOST_CANDIDATES]
-    pub(super) top_logits: B::Tensor,               // [selected, MOST_CANDIDATES]
-    pub(super) factors: B::Tensor,                  // [selected, 1], inverse temperatures
-    pub(super) totals: B::Tensor,                   // [selected, 2]
+    pub(super) tokens: B::Tokens,                     // [rows]
+    pub(super) rotations: B::Tensor,                  // [rows, 2 * rope pairs]
+    pub(super) window_rotations: Option<B::Tensor>,   // the same, of layers that see only the latest positions
+    pub(super) latent: Option<B::Tensor>,             // [rows, width], embeddings in a rotated basis
+    pub(super) hidden: B::Tensor,                     // [rows, width], the residual stream
+    pub(super) normed: B::Quantized,                  // [rows, width]
+    pub(super) qkv: B::Tensor,                        // [rows, heads.qkv_cols()]
+    pub(super) attended: B::Tensor,                   // [rows, heads.query_cols()]
+    pub(super) attended_q: B::Quantized,              // [rows, heads.query_cols()]
+    pub(super) attention_gates: Option<B::Tensor>, // [rows, heads.query_cols()], where outputs of attention have some
+    pub(super) delta: Option<DeltaActivations<B>>, // of recurrent layers
+    pub(super) experts: Option<ExpertActivations<B>>, // of layers that have some
+    pub(super) gate_up: B::Tensor,                 // [rows, 2 * ffn_width]
+    pub(super) product: B::Tensor,                 // [rows, ffn_width]
+    pub(super) product_q: B::Quantized,            // [rows, ffn_width]
+    pub(super) apart: Option<Apart<B>>,            // of projections with norms of their own
+    pub(super) branch: Option<B::Tensor>,          // [rows, width], where it is normed before it is added
+    pub(super) selected: B::Tensor,                // [selected, width]
+    pub(super) turned: Option<B::Tensor>,          // [selected, width], for a head in a rotated basis
+    pub(super) logits: B::Tensor,                  // [selected, vocabulary]
+    pub(super) best: Vec<B::Tokens>,               // [selected] each, of the latest steps by turns
+    pub(super) top: B::Tokens,                     // [selected * MOST_CANDIDATES]
+    pub(super) top_logits: B::Tensor,              // [selected, MOST_CANDIDATES]
+    pub(super) factors: B::Tensor,                 // [selected, 1], inverse temperatures
+    pub(super) totals: B::Tensor,                  // [selected, 2]
 }
 
 /// The largest step and the longest sequences that room is made for.
@@ -64,7 +73,14 @@ impl Capacity {
         let Config { width, ffn_width, heads, .. } = config;
         // As in `Activations`, with inputs of products in f32.
         let cols = [3 * width, heads.qkv_cols(), 2 * heads.query_cols(), 4 * ffn_width, 4 * heads.head_dim];
-        cols.into_iter().map(|cols| 4 * cols as u64).sum::<u64>().max(1)
+        let gates = if config.attention_gate { heads.query_cols() } else { 0 };
+        let delta =
+            config.delta_net.as_ref().map_or(0, |net| *width + 2 * net.heads.qkv_cols() + 4 * net.heads.value_cols());
+        let experts = config.mixture.as_ref().map_or(0, |mixture| {
+            let places = mixture.shape.used * (4 * mixture.ffn_width + 2 * width);
+            places + width + mixture.shape.count
+        });
+        cols.into_iter().chain([gates, delta, experts]).map(|cols| 4 * cols as u64).sum::<u64>().max(1)
     }
 }
 
@@ -78,12 +94,12 @@ impl<B: Backend> State<B> {
         let head = transformer.head.as_ref().unwrap_or(&transformer.embedding);
         b.head_room(head, capacity.selected, config.numerics)?;
         let rope = config.rope_for(capacity.positions);
-        let caches = layers.iter().map(|layer| layer.cache(b, config, capacity)).collect::<Result<Vec<_>>>()?;
-        caches.iter().try_for_each(|cache| b.attend_room(cache, config.heads))?;
+        let around = transformer.around();
+        let memories = layers.iter().map(|layer| layer.memory(b, around, capacity)).collect::<Result<Vec<_>>>()?;
         Ok(Self {
-            activations: Activations::new(b, config, &rope, capacity)?,
+            activations: Activations::new(b, config, &transformer.bases, &rope, capacity)?,
             rope,
-            caches,
+            memories,
             latest: 0,
             with_logits: 0..0,
         })
@@ -145,29 +161,38 @@ impl<B: Backend> State<B> {
         b.read_tensor(&self.activations.selected, features)
     }
 
-    /// The first positions of one slot become those of another, in all layers.
+    /// The first positions of one slot become those of another, in all layers. Recurrent layers have the state of the latest position
+    /// alone: there all that the slot holds must be meant.
     ///
     /// # Errors
     /// [`crate::Error::Device`] if the device was lost.
     pub fn copy_prefix(&mut self, b: &mut B, from: u32, to: u32, positions: usize) -> Result<()> {
-        self.caches.iter_mut().try_for_each(|cache| b.copy_prefix(cache, from, to, positions))
+        self.memories.iter_mut().try_for_each(|memory| match memory {
+            Memory::Cache(cache) => b.copy_prefix(cache, from, to, positions),
+            Memory::Recurrent(state) => b.copy_recurrent(state, from, to),
+        })
     }
 
-    /// The keys and values of each layer, `[layers]`.
-    pub fn caches(&self) -> &[B::Cache] {
-        &self.caches
+    /// What each layer keeps, `[layers]`.
+    pub fn memories(&self) -> &[Memory<B>] {
+        &self.memories
     }
 
-    /// Bytes of memory that the caches of all layers were given.
+    /// Bytes of memory that the caches and states of all layers were given.
     pub fn cache_bytes(&self, b: &B) -> u64 {
-        self.caches.iter().map(|cache| b.cache_bytes(cache)).sum()
+        let bytes = |memory: &Memory<B>| match memory {
+            Memory::Cache(cache) => b.cache_bytes(cache),
+            Memory::Recurrent(state) => b.recurrent_bytes(state),
+        };
+        self.memories.iter().map(bytes).sum()
     }
 }
 
 impl<B: Backend> Activations<B> {
-    fn new(backend: &mut B, config: &Config, rope: &Rope, capacity: Capacity) -> Result<Self> {
+    fn new(backend: &mut B, config: &Config, bases: &Bases<B>, rope: &Rope, capacity: Capacity) -> Result<Self> {
         let Config { width, ffn_width, heads, numerics, .. } = *config;
         let Capacity { rows, selected, .. } = capacity;
+        let is_rotated = |table: fn(&Hadamard) -> bool| config.hadamard.as_ref().is_some_and(table);
         Ok(Self {
             tokens: backend.tokens(rows)?,
             rotations: backend.tensor(rows, 2 * rope.frequencies.len())?,
@@ -175,17 +200,31 @@ impl<B: Backend> Activations<B> {
                 Some(windows) => Some(backend.tensor(rows, 2 * windows.rope.frequencies.len())?),
                 None => None,
             },
+            latent: if is_rotated(|hadamard| hadamard.embedding) { Some(backend.tensor(rows, width)?) } else { None },
             hidden: backend.tensor(rows, width)?,
-            normed: backend.quantized(rows, width, numerics)?,
+            normed: bases.quantized(backend, rows, width, numerics)?,
             qkv: backend.tensor(rows, heads.qkv_cols())?,
             attended: backend.tensor(rows, heads.query_cols())?,
-            attended_q: backend.quantized(rows, heads.query_cols(), numerics)?,
+            attended_q: bases.quantized(backend, rows, heads.query_cols(), numerics)?,
+            attention_gates: match config.attention_gate {
+                true => Some(backend.tensor(rows, heads.query_cols())?),
+                false => None,
+            },
+            delta: match &config.delta_net {
+                Some(shape) => Some(DeltaActivations::new(backend, config, shape, bases, rows)?),
+                None => None,
+            },
+            experts: match &config.mixture {
+                Some(mixture) => Some(ExpertActivations::new(backend, config, mixture, rows)?),
+                None => None,
+            },
             gate_up: backend.tensor(rows, 2 * ffn_width)?,
             product: backend.tensor(rows, ffn_width)?,
-            product_q: backend.quantized(rows, ffn_width, numerics)?,
+            product_q: bases.quantized(backend, rows, ffn_width, numerics)?,
             apart: if config.input_norms { Some(Apart::new(backend, config, rows)?) } else { None },
             branch: if config.post_norms { Some(backend.tensor(rows, width)?) } else { None },
             selected: backend.tensor(selected, width)?,
+            turned: if is_rotated(|hadamard| hadamard.head) { Some(backend.tensor(selected, width)?) } else { None },
             logits: backend.tensor(selected, config.vocabulary)?,
             best: (0..=backend.steps_ahead()).map(|_| backend.tokens(selected)).collect::<Result<_>>()?,
             top: backend.tokens(selected * MOST_CANDIDATES)?,

@@ -12,6 +12,7 @@ mod gpu;
 mod attention;
 mod blocks;
 mod cooperative;
+mod experts;
 mod floats;
 mod fusion;
 mod head;
@@ -21,6 +22,8 @@ mod norms;
 mod not_finite;
 mod oracle;
 mod products;
+mod recurrence;
+mod rotation;
 mod slots;
 mod windows;
 

@@ -3,9 +3,11 @@
 
 use serde_json::{Value as Json, json};
 use sterna::backend::{Activation, Numerics, RopePairs};
-use sterna::format::encodings::Encoding::I2S;
+use sterna::format::encodings::Encoding::{I2S, Q2_0};
 use sterna::model::{Config, Model};
 
+use crate::edit::{TemporaryFile, parts};
+use crate::gguf_writer::array;
 use crate::{Directory, converted};
 
 /// Bases and divisors of rotations are f32 in a GGUF file.
@@ -165,4 +167,35 @@ fn what_a_directory_says_of_sampling_comes_along() {
 
     directory.write("generation_config.json", r#"{"do_sample": false, "temperature": 1.0}"#);
     assert_eq!(Model::open(&directory.path).unwrap().sampling_defaults().temperature, Some(0.0));
+}
+
+/// Blocks that draft are not copied, and no key speaks of them: other programs would look for their tensors.
+#[test]
+fn blocks_that_draft_are_dropped_with_their_keys() {
+    let mut file = parts("qwen35-128-hf/ptq1_0.gguf");
+    file.set_u32("qwen35.block_count", 3).set_u32("qwen35.nextn_predict_layers", 1);
+    file.set("qwen35.attention.recurrent_layers", 9, array(7, 3, [1, 0, 0]));
+    file.add("blk.2.nextn.eh_proj.weight", &[8], 0, [0; 32]);
+    let file = TemporaryFile::new(&file.bytes());
+    let original = Model::open(&file.path).unwrap();
+    let converted = converted(&original, Q2_0).model;
+    assert_eq!(converted.config(), original.config());
+    assert_eq!(converted.metadata().unsigned("qwen35.block_count").unwrap(), Some(2));
+    assert_eq!(converted.metadata().get("qwen35.nextn_predict_layers"), None);
+    let layers = converted.metadata().array("qwen35.attention.recurrent_layers").unwrap().unwrap();
+    assert_eq!(layers.truths().unwrap().collect::<Vec<_>>(), [true, false]);
+}
+
+/// What a directory says of its recurrent layers, and of images, which mean nothing here, other programs find in the file.
+#[test]
+fn recurrent_layers_have_keys() {
+    let directory = Directory::hugging_face("qwen35-128-hf");
+    let converted = converted(&Model::open(&directory.path).unwrap(), Q2_0).model;
+    let keys = converted.metadata();
+    let size = |key: &str| keys.unsigned(&format!("qwen35.{key}")).unwrap();
+    let found = ["conv_kernel", "state_size", "group_count", "time_step_rank", "inner_size"];
+    assert_eq!(found.map(|key| size(&format!("ssm.{key}"))), [Some(4), Some(128), Some(2), Some(6), Some(768)]);
+    assert_eq!(size("rope.dimension_count"), Some(16));
+    let sections = keys.array("qwen35.rope.dimension_sections").unwrap().unwrap();
+    assert_eq!(sections.integers().unwrap().collect::<Vec<_>>(), [4, 2, 2, 0]);
 }

@@ -14,7 +14,7 @@ use crate::{Directory, converted, golden};
 const ALL: &[Encoding] = &[I2S, Tq1_0, Tq2_0, Q2_0];
 
 /// Files, and the encodings that hold their scales exactly.
-const FILES: [(&str, &[Encoding]); 16] = [
+const FILES: [(&str, &[Encoding]); 21] = [
     ("bitnet-256/i2_s.gguf", ALL),
     ("bitnet-256/tq1_0.gguf", ALL),
     ("bitnet-256/tq2_0.gguf", ALL),
@@ -31,10 +31,15 @@ const FILES: [(&str, &[Encoding]); 16] = [
     ("qwen3-yarn/pq2_0.gguf", &[Q2_0]),
     ("hunyuan-256/stq1_0_id42.gguf", &[Tq1_0, Tq2_0, Q2_0]),
     ("hunyuan-256/stq1_0_id43.gguf", &[Q2_0]),
+    ("maple-256/mixed.gguf", &[Tq1_0, Tq2_0, Q2_0]),
+    ("qwen35-128/q2_0_g128.gguf", &[Q2_0]),
+    ("qwen35-128-hf/ptq1_0.gguf", &[Q2_0]),
+    ("qwen35-hadamard-v1/pq2_0.gguf", &[Q2_0]),
+    ("qwen35-hadamard-v2/ptq1_0.gguf", &[Q2_0]),
 ];
 
 /// Directories, and the encodings that hold their scales exactly.
-const DIRECTORIES: [(&str, &[Encoding]); 8] = [
+const DIRECTORIES: [(&str, &[Encoding]); 11] = [
     ("bitnet-256", ALL),
     ("bitnet-384", &[I2S, Q2_0]),
     ("bitnet-128-online", &[I2S]),
@@ -43,6 +48,9 @@ const DIRECTORIES: [(&str, &[Encoding]); 8] = [
     ("qwen3-256", &[Q2_0]),
     ("qwen3-256-mlx", &[Q2_0]),
     ("trilm-128", &[Q2_0]),
+    ("qwen35-128-hf", &[Q2_0]),
+    ("qwen35-128-hf-mlx", &[Q2_0]),
+    ("qwen35-hadamard-v1-mlx", &[Q2_0]),
 ];
 
 /// Logits against the largest where rows were permuted or frequencies went through f32: the same sums in another order.

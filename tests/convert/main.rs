@@ -2,6 +2,15 @@
 
 #[path = "../common/cpu.rs"]
 mod cpu;
+#[expect(dead_code, reason = "few keys are changed here")]
+#[path = "../common/gguf_edit.rs"]
+mod edit;
+#[expect(dead_code, reason = "only where the fields lie is of interest here")]
+#[path = "../common/gguf_fields.rs"]
+mod gguf_fields;
+#[expect(dead_code, reason = "files are taken apart here, not made")]
+#[path = "../common/gguf_writer.rs"]
+mod gguf_writer;
 #[path = "../common/golden.rs"]
 mod reference_values;
 
@@ -44,7 +53,10 @@ impl Directory {
         let directory = Self::new();
         for entry in std::fs::read_dir(golden(name)).unwrap().map(Result::unwrap) {
             let file = entry.file_name().into_string().unwrap();
-            if file == "config.json" || (file.starts_with("model") && !file.ends_with(".gguf")) {
+            if file == "config.json"
+                || file == "hadamard.json"
+                || (file.starts_with("model") && !file.ends_with(".gguf"))
+            {
                 std::fs::copy(entry.path(), directory.path.join(file)).unwrap();
             }
         }

@@ -5,7 +5,7 @@ use sterna::format::encodings::Encoding::{self, F32, I2S, Q8_0, Tq1_0};
 use sterna::format::gguf::{Array, Gguf, Layout, TensorPlan, Value};
 
 fn plan(name: &str, rows: usize, cols: usize, encoding: Encoding) -> TensorPlan {
-    TensorPlan { name: name.into(), rows, cols, encoding }
+    TensorPlan { name: name.into(), rows, cols, matrices: 1, encoding }
 }
 
 fn key(name: &str, value: Value) -> (String, Value) {

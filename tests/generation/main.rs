@@ -8,6 +8,7 @@ mod ahead;
 mod batches;
 mod interrupts;
 mod promises;
+mod recurrent;
 mod stops;
 mod synthetic;
 

@@ -12,6 +12,38 @@ fn sizes_are_those_of_the_published_models() {
     assert_eq!(model.config().ternary_weights(), 24 * (4 * 1536 * 1536 + 3 * 1536 * 4096));
 }
 
+/// The figures of the published file: what is read of it, and what a session of it holds.
+#[test]
+fn sizes_of_the_hybrid_are_those_of_the_published_one() {
+    for shape in [SyntheticShape::Bonsai27B, SyntheticShape::Bonsai2_27B] {
+        let model = Model::synthetic(shape, 1);
+        let config = model.config();
+        assert_eq!(config.ternary_weights(), 24_326_963_200);
+        let parts = |layer| Part::ALL.iter().filter(move |(part, _)| part.is_in(config, layer)).count();
+        assert_eq!((0..64).map(parts).sum::<usize>() + 3, 851, "tensors of the file");
+        assert_eq!((parts(0), parts(3)), (14, 11));
+        assert_eq!(config.state_bytes(), 150_994_944 + 5_898_240);
+        assert_eq!(config.hadamard.is_some(), shape == SyntheticShape::Bonsai2_27B);
+    }
+}
+
+/// The cut runs as the whole does, and gives the same whatever its steps are.
+#[test]
+fn a_cut_of_the_hybrid_gives_the_same_in_any_steps() {
+    let ids: Vec<u32> = (0..20).map(|i| (i * 389 + 7) % 4096).collect();
+    let logits = |chunk| {
+        let options = SessionOptions { context: Some(32), chunk: Some(chunk), ..SessionOptions::default() };
+        let model = Model::synthetic(SyntheticShape::Bonsai27BCut, 1);
+        let mut session = Session::new(&model, &Device::cpu(), &options).unwrap();
+        assert_eq!(session.cache_bytes(), model.config().state_bytes() + 32 * 2 * 256 * 2, "one layer of attention");
+        session.logits(&ids).unwrap()
+    };
+    let at_once = logits(20);
+    assert!(at_once.iter().all(|logit| logit.is_finite()));
+    assert_eq!(logits(7), at_once, "bit for bit");
+    assert_eq!(logits(1), at_once, "bit for bit");
+}
+
 #[test]
 fn weights_depend_on_seed_and_role_alone() {
     let trits = |seed, role| match Model::synthetic(SyntheticShape::Bitnet700M, seed).weights(role).unwrap() {

@@ -119,8 +119,13 @@ fn heads_are_even() {
 #[test]
 fn rotated_weights_are_refused() {
     let key = "prism.hadamard.version";
-    for file in FAMILIES {
+    for file in [LONG, HUNYUAN, GEMMA, FAMILIES[5]] {
         changed(file, |f| f.set_u32(key, 1)).refused(&["Hadamard", key]);
+    }
+    // These may be, if the other keys are there, too.
+    for file in [YARN, FAMILIES[4]] {
+        changed(file, |f| f.set_u32(key, 1)).refused(&["prism.hadamard.transform", "missing"]);
+        changed(file, |f| f.set_u32("prism.hadamard.block_size", 64)).refused(&["Hadamard", key, "missing"]);
     }
     changed(YARN, |f| f.set_text("prism.hadamard.\x1b[2J", "x")).refused(&["Hadamard", "\\u{1b}[2J"]);
 }

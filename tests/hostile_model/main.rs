@@ -18,8 +18,11 @@ mod gguf_writer;
 mod gpu;
 
 mod bytes;
+mod delta_net;
 mod empty;
+mod experts;
 mod families;
+mod hadamard;
 mod keys;
 #[cfg(target_os = "linux")]
 mod limits;
@@ -44,10 +47,16 @@ use sterna::{Error, Result};
 /// The attacked files: one with a tied head and sub-norms, one with neither; one of each ternary type.
 const FILES: [&str; 2] = ["bitnet-128-silu/i2_s.gguf", "llama-256/tq2_0.gguf"];
 
-/// Files of further families: YaRN and everything ternary, LongRoPE and three factors, norms after the rotation, and an
-/// embedding model of windowed layers.
-const FAMILIES: [&str; 4] =
-    ["qwen3-yarn/pq2_0.gguf", "minicpm-256/tq2_0.gguf", "hunyuan-256/stq1_0_id42.gguf", "embedding-gemma3/i2_s.gguf"];
+/// Files of further families: YaRN and everything ternary, LongRoPE and three factors, norms after the rotation, an
+/// embedding model of windowed layers, recurrent layers, and experts.
+const FAMILIES: [&str; 6] = [
+    "qwen3-yarn/pq2_0.gguf",
+    "minicpm-256/tq2_0.gguf",
+    "hunyuan-256/stq1_0_id42.gguf",
+    "embedding-gemma3/i2_s.gguf",
+    "qwen35-128-hf/ptq1_0.gguf",
+    "maple-256/mixed.gguf",
+];
 
 impl GgufWriter {
     /// Opens and runs what is written.

@@ -8,10 +8,12 @@ mod cpu;
 mod reference_values;
 
 mod bytes;
+mod delta_net;
 mod directory;
 mod embeddings;
 mod empty;
 mod golden;
+mod hadamard;
 mod hostile;
 mod memory;
 mod opening;

@@ -3,7 +3,7 @@
 
 use sterna::format::encodings::Encoding;
 use sterna::format::{Scales, Ternary, Weights};
-use sterna::model::{Model, Part, Role};
+use sterna::model::{Model, Role};
 
 use crate::edit::{TemporaryFile, parts};
 use crate::gguf_writer::GgufWriter;
@@ -13,8 +13,7 @@ const FILE: &str = "bitnet-256/i2_s.gguf";
 const HALF: f32 = 1e-3;
 
 fn linear_roles(model: &Model) -> Vec<Role> {
-    let parts = Part::ALL.iter().filter(|(part, _)| part.is_linear());
-    (0..model.config().layers).flat_map(|layer| parts.clone().map(move |&(part, _)| Role::Layer(layer, part))).collect()
+    model.roles().into_iter().filter(|role| role.is_linear()).collect()
 }
 
 fn ternary(model: &Model, role: Role) -> Ternary {

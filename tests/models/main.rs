@@ -18,6 +18,7 @@ mod embeddings;
 mod encodings;
 mod families;
 mod golden;
+mod hybrid;
 mod layer_zero;
 mod opening;
 mod rewritten;

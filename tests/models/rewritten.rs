@@ -61,8 +61,9 @@ fn other_layouts_of_i2_s_are_read_when_asked_for_and_garbage_otherwise<B: Backen
     let wanted = logits(&original(), make());
     for i2s_layout in [I2sLayout::Block64, I2sLayout::Row4] {
         let mut file = parts(FILE);
-        for layer in 0..original().config().layers {
-            for (part, _) in Part::ALL.iter().filter(|(part, _)| part.is_linear()) {
+        let config = original().config().clone();
+        for layer in 0..config.layers {
+            for (part, _) in Part::ALL.iter().filter(|(part, _)| part.is_linear() && part.is_in(&config, layer)) {
                 let role = Role::Layer(layer, *part);
                 let Some(Weights::Ternary(w)) = original().weights(role).unwrap() else {
                     panic!("{role:?} is ternary")

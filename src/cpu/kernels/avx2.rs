@@ -129,6 +129,9 @@ impl Kernels for Avx2 {
         fn squared_relu(out: &mut [f32], gate: &[f32], up: &[f32]);
         fn silu(out: &mut [f32], gate: &[f32], up: &[f32]);
         fn gelu(out: &mut [f32], gate: &[f32], up: &[f32]);
+        fn hadamard(block: &mut [f32]);
+        fn recall(with_key: &mut [f32], with_query: &mut [f32], memory: &[f32], key: &[f32], query: &[f32]);
+        fn remember(memory: &mut [f32], fade: f32, key: &[f32], update: &[f32]);
         fn exp_sum(scores: &mut [f32], largest: f32) -> f32;
         fn extremes(x: &[f32]) -> (f32, f32);
         fn largest(x: &[f32]) -> Option<usize>;

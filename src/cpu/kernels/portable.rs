@@ -76,6 +76,18 @@ impl Kernels for Portable {
         floats::squared_relu(out, gate, up);
     }
 
+    fn hadamard(&self, block: &mut [f32]) {
+        floats::hadamard(block);
+    }
+
+    fn recall(&self, with_key: &mut [f32], with_query: &mut [f32], memory: &[f32], key: &[f32], query: &[f32]) {
+        floats::recall(with_key, with_query, memory, key, query);
+    }
+
+    fn remember(&self, memory: &mut [f32], fade: f32, key: &[f32], update: &[f32]) {
+        floats::remember(memory, fade, key, update);
+    }
+
     fn silu(&self, out: &mut [f32], gate: &[f32], up: &[f32]) {
         floats::silu(out, gate, up);
     }

@@ -2,11 +2,32 @@
 
 use std::ops::Range;
 
+use crate::backend::Numerics;
 use crate::cpu::kernels::{BlockTile, FloatTile, Kernels, TILE_ROWS, Tile};
 use crate::cpu::matrix::SUMS;
 use crate::cpu::tensor::Quantized;
 use crate::format::ternary::{BLOCK, BLOCK_BYTES};
 use crate::format::{Scales, Ternary};
+
+/// `values[(row, output)]` of some weight rows and activation rows, in whichever form both are. `ones`: one for each block.
+pub(crate) fn tile_values(
+    kernels: &dyn Kernels,
+    values: &mut [f32],
+    w: &Ternary,
+    ones: &[f32],
+    x: &Quantized,
+    outputs: Range<usize>,
+    rows: Range<usize>,
+) {
+    match (x.numerics, w.scales()) {
+        (Numerics::Int8Rows, Scales::Groups { columns, values: scales }) => {
+            group_products(kernels, values, w, *columns, scales, x, outputs, rows);
+        }
+        (Numerics::Int8Rows, _) => products(kernels, values, w, x, outputs, rows),
+        (Numerics::Int8Groups, _) => block_products(kernels, values, w, ones, x, outputs, rows),
+        (Numerics::Float, _) => float_products(kernels, values, w, ones, x, outputs, rows),
+    }
+}
 
 /// `values[(row, output)]`, where one scale covers a whole weight row: the integer sum, then one multiplication.
 pub(super) fn products(

@@ -1,9 +1,11 @@
 //! The rows of an input of linear layers, each written by one thread.
 
-use crate::backend::{Numerics, SMALLEST_ABSMAX};
+use crate::backend::{MOST_BLOCK, Numerics, SMALLEST_ABSMAX};
+use crate::cpu::Basis;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::floats::multiplier;
 use crate::cpu::kernels::Kernels;
+use crate::cpu::tensor::Quantized;
 use crate::format::ternary::BLOCK;
 
 /// The rows of a [`Quantized`](super::Quantized), for several threads.
@@ -18,6 +20,7 @@ pub(crate) struct Rows<'a> {
     pub(super) steps: Disjoint<'a, f32>,
     pub(super) sums: Disjoint<'a, i32>,
     pub(super) floats: Disjoint<'a, f32>,
+    pub(super) basis: Option<&'a Basis>,
 }
 
 impl Rows<'_> {
@@ -40,6 +43,7 @@ impl Rows<'_> {
                 steps: self.steps.cut(places(self.scales_a_row)),
                 sum: &mut self.sums.cut(row..row + 1)[0],
                 floats: self.floats.cut(places(floats)),
+                basis: self.basis,
             }
         }
     }
@@ -54,7 +58,8 @@ pub(crate) struct QuantizedRow<'a> {
     scales: &'a mut [f32],
     steps: &'a mut [f32],
     sum: &'a mut i32,
-    floats: &'a mut [f32], // with the padding
+    floats: &'a mut [f32],    // with the padding
+    basis: Option<&'a Basis>, // by which it is turned before
 }
 
 /// Values that are computed, used and computed again rather than stored: a piece that stays in the nearest cache. Whole
@@ -67,6 +72,17 @@ impl QuantizedRow<'_> {
         &mut self.values[..self.cols]
     }
 
+    /// Takes a row of another input of the same form.
+    pub(crate) fn copy_from(self, other: &Quantized, row: usize) {
+        let (stride, blocks, scales) = (self.values.len(), self.block_sums.len(), self.scales.len());
+        self.values.copy_from_slice(&other.values[row * stride..][..stride]);
+        self.block_sums.copy_from_slice(&other.block_sums[row * blocks..][..blocks]);
+        self.scales.copy_from_slice(&other.scales[row * scales..][..scales]);
+        self.steps.copy_from_slice(&other.steps[row * scales..][..scales]);
+        *self.sum = other.sums[row];
+        self.floats.copy_from_slice(&other.floats[row * self.floats.len()..][..self.floats.len()]);
+    }
+
     /// Closes a row whose values were written, with its multipliers.
     pub(crate) fn finish(self, kernels: &dyn Kernels, scales: &[f32]) {
         kernels.block_sums(self.block_sums, self.values);
@@ -77,6 +93,9 @@ impl QuantizedRow<'_> {
 
     /// Takes `x`.
     pub(crate) fn quantize(mut self, kernels: &dyn Kernels, x: &[f32]) {
+        if let Some(basis) = self.basis {
+            return self.turn(kernels, basis, x.len(), &|out, first| out.copy_from_slice(&x[first..first + out.len()]));
+        }
         match self.numerics {
             Numerics::Int8Rows => {
                 let scale = multiplier(kernels.absmax(x));
@@ -93,6 +112,12 @@ impl QuantizedRow<'_> {
 
     /// Takes `x * factor * gain`.
     pub(crate) fn norm_quantize(mut self, kernels: &dyn Kernels, x: &[f32], factor: f32, gain: &[f32]) {
+        if let Some(basis) = self.basis {
+            return self.turn(kernels, basis, x.len(), &|out, first| {
+                let columns = first..first + out.len();
+                kernels.norm(out, &x[columns.clone()], factor, &gain[columns]);
+            });
+        }
         let mut piece = [0.0f32; PIECE];
         let pieces = || x.chunks(PIECE).zip(gain.chunks(PIECE));
         match self.numerics {
@@ -121,6 +146,39 @@ impl QuantizedRow<'_> {
                 self.finish_groups(kernels);
             }
             Numerics::Float => kernels.norm(&mut self.floats[..x.len()], x, factor, gain),
+        }
+    }
+
+    /// Takes a row of so many columns, turned: `columns(out, first)` gives those from `first` on as they were.
+    fn turn(mut self, kernels: &dyn Kernels, basis: &Basis, cols: usize, columns: &dyn Fn(&mut [f32], usize)) {
+        let mut room = [0.0f32; MOST_BLOCK];
+        let mut pieces = |each: &mut dyn FnMut(usize, &[f32])| {
+            for first in (0..cols).step_by(basis.piece()) {
+                let piece = &mut room[..basis.piece().min(cols - first)];
+                columns(piece, first);
+                basis.rotate(kernels, first, piece);
+                each(first, piece);
+            }
+        };
+        match self.numerics {
+            Numerics::Int8Rows => {
+                let mut absmax = SMALLEST_ABSMAX;
+                pieces(&mut |_, piece| {
+                    absmax = f32::from_bits(absmax.to_bits().max(kernels.absmax(piece).to_bits()));
+                });
+                let scale = multiplier(absmax);
+                let values = self.values();
+                pieces(&mut |first, piece| kernels.round(&mut values[first..first + piece.len()], piece, scale));
+                self.finish(kernels, &[scale]);
+            }
+            Numerics::Int8Groups => {
+                pieces(&mut |first, piece| self.quantize_groups(kernels, first / BLOCK, piece));
+                self.finish_groups(kernels);
+            }
+            Numerics::Float => {
+                let floats = &mut *self.floats;
+                pieces(&mut |first, piece| floats[first..first + piece.len()].copy_from_slice(piece));
+            }
         }
     }
 

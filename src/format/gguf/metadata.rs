@@ -161,6 +161,12 @@ impl Array {
         Self::new(F32, values.len(), bytes.into())
     }
 
+    /// An array of booleans.
+    pub fn of_truths(values: &[bool]) -> Self {
+        let bytes: Vec<u8> = values.iter().map(|&value| value.into()).collect();
+        Self::new(BOOL, values.len(), bytes.into())
+    }
+
     /// The type number of the elements.
     pub(super) fn element_type(&self) -> u32 {
         self.element_type
@@ -215,6 +221,11 @@ impl Array {
             Value::Bool(b) => i64::from(b),
             Value::Float(_) | Value::String(_) | Value::Array(_) => unreachable!("filtered above"),
         }))
+    }
+
+    /// The elements, if it is an array of booleans.
+    pub fn truths(&self) -> Option<impl Iterator<Item = bool> + '_> {
+        (self.element_type == BOOL).then(|| self.bytes.iter().map(|&byte| byte != 0))
     }
 
     /// The name of the element type, as the GGUF specification spells it.

@@ -6,7 +6,7 @@
 //! use sterna::format::gguf::{Layout, TensorPlan, Value};
 //!
 //! let keys = [("general.architecture".to_owned(), Value::String("bitnet".into()))];
-//! let tensors = [TensorPlan { name: "output_norm.weight".into(), rows: 1, cols: 2, encoding: Encoding::F32 }];
+//! let tensors = [TensorPlan { name: "output_norm.weight".into(), rows: 1, cols: 2, matrices: 1, encoding: Encoding::F32 }];
 //! let layout = Layout::new(&keys, &tensors)?;
 //! let mut writer = layout.write(Vec::new()).unwrap();
 //! writer.tensor(&[0; 8]).unwrap();
@@ -42,6 +42,8 @@ pub struct TensorPlan {
     pub rows: usize,
     /// Input features: the contiguous axis.
     pub cols: usize,
+    /// Matrices that lie one behind the other, among which the rows are shared; 1 for any but those of experts.
+    pub matrices: usize,
     /// How its bytes are encoded.
     pub encoding: Encoding,
 }
@@ -75,8 +77,13 @@ impl Layout {
         let mut offset = 0;
         for (tensor, size) in tensors.iter().zip(&sizes) {
             push_text(&mut head, &tensor.name);
-            let axes = [tensor.cols as u64, tensor.rows as u64];
-            let axes = if tensor.rows == 1 { &axes[..1] } else { &axes };
+            let axes = [tensor.cols, tensor.rows / tensor.matrices, tensor.matrices].map(|axis| axis as u64);
+            let count = match tensor.matrices {
+                1 if tensor.rows == 1 => 1,
+                1 => 2,
+                _ => 3,
+            };
+            let axes = &axes[..count];
             head.extend((axes.len() as u32).to_le_bytes());
             head.extend(axes.iter().flat_map(|axis| axis.to_le_bytes()));
             head.extend(tensor.encoding.ggml_type().to_le_bytes());

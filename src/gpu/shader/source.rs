@@ -1,8 +1,9 @@
 //! The source of a shader: constants, then fragments, then its file.
 
 use super::{Cached, Dot, Format, Input, Output, Scaling, Shader, Shape};
-use crate::backend::{Activation, CachePrecision, HeadNormOrder, MOST_CANDIDATES, RopePairs};
+use crate::backend::{Activation, CachePrecision, ExpertShape, HeadNormOrder, MOST_CANDIDATES, RopePairs};
 use crate::gpu::cooperative::{Cooperative, TEAMS};
+use crate::gpu::experts;
 use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, QUANTIZE_THREADS, TILE};
 
 macro_rules! fragment {
@@ -79,12 +80,39 @@ impl Shader {
                 text.add(fragment!("step")).add(fragment!("online_softmax"))
             }
             Self::Glu { activation } => text.number("THREADS", ELEMENTWISE_THREADS as u32).activation(activation),
-            Self::Logits { head, shape, aligned } => {
-                text.shape(shape).add(fragment!("step")).add(head.unpack_piece()).add(match aligned {
+            Self::Logits { head, shape, aligned, all } => {
+                text.shape(shape).truth("ALL", all).add(fragment!("step")).add(head.unpack_piece()).add(match aligned {
                     true => fragment!("vectors_aligned"),
                     false => fragment!("vectors_any"),
                 })
             }
+            Self::Convolve { taps } => {
+                text.number("THREADS", ELEMENTWISE_THREADS as u32).number("TAPS", taps).add(fragment!("step"))
+            }
+            Self::DeltaRule { head_dim } => {
+                text.number("HEAD_DIM", head_dim).add(fragment!("step")).add(fragment!("float_order"))
+            }
+            Self::NormGate => text.number("THREADS", ELEMENTWISE_THREADS as u32).add(fragment!("float_order")),
+            Self::Gate => text.number("THREADS", ELEMENTWISE_THREADS as u32),
+            Self::Route => text
+                .number("THREADS", ELEMENTWISE_THREADS as u32)
+                .number("MOST", ExpertShape::MOST as u32)
+                .number("MOST_USED", ExpertShape::MOST_USED as u32)
+                .add(fragment!("float_order")),
+            Self::ExpertMatvec { floats } => {
+                text.number("THREADS", experts::THREADS).number("LANES", experts::LANES);
+                text.number("OUTPUTS", experts::OUTPUTS).add(match floats {
+                    true => fragment!("places_f32"),
+                    false => fragment!("places_int8"),
+                })
+            }
+            Self::GluClamped | Self::MixPlaces => text.number("THREADS", ELEMENTWISE_THREADS as u32),
+            Self::Rotate { block, norm, inverse } => text
+                .number("THREADS", QUANTIZE_THREADS)
+                .number("BLOCK", block)
+                .truth("NORM", norm)
+                .truth("INVERSE", inverse)
+                .add(fragment!("float_order")),
             Self::ArgmaxFirst => text.add(fragment!("float_order")).add(fragment!("argmax_first")),
             Self::ArgmaxLast => text.add(fragment!("argmax_last")),
             Self::Totals => text.add(fragment!("float_order")),

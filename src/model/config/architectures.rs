@@ -20,8 +20,12 @@ pub(in crate::model) struct Architecture {
     pub gguf_pairs: RopePairs,
     /// The base of rotations where `config.json` has none; where a GGUF file has none, it is 10,000.
     pub theta: f64,
-    /// Whether some layers see only the latest positions.
-    pub has_windows: bool,
+    /// How files say which layers see only the latest positions.
+    pub windows: WindowKeys,
+    /// Whether each layer has experts in the place of one feed-forward network, and the head is a matrix of its own.
+    pub has_experts: bool,
+    /// Whether some layers are recurrent in the place of attention, and outputs of attention have gates.
+    pub has_delta_net: bool,
 
     /// The gate of the feed-forward network where the file does not say, of a vocabulary and a width; and why.
     pub activation: fn(usize, usize) -> (Activation, &'static str),
@@ -45,6 +49,9 @@ pub(in crate::model) struct Architecture {
     /// Whether checkpoints hold gains less one, but for norms before single linear layers.
     pub gains_less_one: bool,
 
+    /// Whether its weights may be in a rotated basis.
+    pub may_be_rotated: bool,
+
     /// The factors around so many layers of so many features where a GGUF file does not say; none where all are 1.
     pub factors: Option<fn(usize, usize) -> Factors>,
     /// Whether files say these factors: `config.json` must.
@@ -54,6 +61,10 @@ pub(in crate::model) struct Architecture {
     pub latent_floats: Option<&'static str>,
     /// What checkpoints call tensors of a layer that they do not call by the usual name.
     pub names: &'static [(Part, &'static str)],
+    /// The object of `config.json` that describes the network, where it is part of a larger model's.
+    pub inner_config: Option<&'static str>,
+    /// How tensors of a checkpoint begin that are other parts of a larger model: eyes, and drafters.
+    pub other_parts: &'static [&'static str],
 }
 
 /// Whether a norm before each linear layer is known of an architecture; the BitNet embedding models have them.
@@ -67,6 +78,17 @@ pub(in crate::model) enum InputNorms {
     Needed,
 }
 
+/// How files say which layers see only the latest positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::model) enum WindowKeys {
+    /// None do.
+    None,
+    /// All but each so-manieth, which a key may say.
+    Pattern,
+    /// A list of the layers; those are the only ones that turn.
+    List,
+}
+
 /// What most architectures have; rows say what is other.
 const PLAIN: Architecture = Architecture {
     gguf_names: &[],
@@ -74,7 +96,9 @@ const PLAIN: Architecture = Architecture {
     class: None,
     gguf_pairs: RopePairs::Half,
     theta: 10_000.0,
-    has_windows: false,
+    windows: WindowKeys::None,
+    has_experts: false,
+    has_delta_net: false,
     activation: |_, _| (Activation::Silu, "models of this architecture use SiLU"),
     activation_field: "hidden_act",
     needs_activation: false,
@@ -85,10 +109,13 @@ const PLAIN: Architecture = Architecture {
     input_norms: InputNorms::Unknown,
     post_norms: false,
     gains_less_one: false,
+    may_be_rotated: false,
     factors: None,
     says_factors: false,
     latent_floats: None,
     names: &[],
+    inner_config: None,
+    other_parts: &[],
 };
 
 /// What both of BitNet's rows have.
@@ -124,6 +151,7 @@ pub(in crate::model) static ARCHITECTURES: &[Architecture] = &[
     // Llama3-8B-1.58, Falcon3-1.58, Falcon-E, TriLM. Converters permute query and key rows.
     Architecture {
         gguf_names: &["llama"],
+        may_be_rotated: true,
         model_types: &["llama"],
         gguf_pairs: RopePairs::Interleaved,
         activation: |_, _| (Activation::Silu, "llama models use SiLU"),
@@ -139,10 +167,34 @@ pub(in crate::model) static ARCHITECTURES: &[Architecture] = &[
     // Ternary Bonsai, and the larger BitNet embedding model.
     Architecture {
         gguf_names: &["qwen3"],
+        may_be_rotated: true,
         model_types: &["qwen3"],
         activation: |_, _| (Activation::Silu, "qwen3 models use SiLU"),
         head_norms: Some(HeadNormOrder::BeforeRope),
         input_norms: InputNorms::Possible,
+        ..PLAIN
+    },
+    // Ternary-Bonsai-27B: recurrent layers between layers of attention.
+    Architecture {
+        gguf_names: &["qwen35"],
+        may_be_rotated: true,
+        model_types: &["qwen3_5", "qwen3_5_text", "prism_hadamard_qwen35"],
+        theta: 10_000_000.0,
+        has_delta_net: true,
+        activation: |_, _| (Activation::Silu, "qwen35 models use SiLU"),
+        head_norms: Some(HeadNormOrder::BeforeRope),
+        gains_less_one: true,
+        inner_config: Some("text_config"),
+        other_parts: &["model.visual.", "visual.", "vision_tower.", "mtp.", "model.mtp.", "language_model.mtp."],
+        ..PLAIN
+    },
+    // Maple. Its checkpoints have other names, and none is read yet.
+    Architecture {
+        gguf_names: &["maple"],
+        windows: WindowKeys::List,
+        has_experts: true,
+        activation: |_, _| (Activation::Silu, "maple models use SiLU"),
+        head_norms: Some(HeadNormOrder::BeforeRope),
         ..PLAIN
     },
     // BitCPM4. Converters permute query and key rows.
@@ -173,7 +225,7 @@ pub(in crate::model) static ARCHITECTURES: &[Architecture] = &[
         gguf_names: &["gemma3"],
         model_types: &["gemma3_text"],
         theta: 1_000_000.0,
-        has_windows: true,
+        windows: WindowKeys::Pattern,
         activation: |_, _| (Activation::Gelu, "gemma3 models use GELU in its tanh form"),
         activation_field: "hidden_activation",
         head_norms: Some(HeadNormOrder::BeforeRope),
@@ -188,9 +240,8 @@ pub(in crate::model) static ARCHITECTURES: &[Architecture] = &[
 ];
 
 /// Architectures of ternary models that this version refuses, each with what it would take.
-const REFUSED: [(&str, &str); 3] = [
-    ("qwen35", "a hybrid of gated delta net and gated attention (Ternary-Bonsai-27B, Bonsai-2)"),
-    ("maple", "a mixture of experts"),
+const REFUSED: [(&str, &str); 2] = [
+    ("hy_v4", "latent and sparse attention, several residual streams and shared experts (Hy4)"),
     ("parakeet", "a speech recogniser"),
 ];
 

@@ -56,12 +56,12 @@ impl Keys<'_> {
     }
 
     /// Gemma's layers that see only the latest positions; its files leave out what all of them share.
-    pub(super) fn windows(&self, head_dim: usize) -> Result<Option<Windows>> {
+    pub(super) fn windows(&self, head_dim: usize, layers: usize) -> Result<Option<Windows>> {
         let Some(positions) = self.optional_size("attention.sliding_window")? else { return Ok(None) };
         let global_every = self.size_or("attention.sliding_window_pattern", 6)?;
         let theta = self.theta("rope.freq_base_swa")?.unwrap_or(10_000.0);
         let rope = Rope::new(RopePairs::Half, theta, head_dim, 1.0);
-        Ok(Some(Windows { positions, global_every, rope }))
+        Ok(Some(Windows { positions, layers: Windows::by_pattern(global_every, layers), rope }))
     }
 
     /// The factors around the layers, with those that the architecture's models share where keys are missing; none where

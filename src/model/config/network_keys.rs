@@ -5,7 +5,7 @@
 mod table;
 
 use super::architectures::ARCHITECTURES;
-use super::{Architecture, Config};
+use super::{Architecture, Config, WindowKeys};
 use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::gguf::{Metadata, Value, quoted};
@@ -48,6 +48,30 @@ const VOCABULARY: &str = "vocab_size";
 /// Keys that are read where some layers see only the latest positions.
 const READ_WITH_WINDOWS: &[&str] =
     &["attention.sliding_window", "attention.sliding_window_pattern", "rope.freq_base_swa"];
+
+/// Keys that are read where some layers are recurrent.
+const READ_WITH_DELTA_NET: &[&str] = &[
+    "attention.recurrent_layers",
+    "full_attention_interval",
+    "nextn_predict_layers",
+    "rope.dimension_sections",
+    "ssm.conv_kernel",
+    "ssm.group_count",
+    "ssm.inner_size",
+    "ssm.state_size",
+    "ssm.time_step_rank",
+];
+
+/// Keys that are read where there are experts.
+const READ_WITH_EXPERTS: &[&str] = &[
+    "expert_count",
+    "expert_feed_forward_length",
+    "expert_shared_count",
+    "expert_used_count",
+    "expert_weights_norm",
+    "leading_dense_block_count",
+    "swiglu_clamp_exp",
+];
 
 /// Keys that are read where there are factors around the layers.
 const READ_WITH_FACTORS: &[&str] = &["embedding_scale", "logit_scale", "residual_scale"];
@@ -95,7 +119,9 @@ impl Architecture {
     /// Whether the network follows from the key.
     fn reads(&self, key: &str) -> bool {
         READ.contains(&key)
-            || self.has_windows && READ_WITH_WINDOWS.contains(&key)
+            || self.windows != WindowKeys::None && READ_WITH_WINDOWS.contains(&key)
+            || self.has_delta_net && READ_WITH_DELTA_NET.contains(&key)
+            || self.has_experts && READ_WITH_EXPERTS.contains(&key)
             || self.factors.is_some() && READ_WITH_FACTORS.contains(&key)
     }
 }
@@ -182,7 +208,9 @@ mod tests {
             assert!(NETWORK_KEYS[..place].iter().all(|other| other.name != known.name), "{}", known.name);
             assert!(!READ.contains(&known.name), "{} is read", known.name);
         }
-        for conditional in READ_WITH_WINDOWS.iter().chain(READ_WITH_FACTORS) {
+        for conditional in
+            READ_WITH_WINDOWS.iter().chain(READ_WITH_DELTA_NET).chain(READ_WITH_EXPERTS).chain(READ_WITH_FACTORS)
+        {
             assert!(NetworkKey::find(conditional).is_some(), "{conditional} is ignored where it is not read");
         }
     }

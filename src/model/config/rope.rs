@@ -29,6 +29,8 @@ pub(in crate::model) struct RopeKeys {
     pub theta: f64,
     /// Keys of what stretches it, without the architecture's name.
     pub scaling: Vec<(&'static str, Value)>,
+    /// How pairs are shared out between the positions of an image, where the architecture's files say it.
+    pub sections: Vec<i32>,
     /// Tensors of divisors.
     pub divisors: Vec<(Role, Vec<f32>)>,
 }
@@ -39,16 +41,29 @@ pub(in crate::model) struct RopeKeys {
 pub struct Windows {
     /// Positions that a windowed layer sees, its own the last of them.
     pub positions: usize,
-    /// Every such layer, counted from the first, sees all: the last of each run of so many.
-    pub global_every: usize,
+    /// Of each layer, whether it is one of them.
+    pub layers: Vec<bool>,
     /// The rotations of windowed layers.
     pub rope: Rope,
 }
 
+/// The frequency of pairs that are not turned.
+pub(super) const NO_TURN: f64 = 0.0;
+
 impl Windows {
+    /// All but the last layer of each run of so many.
+    pub(in crate::model) fn by_pattern(global_every: usize, layers: usize) -> Vec<bool> {
+        (1..=layers).map(|layer| !layer.is_multiple_of(global_every)).collect()
+    }
+
+    /// How long such runs are, told by the first layer that sees all; one more than there are layers where none does.
+    pub(in crate::model) fn pattern(&self) -> usize {
+        self.layers.iter().position(|is_windowed| !is_windowed).unwrap_or(self.layers.len()) + 1
+    }
+
     /// Whether a layer sees only the latest positions.
     pub fn covers(&self, layer: usize) -> bool {
-        !(layer + 1).is_multiple_of(self.global_every)
+        self.layers.get(layer) == Some(&true)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A config as the keys of a GGUF file: what [`Config::from_gguf`](super::Config::from_gguf) reads, written.
 
 use super::{Architecture, Config, Pooling, RopeKeys};
-use crate::format::gguf::Value;
+use crate::format::gguf::{Array, Value};
 
 /// How activations are held, where the architecture's name says otherwise: `rows`, `groups` or `f32`. No other program
 /// writes it.
@@ -40,10 +40,25 @@ impl Config {
                 ("logit_scale", float(self.factors.logits.into())),
             ]);
         }
+        if let Some(net) = &self.delta_net {
+            keys.extend([
+                ("ssm.conv_kernel", size(net.taps)),
+                ("ssm.state_size", size(net.heads.head_dim)),
+                ("ssm.group_count", size(net.heads.key_heads)),
+                ("ssm.time_step_rank", size(net.heads.value_heads)),
+                ("ssm.inner_size", size(net.heads.value_cols())),
+                ("attention.recurrent_layers", Value::Array(Array::of_truths(&net.layers))),
+            ]);
+        }
+        if !rope.sections.is_empty() {
+            // Readers want four.
+            let sections: Vec<i32> = rope.sections.iter().copied().chain([0]).take(4).collect();
+            keys.push(("rope.dimension_sections", Value::Array(Array::of_integers(&sections))));
+        }
         if let Some(windows) = &self.windows {
             keys.extend([
                 ("attention.sliding_window", size(windows.positions)),
-                ("attention.sliding_window_pattern", size(windows.global_every)),
+                ("attention.sliding_window_pattern", size(windows.pattern())),
                 ("rope.freq_base_swa", float(base(&windows.rope.frequencies))),
             ]);
         }
@@ -53,6 +68,7 @@ impl Config {
         let within = keys.into_iter().map(|(key, value)| (format!("{name}.{key}"), value));
         let mut all = vec![("general.architecture".to_owned(), Value::String(name.into()))];
         all.extend(within);
+        all.extend(self.hadamard.iter().flat_map(|hadamard| hadamard.gguf_keys(self)));
         if architecture.numerics(self.vocabulary, self.input_norms).0 != self.numerics {
             all.push((NUMERICS.into(), Value::String(self.numerics.name().into())));
         }

@@ -1,9 +1,13 @@
 //! `config.json` as a [`Config`]: which architecture the model has, its sizes, and how its weights become trits.
 
+mod delta_net;
+mod hadamard;
 mod other_networks;
 mod quantization;
 mod rope;
 mod windows;
+
+use std::path::Path;
 
 use super::fields::{ConfigFile, Fields};
 use crate::backend::{Activation, HeadNormOrder, RopePairs};
@@ -12,7 +16,8 @@ use crate::error::{Error, Result};
 use crate::format::gguf::quoted;
 use crate::format::safetensors::Checkpoint;
 use crate::model::config::{
-    Architecture, Config, Factors, InputNorms, JSON, Pooling, RopeKeys, Sizes, activation_named, check_factor,
+    Architecture, Config, Factors, Hadamard, InputNorms, JSON, Pooling, RopeKeys, Sizes, WindowKeys, activation_named,
+    check_factor,
 };
 use crate::model::huggingface::names;
 use crate::model::{Part, Role};
@@ -20,12 +25,17 @@ use crate::model::{Part, Role};
 pub(super) use quantization::{Form, WeightRule};
 use rope::Rotations;
 
+/// The object that describes the network of texts in a larger model.
+const TEXT_CONFIG: &str = "text_config";
+
 /// What a directory is, before its tensors are looked for.
 pub(super) struct Description {
     pub(super) config: Config,
     pub(super) architecture: &'static Architecture,
     pub(super) rule: WeightRule,
     pub(super) ties_head: bool,
+    /// Whether one is to be added to the gains of norms.
+    pub(super) gains_less_one: bool,
     pub(super) rope_keys: RopeKeys,
     pub(super) decisions: Vec<Decision>,
 }
@@ -34,12 +44,18 @@ impl Description {
     /// # Errors
     /// [`Error::Unsupported`] for what this version cannot run, [`Error::Model`] for missing or impossible values; both name
     /// the field.
-    pub(super) fn read(file: &ConfigFile, checkpoint: &Checkpoint) -> Result<Self> {
-        let fields = file.fields();
-        let model_type = fields.text("model_type")?.ok_or_else(|| fields.missing("model_type"))?;
-        let classes = fields.list("architectures")?.map_or(&[][..], Vec::as_slice);
+    pub(super) fn read(directory: &Path, file: &ConfigFile, checkpoint: &Checkpoint) -> Result<Self> {
+        let outer = file.fields();
+        let model_type = outer.text("model_type")?.ok_or_else(|| outer.missing("model_type"))?;
+        let classes = outer.list("architectures")?.map_or(&[][..], Vec::as_slice);
         let architecture =
             Architecture::of_directory(model_type, |class| classes.iter().any(|listed| listed == class))?;
+        // Of a network that is a part of a larger one, what all of it shares stands outside.
+        let inner = match architecture.inner_config {
+            Some(TEXT_CONFIG) => outer.object(TEXT_CONFIG, "text_config.")?,
+            _ => None,
+        };
+        let fields = inner.unwrap_or(outer);
         // The choice between two names of one thing, and between two code bases of one network.
         let has = |role: Role| {
             let prefix = names::prefix(checkpoint);
@@ -48,7 +64,7 @@ impl Description {
                 .any(|stem| checkpoint.tensor(&format!("{stem}.weight")).is_some())
         };
         let sub_norms = architecture.sub_norms || has(Role::Layer(0, Part::AttentionSubNorm));
-        let rule = WeightRule::read(fields, architecture)?;
+        let rule = WeightRule::read(outer, architecture)?;
         if architecture.input_norms == InputNorms::Needed && !rule.input_norms {
             return Err(Error::Unsupported(format!(
                 "a {model_type} model without {}; this version runs BitNet embedding models of that type",
@@ -60,15 +76,17 @@ impl Description {
         other_networks::refuse(fields, architecture, &sizes)?;
         let vocabulary = fields.required_size("vocab_size")?;
         let head_dim = sizes.heads.head_dim;
-        let (parameters, windows) = match architecture.has_windows {
+        let (parameters, windows) = match architecture.windows == WindowKeys::Pattern {
             true => (windows::parameters(fields, "full_attention")?, windows::read(fields, sizes.layers, head_dim)?),
             false => (rope::parameters(fields)?, None),
         };
+        let has_delta_net = architecture.has_delta_net;
+        let turned = if has_delta_net { delta_net::turned(fields, parameters, head_dim)? } else { head_dim };
         let Rotations { rope, long_rope, keys: rope_keys } =
-            rope::read(fields, parameters, head_dim, sizes.context, architecture.theta)?;
+            rope::read(fields, parameters, turned, sizes.context, architecture)?;
         let (activation, activation_why) = activation(fields, architecture, &sizes, vocabulary)?;
         let (numerics, numerics_why) = rule.numerics();
-        let config = Config {
+        let mut config = Config {
             architecture: model_type.to_owned(),
             layers: sizes.layers,
             width: sizes.width,
@@ -80,6 +98,10 @@ impl Description {
             rope,
             long_rope,
             windows,
+            hadamard: None,
+            delta_net: if has_delta_net { delta_net::read(fields, sizes.layers)? } else { None },
+            attention_gate: has_delta_net,
+            mixture: None,
             activation,
             numerics,
             sub_norms,
@@ -89,7 +111,16 @@ impl Description {
             factors: factors(fields, architecture, &sizes)?,
             pooling: rule.input_norms.then_some(Pooling::LastToken),
         };
-        let (ties_head, head_why) = match fields.boolean("tie_word_embeddings")? {
+        config.hadamard = hadamard::read(directory, outer, architecture, &config, names::prefix(checkpoint))?;
+        let ties = |fields: Fields| fields.boolean("tie_word_embeddings");
+        if let (Some(outer), Some(inner)) = (ties(outer)?, ties(fields)?)
+            && outer != inner
+        {
+            let name = fields.name("tie_word_embeddings");
+            return Err(Error::Model(format!("{name} is {inner}, and the same field outside of it is {outer}")));
+        }
+        let said = if let Some(ties) = ties(fields)? { Some(ties) } else { ties(outer)? };
+        let (ties_head, head_why) = match said {
             Some(false) if config.pooling.is_some() && !has(Role::Head) => {
                 (true, "the checkpoint has no lm_head, and vectors of texts need none")
             }
@@ -109,11 +140,13 @@ impl Description {
             decisions
                 .push(Decision::new("quantisation", "that of models trained with float activations", why).warned());
         }
-        if architecture.gains_less_one {
+        let gains_less_one = architecture.gains_less_one && !(has_delta_net && delta_net::is_converted(checkpoint));
+        decisions.extend(config.hadamard.as_ref().map(Hadamard::decision));
+        if gains_less_one {
             let choice = "one is added to the gains, but not to those before linear layers";
             decisions.push(Decision::new("norms", choice, format!("checkpoints of {model_type} hold gains less one")));
         }
-        Ok(Self { config, architecture, rule, ties_head, rope_keys, decisions })
+        Ok(Self { config, architecture, rule, ties_head, gains_less_one, rope_keys, decisions })
     }
 }
 

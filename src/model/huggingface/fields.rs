@@ -53,6 +53,11 @@ impl<'a> Fields<'a> {
         self.object.get(name).filter(|value| !value.is_null())
     }
 
+    /// All of them, null apart.
+    pub(super) fn all(self) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        self.object.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.as_str(), value))
+    }
+
     /// How errors call a field.
     pub(super) fn name(self, name: &str) -> String {
         format!("{}: \"{}{name}\"", self.file, self.place)

@@ -5,7 +5,7 @@ use crate::format::safetensors::Checkpoint;
 use crate::model::{Part, Role};
 
 /// Names within `layers.N.`, without the ending; of several, a checkpoint has one.
-const PARTS: [(Part, &[&str]); 22] = [
+const PARTS: [(Part, &[&str]); 31] = [
     (Part::AttentionNorm, &["input_layernorm"]),
     (Part::QueryInputNorm, &["self_attn.q_proj.rms_norm"]),
     (Part::KeyInputNorm, &["self_attn.k_proj.rms_norm"]),
@@ -30,19 +30,39 @@ const PARTS: [(Part, &[&str]); 22] = [
     (Part::Up, &["mlp.up_proj"]),
     (Part::FfnSubNorm, &["mlp.ffn_sub_norm", "mlp.ffn_layernorm"]),
     (Part::Down, &["mlp.down_proj"]),
+    (Part::DeltaQkv, &["linear_attn.in_proj_qkv"]),
+    (Part::DeltaGate, &["linear_attn.in_proj_z"]),
+    (Part::DeltaAlpha, &["linear_attn.in_proj_a"]),
+    (Part::DeltaBeta, &["linear_attn.in_proj_b"]),
+    (Part::DeltaConvolution, &["linear_attn.conv1d"]),
+    (Part::DeltaBias, &["linear_attn.dt_bias"]),
+    (Part::DeltaRate, &["linear_attn.A_log"]),
+    (Part::DeltaNorm, &["linear_attn.norm"]),
+    (Part::DeltaOutput, &["linear_attn.out_proj"]),
 ];
 
 /// Endings of tensors that older checkpoints hold and no forward pass needs: they follow from the config.
 pub(super) const IGNORED_ENDINGS: [&str; 1] = [".self_attn.rotary_emb.inv_freq"];
 
-/// What stands before the names of the network: a language model's, a bare network's, the text part of a larger model's.
-const PREFIXES: [&str; 3] = ["model.", "", "language_model.model."];
+/// What stands before the names of the network: a language model's, a bare network's, the text part of a larger model's, in two ways.
+const PREFIXES: [&str; 4] = ["model.", "", "language_model.model.", TEXT_PART];
+
+/// The text part of a larger model, whose head stands outside of it.
+const TEXT_PART: &str = "model.language_model.";
 
 /// The prefix of a checkpoint: the one under which there is an embedding. That of language models where there is none,
 /// so that the missing tensor is called by its usual name.
 pub(super) fn prefix(checkpoint: &Checkpoint) -> &'static str {
     let has_embedding = |prefix: &&&str| checkpoint.tensor(&format!("{prefix}embed_tokens.weight")).is_some();
     PREFIXES.iter().find(has_embedding).copied().unwrap_or(PREFIXES[0])
+}
+
+/// The ending of a role's tensor.
+pub(super) fn ending(role: Role) -> &'static str {
+    match role {
+        Role::Layer(_, Part::DeltaBias | Part::DeltaRate) => "",
+        _ => ".weight",
+    }
 }
 
 /// The possible names of a role's tensor, without their ending (`.weight`), the usual one first. `own` are the names that
@@ -52,7 +72,7 @@ pub(super) fn stems(role: Role, prefix: &str, own: &[(Part, &str)]) -> Vec<Strin
         Role::Embedding => vec![format!("{prefix}embed_tokens")],
         Role::OutputNorm => vec![format!("{prefix}norm")],
         Role::Head => {
-            let outer = prefix.strip_suffix("model.").unwrap_or(prefix);
+            let outer = if prefix == TEXT_PART { "" } else { prefix.strip_suffix("model.").unwrap_or(prefix) };
             vec![format!("{outer}lm_head")]
         }
         Role::Layer(layer, part) => {

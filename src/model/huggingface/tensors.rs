@@ -9,6 +9,8 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::gguf::quoted;
 use crate::format::safetensors::{Checkpoint, Dtype, StoredTensor};
+use crate::model::config::Architecture;
+use crate::model::huggingface::weights::dense;
 use crate::model::{Config, Part, Role, padding};
 
 /// Where the weights of each role are.
@@ -17,18 +19,18 @@ pub(super) struct Tensors {
 }
 
 impl Tensors {
-    /// Finds and checks all of them. `own_names` are those of the architecture.
+    /// Finds and checks all of them.
     pub(super) fn find(
         checkpoint: &Checkpoint,
         config: &Config,
-        own_names: &'static [(Part, &'static str)],
+        architecture: &'static Architecture,
         ties_head: bool,
     ) -> Result<Self> {
         let mut search = Search {
             checkpoint,
             config,
             prefix: names::prefix(checkpoint),
-            own_names,
+            architecture,
             used: HashSet::new(),
             found: Tensors { places: HashMap::new() },
         };
@@ -39,7 +41,7 @@ impl Tensors {
         }
         for layer in 0..config.layers {
             // The count of layers is the file's claim; a missing layer ends this loop at once.
-            for (part, _) in Part::ALL.iter().filter(|(part, _)| part.belongs_to(config)) {
+            for (part, _) in Part::ALL.iter().filter(|(part, _)| part.is_in(config, layer)) {
                 search.take(Role::Layer(layer, *part))?;
             }
         }
@@ -97,7 +99,7 @@ struct Search<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a Config,
     prefix: &'static str,
-    own_names: &'static [(Part, &'static str)],
+    architecture: &'static Architecture,
     used: HashSet<String>,
     found: Tensors,
 }
@@ -105,27 +107,58 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     /// Finds the tensor of a role that must be there, with all that belongs to it.
     fn take(&mut self, role: Role) -> Result<()> {
-        let stems = names::stems(role, self.prefix, self.own_names);
-        let has_weight = |stem: &&String| self.checkpoint.tensor(&format!("{stem}.weight")).is_some();
+        let stems = names::stems(role, self.prefix, self.architecture.names);
+        let ending = names::ending(role);
+        let has_weight = |stem: &&String| self.checkpoint.tensor(&format!("{stem}{ending}")).is_some();
         let Some(stem) = stems.iter().find(has_weight).or(stems.first()) else {
             return Err(Error::Unsupported(format!("a {role:?}, which this version finds in GGUF files only")));
         };
         let form = self.form(role, stem)?;
+        self.check_signs(role, stem)?;
         self.found.places.insert(role, (stem.clone(), form));
         Ok(())
     }
 
+    /// Signs stand beside a matrix in a rotated basis, too.
+    fn check_signs(&mut self, role: Role, stem: &str) -> Result<()> {
+        let Some(hadamard) = &self.config.hadamard else { return Ok(()) };
+        let is_rotated = match role {
+            Role::Embedding => hadamard.embedding,
+            Role::Head => hadamard.head,
+            _ => role.is_linear(),
+        };
+        if !is_rotated || hadamard.signs.is_none() && self.checkpoint.tensor(&format!("{stem}.signs")).is_none() {
+            return Ok(());
+        }
+        let wanted = hadamard.signs(role.shape(self.config).1);
+        let signs = self.tensor(stem, ".signs")?;
+        let is_same =
+            signs.elements() == wanted.len() && is_float(signs) && dense(signs, 1, wanted.len())?.to_f32() == wanted;
+        match is_same {
+            true => Ok(()),
+            false => Err(Error::Model(format!(
+                "tensor \"{stem}.signs\" is {signs:?}, and not the {} signs of the basis",
+                wanted.len()
+            ))),
+        }
+    }
+
     fn form(&mut self, role: Role, stem: &str) -> Result<Form> {
         let (rows, cols) = role.shape(self.config);
-        let weight = self.tensor(stem, ".weight")?;
+        let weight = self.tensor(stem, names::ending(role))?;
         let wrong = |tensor: &StoredTensor, ending: &str, wanted: &str| {
             Error::Model(format!("tensor \"{stem}{ending}\" is {tensor:?}, but the config implies {wanted}"))
         };
         match weight.dtype {
             Dtype::F32 | Dtype::F16 | Dtype::BF16 => {
-                let fits = if rows == 1 { weight.elements() == cols } else { weight.shape == [rows, cols] };
+                let is_convolution = matches!(role, Role::Layer(_, Part::DeltaConvolution));
+                let fits = match () {
+                    () if is_convolution => weight.shape == [rows, 1, cols] || weight.shape == [rows, cols],
+                    () if rows == 1 => weight.elements() == cols,
+                    () => weight.shape == [rows, cols],
+                };
                 let wanted = if rows == 1 { format!("[{cols}]") } else { format!("[{rows}, {cols}]") };
-                if fits { Ok(Form::Floats) } else { Err(wrong(weight, ".weight", &wanted)) }
+                if fits { Ok(Form::Floats) } else { Err(wrong(weight, names::ending(role), &wanted)) }
             }
             Dtype::U8 if role.is_linear() => {
                 let packed = rows.div_ceil(4);
@@ -138,7 +171,7 @@ impl<'a> Search<'a> {
                 }
                 Ok(Form::Packed)
             }
-            Dtype::U32 if rows > 1 => {
+            Dtype::U32 if role.may_be_ternary() || role.is_dense() => {
                 let (scales, biases) = (self.tensor(stem, ".scales")?, self.tensor(stem, ".biases")?);
                 let words = weight.shape.get(1).copied().unwrap_or(0);
                 let groups = scales.shape.get(1).copied().unwrap_or(0);
@@ -177,9 +210,10 @@ impl<'a> Search<'a> {
 
     /// A tensor that no role claims would silently change the output if it were ignored.
     fn refuse_others(&self, ties_head: bool) -> Result<()> {
-        let head = names::stems(Role::Head, self.prefix, self.own_names).remove(0);
+        let head = names::stems(Role::Head, self.prefix, self.architecture.names).remove(0);
         for (name, _) in self.checkpoint.tensors() {
-            let is_ignored = IGNORED_ENDINGS.iter().any(|ending| name.ends_with(ending));
+            let is_other_part = self.architecture.other_parts.iter().any(|begin| name.starts_with(begin));
+            let is_ignored = is_other_part || IGNORED_ENDINGS.iter().any(|ending| name.ends_with(ending));
             // Where the head is tied, the embedding takes its place, as in the models' own code.
             let is_tied_head = ties_head && name.strip_prefix(&head).is_some_and(|rest| rest.starts_with('.'));
             if !self.used.contains(name) && !is_ignored && !is_tied_head {

@@ -10,6 +10,7 @@ use crate::format::{Dense, Scales, Values, Weights};
 use crate::model::directory::named;
 use crate::model::huggingface::config::{Form, WeightRule};
 use crate::model::huggingface::tensors::Tensors;
+use crate::model::huggingface::{head_order, names};
 use crate::model::soundness::blank;
 use crate::model::{Config, Part, Role, WeightSource};
 
@@ -64,6 +65,9 @@ impl DirectoryWeights {
             scales: dense(scales, rows, groups)?,
             biases: dense(biases, rows, groups)?,
         };
+        if role.is_dense() {
+            return integers.dense(rows, cols).map(Weights::Dense);
+        }
         match integers.ternary(rows, cols)? {
             Some(ternary) if role.is_linear() || self.is_ternary_throughout() => Ok(Weights::Ternary(ternary)),
             _ if role.is_linear() => Err(Error::Unsupported(format!(
@@ -76,7 +80,7 @@ impl DirectoryWeights {
 
     fn floats(&self, role: Role, stem: &str, rows: usize) -> Result<Weights> {
         let (_, cols) = role.shape(&self.config);
-        let tensor = self.stored(stem, ".weight");
+        let tensor = self.stored(stem, names::ending(role));
         let floats = dense(tensor, rows, cols)?;
         if role.is_linear() {
             if self.rule.rounds_floats {
@@ -109,7 +113,9 @@ impl DirectoryWeights {
     /// What is found in a linear layer of floats that must be trits already; none where there are no such layers. A
     /// model of other floats is refused here, before anything is made for it.
     pub(super) fn probe(&self) -> Result<Option<Decision>> {
-        let role = Role::Layer(0, Part::Key); // the smallest
+        // The smallest there is.
+        let attends = (0..self.config.layers).find(|&layer| !self.config.is_recurrent(layer));
+        let role = attends.map_or(Role::Layer(0, Part::DeltaOutput), |layer| Role::Layer(layer, Part::Key));
         let Some((stem, Form::Floats)) = self.tensors.place(role).filter(|_| !self.rule.rounds_floats) else {
             return Ok(None);
         };
@@ -172,7 +178,8 @@ impl WeightSource for DirectoryWeights {
         }
         let Some((stem, form)) = self.tensors.place(role) else { return Ok(None) };
         let weights = self.first_rows(role, stem, *form, rows);
-        weights.map(Some).map_err(|error| named(&format!("{stem}.weight"), error))
+        let in_order = weights.and_then(|weights| head_order::in_order(role, weights, &self.config));
+        in_order.map(Some).map_err(|error| named(&self.name(role), error))
     }
 
     fn has(&self, role: Role) -> bool {
@@ -201,7 +208,8 @@ impl WeightSource for DirectoryWeights {
     }
 
     fn name(&self, role: Role) -> String {
-        self.tensors.place(role).map_or_else(|| role.gguf_name(), |(stem, _)| format!("{stem}.weight"))
+        let stored = |(stem, _): &(String, Form)| format!("{stem}{}", names::ending(role));
+        self.tensors.place(role).map_or_else(|| role.gguf_name(), stored)
     }
 }
 
@@ -209,7 +217,8 @@ impl WeightSource for DirectoryWeights {
 fn is_gain_of_the_family(role: Role) -> bool {
     match role {
         Role::OutputNorm => true,
-        Role::Layer(_, part) => !part.is_linear() && !part.is_input_norm(),
+        // The norm of a delta net's outputs has plain gains.
+        Role::Layer(_, part) => part.is_gain() && !part.is_input_norm() && part != Part::DeltaNorm,
         _ => false,
     }
 }
@@ -225,7 +234,7 @@ fn encoding(tensor: &StoredTensor) -> Option<Encoding> {
 }
 
 /// The first rows of floats, as they lie in the file.
-fn dense(tensor: &StoredTensor, rows: usize, cols: usize) -> Result<Dense> {
+pub(super) fn dense(tensor: &StoredTensor, rows: usize, cols: usize) -> Result<Dense> {
     let first = |width: usize| tensor.data.slice(..tensor.data.len().min(rows * cols * width));
     let values = match tensor.dtype {
         Dtype::F32 => Values::F32(first(4)),

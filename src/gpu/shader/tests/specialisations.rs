@@ -1,6 +1,6 @@
 //! The shaders that are tested: each file with each of its fragments and flags, in the sizes that verbs ask for.
 
-use crate::backend::{Activation, CachePrecision, CacheShape, HeadNormOrder, RopePairs};
+use crate::backend::{Activation, CachePrecision, CacheShape, HeadNormOrder, MOST_BLOCK, RopePairs};
 use crate::format::ternary::{BLOCK, padded};
 use crate::gpu::cooperative::Cooperative;
 use crate::gpu::layout::{Attention, matvec_shape, norm_matvec_shape};
@@ -33,12 +33,22 @@ pub(super) fn core() -> Vec<Shader> {
         all.extend(products.clone().map(|product| Shader::Matvec { product, shape, input: Input::Quantized }));
         all.extend(outputs.map(|output| Shader::MatvecFloats { output, shape }));
         for aligned in [false, true] {
-            all.extend(DENSE.map(|head| Shader::Logits { head, shape, aligned }));
+            for of_all in [false, true] {
+                all.extend(DENSE.map(|head| Shader::Logits { head, shape, aligned, all: of_all }));
+            }
         }
     }
     all.extend(norm_products());
     HEAD_DIMS.into_iter().for_each(|head_dim| all.extend(attention(head_dim)));
     all.extend(ACTIVATIONS.map(|activation| Shader::Glu { activation }));
+    all.extend([2, 4, 8].map(|taps| Shader::Convolve { taps }));
+    all.extend([4, 64, 100, 128, 256].map(|head_dim| Shader::DeltaRule { head_dim }));
+    all.extend([Shader::NormGate, Shader::Gate]);
+    all.extend([false, true].map(|floats| Shader::ExpertMatvec { floats }));
+    all.extend([Shader::Route, Shader::GluClamped, Shader::MixPlaces]);
+    for (norm, inverse) in [(false, false), (true, false), (false, true)] {
+        all.extend([1, 64, 1024, MOST_BLOCK as u32].map(|block| Shader::Rotate { block, norm, inverse }));
+    }
     all.extend([Shader::Place, Shader::ArgmaxFirst, Shader::ArgmaxLast, Shader::Top, Shader::Totals]);
     all
 }

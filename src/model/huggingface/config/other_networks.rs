@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Fields;
 use crate::error::{Error, Result};
 use crate::format::gguf::quoted;
-use crate::model::config::{Architecture, Sizes, activation_named};
+use crate::model::config::{Architecture, Sizes, WindowKeys, activation_named};
 
 /// Which values are neutral; null is as if the field were not there.
 enum Neutral {
@@ -85,13 +85,20 @@ pub(super) fn refuse(fields: Fields, architecture: &Architecture, sizes: &Sizes)
     };
     for (names, neutral) in FIELDS {
         for name in *names {
-            let is_read = *name == "query_pre_attn_scalar" && architecture.has_windows;
+            let is_read = match *name {
+                "query_pre_attn_scalar" => architecture.windows != WindowKeys::None,
+                "full_attention_interval" | "partial_rotary_factor" | "attn_output_gate" => architecture.has_delta_net,
+                _ => false,
+            };
             if let Some(value) = fields.get(name).filter(|value| !is_read && !neutral.allows(value, sizes)) {
                 return refused(name, value, &neutral.known(sizes));
             }
         }
     }
     windows(fields, architecture, sizes)?;
+    if let Some(value) = fields.get("attn_output_gate").filter(|value| architecture.has_delta_net && **value != true) {
+        return refused("attn_output_gate", value, "true for models of this type");
+    }
     for name in MINICPM {
         if let Some(value) = fields.get(name).filter(|_| !architecture.says_factors) {
             return refused(name, value, "models of other architectures without");
@@ -127,10 +134,10 @@ pub(super) fn refuse(fields: Fields, architecture: &Architecture, sizes: &Sizes)
 
 /// Layers that see only the latest positions, where the architecture has none.
 fn windows(fields: Fields, architecture: &Architecture, sizes: &Sizes) -> Result<()> {
-    if architecture.has_windows {
+    if architecture.windows != WindowKeys::None {
         return Ok(());
     }
-    let kinds = fields.list("layer_types")?.map_or(&[][..], Vec::as_slice);
+    let kinds = fields.list("layer_types")?.filter(|_| !architecture.has_delta_net).map_or(&[][..], Vec::as_slice);
     if let Some(kind) = kinds.iter().find(|kind| *kind != "full_attention") {
         let (name, kind) = (fields.name("layer_types"), quoted(&kind.to_string()));
         return Err(Error::Unsupported(format!("{name} has {kind}; this version knows full_attention")));

@@ -8,7 +8,7 @@ use crate::backend::{Rope, RopePairs};
 use crate::error::{Error, Result};
 use crate::format::gguf::{Value, quoted};
 use crate::model::Role;
-use crate::model::config::{LongRope, RopeKeys, Yarn, check_factor, check_theta, divide};
+use crate::model::config::{Architecture, LongRope, RopeKeys, Yarn, check_factor, check_theta, divide};
 
 /// The object that says how rotations are stretched, and in newer files their base.
 pub(super) fn parameters(fields: Fields<'_>) -> Result<Option<Fields<'_>>> {
@@ -28,26 +28,30 @@ pub(super) struct Rotations {
 pub(super) fn read(
     fields: Fields,
     parameters: Option<Fields>,
-    head_dim: usize,
+    turned: usize,
     context: usize,
-    default_theta: f64,
+    architecture: &Architecture,
 ) -> Result<Rotations> {
     let inner = parameters.map(|parameters| parameters.float("rope_theta")).transpose()?.flatten();
-    let theta = fields.float("rope_theta")?.or(inner).unwrap_or(default_theta);
+    let theta = fields.float("rope_theta")?.or(inner).unwrap_or(architecture.theta);
     let theta = check_theta(theta, &fields.name("rope_theta"))?;
-    let rope = Rope::new(RopePairs::Half, theta, head_dim, 1.0);
+    let rope = Rope::new(RopePairs::Half, theta, turned, 1.0);
     let keys = RopeKeys { theta, ..RopeKeys::default() };
     let mut rotations = Rotations { rope, long_rope: None, keys };
     let Some(scaling) = parameters.map(|parameters| Scaling { fields: parameters, context }) else {
         return Ok(rotations);
     };
-    scaling.refuse_parts()?;
+    match architecture.has_delta_net {
+        // Of a text, all positions of a row are equal, so that its pairs need not be told apart.
+        true => rotations.keys.sections = scaling.sections()?,
+        false => scaling.refuse_parts()?,
+    }
     let kind = scaling.fields.text("rope_type")?.or(scaling.fields.text("type")?).unwrap_or("default");
     match kind {
         "default" | "none" => {}
         "linear" => {
             let factor = scaling.factor("factor")?;
-            rotations.rope = Rope::new(RopePairs::Half, theta, head_dim, factor);
+            rotations.rope = Rope::new(RopePairs::Half, theta, turned, factor);
             rotations.keys.scaling = vec![text("linear"), number("factor", factor)];
         }
         "llama3" => {
@@ -63,11 +67,11 @@ pub(super) fn read(
         }
         "longrope" | "su" => scaling.long(&mut rotations)?,
         // Hunyuan's: a larger base, the same at every length.
-        "dynamic" if scaling.fields.get("alpha").is_some() && head_dim > 2 => {
-            let dims = head_dim as f64;
+        "dynamic" if scaling.fields.get("alpha").is_some() && turned > 2 => {
+            let dims = turned as f64;
             let theta = theta * scaling.factor("alpha")?.powf(dims / (dims - 2.0));
             let theta = check_theta(theta, &scaling.fields.name("alpha"))?;
-            rotations.rope = Rope::new(RopePairs::Half, theta, head_dim, 1.0);
+            rotations.rope = Rope::new(RopePairs::Half, theta, turned, 1.0);
             rotations.keys.theta = theta;
         }
         other => {
@@ -141,6 +145,17 @@ impl Scaling<'_> {
             }
         }
         Ok(())
+    }
+
+    /// How the pairs are shared out between the positions of an image, for those who read such files.
+    fn sections(&self) -> Result<Vec<i32>> {
+        const NAME: &str = "mrope_section";
+        let Some(list) = self.fields.list(NAME)? else { return Ok(Vec::new()) };
+        let counts: Option<Vec<i32>> = list.iter().map(|n| i32::try_from(n.as_u64()?).ok()).collect();
+        match counts.filter(|counts| (3..=4).contains(&counts.len())) {
+            Some(counts) => Ok(counts),
+            None => Err(Error::Model(format!("{} must hold three or four counts", self.fields.name(NAME)))),
+        }
     }
 
     fn original_context(&self) -> Result<usize> {

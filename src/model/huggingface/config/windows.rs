@@ -52,7 +52,8 @@ pub(super) fn read(fields: Fields, layers: usize, head_dim: usize) -> Result<Opt
     let theta = named.or(fields.float("rope_local_base_freq")?).unwrap_or(DEFAULT_THETA);
     let theta = check_theta(theta, &fields.name("rope_local_base_freq"))?;
     let positions = fields.required_size("sliding_window")?;
-    Ok(Some(Windows { positions, global_every, rope: Rope::new(RopePairs::Half, theta, head_dim, 1.0) }))
+    let rope = Rope::new(RopePairs::Half, theta, head_dim, 1.0);
+    Ok(Some(Windows { positions, layers: Windows::by_pattern(global_every, layers), rope }))
 }
 
 /// Every such layer sees all positions: a list names the kind of each layer, or a number the pattern of all.
