@@ -336,12 +336,13 @@ impl Model {
 
     /// The gain of a norm, or other floats of a layer, as f32, if they are there.
     pub(crate) fn floats(&self, role: Role) -> Result<Option<Vec<f32>>> {
+        let name = self.weights.name(role);
         match self.weights(role)? {
             None => Ok(None),
             Some(Weights::Dense(dense)) => {
                 let floats = dense.try_to_f32()?;
                 // One value that is no number would make every logit one, and greedy decoding would not notice.
-                let (what, name) = (if role.is_gain() { "gain" } else { "value" }, self.weights.name(role));
+                let what = if role.is_gain() { "gain" } else { "value" };
                 if let Some(place) = floats.iter().position(|value| !value.is_finite()) {
                     let value = floats[place];
                     return Err(Error::Malformed(format!("tensor \"{name}\": the {what} {place} is {value}")));
@@ -359,7 +360,7 @@ impl Model {
                 Ok(Some(floats))
             }
             Some(Weights::Ternary(_)) => {
-                Err(Error::Model(format!("the norm \"{}\" is ternary", self.weights.name(role))))
+                Err(Error::Model(format!("tensor \"{name}\" is ternary, where floats are needed")))
             }
         }
     }

@@ -25,7 +25,7 @@ const TENSOR_TYPES: [u32; 34] = [
 ];
 
 /// Keys that some file has, for files that have them not.
-const MORE_KEYS: [&str; 32] = [
+const MORE_KEYS: [&str; 34] = [
     "attention.sliding_window",
     "attention.sliding_window_pattern",
     "attention.scale",
@@ -37,6 +37,8 @@ const MORE_KEYS: [&str; 32] = [
     "final_logit_softcapping",
     "expert_count",
     "expert_used_count",
+    "expert_feed_forward_length",
+    "swiglu_clamp_exp",
     "embedding_scale",
     "residual_scale",
     "logit_scale",
@@ -384,6 +386,7 @@ pub const ARCHITECTURES: &[&str] = &[
     "gemma3",
     "minicpm",
     "hunyuan-dense",
+    "maple",
     "gpt2",
     "gemma-embedding",
 ];

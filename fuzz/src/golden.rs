@@ -6,7 +6,7 @@ use crate::gguf::{File, array, string, value};
 use crate::tiny;
 use crate::words::{self, TOKENS, TOKENS_BEFORE};
 
-/// One file of each family and encoding.
+/// One file of each encoding, and of most families.
 const FILES: [&str; 18] = [
     "bitnet-128-silu/i2_s.gguf",
     "bitnet-128-online/f16.gguf",

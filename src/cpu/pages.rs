@@ -69,13 +69,21 @@ impl Pages {
     /// A copy of `bytes` in huge pages, made by all threads. The bytes as they lie where the system gives no such pages, has too little
     /// memory for a copy, or where somebody else keeps them in memory as well: a copy is worth that of one that is given back.
     pub(crate) fn place(&mut self, bytes: &Bytes, workers: &Workers) -> Bytes {
+        match is_mapped(bytes) || bytes.is_unique() {
+            true => self.place_part(bytes, workers),
+            false => bytes.clone(),
+        }
+    }
+
+    /// The same of bytes that are a part of others, which the caller gives up together.
+    pub(crate) fn place_part(&mut self, bytes: &Bytes, workers: &Workers) -> Bytes {
         let left = match self.left {
             Some(left) => left,
             None if self.are_given() => available_memory_bytes().unwrap_or(0) / SHARE,
             None => 0,
         };
         self.left = Some(left);
-        if bytes.is_empty() || left < bytes.len() as u64 || !(is_mapped(bytes) || bytes.is_unique()) {
+        if bytes.is_empty() || left < bytes.len() as u64 {
             return bytes.clone();
         }
         let Ok((area, first)) = self.room(bytes.len()) else {

@@ -22,7 +22,7 @@ use crate::cpu::tensor::{Quantized, Tensor};
 use crate::cpu::workers::{Crew, WORTH_SHARING, run_until};
 use crate::format::{Ternary, Weights};
 
-/// Fewest rows of a matrix for spans: building tables costs about as much as 80 rows save.
+/// Fewest rows of a matrix for spans: what is prepared costs as much as so many rows save, tables about as much as 80.
 const FEWEST_OUTPUTS: usize = 128;
 /// Tasks for each thread, so that the last to end does not end late.
 const TASKS_PER_THREAD: usize = 6;
@@ -188,24 +188,21 @@ impl Product<'_> {
     /// # Safety
     /// As for [`Product::strip`].
     unsafe fn span(&self, room: &mut SpanRoom, part: &Part, outputs: Range<usize>, rows: Range<usize>) {
-        if self.x.numerics == Numerics::Int8Groups {
-            // SAFETY: the same columns and rows.
-            return unsafe { self.span_of_blocks(room, part, outputs, rows) };
-        }
         let (x, w) = (self.x, ternary(part));
         let blocks = x.blocks();
-        let mut scales = [0.0f32; PANEL];
-        let mut take = |first: usize, sums: &PanelSums<i32>| {
-            let panel = outputs.start + first..outputs.end.min(outputs.start + first + PANEL);
-            scales.iter_mut().zip(panel.clone()).for_each(|(scale, output)| *scale = w.scale(output, 0));
-            for (row, sums) in rows.clone().zip(sums) {
-                let x_scale = x.scales[row];
-                let values = sums.iter().zip(&scales).map(|(sum, scale)| *sum as f32 * (scale / x_scale));
-                // SAFETY: these columns are the caller's.
-                unsafe { self.write(part, &panel, row, values) };
-            }
-        };
+        if x.numerics == Numerics::Int8Groups {
+            let tile = block_tile(w, &self.w.ones, x, &outputs, &rows, 0..blocks, &mut []);
+            return self.kernels.span_blocks(room, &tile, &mut |first, sums| {
+                // SAFETY: these columns of these rows are the caller's.
+                unsafe { self.write_panel(part, &outputs, &rows, first, sums, |sum, scale, _| sum * scale) };
+            });
+        }
         let tile = tile(w, x, &outputs, &rows, 0..blocks, blocks);
+        let mut take = |first: usize, sums: &PanelSums<i32>| {
+            let value = |sum: i32, scale: f32, row: usize| sum as f32 * (scale / x.scales[row]);
+            // SAFETY: as above.
+            unsafe { self.write_panel(part, &outputs, &rows, first, sums, value) };
+        };
         if !self.kernels.span_codes(room, &tile, &x.sums[rows.clone()], &mut take) {
             // A code that is no trit, which only unchecked files hold.
             // SAFETY: the same columns and rows.
@@ -213,23 +210,28 @@ impl Product<'_> {
         }
     }
 
-    /// As [`Product::span`], where each block of activations has its own scale.
+    /// Writes the values of a panel of the weight rows `outputs`, the first of them `first`: `value(sum, scale of the weight row,
+    /// activation row)`.
     ///
     /// # Safety
     /// As for [`Product::strip`].
-    unsafe fn span_of_blocks(&self, room: &mut SpanRoom, part: &Part, outputs: Range<usize>, rows: Range<usize>) {
-        let (x, w) = (self.x, ternary(part));
-        let mut scales = [0.0f32; PANEL];
-        let mut take = |first: usize, sums: &PanelSums<f32>| {
-            let panel = outputs.start + first..outputs.end.min(outputs.start + first + PANEL);
-            scales.iter_mut().zip(panel.clone()).for_each(|(scale, output)| *scale = scale_of_row(w, output));
-            for (row, sums) in rows.clone().zip(sums) {
-                // SAFETY: these columns are the caller's.
-                unsafe { self.write(part, &panel, row, sums.iter().zip(&scales).map(|(sum, scale)| sum * scale)) };
-            }
-        };
-        let tile = block_tile(w, &self.w.ones, x, &outputs, &rows, 0..x.blocks(), &mut []);
-        self.kernels.span_blocks(room, &tile, &mut take);
+    unsafe fn write_panel<T: Copy>(
+        &self,
+        part: &Part,
+        outputs: &Range<usize>,
+        rows: &Range<usize>,
+        first: usize,
+        sums: &PanelSums<T>,
+        value: impl Fn(T, f32, usize) -> f32,
+    ) {
+        let panel = outputs.start + first..outputs.end.min(outputs.start + first + PANEL);
+        let (w, mut scales) = (ternary(part), [0.0f32; PANEL]);
+        scales.iter_mut().zip(panel.clone()).for_each(|(scale, output)| *scale = scale_of_row(w, output));
+        for (row, sums) in rows.clone().zip(sums) {
+            let values = sums.iter().zip(&scales).map(|(&sum, &scale)| value(sum, scale, row));
+            // SAFETY: these columns are the caller's.
+            unsafe { self.write(part, &panel, row, values) };
+        }
     }
 
     /// # Safety

@@ -9,7 +9,8 @@ use crate::transformer::Wanted;
 
 impl Session {
     /// Computes `ids` ahead of a generation that begins with them, chunk by chunk. After each chunk `progress` is told how
-    /// many ids are done and may stop; what was done stays cached.
+    /// many ids are done and may stop; what was done stays cached. (Of a model with recurrent layers a longer prompt finds it, not one
+    /// that ends with `ids`: the state stands behind the last of them, and a generation begins by computing its last id.)
     ///
     /// # Errors
     /// [`Error::Input`] for ids outside the vocabulary or more than [`Session::positions`]; [`Error::Busy`] if all slots are

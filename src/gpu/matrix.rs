@@ -75,7 +75,9 @@ impl Matrix {
         let most_rows = most_rows / together * together;
         if most_rows == 0 {
             let bytes = plan.row_bytes * together;
-            return Err(Error::refused(format!("{together} rows of {bytes} bytes are more than a shader can see")));
+            return Err(Error::refused(format!(
+                "{together} rows, {bytes} bytes together, are more than a shader can see"
+            )));
         }
         let mut shards = Vec::new();
         for first in (0..plan.rows).step_by(most_rows) {

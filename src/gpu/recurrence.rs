@@ -5,6 +5,7 @@ use crate::backend::{Decay, DeltaHeads, HeadGain, HeadOrder, Recurrence, Recurre
 use crate::error::{Error, Result};
 use crate::gpu::buffers::Buffer;
 use crate::gpu::layout::elementwise;
+use crate::gpu::limits::MOST_GROUPS;
 use crate::gpu::shader::Shader;
 use crate::gpu::{Gpu, Matrix, Tensor};
 
@@ -42,6 +43,10 @@ impl Recurrence for Gpu {
         let head_dim = shape.heads.head_dim;
         if !head_dim.is_multiple_of(4) || head_dim > DeltaHeads::LARGEST {
             return Err(Error::Unsupported(format!("recurrent heads of {head_dim} features on a GPU")));
+        }
+        let heads = shape.heads.value_heads;
+        if heads * head_dim.div_ceil(COLUMNS) > MOST_GROUPS as usize {
+            return Err(Error::Unsupported(format!("{heads} recurrent heads of {head_dim} features on a GPU")));
         }
         shape.bytes().ok_or_else(|| Error::out_of_memory("states of more bytes than can be counted"))?;
         let bytes = |a_slot: usize| (shape.slots * a_slot * 4) as u64;

@@ -1,8 +1,9 @@
 //! Rotated bases: rows are turned, behind their norm, into scratch memory of their own, and quantised from there.
 
 use crate::backend::{MOST_BLOCK, Norm, Rotation};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::buffers::Buffer;
+use crate::gpu::limits::MOST_GROUPS;
 use crate::gpu::shader::Shader;
 use crate::gpu::{Gpu, Quantized, Tensor};
 
@@ -64,6 +65,12 @@ impl Rotation for Gpu {
 
     fn basis(&mut self, block: usize, signs: &[f32]) -> Result<Basis> {
         assert!(block.is_power_of_two() && block <= MOST_BLOCK && signs.len().is_multiple_of(block));
+        if signs.len() / block > MOST_GROUPS as usize {
+            let (blocks, cols) = (signs.len() / block, signs.len());
+            return Err(Error::Unsupported(format!(
+                "{blocks} blocks of {block} among {cols} columns on a GPU, which turns at most {MOST_GROUPS}"
+            )));
+        }
         let buffer = self.floats("signs", 1, signs.len())?;
         self.recorder.write(&buffer, bytemuck::cast_slice(signs));
         Ok(Basis { block, cols: signs.len(), signs: buffer })

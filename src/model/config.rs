@@ -240,10 +240,10 @@ impl Config {
             let parts = Part::ALL.iter().filter(|(part, _)| part.is_linear() && part.is_in(self, layer));
             parts
                 .map(|(part, _)| Role::Layer(layer, *part).shape(self))
-                .map(|(rows, cols)| rows as u64 * cols as u64)
-                .sum::<u64>()
+                .map(|(rows, cols)| (rows as u64).saturating_mul(cols as u64))
+                .fold(0, u64::saturating_add)
         };
-        (0..self.layers).map(in_layer).sum()
+        (0..self.layers).map(in_layer).fold(0, u64::saturating_add)
     }
 
     /// Trits that one row meets: all but those of experts that it does not use.
@@ -252,10 +252,11 @@ impl Config {
         let of_experts = |layer: usize| {
             let parts = Part::ALL.iter().filter(|(part, _)| part.is_of_experts());
             let shapes = parts.map(|(part, _)| Role::Layer(layer, *part).shape(self));
-            shapes.map(|(rows, cols)| rows as u64 * cols as u64).sum::<u64>()
+            shapes.map(|(rows, cols)| (rows as u64).saturating_mul(cols as u64)).fold(0, u64::saturating_add)
         };
         let idle = (mixture.shape.count - mixture.shape.used) as u64;
-        self.ternary_weights() - (0..self.layers).map(of_experts).sum::<u64>() / mixture.shape.count as u64 * idle
+        let in_all = (0..self.layers).map(of_experts).fold(0, u64::saturating_add);
+        self.ternary_weights().saturating_sub(in_all / mixture.shape.count as u64 * idle)
     }
 
     /// Blocks of a file that draft for the network and are no layers of it: they come behind them.

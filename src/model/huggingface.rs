@@ -24,7 +24,7 @@ use tensors::Tensors;
 use weights::DirectoryWeights;
 
 pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Model> {
-    let fields = fields::read(directory, fields::FILE)?;
+    let fields = fields::read(directory, fields::FILE, fields::MAX_BYTES)?;
     let checkpoint = if options.map { Checkpoint::open(directory)? } else { Checkpoint::read(directory)? };
     let in_directory = |error| within(directory.display(), error);
     let Description { config, architecture, rule, ties_head, gains_less_one, rope_keys, mut decisions } =

@@ -2,7 +2,7 @@
 
 use crate::backend::{Backend, Numerics};
 use crate::error::Result;
-use crate::model::Config;
+use crate::model::{Config, Part, Role};
 
 /// By the columns of inputs; none where weights are as they were trained.
 pub(super) struct Bases<B: Backend> {
@@ -12,9 +12,12 @@ pub(super) struct Bases<B: Backend> {
 impl<B: Backend> Bases<B> {
     pub(super) fn load(b: &mut B, config: &Config) -> Result<Self> {
         let Some(hadamard) = &config.hadamard else { return Ok(Self { of: Vec::new() }) };
-        let inner = config.delta_net.as_ref().map(|net| net.heads.value_cols());
-        let mut widths = vec![config.width, config.heads.query_cols(), config.ffn_width];
-        widths.extend(inner);
+        let inputs_of = |layer: usize| {
+            let parts = Part::ALL.iter().filter(move |(part, _)| part.is_linear() && part.is_in(config, layer));
+            parts.map(move |(part, _)| Role::Layer(layer, *part).shape(config).1)
+        };
+        let mut widths: Vec<usize> = (0..config.layers).flat_map(inputs_of).collect();
+        widths.push(config.width);
         widths.sort_unstable();
         widths.dedup();
         let of = widths.into_iter().map(|cols| Ok((cols, b.basis(hadamard.block, &hadamard.signs(cols))?)));

@@ -173,3 +173,23 @@ fn signs_are_one_for_each_column_of_each_width() {
     changed(FIRST, |f| f.set(&widths, ARRAY, integers(&[128, 256, 768, 64])).set(&values, ARRAY, integers(&more)))
         .ran();
 }
+
+#[test]
+fn a_network_of_recurrent_layers_alone_has_no_basis_of_its_heads() {
+    let mut file = parts(FIRST);
+    file.tensors.retain(|tensor| !tensor.name.starts_with(b"blk.1."));
+    let left: Vec<String> =
+        listed(FIRST, "weight_names").into_iter().filter(|name| !name.starts_with("blk.1.")).collect();
+    for (size, value) in [
+        ("block_count", 1),
+        ("attention.head_count", 1),
+        ("attention.head_count_kv", 1),
+        ("attention.key_length", 34),
+        ("attention.value_length", 34),
+    ] {
+        file.set_u32(&format!("qwen35.{size}"), value);
+    }
+    file.set("qwen35.attention.recurrent_layers", ARRAY, array(BOOL, 1, [1]));
+    // 34 columns are no whole blocks of 64, and no input of any layer.
+    file.set(&key("weight_names"), ARRAY, names(&left)).fate().ran();
+}

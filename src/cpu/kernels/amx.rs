@@ -86,12 +86,15 @@ fn rows_in_tiles(rows: usize) -> usize {
 }
 
 /// [`Kernels::span_codes`]; every code counts.
+///
+/// # Safety
+/// The CPU has AMX with int8, and this process may use it.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn span_codes(room: &mut Room, tile: &Tile<'_>, x_sums: &[i32], take: TakeSums<'_, i32>) {
     let Room { panel, last, .. } = room;
     let in_tiles = rows_in_tiles(tile.rows);
     let sets = Sets::new(tile, in_tiles, last);
-    // SAFETY: only [`Amx`] calls this.
+    // SAFETY: the caller shows AMX.
     let unit = unsafe { TileUnit::configured() };
     let mut unused = [[0; PANEL]; SET]; // the sums of the set beyond an odd number
     panel.each(tile, take, |panel, sums, _, blocks| {
@@ -109,12 +112,15 @@ unsafe fn span_codes(room: &mut Room, tile: &Tile<'_>, x_sums: &[i32], take: Tak
 }
 
 /// [`Kernels::span_blocks`]
+///
+/// # Safety
+/// As for [`span_codes`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni,fma")]
 unsafe fn span_blocks(room: &mut Room, tile: &BlockTile<'_>, take: TakeSums<'_, f32>) {
     let Room { panel, last, products } = room;
     let in_tiles = rows_in_tiles(tile.tile.rows);
     let sets = Sets::new(&tile.tile, in_tiles, last);
-    // SAFETY: only [`Amx`] calls this.
+    // SAFETY: the caller shows AMX.
     let unit = unsafe { TileUnit::configured() };
     panel.each(&tile.tile, take, |panel, values, output, blocks| {
         if blocks.start == 0 {

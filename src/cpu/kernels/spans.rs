@@ -5,9 +5,9 @@ use std::any::Any;
 
 use super::Kernels;
 
-/// Activation rows that a table or a register of tiles takes: what is not whole sets of them is filled with zeros.
+/// Activation rows that a table or a register of tiles takes: what is nearly a set is filled with zeros.
 pub(crate) const SET: usize = 16;
-/// Most weight rows of a span: long enough to be worth building tables, or packing activations.
+/// Most weight rows of a span: long enough to be worth building tables.
 pub(crate) const SPAN: usize = 1024;
 /// Weight rows whose sums with an activation row lie side by side.
 pub(crate) const PANEL: usize = 32;

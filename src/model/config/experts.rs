@@ -79,7 +79,7 @@ impl Keys<'_> {
             },
             Some(_) => vec![self.metadata.float(&name)?.unwrap_or(USUAL_CLAMP); layers],
         };
-        match clamps.iter().find(|clamp| !(**clamp > 0.0 && **clamp <= f64::from(f32::MAX))) {
+        match clamps.iter().find(|clamp| !(**clamp as f32 > 0.0 && (**clamp as f32).is_finite())) {
             Some(clamp) => Err(Error::Model(format!("the key \"{name}\" is {clamp}; it must be positive and finite"))),
             None => Ok(clamps.into_iter().map(|clamp| clamp as f32).collect()),
         }

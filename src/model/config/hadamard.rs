@@ -329,7 +329,7 @@ impl Keys<'_> {
         Ok(Some(widths.into_iter().map(cut).collect()))
     }
 
-    /// The roles of the tensors of a list, without those of blocks that draft.
+    /// The roles of the tensors of a list.
     fn names(&self, key: &str, config: &Config, name: &dyn Fn(Role) -> String) -> Result<HashSet<Role>> {
         let list = self.metadata.array(&full(key))?.ok_or_else(|| self.missing(key))?;
         let Some(texts) = list.strings().map(|texts| texts.collect::<Vec<_>>()) else {

@@ -6,12 +6,14 @@ use crate::error::{Error, Result};
 
 /// Larger than any size of a model.
 pub(in crate::model) const LARGEST_SIZE: u64 = 1 << 24;
-/// More layers than any model has. With sizes of at most [`LARGEST_SIZE`], a layer has up to 7 · 2^48 weights, and so
-/// many layers less than 2^63.
+/// More layers than any model has. With sizes of at most [`LARGEST_SIZE`], a layer without experts has up to 7 · 2^48 weights, and so
+/// many layers less than 2^63; what is counted of experts stays at the largest number.
 const MOST_LAYERS: usize = 1 << 12;
 /// A larger head than any model has: the table of its frequencies is made before a tensor is looked at, so it must not
 /// be large because a key says so.
 const LARGEST_HEAD: usize = 1 << 14;
+/// More heads than any model has, and so few that a GPU has a workgroup for each of a row.
+const MOST_HEADS: usize = 1 << 14;
 
 /// The numbers of a file, by its own names for them.
 pub(in crate::model) trait Numbers {
@@ -131,7 +133,7 @@ impl Sizes {
                 numbers.label(names.width)
             )));
         }
-        if heads as u64 * head_dim as u64 > LARGEST_SIZE {
+        if heads > MOST_HEADS || heads as u64 * head_dim as u64 > LARGEST_SIZE {
             return Err(Error::Model(format!(
                 "{heads} heads ({heads_label}) of {head_dim} features are larger than any model"
             )));

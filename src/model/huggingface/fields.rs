@@ -14,7 +14,7 @@ pub(super) const FILE: &str = "config.json";
 
 /// The longest accepted config, in bytes; published ones have some thousands. In memory it takes up to a hundred times as
 /// many.
-const MAX_BYTES: usize = 1 << 18;
+pub(super) const MAX_BYTES: usize = 1 << 18;
 
 /// An object of a JSON file; null is as if the field were not there.
 #[derive(Clone, Copy)]
@@ -30,11 +30,11 @@ pub(super) struct ConfigFile {
     name: &'static str,
 }
 
-/// Reads a file whose outermost value is an object.
-pub(super) fn read(directory: &Path, name: &'static str) -> Result<ConfigFile> {
+/// Reads a file of at most so many bytes whose outermost value is an object.
+pub(super) fn read(directory: &Path, name: &'static str, most: usize) -> Result<ConfigFile> {
     let path = directory.join(name);
     let in_file = |error| within(path.display(), error);
-    let bytes = read_short(&path, MAX_BYTES)?;
+    let bytes = read_short(&path, most)?;
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(ConfigFile { object, name }),
         Ok(_) => Err(in_file(Error::Malformed("this is no object of fields".into()))),

@@ -30,7 +30,7 @@ pub(super) fn check(directory: &Path) -> Result<Decision> {
         let why = "a norm before every linear layer is what BitNet embedding models have";
         return Ok(Decision::new("output", choice, why));
     }
-    let file = fields::read(directory, FILE)?;
+    let file = fields::read(directory, FILE, fields::MAX_BYTES)?;
     match way(file.fields()) {
         Ok(()) => Ok(Decision::new("output", choice, format!("{FILE} says so"))),
         Err(error) => Err(within(directory.display(), error)),

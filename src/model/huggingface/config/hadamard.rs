@@ -18,6 +18,8 @@ const FILE: &str = "hadamard.json";
 /// The type of such packs, and the one of the network within.
 const PACK: (&str, &str) = ("prism_hadamard_qwen35", "qwen3_5");
 const LARGEST_SCHEMA: usize = 2;
+/// The longest accepted file of keys, in bytes: that of a 27B has a sign on a line for each of 28672 columns, and 401 names.
+const MAX_BYTES: usize = 1 << 21;
 
 /// The basis of the weights, where the pack has one.
 pub(super) fn read(
@@ -46,7 +48,7 @@ pub(super) fn read(
     if schema > LARGEST_SCHEMA {
         return Err(Error::Unsupported(format!("{} is {schema}; known are 1 and 2", pack.name("schema_version"))));
     }
-    let keys = fields::read(directory, FILE)?;
+    let keys = fields::read(directory, FILE, MAX_BYTES)?;
     let metadata = Metadata::new(
         keys.fields().all().map(|(key, value)| Ok((key.to_owned(), value_of(key, value)?))).collect::<Result<_>>()?,
     );
