@@ -47,6 +47,7 @@ use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::gpu::buffers::Buffer;
 use crate::gpu::layout::{Attention, elementwise};
+use crate::gpu::limits::MOST_GROUPS;
 use crate::gpu::product::Rows;
 use crate::gpu::recorder::Recorder;
 use crate::gpu::shader::{Output, Shader};
@@ -161,6 +162,13 @@ impl Backend for Gpu {
         let bytes = shape.bytes().ok_or_else(|| Error::out_of_memory("a cache of more bytes than can be counted"))?;
         let half = bytes as u64 / 2;
         Ok(Cache { shape, keys: self.storage("a cache", half)?, values: self.storage("a cache", half)? })
+    }
+
+    fn attend_room(&mut self, _cache: &Cache, heads: Heads) -> Result<()> {
+        match heads.heads + 2 * heads.kv_heads > MOST_GROUPS as usize {
+            true => Err(Error::Unsupported(format!("{} heads on a GPU", heads.heads))),
+            false => Ok(()),
+        }
     }
 
     fn tokens(&mut self, max_rows: usize) -> Result<Tokens> {

@@ -12,8 +12,6 @@ const MOST_LAYERS: usize = 1 << 12;
 /// A larger head than any model has: the table of its frequencies is made before a tensor is looked at, so it must not
 /// be large because a key says so.
 const LARGEST_HEAD: usize = 1 << 14;
-/// More heads than any model has, and so few that a GPU has a workgroup for each of a row.
-const MOST_HEADS: usize = 1 << 14;
 
 /// The numbers of a file, by its own names for them.
 pub(in crate::model) trait Numbers {
@@ -133,7 +131,7 @@ impl Sizes {
                 numbers.label(names.width)
             )));
         }
-        if heads > MOST_HEADS || heads as u64 * head_dim as u64 > LARGEST_SIZE {
+        if heads as u64 * head_dim as u64 > LARGEST_SIZE {
             return Err(Error::Model(format!(
                 "{heads} heads ({heads_label}) of {head_dim} features are larger than any model"
             )));
