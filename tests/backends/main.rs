@@ -17,6 +17,7 @@ mod floats;
 mod fusion;
 mod head;
 mod invariants;
+mod limits;
 mod material;
 mod norms;
 mod not_finite;
