@@ -16,6 +16,42 @@ pub(super) struct Products(pub(super) [[[i32; LANES]; SET]; 2 * HALVES]);
 
 pub(super) const NO_PRODUCTS: Products = Products([[[0; LANES]; SET]; 2 * HALVES]);
 
+/// The loop over tiles of columns, between what loads the four tiles of sums and what stores them. Tiles 0 to 3 are `[set][half]`.
+macro_rules! over_tiles {
+    ($codes:ident, $x:ident, $steps:ident, $x_stride:ident; $($load:literal),*; $($store:literal),*; $($operands:tt)*) => {
+        asm!(
+            $($load,)*
+            "2:",
+            "tileloadd tmm4, [{x} + {x_stride}]",
+            "tileloadd tmm6, [{a} + {stride}]",
+            "tdpbsud tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{b} + {stride}]",
+            "tdpbsud tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{y} + {x_stride}]",
+            "tdpbsud tmm2, tmm5, tmm6",
+            "tdpbsud tmm3, tmm5, tmm7",
+            "add {a}, 1024",
+            "add {b}, 1024",
+            "add {x}, 64",
+            "add {y}, 64",
+            "dec {steps}",
+            "jnz 2b",
+            $($store,)*
+            a = inout(reg) $codes[0].as_ptr() => _,
+            b = inout(reg) $codes[1].as_ptr() => _,
+            x = inout(reg) $x[0].x.as_ptr() => _,
+            y = inout(reg) $x[1].x.as_ptr() => _,
+            x_stride = in(reg) $x_stride,
+            steps = inout(reg) $steps => _,
+            stride = in(reg) 64usize,
+            $($operands)*
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        )
+    };
+}
+
 /// This thread's tile registers, as long as they are in use; no other thread may have it.
 pub(super) struct TileUnit(PhantomData<*const ()>);
 
@@ -58,43 +94,19 @@ impl TileUnit {
         // 64 columns of sixteen activation rows as often, as `steps_of` shows; and reads and writes four tiles of sums: sixteen
         // rows of two halves, 128 bytes a row.
         unsafe {
-            asm!(
+            over_tiles!(
+                codes, x, steps, x_stride;
                 "tileloadd tmm0, [{first} + {sums_stride}]",
                 "tileloadd tmm1, [{first} + {sums_stride} + 64]",
                 "tileloadd tmm2, [{second} + {sums_stride}]",
-                "tileloadd tmm3, [{second} + {sums_stride} + 64]",
-                "2:",
-                "tileloadd tmm4, [{x} + {x_stride}]",
-                "tileloadd tmm6, [{a} + {stride}]",
-                "tdpbsud tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{b} + {stride}]",
-                "tdpbsud tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{y} + {x_stride}]",
-                "tdpbsud tmm2, tmm5, tmm6",
-                "tdpbsud tmm3, tmm5, tmm7",
-                "add {a}, 1024",
-                "add {b}, 1024",
-                "add {x}, 64",
-                "add {y}, 64",
-                "dec {steps}",
-                "jnz 2b",
+                "tileloadd tmm3, [{second} + {sums_stride} + 64]";
                 "tilestored [{first} + {sums_stride}], tmm0",
                 "tilestored [{first} + {sums_stride} + 64], tmm1",
                 "tilestored [{second} + {sums_stride}], tmm2",
-                "tilestored [{second} + {sums_stride} + 64], tmm3",
-                a = inout(reg) codes[0].as_ptr() => _,
-                b = inout(reg) codes[1].as_ptr() => _,
-                x = inout(reg) x[0].x.as_ptr() => _,
-                y = inout(reg) x[1].x.as_ptr() => _,
-                x_stride = in(reg) x_stride,
-                steps = inout(reg) steps => _,
+                "tilestored [{second} + {sums_stride} + 64], tmm3";
                 first = in(reg) first.as_mut_ptr(),
                 second = in(reg) second.as_mut_ptr(),
-                stride = in(reg) 64usize,
                 sums_stride = in(reg) size_of::<[i32; PANEL]>(),
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack),
             );
         }
     }
@@ -105,41 +117,17 @@ impl TileUnit {
         let (steps, x_stride) = steps_of(codes, x);
         // SAFETY: as in `add`; what is written are the four tiles of `products`, 64 bytes a row.
         unsafe {
-            asm!(
+            over_tiles!(
+                codes, x, steps, x_stride;
                 "tilezero tmm0",
                 "tilezero tmm1",
                 "tilezero tmm2",
-                "tilezero tmm3",
-                "2:",
-                "tileloadd tmm4, [{x} + {x_stride}]",
-                "tileloadd tmm6, [{a} + {stride}]",
-                "tdpbsud tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{b} + {stride}]",
-                "tdpbsud tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{y} + {x_stride}]",
-                "tdpbsud tmm2, tmm5, tmm6",
-                "tdpbsud tmm3, tmm5, tmm7",
-                "add {a}, 1024",
-                "add {b}, 1024",
-                "add {x}, 64",
-                "add {y}, 64",
-                "dec {steps}",
-                "jnz 2b",
+                "tilezero tmm3";
                 "tilestored [{products} + {stride}], tmm0",
                 "tilestored [{products} + {stride} + 1024], tmm1",
                 "tilestored [{products} + {stride} + 2048], tmm2",
-                "tilestored [{products} + {stride} + 3072], tmm3",
-                a = inout(reg) codes[0].as_ptr() => _,
-                b = inout(reg) codes[1].as_ptr() => _,
-                x = inout(reg) x[0].x.as_ptr() => _,
-                y = inout(reg) x[1].x.as_ptr() => _,
-                x_stride = in(reg) x_stride,
-                steps = inout(reg) steps => _,
+                "tilestored [{products} + {stride} + 3072], tmm3";
                 products = in(reg) products.0.as_mut_ptr(),
-                stride = in(reg) 64usize,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack),
             );
         }
     }
