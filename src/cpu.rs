@@ -140,7 +140,7 @@ impl Backend for Cpu {
     }
 
     fn prepare_head(&mut self, head: &mut Matrix, _numerics: Numerics) -> Result<()> {
-        self.add_screen(head)?;
+        self.add_screen(head);
         if head.screen.is_none() {
             head.place_values(&mut |bytes| self.pages.place(bytes, &self.workers));
         }
@@ -153,7 +153,7 @@ impl Backend for Cpu {
         }
         self.screener.reserve_ranking()?;
         match &head.screen {
-            Some(screen) => self.screener.reserve(screen),
+            Some(growth) => self.screener.reserve(&growth.size()),
             None => Ok(()),
         }
     }

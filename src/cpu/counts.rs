@@ -28,12 +28,13 @@ pub(super) enum Kernel {
     MixPlaces,
     NormSelected,
     DotDense,
-    DotBytes,
+    Estimate,
+    Refine,
     Choose,
     Totals,
 }
 
-const KERNELS: [KernelCount; 26] = {
+const KERNELS: [KernelCount; 27] = {
     const fn none(name: &'static str, reads: Reads) -> KernelCount {
         KernelCount { name, calls: 0, reads, bytes: 0 }
     }
@@ -61,7 +62,8 @@ const KERNELS: [KernelCount; 26] = {
         none("mix_places", Reads::Nothing),
         none("norm_selected", Reads::Nothing),
         none("dot_dense", Reads::Head),
-        none("dot_bytes", Reads::Head),
+        none("estimate", Reads::Head),
+        none("refine", Reads::Head),
         none("choose", Reads::Nothing),
         none("totals", Reads::Nothing),
     ]

@@ -4,9 +4,11 @@
 
 mod hadamard;
 mod memory;
+mod planes;
 
 pub(crate) use hadamard::hadamard;
 pub(crate) use memory::{recall, remember};
+pub(crate) use planes::{LEVELS, halve, inner};
 
 use crate::backend::{RopePairs, SMALLEST_ABSMAX};
 

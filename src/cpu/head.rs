@@ -9,7 +9,7 @@ use crate::cpu::counts::Kernel;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS};
 use crate::cpu::matrix::Matrix;
-use crate::cpu::screen::{Probe, Screen};
+use crate::cpu::screen::{Bounds, Growth, Integers, Probe, Scratch, Screen, Size};
 use crate::cpu::tensor::Tensor;
 use crate::cpu::{Cpu, Screening};
 use crate::error::Result;
@@ -59,86 +59,83 @@ impl ExactLogits<'_> {
 
 /// What screening works with, used again from step to step.
 pub(super) struct Screener {
-    integers: Vec<i16>,         // [TILE_ROWS, stride]
+    outliers: Vec<i16>,         // [TILE_ROWS, outliers]
+    others: Vec<i16>,           // [TILE_ROWS, others]
+    y: Vec<f32>,                // [cols]
     probes: Vec<Option<Probe>>, // [TILE_ROWS]
-    lowers: Vec<f32>,           // [vocabulary]
-    left: Vec<u32>,             // the tokens left in the running, at most a FEWth of the vocabulary
-    logits: Vec<f32>,           // theirs
+    uppers: Vec<f32>,           // [TILE_ROWS, vocabulary]
+    left: Vec<u32>,             // the tokens left in the running, at most the vocabulary
+    logits: Vec<f32>,           // theirs, or their upper bounds
     ranking: Ranking,
     pub(super) exact_logits: u64, // computed so far for rows that were screened
+    pub(super) refined: u64,      // tokens that both planes were read for, so far
 }
 
 impl Screener {
     pub(super) fn new() -> Self {
         Self {
-            integers: Vec::new(),
+            outliers: Vec::new(),
+            others: Vec::new(),
+            y: Vec::new(),
             probes: Vec::with_capacity(TILE_ROWS),
-            lowers: Vec::new(),
+            uppers: Vec::new(),
             left: Vec::new(),
             logits: Vec::new(),
             ranking: Ranking::new(),
             exact_logits: 0,
+            refined: 0,
         }
     }
 
-    /// Whether there is a head with a screen.
+    /// Whether there is a head with a screen, or one to come.
     pub(super) fn is_ready(&self) -> bool {
-        !self.lowers.is_empty()
+        !self.uppers.is_empty()
     }
 
-    /// Makes room to rank as many candidates as may be asked for, so that no step allocates.
+    /// Makes room to rank as many candidates as may be asked for, and as many more, so that no step allocates.
     pub(super) fn reserve_ranking(&mut self) -> Result<()> {
-        self.ranking.reserve(MOST_CANDIDATES)
+        self.ranking.reserve(2 * MOST_CANDIDATES)
     }
 
     /// Makes room for a screen, so that no step allocates.
-    pub(super) fn reserve(&mut self, screen: &Screen) -> Result<()> {
-        let (integers, rows) = (area(TILE_ROWS, screen.stride())?, screen.rows());
-        self.integers = filled(integers.max(self.integers.len()), 0)?;
-        self.lowers = filled(rows.max(self.lowers.len()), 0.0)?;
-        self.logits = filled((rows / FEW).max(self.logits.len()), 0.0)?;
-        self.left = filled(self.logits.len(), 0)?;
-        Ok(())
+    pub(super) fn reserve(&mut self, size: &Size) -> Result<()> {
+        fn room<T: Clone>(values: &mut Vec<T>, len: usize, value: T) -> Result<()> {
+            *values = filled(len.max(values.len()), value)?;
+            Ok(())
+        }
+        room(&mut self.outliers, area(TILE_ROWS, size.outliers)?, 0)?;
+        room(&mut self.others, area(TILE_ROWS, size.others)?, 0)?;
+        room(&mut self.y, size.cols, 0.0)?;
+        room(&mut self.uppers, area(TILE_ROWS, size.rows)?, 0.0)?;
+        room(&mut self.left, size.rows, 0)?;
+        room(&mut self.logits, size.rows, 0.0)
     }
 
-    /// Finds the tokens that can be among the `count` best, from estimates. False if they are too many, or unknown.
-    fn screen(&mut self, screen: &Screen, probe: Option<Probe>, estimates: &mut [f32], count: usize) -> bool {
-        let Some(probe) = probe else { return false };
-        let lowers = &mut self.lowers[..estimates.len()];
-        screen.bound(&probe, lowers, estimates);
-        self.ranking.begin(count);
-        self.ranking.offer_all(lowers);
-        let Some(threshold) = self.ranking.finish().get(count - 1).map(|worst| worst.logit) else { return false };
+    /// Leaves the tokens whose upper bounds reach the threshold.
+    fn leave(&mut self, uppers: Range<usize>, threshold: f32) {
         self.left.clear();
-        for (piece, uppers) in estimates.chunks(64).enumerate() {
+        for (piece, uppers) in self.uppers[uppers].chunks(64).enumerate() {
             // Counting them all is one vector loop; most pieces have none.
-            let some = uppers.iter().filter(|&&upper| upper >= threshold).count();
-            if some > 0 {
-                if self.left.len() + some > screen.rows() / FEW {
-                    return false;
-                }
+            if uppers.iter().filter(|&&upper| upper >= threshold).count() > 0 {
                 let places = uppers.iter().enumerate().filter(|(_, upper)| **upper >= threshold);
                 self.left.extend(places.map(|(place, _)| (piece * 64 + place) as u32));
             }
         }
-        true
     }
 }
 
 impl Cpu {
-    /// Adds a screen to a head that gains by one.
-    pub(super) fn add_screen(&mut self, head: &mut Matrix) -> Result<()> {
-        let Some(dense) = head.dense().filter(|dense| Screen::suits(dense)) else { return Ok(()) };
+    /// Adds a screen to a head that gains by one; it is made when it is needed.
+    pub(super) fn add_screen(&self, head: &mut Matrix) {
+        let Some(dense) = head.dense().filter(|dense| Screen::suits(dense)) else { return };
         let wanted = match self.screening {
             Screening::Never => false,
             Screening::WhereFaster => dense.rows() * dense.cols() * 2 >= WORTH_SCREENING,
             Screening::Always => true,
         };
         if wanted {
-            let screen = Screen::new(dense, self.kernels, &self.workers, self.pages.wanted())?;
-            head.screen = Some(screen);
+            head.screen = Some(Growth::new(dense));
         }
-        Ok(())
     }
 
     /// The exact logits of some rows.
@@ -181,7 +178,12 @@ impl Cpu {
         found: &mut dyn FnMut(&mut Self, usize, ExactLogits<'_>),
     ) {
         let selected = self.selected.len();
-        let Some(screen) = &head.screen else {
+        let screen = head.screen.as_ref().and_then(|growth| {
+            let dense = head.dense().expect("a head with a screen is dense");
+            let hidden = &x.values[..selected * x.cols];
+            growth.screen(dense, hidden, self.kernels, &self.workers, self.pages.wanted())
+        });
+        let Some(screen) = screen else {
             self.logits(scratch, head, x);
             return (0..selected).for_each(|row| found(self, row, ExactLogits::All(scratch.row(row))));
         };
@@ -189,10 +191,7 @@ impl Cpu {
             let rows = first..selected.min(first + TILE_ROWS);
             self.estimate(scratch, screen, x, rows.clone());
             for row in rows {
-                let (cols, probe) = (scratch.cols, self.screener.probes[row - first]);
-                let estimates = &mut scratch.values[row * cols..][..cols];
-                if self.screener.screen(screen, probe, estimates, count) {
-                    self.compute_left(head, x.row(row));
+                if self.screen(head, screen, x.row(row), row - first, scratch.row(row), count) {
                     let (left, logits) =
                         (std::mem::take(&mut self.screener.left), std::mem::take(&mut self.screener.logits));
                     found(self, row, ExactLogits::Some(&left, &logits[..left.len()]));
@@ -204,6 +203,60 @@ impl Cpu {
                 }
             }
         }
+    }
+
+    /// Finds the tokens that can be among the `count` best, and their logits, from the estimates of one row, which is the `place`-th of
+    /// those estimated together. False if they are too many, or unknown.
+    fn screen(
+        &mut self,
+        head: &Matrix,
+        screen: &Screen,
+        x: &[f32],
+        place: usize,
+        estimates: &[f32],
+        count: usize,
+    ) -> bool {
+        let Some(probe) = self.screener.probes[place] else { return false };
+        // The threshold: the `count`-th largest logit of the tokens of the largest estimates.
+        self.screener.ranking.begin(2 * count);
+        self.screener.ranking.offer_all(estimates);
+        let Screener { left, ranking, .. } = &mut self.screener;
+        left.clear();
+        left.extend(ranking.finish().iter().map(|candidate| candidate.id));
+        self.compute_left(head, x);
+        let Screener { left, logits, ranking, .. } = &mut self.screener;
+        ranking.begin(count);
+        left.iter().zip(&*logits).for_each(|(&id, &logit)| ranking.offer(id, logit));
+        let Some(threshold) = ranking.finish().get(count - 1).map(|worst| worst.logit) else { return false };
+        self.screener.leave(place * head.rows..(place + 1) * head.rows, threshold);
+        if self.screener.left.len() > 2 * count {
+            self.refine(screen, &probe, place, estimates);
+            let Screener { left, logits, .. } = &mut self.screener;
+            let mut bounds = logits.iter();
+            left.retain(|_| *bounds.next().expect("each has a bound") >= threshold);
+        }
+        let is_few = self.screener.left.len() <= head.rows / FEW;
+        if is_few {
+            self.compute_left(head, x);
+        }
+        is_few
+    }
+
+    /// The upper bounds of the tokens that are left, by both planes.
+    fn refine(&mut self, screen: &Screen, probe: &Probe, place: usize, estimates: &[f32]) {
+        let Screener { left, logits, refined, others, .. } = &mut self.screener;
+        let size = screen.size();
+        *refined += left.len() as u64;
+        self.counts.read(Kernel::Refine, left.len() * size.fine_row());
+        let (kernels, left, out) = (self.kernels, &left[..], Disjoint::new(logits));
+        let others = &others[place * size.others..][..size.others];
+        self.workers.share(left.len() * size.others, left.len().div_ceil(TASK_ROWS), &|task, _| {
+            for (place, &token) in left.iter().enumerate().skip(task * TASK_ROWS).take(TASK_ROWS) {
+                // SAFETY: each place belongs to one task.
+                let out = unsafe { out.cut(place..place + 1) };
+                out[0] = screen.refined(kernels, token as usize, estimates[token as usize], others, probe);
+            }
+        });
     }
 
     /// Writes one row of what [`crate::backend::Backend::top`] says.
@@ -236,21 +289,28 @@ impl Cpu {
         }
     }
 
-    /// The estimates of some rows' logits.
+    /// The estimates and upper bounds of some rows' logits.
     fn estimate(&mut self, out: &mut Tensor, screen: &Screen, x: &Tensor, rows: Range<usize>) {
-        assert_eq!(out.cols, screen.rows());
-        self.counts.read(Kernel::DotBytes, screen.rows() * screen.stride());
-        let Screener { integers, probes, .. } = &mut self.screener;
-        let integers = &mut integers[..rows.len() * screen.stride()];
+        let size = screen.size();
+        assert_eq!(out.cols, size.rows);
+        self.counts.read(Kernel::Estimate, size.coarse());
+        let Screener { outliers, others, y, probes, uppers, .. } = &mut self.screener;
+        let (outliers, others) = (&mut outliers[..rows.len() * size.outliers], &mut others[..rows.len() * size.others]);
+        let places = outliers.chunks_exact_mut(size.outliers).zip(others.chunks_exact_mut(size.others));
         probes.clear();
-        probes.extend(
-            rows.clone().zip(integers.chunks_exact_mut(screen.stride())).map(|(row, p)| Probe::new(p, x.row(row))),
-        );
-        let (kernels, integers, probes) = (self.kernels, &*integers, &probes[..]);
-        let out = Disjoint::new(out.rows_mut(rows.end));
-        self.workers.share(integers.len() * screen.rows(), screen.strips(), &|strip, _| {
-            // SAFETY: each strip is one task, and `out` is borrowed for this run.
-            unsafe { screen.estimate(kernels, &out, integers, probes, rows.start, strip) };
+        for (row, (outliers, others)) in rows.clone().zip(places) {
+            let scratch = Scratch { outliers, others, y: &mut y[..size.cols] };
+            probes.push(Probe::new(screen, scratch, x.row(row)));
+        }
+        let (kernels, integers, probes) = (self.kernels, Integers { outliers, others }, &probes[..]);
+        let bounds = Bounds {
+            estimates: Disjoint::new(out.rows_mut(rows.end)),
+            first: rows.start,
+            uppers: Disjoint::new(uppers),
+        };
+        self.workers.share(rows.len() * size.rows * size.others, size.strips(), &|strip, _| {
+            // SAFETY: each strip is one task, and both outputs are borrowed for this run.
+            unsafe { screen.estimate(kernels, &bounds, integers, probes, strip) };
         });
     }
 

@@ -6,7 +6,7 @@
 //! | the same, of many rows | [`Kernels::span_codes`], [`Kernels::span_blocks`] | sets for which they are faster |
 //! | the same, of activations in f32 | [`Kernels::dot_floats`] | `vector/`, over each set's eight or sixteen floats |
 //! | `logits` | [`Kernels::dot_dense`] | `vector/`, over each set's eight floats |
-//! | `best`, `candidates` | [`Kernels::dot_bytes`], then `dot_dense` | `bytes.rs`, over each set's vectors |
+//! | `best`, `candidates` | [`Kernels::dot_nibbles`], `dot_bytes`, then `dot_dense` | `bytes.rs`, over each set's vectors |
 //! | `attend` | [`Kernels::scores`], [`Kernels::mix`] | `vector/`, over each set's eight or sixteen floats |
 //! | `quantize`, `norm_quantize`, `norm_selected`, `glu`, `delta_rule`, `argmax`, softmax | the others | `floats.rs`, compiled for each set |
 //!
@@ -110,10 +110,16 @@ pub(crate) trait Kernels: Sync {
         self.older().dot_dense(out, w, x);
     }
 
-    /// `out[row] = w · x[row]`, exactly, for `x: [out.len(), w.len()]`. `w` is whole blocks of 128 bytes; the sums of the
+    /// `out[row] = w · x[row]`, exactly, for `x: [out.len(), w.len()]`. `w` is whole lines of 64 bytes; the sums of the
     /// magnitudes of all products of a row fit an i32, so that no order of additions overflows.
     fn dot_bytes(&self, out: &mut [i32], w: &[i8], x: &[i16]) {
         self.older().dot_bytes(out, w, x);
+    }
+
+    /// [`Kernels::dot_bytes`] for weights of 0 to 15, two in a byte, and `x: [out.len(), 2 w.len()]`: byte j of each line of 64 has
+    /// column j of 128 in its low half, column 64 + j in its high half.
+    fn dot_nibbles(&self, out: &mut [i32], w: &[u8], x: &[i16]) {
+        self.older().dot_nibbles(out, w, x);
     }
 
     /// `scores[(head, position)] = q[head] · keys[position] * factor`. `q: [heads, head_dim]`, at most [`HEADS`].
@@ -144,6 +150,16 @@ pub(crate) trait Kernels: Sync {
     /// [`crate::cpu::floats::sum_squares`]
     fn sum_squares(&self, x: &[f32]) -> f64 {
         self.older().sum_squares(x)
+    }
+
+    /// [`crate::cpu::floats::halve`]
+    fn halve(&self, coarse: &mut [u8], fine: &mut [u8], v: &mut [f32], absmax: f32) -> f64 {
+        self.older().halve(coarse, fine, v, absmax)
+    }
+
+    /// [`crate::cpu::floats::inner`]
+    fn inner(&self, u: &[f32], v: &[f32]) -> f32 {
+        self.older().inner(u, v)
     }
 
     /// [`crate::cpu::floats::norm`]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS};
-use crate::cpu::screen::Screen;
+use crate::cpu::screen::Growth;
 use crate::cpu::tensor::Tensor;
 use crate::error::{Error, Result};
 use crate::format::ternary::{BLOCK, MAX_COLS, code};
@@ -27,7 +27,7 @@ pub struct Matrix {
     /// A one for each block of a row: the scales of blocks that have none of their own.
     pub(crate) ones: Vec<f32>,
     /// Of a head that is screened.
-    pub(crate) screen: Option<Screen>,
+    pub(crate) screen: Option<Growth>,
 }
 
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl Matrix {
             },
         };
         let scales: usize = self.parts.iter().map(scales).sum();
-        (self.bytes + scales) as u64 + self.screen.as_ref().map_or(0, Screen::bytes)
+        (self.bytes + scales) as u64 + self.screen.as_ref().map_or(0, Growth::bytes)
     }
 
     /// Tasks of a product of few rows.

@@ -1,6 +1,7 @@
 //! The form of weights that are not ternary: embeddings, heads and norms, in the precision of their file.
 
 use bytes::Bytes;
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::allocation::filled;
@@ -129,8 +130,15 @@ impl Dense {
                 }
             }
             Values::F16(bytes) => {
-                for (o, b) in out.iter_mut().zip(bytes[places.start * 2..places.end * 2].as_chunks().0) {
-                    *o = f16::from_le_bytes(*b).to_f32();
+                let bytes = &bytes[places.start * 2..places.end * 2];
+                match bytemuck::try_cast_slice::<u8, f16>(bytes) {
+                    // The crate's vectors.
+                    Ok(halves) if cfg!(target_endian = "little") => halves.convert_to_f32_slice(out),
+                    _ => {
+                        for (o, b) in out.iter_mut().zip(bytes.as_chunks().0) {
+                            *o = f16::from_le_bytes(*b).to_f32();
+                        }
+                    }
                 }
             }
             Values::Bf16(bytes) => {

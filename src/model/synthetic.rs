@@ -220,7 +220,11 @@ impl WeightSource for SyntheticWeights {
         } else if rows == 1 {
             Weights::Dense(Dense::new(1, cols, Values::F32(bytemuck::cast_slice(&vec![1f32; cols]).to_vec().into()))?)
         } else {
-            Weights::Dense(Dense::new(rows, cols, Values::F16(random_f16(&mut random, rows * cols)))?)
+            let columns = match role {
+                Role::Embedding | Role::Head => vocabulary_columns(&mut random, cols),
+                _ => vec![Column { mean: 0.0, spread: 0.1 }; cols],
+            };
+            Weights::Dense(Dense::new(rows, cols, Values::F16(random_f16(&mut random, rows, &columns)))?)
         }))
     }
 }
@@ -265,14 +269,37 @@ fn random_codes(random: &mut Xoshiro256PlusPlus, rows: usize, cols: usize) -> By
     codes.into()
 }
 
-/// Values in −0.1 … 0.1, little-endian f16.
-fn random_f16(random: &mut Xoshiro256PlusPlus, count: usize) -> Bytes {
-    let mut values = vec![0u8; count * 2];
-    for pair in values.as_chunks_mut::<4>().0 {
-        let bits = random.next_u32();
-        let value = |half: u32| f16::from_f32((half as i16) as f32 * (0.1 / 32768.0)).to_le_bytes();
-        pair[..2].copy_from_slice(&value(bits & 0xffff));
-        pair[2..].copy_from_slice(&value(bits >> 16));
+/// Where the values of a column lie: within `spread` of `mean`.
+#[derive(Clone, Copy)]
+struct Column {
+    mean: f32,
+    spread: f32,
+}
+
+/// The columns of embeddings and heads. As in trained ones, rows have more in common than what sets them apart, and some columns are larger
+/// than others: what choosing a token costs depends on that.
+fn vocabulary_columns(random: &mut Xoshiro256PlusPlus, cols: usize) -> Vec<Column> {
+    /// Of so many columns one is large.
+    const PER_LARGE: usize = 40;
+    (0..cols)
+        .map(|col| {
+            let mean = (random.next_u32() as i32) as f32 * (0.12 / (1u32 << 31) as f32);
+            Column { mean, spread: if col % PER_LARGE == 0 { 0.2 } else { 0.05 } }
+        })
+        .collect()
+}
+
+/// Rows of values in little-endian f16.
+fn random_f16(random: &mut Xoshiro256PlusPlus, rows: usize, columns: &[Column]) -> Bytes {
+    let mut values = vec![0u8; rows * columns.len() * 2];
+    for row in values.chunks_exact_mut(columns.len() * 2) {
+        for (pair, columns) in row.chunks_mut(4).zip(columns.chunks(2)) {
+            let bits = random.next_u32();
+            for ((value, column), half) in pair.as_chunks_mut::<2>().0.iter_mut().zip(columns).zip([bits, bits >> 16]) {
+                let place = half as u16 as i16;
+                *value = f16::from_f32(column.mean + f32::from(place) * (column.spread / 32768.0)).to_le_bytes();
+            }
+        }
     }
     values.into()
 }

@@ -4,14 +4,14 @@ use sterna::backend::{Backend, NO_TOKEN, Numerics, Row};
 use sterna::cpu::{Cpu, CpuOptions, KernelSet, Screening};
 use sterna::format::{Dense, Values, Weights};
 
-use crate::material::{KINDS, Kind, Random, f16_head};
+use crate::material::{KINDS, Kind, Random, f16_head, hidden_of_trained};
 
 fn cpu(kernels: KernelSet, threads: usize, screening: Screening) -> Cpu {
     Cpu::new(&CpuOptions { threads: Some(threads), kernels: Some(kernels), screening, ..CpuOptions::default() })
         .unwrap()
 }
 
-/// What a head tells: the best token, and the `count` best with the bits of their logits, of each row.
+/// What a head tells at a step that has a screen: the best token, and the `count` best with the bits of their logits, of each row.
 #[derive(Debug, PartialEq)]
 struct Choice {
     best: Vec<u32>,
@@ -31,7 +31,11 @@ fn choose(cpu: &mut Cpu, head: &Weights, hidden: &[f32], count: usize) -> Choice
     let (mut best, mut tokens) = (cpu.tokens(selected).unwrap(), cpu.tokens(selected * count).unwrap());
     let mut values = cpu.tensor(selected, count).unwrap();
     cpu.begin(&rows);
+    // The first look at a head is without a screen.
     cpu.best(&mut best, &mut scratch, &matrix, &x);
+    let first = std::mem::replace(&mut best, cpu.tokens(selected).unwrap());
+    cpu.best(&mut best, &mut scratch, &matrix, &x);
+    assert_eq!(best, first);
     cpu.candidates(&mut tokens, &mut values, count, &mut scratch, &matrix, &x);
     cpu.end();
     let mut logits = vec![0.0; selected * count];
@@ -147,6 +151,39 @@ fn few_logits_are_computed_exactly() {
         let mut cpu = cpu(kernels, 2, Screening::Always);
         choose(&mut cpu, &head, &hidden, 40);
         assert!((41..1000).contains(&cpu.exact_logits()), "{} of {rows} twice", cpu.exact_logits());
+    }
+}
+
+/// On a head with a mean row and outlier columns, and hidden vectors of few directions, as trained models have them.
+#[test]
+fn a_screen_reads_little_more_than_half_of_eight_bits() {
+    let random = &mut Random(9);
+    let (rows, cols, selected) = (30_000, 2560, 16);
+    let values = Kind::Trained.rows(random, rows, cols);
+    let head = f16_head(cols, &values);
+    let seen = hidden_of_trained(random, 1 + selected, cols, &values);
+    let eight_bits = (selected * rows * cols) as f64;
+    for (count, most) in [(1, 0.6), (40, 0.7)] {
+        let mut cpu = cpu(KernelSet::best(), 2, Screening::Always);
+        let mut matrix = cpu.matrix(std::slice::from_ref(&head)).unwrap();
+        cpu.prepare_head(&mut matrix, Numerics::Int8Rows).unwrap();
+        cpu.head_room(&matrix, 1, Numerics::Int8Rows).unwrap();
+        let mut x = cpu.tensor(1, cols).unwrap();
+        let mut scratch = cpu.tensor(1, rows).unwrap();
+        let (mut tokens, mut logits) = (cpu.tokens(count).unwrap(), cpu.tensor(1, count).unwrap());
+        for hidden in seen.chunks_exact(cols) {
+            cpu.write_tensor(&mut x, hidden);
+            cpu.begin(&[Row { sequence: 0, position: 0, wants_logits: true }]);
+            cpu.candidates(&mut tokens, &mut logits, count, &mut scratch, &matrix, &x);
+            cpu.end();
+        }
+        let work = cpu.work();
+        let read =
+            |name| work.kernels.iter().filter(|kernel| kernel.name == name).map(|kernel| kernel.bytes).sum::<u64>();
+        let share = (read("estimate") + read("refine")) as f64 / eight_bits;
+        println!("the best {count}: {share:.3} of 8 bits, {} exact", cpu.exact_logits());
+        assert!((0.5..most).contains(&share), "the best {count}: {share:.3}");
+        assert!(cpu.exact_logits() < (selected * 4 * (count + 100)) as u64, "{} exact logits", cpu.exact_logits());
     }
 }
 

@@ -37,9 +37,10 @@ pub enum Kind {
     Zero,
     Ties,
     NotFinite,
+    Trained,
 }
 
-pub const KINDS: [Kind; 9] = [
+pub const KINDS: [Kind; 10] = [
     Kind::Gaussian,
     Kind::HeavyTailed,
     Kind::Equal,
@@ -49,7 +50,37 @@ pub const KINDS: [Kind; 9] = [
     Kind::Zero,
     Kind::Ties,
     Kind::NotFinite,
+    Kind::Trained,
 ];
+
+/// What all rows of a trained head have in common: more than what sets them apart.
+fn common(col: usize) -> f32 {
+    ((col * 7919 % 1009) as f32 / 504.5 - 1.0) * 3.5
+}
+
+/// How far they lie apart in a column: in a few, eight times as far.
+fn spread(col: usize) -> f32 {
+    if col % 41 == 3 { 8.0 } else { 0.9 }
+}
+
+/// Hidden vectors of a trained model: nearly half of their length is the same for all, and a quarter lies in few directions; each leans to
+/// one row of the head.
+pub fn hidden_of_trained(random: &mut Random, rows: usize, cols: usize, head: &[f32]) -> Vec<f32> {
+    const FEW: usize = 16;
+    let few: Vec<f32> = (0..FEW * cols).map(|_| random.normal()).collect();
+    let mut hidden = Vec::with_capacity(rows * cols);
+    for _ in 0..rows {
+        let along: Vec<f32> = (0..FEW).map(|_| random.normal() * 0.2).collect();
+        let chosen = random.below(head.len() / cols) * cols;
+        for col in 0..cols {
+            let in_few: f32 = along.iter().zip(few[col..].iter().step_by(cols)).map(|(a, few)| a * few).sum();
+            let leaning = (head[chosen + col] - common(col)) / spread(col);
+            let x = 0.5 * common(col) + in_few + 0.6 * random.normal() + 0.1 * leaning;
+            hidden.push(x * if col % 41 == 3 { 3.0 } else { 1.0 });
+        }
+    }
+    hidden
+}
 
 impl Kind {
     fn fill(self, random: &mut Random, row: &mut [f32]) {
@@ -62,6 +93,7 @@ impl Kind {
                 Kind::HugeRange => random.normal() * 10f32.powi(random.below(9) as i32 - 5),
                 Kind::Tiny => random.normal() * 1e-6,
                 Kind::Ties => (random.uniform() * 2.0).round(),
+                Kind::Trained => common(col) + spread(col) * random.normal(),
             };
         }
         let place = random.below(row.len());

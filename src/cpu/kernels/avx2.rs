@@ -110,6 +110,11 @@ impl Kernels for Avx2 {
         unsafe { bytes::dot_bytes(out, w, x) }
     }
 
+    fn dot_nibbles(&self, out: &mut [i32], w: &[u8], x: &[i16]) {
+        // SAFETY: `self` exists, so the CPU has AVX2.
+        unsafe { bytes::dot_nibbles(out, w, x) }
+    }
+
     fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
         // SAFETY: `self` exists, so the CPU has AVX2, FMA and F16C.
         unsafe { self::scores(scores, q, keys, head_dim, factor) }
@@ -125,6 +130,8 @@ impl Kernels for Avx2 {
         fn round(out: &mut [i8], x: &[f32], scale: f32);
         fn block_sums(out: &mut [i32], x: &[i8]);
         fn sum_squares(x: &[f32]) -> f64;
+        fn inner(u: &[f32], v: &[f32]) -> f32;
+        fn halve(coarse: &mut [u8], fine: &mut [u8], v: &mut [f32], absmax: f32) -> f64;
         fn norm(out: &mut [f32], x: &[f32], factor: f32, gain: &[f32]);
         fn squared_relu(out: &mut [f32], gate: &[f32], up: &[f32]);
         fn silu(out: &mut [f32], gate: &[f32], up: &[f32]);

@@ -44,6 +44,10 @@ impl Kernels for Portable {
         dot_bytes(out, w, x);
     }
 
+    fn dot_nibbles(&self, out: &mut [i32], w: &[u8], x: &[i16]) {
+        dot_nibbles(out, w, x);
+    }
+
     fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
         self::scores(scores, q, keys, head_dim, factor);
     }
@@ -66,6 +70,14 @@ impl Kernels for Portable {
 
     fn sum_squares(&self, x: &[f32]) -> f64 {
         floats::sum_squares(x)
+    }
+
+    fn inner(&self, u: &[f32], v: &[f32]) -> f32 {
+        floats::inner(u, v)
+    }
+
+    fn halve(&self, coarse: &mut [u8], fine: &mut [u8], v: &mut [f32], absmax: f32) -> f64 {
+        floats::halve(coarse, fine, v, absmax)
     }
 
     fn norm(&self, out: &mut [f32], x: &[f32], factor: f32, gain: &[f32]) {
@@ -239,6 +251,19 @@ fn dot<W>(w: &[W], x: &[f32], read: impl Fn(&W) -> f32) -> f32 {
 pub(crate) fn dot_bytes(out: &mut [i32], w: &[i8], x: &[i16]) {
     for (o, x) in out.iter_mut().zip(x.chunks_exact(w.len())) {
         *o = w.iter().zip(x).map(|(&w, &x)| i32::from(w) * i32::from(x)).sum();
+    }
+}
+
+/// [`Kernels::dot_nibbles`].
+pub(crate) fn dot_nibbles(out: &mut [i32], w: &[u8], x: &[i16]) {
+    for (o, x) in out.iter_mut().zip(x.chunks_exact(2 * w.len())) {
+        *o = 0;
+        for (w, x) in w.chunks_exact(64).zip(x.chunks_exact(128)) {
+            let (low, high) = x.split_at(64);
+            for ((&w, &low), &high) in w.iter().zip(low).zip(high) {
+                *o += i32::from(w & 15) * i32::from(low) + i32::from(w >> 4) * i32::from(high);
+            }
+        }
     }
 }
 

@@ -1,56 +1,130 @@
-//! The hidden vector's share of the bounds: its integers, and the four numbers that depend on it alone. It is made by one
+//! The hidden vector's share of the bounds: its integers, and the few numbers that depend on it alone. It is made by one
 //! thread while the others wait, so its loops are such that the compiler makes vectors of them.
 
-use super::{LARGEST_NORM, SLACK};
+use super::{DIRECTIONS, LARGEST_NORM, SLACK, Screen};
 
 /// Columns of the hidden vector beyond this many root mean squares of the others are bounded one by one: √12.
 const LARGE: f64 = 3.464;
+/// What a code of 8 bits may be wrong by, of its scale.
+const HALF: f64 = 0.51;
+/// What a code of 4 bits may be wrong by, of the scale of one of 8.
+const EIGHT_AND_HALF: f64 = 8.51;
 
 /// What a hidden vector contributes to estimates and errors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probe {
-    pub(super) factor: f64,      // a
-    pub(super) of_residual: f32, // B, at least a·‖p_small‖
-    pub(super) of_scale: f32,    // A, at least 0.51·a·Σ_large|p|
-    pub(super) of_norm: f32,     // C, at least ‖d‖ + γ·‖x‖
+    pub(super) factor: f64,              // a
+    pub(super) eights: i64,              // 8·Σp of the other columns, which codes without a sign have too much
+    pub(super) constant: f64,            // x·w̄
+    pub(super) parts: [f64; DIRECTIONS], // c
+    pub(super) coarse: Shares,           // of the errors of the first plane
+    pub(super) fine: Shares,             // of both planes
+}
+
+/// The factors of an error.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shares {
+    pub(super) of_residual: f32,      // B
+    pub(super) of_scale: f32,         // A
+    pub(super) of_outlier_scale: f32, // O
+    pub(super) of_norm: f32,          // C
+    pub(super) constant: f32,         // M
+}
+
+/// Where a probe is made.
+pub(crate) struct Scratch<'a> {
+    pub(crate) outliers: &'a mut [i16], // [size.outliers]
+    pub(crate) others: &'a mut [i16],   // [size.others]
+    pub(crate) y: &'a mut [f32],        // [size.cols]
 }
 
 impl Probe {
-    /// Turns a hidden vector to integers, `p: [stride]` of the screen; none if its size forbids bounds. (Then `p` is
-    /// unspecified.)
-    pub(crate) fn new(p: &mut [i16], x: &[f32]) -> Option<Self> {
+    /// Turns a hidden vector to integers; none if its size forbids bounds. (Then the integers are unspecified.)
+    pub(crate) fn new(screen: &Screen, scratch: Scratch<'_>, x: &[f32]) -> Option<Self> {
+        let Scratch { outliers, others, y } = scratch;
         let norm = in_lanes(x, |v| v * v).sqrt();
         if !(1.0 / LARGEST_NORM..=LARGEST_NORM).contains(&norm) {
             return None;
         }
         // So that the sum of 127·|p_j| over a row fits 31 bits.
-        let levels = f64::from((i32::MAX / (127 * p.len() as i32)).min(i32::from(i16::MAX)));
+        let most = others.len().max(outliers.len());
+        let levels = f64::from((i32::MAX / (127 * most as i32)).min(i32::from(i16::MAX)));
         let peak = x.iter().fold(0.0f32, |peak, v| peak.max(v.abs()));
         let factor = f64::from(peak) / levels;
         let level = |v: f64| round(v / factor).clamp(-levels, levels);
-        let (p, padding) = p.split_at_mut(x.len());
+        let (p, padding) = others.split_at_mut(x.len());
         padding.fill(0);
         for (p, &v) in p.iter_mut().zip(x) {
             *p = level(f64::from(v)) as i16;
         }
-        let rest = in_lanes(x, |v| (v - factor * level(v)).powi(2));
-        // Sums of integers: at most 2^22 squares, of at most 2^30 each.
-        let sizes = || p.iter().map(|p| p.unsigned_abs());
-        let small = |limit: u16| sizes().map(|p| if p <= limit { u64::from(p).pow(2) } else { 0 }).sum::<u64>() as f64;
-        let mut limit = u16::MAX;
-        for _ in 0..4 {
-            limit = (LARGE * (small(limit) / x.len() as f64).sqrt()) as u16;
+        let rest = in_lanes(x, |v| (v - factor * level(v)).powi(2)).sqrt();
+        outliers.fill(0);
+        for (outlier, &column) in outliers.iter_mut().zip(&screen.places) {
+            *outlier = std::mem::take(&mut p[column as usize]);
         }
-        let large = sizes().map(|p| if p > limit { u64::from(p) } else { 0 }).sum::<u64>() as f64;
+        let mut parts = [0.0; DIRECTIONS];
+        for (part, direction) in parts.iter_mut().zip(screen.directions.chunks_exact(x.len())) {
+            *part = dot(direction, x);
+        }
         let terms = (x.len() + 2) as f64 / f64::from(1 << 24);
-        let of_norm = rest.sqrt() + norm * (terms / (1.0 - terms) + f64::EPSILON * 2.0);
-        Some(Self {
-            factor,
-            of_residual: (factor * small(limit).sqrt() * SLACK) as f32 + f32::MIN_POSITIVE,
-            of_scale: (0.51 * factor * large * SLACK) as f32,
-            of_norm: (of_norm * SLACK) as f32,
-        })
+        let rounding = terms / (1.0 - terms);
+        // Of b, for each ‖e‖.
+        let of_parts = 1.01 * rounding * parts.iter().map(|part| part.abs()).sum::<f64>();
+        let of_norm = 2.0 * rest + norm * (rounding + 1.0 / f64::from(1 << 20));
+        let of_parts_lost = parts.iter().map(|part| part.abs()).sum::<f64>() * f64::from(f32::MIN_POSITIVE);
+        let constant = norm * in_lanes(&screen.mean, |v| v * v).sqrt() / f64::from(1 << 30) + of_parts_lost;
+        let shares = |y: &mut [f32], half: f64, of_parts: f64| {
+            let mut squares = 0.0;
+            for &column in &screen.places {
+                squares += f64::from(std::mem::take(&mut y[column as usize])).powi(2);
+            }
+            let (small, large) = split(y);
+            let outliers = HALF * (screen.places.len() as f64).sqrt();
+            Shares {
+                of_residual: up(small + of_parts),
+                of_scale: up(half * large),
+                of_outlier_scale: up(outliers * (squares.sqrt() + of_parts)),
+                of_norm: up(of_norm),
+                constant: up(constant),
+            }
+        };
+        y.copy_from_slice(x);
+        let fine = shares(y, HALF, 0.0);
+        subtract(y, x, &screen.directions, &parts);
+        let coarse = shares(y, EIGHT_AND_HALF, of_parts);
+        let eights = 8 * p.iter().map(|&p| i64::from(p)).sum::<i64>();
+        Some(Self { factor, eights, constant: dot(&screen.mean, x), parts, coarse, fine })
     }
+}
+
+/// `value`, enlarged, as f32.
+fn up(value: f64) -> f32 {
+    (value * SLACK) as f32 + f32::MIN_POSITIVE
+}
+
+/// `y = x − Σ part · direction`.
+fn subtract(y: &mut [f32], x: &[f32], directions: &[f32], parts: &[f64; DIRECTIONS]) {
+    const TOGETHER: usize = 64;
+    for (first, (y, x)) in (0..).step_by(TOGETHER).zip(y.chunks_mut(TOGETHER).zip(x.chunks(TOGETHER))) {
+        let mut left = [0.0f64; TOGETHER];
+        left.iter_mut().zip(x).for_each(|(left, &x)| *left = f64::from(x));
+        for (part, direction) in parts.iter().zip(directions.chunks_exact(directions.len() / DIRECTIONS)) {
+            for (left, &u) in left.iter_mut().zip(&direction[first..][..x.len()]) {
+                *left -= part * f64::from(u);
+            }
+        }
+        y.iter_mut().zip(&left).for_each(|(y, &left)| *y = left as f32);
+    }
+}
+
+/// The norm of the small values and the sum of the magnitudes of the large ones.
+fn split(y: &[f32]) -> (f64, f64) {
+    let small = |limit: f64| in_lanes(y, |v| if v.abs() <= limit { v * v } else { 0.0 });
+    let mut limit = f64::INFINITY;
+    for _ in 0..4 {
+        limit = LARGE * (small(limit) / y.len() as f64).sqrt();
+    }
+    (small(limit).sqrt(), in_lanes(y, |v| if v.abs() <= limit { 0.0 } else { v.abs() }))
 }
 
 /// `Σ term(x)` in eight lanes, which the compiler makes vectors of.
@@ -63,6 +137,19 @@ fn in_lanes(x: &[f32], term: impl Fn(f64) -> f64) -> f64 {
         }
     }
     lanes.iter().sum::<f64>() + rest.iter().map(|&v| term(f64::from(v))).sum::<f64>()
+}
+
+/// `u · x` in f64, whose products of two f32 are exact.
+pub(super) fn dot(u: &[f32], x: &[f32]) -> f64 {
+    let mut lanes = [0.0; 8];
+    let ((u, u_rest), (x, x_rest)) = (u.as_chunks::<8>(), x.as_chunks::<8>());
+    for (u, x) in u.iter().zip(x) {
+        for lane in 0..8 {
+            lanes[lane] += f64::from(u[lane]) * f64::from(x[lane]);
+        }
+    }
+    let rest = u_rest.iter().zip(x_rest).map(|(&u, &x)| f64::from(u) * f64::from(x));
+    lanes.iter().sum::<f64>() + rest.sum::<f64>()
 }
 
 /// The nearest integer, of two the even one, for sizes below 2^51: a sum with 1.5·2^52 has no bits for a fraction. (What

@@ -118,6 +118,11 @@ impl Kernels for Avx512Vnni {
         // SAFETY: `self` exists, so the CPU has AVX-512F, AVX-512BW and AVX-512 VNNI.
         unsafe { bytes::dot_bytes(out, w, x) }
     }
+
+    fn dot_nibbles(&self, out: &mut [i32], w: &[u8], x: &[i16]) {
+        // SAFETY: as above.
+        unsafe { bytes::dot_nibbles(out, w, x) }
+    }
 }
 
 /// 4 weight rows by 4 activation rows: 16 sums, 4 vectors of codes and one of activations fit the 32 registers.

@@ -1,0 +1,110 @@
+//! Bounds, against what each kernel set computes and against the exact product.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::cpu::HugePages;
+use crate::cpu::KernelSet;
+use crate::cpu::kernels::DenseRow;
+use crate::cpu::workers::Workers;
+
+fn head_of(rows: &[Vec<f32>]) -> Dense {
+    let bytes: Vec<u8> = rows.iter().flatten().flat_map(|v| v.to_le_bytes()).collect();
+    Dense::new(rows.len(), rows[0].len(), Values::F32(bytes.into())).expect("the sizes fit")
+}
+
+fn screen_of(head: &Dense, seen: &[f32], kernels: &dyn Kernels) -> Screen {
+    let workers = Workers::start(1, kernels).expect("it starts no threads");
+    let screen = Screen::new(head, seen, kernels, &workers, HugePages::WhereGiven);
+    screen.expect("it is small").expect("nobody interrupts")
+}
+
+/// Bounds of all rows for one hidden vector, for each kernel set.
+fn check(rows: &[Vec<f32>], seen: &[f32], x: &[f32]) -> Result<(), TestCaseError> {
+    let head = head_of(rows);
+    for kernels in KernelSet::available().iter().filter_map(|set| set.table()) {
+        let screen = screen_of(&head, seen, kernels);
+        let size = *screen.size();
+        let (mut outliers, mut others, mut y) = (vec![0; size.outliers], vec![0; size.others], vec![0.0; size.cols]);
+        let scratch = Scratch { outliers: &mut outliers, others: &mut others, y: &mut y };
+        let Some(probe) = Probe::new(&screen, scratch, x) else { continue };
+        let (mut estimates, mut uppers) = (vec![0.0; rows.len()], vec![0.0; rows.len()]);
+        let bounds = Bounds { estimates: Disjoint::new(&mut estimates), first: 0, uppers: Disjoint::new(&mut uppers) };
+        let integers = Integers { outliers: &outliers, others: &others };
+        for strip in 0..size.strips() {
+            // SAFETY: one call after the other.
+            unsafe { screen.estimate(kernels, &bounds, integers, &[Some(probe)], strip) };
+        }
+        for (row, w) in rows.iter().enumerate() {
+            let mut computed = [0.0];
+            kernels.dot_dense(&mut computed, DenseRow::new(&head, row), x);
+            let exact: f64 = w.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
+            let coarse = (estimates[row], uppers[row]);
+            let fine = screen.refined(kernels, row, estimates[row], &others, &probe);
+            for upper in [uppers[row], fine] {
+                let holds = computed[0] <= upper && exact <= f64::from(upper);
+                prop_assert!(holds || upper == f32::INFINITY, "{computed:?}, {exact}: {coarse:?}, {fine}");
+            }
+            // What is below is bounded as what is above.
+            let lower = f64::from(coarse.0) - (f64::from(coarse.1) - f64::from(coarse.0)) * (1.0 + 1e-6);
+            prop_assert!(exact >= lower || coarse.1 == f32::INFINITY, "{exact}: {coarse:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Numbers of one size, or of very different sizes, with some zeros.
+fn numbers(len: usize) -> impl Strategy<Value = Vec<f32>> {
+    (0i32..3, -40i32..30).prop_flat_map(move |(spread, size)| {
+        let number = (-1.0f32..1.0, -20 * spread..=0, 0..8)
+            .prop_map(move |(value, exponent, zero)| if zero == 0 { 0.0 } else { value * 2f32.powi(size + exponent) });
+        prop::collection::vec(number, len)
+    })
+}
+
+fn rows(len: usize) -> impl Strategy<Value = Vec<Vec<f32>>> {
+    prop::collection::vec(numbers(len), 1..5)
+}
+
+proptest! {
+    #[test]
+    fn logits_lie_within_their_bounds(
+        (rows, seen, x) in (1usize..700).prop_flat_map(|len| (rows(len), numbers(len), numbers(len))),
+    ) {
+        check(&rows, &seen, &x)?;
+    }
+
+    /// As where many tokens were seen: the hidden vector lies near the directions.
+    #[test]
+    fn logits_lie_within_their_bounds_of_hidden_vectors_that_were_seen(
+        (rows, seen, part) in (65usize..400).prop_flat_map(|len| (rows(len), numbers(2 * len), -2.0f32..2.0)),
+    ) {
+        let (one, other) = seen.split_at(seen.len() / 2);
+        let x: Vec<f32> = one.iter().zip(other).map(|(one, other)| one + part * other).collect();
+        check(&rows, &seen, &x)?;
+    }
+
+    /// The bounds at their tightest: signs are such that all errors of one kind add up.
+    #[test]
+    fn logits_lie_within_their_bounds_when_all_errors_add_up(rows in rows(300), seen in numbers(300), flip in any::<bool>()) {
+        let head = head_of(&rows);
+        let kernels = KernelSet::best().table().expect("the best is available");
+        let screen = screen_of(&head, &seen, kernels);
+        for (row, w) in rows.iter().enumerate() {
+            for with_fine in [false, true] {
+                let residual: Vec<f32> = (0..300usize).map(|column| {
+                    let size = screen.size();
+                    let byte = column / 128 * 64 + column % 64;
+                    let half = |plane: &[u8]| i32::from(if column % 128 < 64 { plane[byte] & 15 } else { plane[byte] >> 4 }) - 8;
+                    let c = half(&screen.coarse[row * size.coarse_row() + size.outliers..]);
+                    let f = if with_fine { half(&screen.fine[row * size.fine_row()..]) } else { 0 };
+                    if screen.places.contains(&(column as u32)) { return 0.0 }
+                    w[column] - screen.mean[column] - screen.scales[row] * (16 * c + f) as f32
+                }).collect();
+                let sign = if flip { -1.0 } else { 1.0 };
+                check(&rows, &seen, &residual.iter().map(|e| sign * e).collect::<Vec<_>>())?;
+                check(&rows, &seen, &residual.iter().map(|e| sign * e.signum()).collect::<Vec<_>>())?;
+            }
+        }
+    }
+}
