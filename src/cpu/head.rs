@@ -9,7 +9,7 @@ use crate::cpu::counts::Kernel;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS};
 use crate::cpu::matrix::Matrix;
-use crate::cpu::screen::{Bounds, Growth, Integers, Probe, Scratch, Screen, Size};
+use crate::cpu::screen::{Bounds, Growth, Integers, Planes, Probe, Scratch, Screen, Size};
 use crate::cpu::tensor::Tensor;
 use crate::cpu::{Cpu, Screening};
 use crate::error::Result;
@@ -27,6 +27,12 @@ const WORTH_SCREENING: usize = 4 << 20;
 /// rows is left, 0.90 with 0.25, 0.95 with 0.30, 1.10 with 0.35, 1.5 with all; 8 MiB in a cache break even near 0.28. With
 /// the limit, the worst case, all logits equal, takes about 1.5 times the exact head's time.
 const FEW: usize = 4;
+
+/// The largest share of rows that the first plane may leave, 1 in this many: beyond it, reading them here and there takes longer than
+/// reading both planes in one stream.
+const MANY: usize = 3;
+/// Steps that read both planes, until the first is tried alone again.
+const STEPS_OF_BOTH: u32 = 32;
 
 /// Rows that a task computes exactly.
 const TASK_ROWS: usize = 8;
@@ -67,8 +73,8 @@ pub(super) struct Screener {
     left: Vec<u32>,             // the tokens left in the running, at most the vocabulary
     logits: Vec<f32>,           // theirs, or their upper bounds
     ranking: Ranking,
+    steps_of_both: u32,           // that are still to read both planes
     pub(super) exact_logits: u64, // computed so far for rows that were screened
-    pub(super) refined: u64,      // tokens that both planes were read for, so far
 }
 
 impl Screener {
@@ -82,8 +88,8 @@ impl Screener {
             left: Vec::new(),
             logits: Vec::new(),
             ranking: Ranking::new(),
+            steps_of_both: 0,
             exact_logits: 0,
-            refined: 0,
         }
     }
 
@@ -189,9 +195,11 @@ impl Cpu {
         };
         for first in (0..selected).step_by(TILE_ROWS) {
             let rows = first..selected.min(first + TILE_ROWS);
-            self.estimate(scratch, screen, x, rows.clone());
+            let planes = if self.screener.steps_of_both > 0 { Planes::Both } else { Planes::First };
+            self.screener.steps_of_both = self.screener.steps_of_both.saturating_sub(1);
+            self.estimate(scratch, screen, x, rows.clone(), planes);
             for row in rows {
-                if self.screen(head, screen, x.row(row), row - first, scratch.row(row), count) {
+                if self.screen(head, screen, x.row(row), row - first, planes, scratch.row(row), count) {
                     let (left, logits) =
                         (std::mem::take(&mut self.screener.left), std::mem::take(&mut self.screener.logits));
                     found(self, row, ExactLogits::Some(&left, &logits[..left.len()]));
@@ -207,12 +215,14 @@ impl Cpu {
 
     /// Finds the tokens that can be among the `count` best, and their logits, from the estimates of one row, which is the `place`-th of
     /// those estimated together. False if they are too many, or unknown.
+    #[expect(clippy::too_many_arguments, reason = "a row of a head, of hidden vectors and of estimates")]
     fn screen(
         &mut self,
         head: &Matrix,
         screen: &Screen,
         x: &[f32],
         place: usize,
+        planes: Planes,
         estimates: &[f32],
         count: usize,
     ) -> bool {
@@ -229,7 +239,10 @@ impl Cpu {
         left.iter().zip(&*logits).for_each(|(&id, &logit)| ranking.offer(id, logit));
         let Some(threshold) = ranking.finish().get(count - 1).map(|worst| worst.logit) else { return false };
         self.screener.leave(place * head.rows..(place + 1) * head.rows, threshold);
-        if self.screener.left.len() > 2 * count {
+        if planes == Planes::First && self.screener.left.len() > 2 * count {
+            if self.screener.left.len() > head.rows / MANY {
+                self.screener.steps_of_both = STEPS_OF_BOTH;
+            }
             self.refine(screen, &probe, place, estimates);
             let Screener { left, logits, .. } = &mut self.screener;
             let mut bounds = logits.iter();
@@ -244,9 +257,8 @@ impl Cpu {
 
     /// The upper bounds of the tokens that are left, by both planes.
     fn refine(&mut self, screen: &Screen, probe: &Probe, place: usize, estimates: &[f32]) {
-        let Screener { left, logits, refined, others, .. } = &mut self.screener;
+        let Screener { left, logits, others, .. } = &mut self.screener;
         let size = screen.size();
-        *refined += left.len() as u64;
         self.counts.read(Kernel::Refine, left.len() * size.fine_row());
         let (kernels, left, out) = (self.kernels, &left[..], Disjoint::new(logits));
         let others = &others[place * size.others..][..size.others];
@@ -290,10 +302,10 @@ impl Cpu {
     }
 
     /// The estimates and upper bounds of some rows' logits.
-    fn estimate(&mut self, out: &mut Tensor, screen: &Screen, x: &Tensor, rows: Range<usize>) {
+    fn estimate(&mut self, out: &mut Tensor, screen: &Screen, x: &Tensor, rows: Range<usize>, planes: Planes) {
         let size = screen.size();
         assert_eq!(out.cols, size.rows);
-        self.counts.read(Kernel::Estimate, size.coarse());
+        self.counts.read(Kernel::Estimate, size.bytes_read(planes));
         let Screener { outliers, others, y, probes, uppers, .. } = &mut self.screener;
         let (outliers, others) = (&mut outliers[..rows.len() * size.outliers], &mut others[..rows.len() * size.others]);
         let places = outliers.chunks_exact_mut(size.outliers).zip(others.chunks_exact_mut(size.others));
@@ -310,7 +322,7 @@ impl Cpu {
         };
         self.workers.share(rows.len() * size.rows * size.others, size.strips(), &|strip, _| {
             // SAFETY: each strip is one task, and both outputs are borrowed for this run.
-            unsafe { screen.estimate(kernels, &bounds, integers, probes, strip) };
+            unsafe { screen.estimate(kernels, &bounds, integers, probes, planes, strip) };
         });
     }
 

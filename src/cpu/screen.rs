@@ -24,7 +24,7 @@
 //!   the size of y: in the few large ones `|e_j| ≤ 8.51·s`, for the others Cauchy and Schwarz again:
 //!   `8.51·s·Σ_large|y_j| + ‖y_small‖·‖e‖`. This holds for any split; one with large columns beyond √12 times the root mean square
 //!   of the others is near the smallest bound.
-//! * Where that leaves many rows, both planes are read: as above with `s·(16c + f)`, g instead of e, 0.51 instead of 8.51, and x instead
+//! * Of the rows that this leaves, both planes are read: as above with `s·(16c + f)`, g instead of e, 0.51 instead of 8.51, and x instead
 //!   of y.
 //!
 //! The logit to be bounded is the one that [`Kernels::dot_dense`] computes. It converts weights exactly and rounds each
@@ -62,6 +62,8 @@ mod rows;
 pub(crate) use growth::Growth;
 pub(crate) use probe::{Probe, Scratch};
 
+use std::ops::Range;
+
 use memmap2::MmapMut;
 
 use crate::cpu::disjoint::Disjoint;
@@ -81,6 +83,8 @@ const STRIP_BYTES: usize = 64 << 10;
 const DIRECTIONS: usize = 4;
 /// Columns of which one is an outlier.
 const PER_OUTLIER: usize = 25;
+/// Rows that are bounded together.
+const GROUP: usize = 64;
 /// Outliers come in lines of so many.
 const LINE: usize = 64;
 
@@ -112,8 +116,8 @@ impl Size {
     }
 
     /// Bytes that an estimate of all rows reads.
-    pub(crate) fn coarse(&self) -> usize {
-        self.rows * self.coarse_row()
+    pub(crate) fn bytes_read(&self, planes: Planes) -> usize {
+        self.rows * (self.coarse_row() + if planes == Planes::Both { self.fine_row() } else { 0 })
     }
 
     /// Bytes of the copy and what stands beside it.
@@ -141,12 +145,21 @@ pub(crate) struct Screen {
     fine: MmapMut,            // [rows, fine_row]: the f
     mean: Vec<f32>,           // [cols], w̄
     directions: Vec<f32>,     // [DIRECTIONS, cols], U
-    along: Vec<f32>,          // [rows, DIRECTIONS], the b
+    along: Vec<f32>,          // [DIRECTIONS, rows], the b
     scales: Vec<f32>,         // [rows], the s
     outlier_scales: Vec<f32>, // [rows], the t
     residuals: Vec<f32>,      // [rows], at least ‖e‖ of the other columns
     fine_residuals: Vec<f32>, // [rows], at least ‖g‖ of the other columns
     norms: Vec<f32>,          // [rows], at least ‖w‖ and ‖v‖
+}
+
+/// What is read of every row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Planes {
+    /// The outliers and the first plane; the second only of rows that are left.
+    First,
+    /// Everything, where the first plane leaves so many rows that they are better read in one stream.
+    Both,
 }
 
 /// Estimates and upper bounds of some hidden vectors' logits: `[_, rows]` each, the first vector's in row `first`, and in row 0.
@@ -184,37 +197,90 @@ impl Screen {
         bounds: &Bounds<'_>,
         integers: Integers<'_>,
         probes: &[Option<Probe>],
+        planes: Planes,
         strip: usize,
     ) {
-        let (mut sums, mut outlier_sums) = ([0i32; TILE_ROWS], [0i32; TILE_ROWS]);
-        let (sums, outlier_sums) = (&mut sums[..probes.len()], &mut outlier_sums[..probes.len()]);
-        let (size, strip_rows) = (self.size, self.size.strip_rows());
-        for row in strip * strip_rows..size.rows.min((strip + 1) * strip_rows) {
-            let codes = &self.coarse[row * size.coarse_row()..][..size.coarse_row()];
-            let (outliers, others) = codes.split_at(size.outliers);
-            kernels.dot_bytes(outlier_sums, bytemuck::cast_slice(outliers), integers.outliers);
-            kernels.dot_nibbles(sums, others, integers.others);
-            let along: &[f32; DIRECTIONS] =
-                self.along[row * DIRECTIONS..].first_chunk().expect("a row has all of them");
+        let mut sums = [[0i32; TILE_ROWS]; 3];
+        let [of_outliers, first, second] = sums.each_mut().map(|sums| &mut sums[..probes.len()]);
+        let size = self.size;
+        // The sums of some rows at a time: what is made of them is a loop of vectors.
+        let (mut outlier_products, mut products) = ([[0i32; GROUP]; TILE_ROWS], [[0i32; GROUP]; TILE_ROWS]);
+        let strip = strip * size.strip_rows()..size.rows.min((strip + 1) * size.strip_rows());
+        for begin in strip.clone().step_by(GROUP) {
+            let rows = begin..strip.end.min(begin + GROUP);
+            for (place, row) in rows.clone().enumerate() {
+                let codes = &self.coarse[row * size.coarse_row()..][..size.coarse_row()];
+                let (outliers, others) = codes.split_at(size.outliers);
+                kernels.dot_bytes(of_outliers, bytemuck::cast_slice(outliers), integers.outliers);
+                kernels.dot_nibbles(first, others, integers.others);
+                if planes == Planes::Both {
+                    kernels.dot_nibbles(second, self.fine_codes(row), integers.others);
+                }
+                for (i, probe) in probes.iter().enumerate() {
+                    let Some(probe) = probe else { continue };
+                    outlier_products[i][place] = of_outliers[i];
+                    products[i][place] = 16 * (first[i] - probe.eights);
+                    if planes == Planes::Both {
+                        products[i][place] += second[i] - probe.eights;
+                    }
+                }
+            }
             for (i, probe) in probes.iter().enumerate() {
                 let Some(probe) = probe else { continue };
-                let products = f64::from(self.outlier_scales[row]) * f64::from(outlier_sums[i])
-                    + f64::from(self.scales[row]) * (16 * (i64::from(sums[i]) - probe.eights)) as f64;
-                let mut estimate = probe.constant + probe.factor * products;
-                for (along, part) in along.iter().zip(&probe.parts) {
-                    estimate += f64::from(*along) * part;
-                }
-                let estimate = estimate as f32;
-                let upper = estimate + self.error(row, &probe.coarse, self.residuals[row], estimate);
+                let place = (bounds.first + i) * size.rows;
                 // SAFETY: the rows of this strip are this call's alone.
-                unsafe {
-                    let place = (bounds.first + i) * size.rows + row;
-                    bounds.estimates.cut(place..place + 1)[0] = estimate;
-                    let place = i * size.rows + row;
-                    bounds.uppers.cut(place..place + 1)[0] = upper;
+                let (estimates, uppers) = unsafe {
+                    (
+                        bounds.estimates.cut(place + rows.start..place + rows.end),
+                        bounds.uppers.cut(i * size.rows + rows.start..i * size.rows + rows.end),
+                    )
+                };
+                self.bound(estimates, uppers, rows.clone(), &outlier_products[i], &products[i], probe, planes);
+            }
+        }
+    }
+
+    /// The bounds of some rows, from their sums.
+    #[expect(clippy::too_many_arguments, reason = "both outputs, and the sums of both kinds of columns")]
+    fn bound(
+        &self,
+        estimates: &mut [f32],
+        uppers: &mut [f32],
+        rows: Range<usize>,
+        outlier_products: &[i32],
+        products: &[i32],
+        probe: &Probe,
+        planes: Planes,
+    ) {
+        let mut values = [0.0f64; GROUP];
+        let values = &mut values[..rows.len()];
+        let (scales, outlier_scales) = (&self.scales[rows.clone()], &self.outlier_scales[rows.clone()]);
+        let sums = outlier_products.iter().zip(products).zip(outlier_scales.iter().zip(scales));
+        for (value, ((&of_outliers, &of_others), (&outlier_scale, &scale))) in values.iter_mut().zip(sums) {
+            let sum = f64::from(outlier_scale) * f64::from(of_outliers) + f64::from(scale) * f64::from(of_others);
+            *value = probe.constant + probe.factor * sum;
+        }
+        let (shares, residuals) = match planes {
+            Planes::First => (&probe.coarse, &self.residuals),
+            Planes::Both => (&probe.fine, &self.fine_residuals),
+        };
+        if planes == Planes::First {
+            for (along, part) in self.along.chunks_exact(self.size.rows).zip(probe.parts) {
+                for (value, &along) in values.iter_mut().zip(&along[rows.clone()]) {
+                    *value += f64::from(along) * part;
                 }
             }
         }
+        let constants = residuals[rows.clone()].iter().zip(scales).zip(outlier_scales.iter().zip(&self.norms[rows]));
+        let outputs = estimates.iter_mut().zip(uppers).zip(&*values);
+        for (((estimate, upper), value), ((&residual, &scale), (&outlier_scale, &norm))) in outputs.zip(constants) {
+            *estimate = *value as f32;
+            *upper = *estimate + shares.error(residual, scale, outlier_scale, norm, *estimate);
+        }
+    }
+
+    fn fine_codes(&self, row: usize) -> &[u8] {
+        &self.fine[row * self.size.fine_row()..][..self.size.fine_row()]
     }
 
     /// The upper bound of one row's logit for one hidden vector, by both planes. `estimate` is that of the first.
@@ -227,28 +293,15 @@ impl Screen {
         probe: &Probe,
     ) -> f32 {
         let mut sum = [0i32];
-        kernels.dot_nibbles(&mut sum, &self.fine[row * self.size.fine_row()..][..self.size.fine_row()], others);
-        let more = f64::from(self.scales[row]) * (i64::from(sum[0]) - probe.eights) as f64;
-        let mut refined = f64::from(estimate) + probe.factor * more;
-        for (along, part) in self.along[row * DIRECTIONS..].iter().zip(&probe.parts) {
-            refined -= f64::from(*along) * part;
-        }
-        let refined = refined as f32;
+        kernels.dot_nibbles(&mut sum, self.fine_codes(row), others);
+        let more = f64::from(self.scales[row]) * f64::from(sum[0] - probe.eights);
+        let along = |part: usize| f64::from(self.along[part * self.size.rows + row]) * probe.parts[part];
+        let first = f64::from(estimate) - (0..DIRECTIONS).map(along).sum::<f64>();
+        let refined = (first + probe.factor * more) as f32;
         // The estimate that it began from was rounded by its own size.
-        refined + self.error(row, &probe.fine, self.fine_residuals[row], refined.abs().max(estimate.abs()))
-    }
-
-    /// What the logit of a row may differ by from its estimate.
-    #[inline(always)]
-    fn error(&self, row: usize, shares: &probe::Shares, residual: f32, estimate: f32) -> f32 {
-        const OF_ESTIMATE: f32 = 1.0 / (1 << 20) as f32;
-        shares.of_residual * residual
-            + shares.of_scale * self.scales[row]
-            + shares.of_outlier_scale * self.outlier_scales[row]
-            + shares.of_norm * self.norms[row]
-            + shares.constant
-            + FLOOR
-            + estimate.abs() * OF_ESTIMATE
+        let size = refined.abs().max(estimate.abs());
+        let (residual, norm) = (self.fine_residuals[row], self.norms[row]);
+        refined + probe.fine.error(residual, self.scales[row], self.outlier_scales[row], norm, size)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The hidden vector's share of the bounds: its integers, and the few numbers that depend on it alone. It is made by one
 //! thread while the others wait, so its loops are such that the compiler makes vectors of them.
 
-use super::{DIRECTIONS, LARGEST_NORM, SLACK, Screen};
+use super::{DIRECTIONS, FLOOR, LARGEST_NORM, SLACK, Screen};
 
 /// Columns of the hidden vector beyond this many root mean squares of the others are bounded one by one: √12.
 const LARGE: f64 = 3.464;
@@ -14,7 +14,7 @@ const EIGHT_AND_HALF: f64 = 8.51;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probe {
     pub(super) factor: f64,              // a
-    pub(super) eights: i64,              // 8·Σp of the other columns, which codes without a sign have too much
+    pub(super) eights: i32,              // 8·Σp of the other columns, which codes without a sign have too much
     pub(super) constant: f64,            // x·w̄
     pub(super) parts: [f64; DIRECTIONS], // c
     pub(super) coarse: Shares,           // of the errors of the first plane
@@ -29,6 +29,21 @@ pub(super) struct Shares {
     pub(super) of_outlier_scale: f32, // O
     pub(super) of_norm: f32,          // C
     pub(super) constant: f32,         // M
+}
+
+impl Shares {
+    /// What the logit of a row may differ by from its estimate.
+    #[inline(always)]
+    pub(super) fn error(&self, residual: f32, scale: f32, outlier_scale: f32, norm: f32, estimate: f32) -> f32 {
+        const OF_ESTIMATE: f32 = 1.0 / (1 << 20) as f32;
+        self.of_residual * residual
+            + self.of_scale * scale
+            + self.of_outlier_scale * outlier_scale
+            + self.of_norm * norm
+            + self.constant
+            + FLOOR
+            + estimate.abs() * OF_ESTIMATE
+    }
 }
 
 /// Where a probe is made.
@@ -92,7 +107,7 @@ impl Probe {
         let fine = shares(y, HALF, 0.0);
         subtract(y, x, &screen.directions, &parts);
         let coarse = shares(y, EIGHT_AND_HALF, of_parts);
-        let eights = 8 * p.iter().map(|&p| i64::from(p)).sum::<i64>();
+        let eights = 8 * p.iter().map(|&p| i32::from(p)).sum::<i32>();
         Some(Self { factor, eights, constant: dot(&screen.mean, x), parts, coarse, fine })
     }
 }

@@ -74,7 +74,9 @@ impl Screen {
                         RowParts {
                             coarse: coarse.cut(row * size.coarse_row()..(row + 1) * size.coarse_row()),
                             fine: fine.cut(row * size.fine_row()..(row + 1) * size.fine_row()),
-                            along: along.cut(row * DIRECTIONS..(row + 1) * DIRECTIONS),
+                            along: std::array::from_fn(|part| {
+                                &mut along.cut(part * rows + row..part * rows + row + 1)[0]
+                            }),
                             scale: &mut scales.cut(row..row + 1)[0],
                             outlier_scale: &mut outlier_scales.cut(row..row + 1)[0],
                             residual: &mut residuals.cut(row..row + 1)[0],
@@ -94,7 +96,7 @@ impl Screen {
 struct RowParts<'a> {
     coarse: &'a mut [u8],
     fine: &'a mut [u8],
-    along: &'a mut [f32],
+    along: [&'a mut f32; DIRECTIONS],
     scale: &'a mut f32,
     outlier_scale: &'a mut f32,
     residual: &'a mut f32,
@@ -141,7 +143,7 @@ impl RowMaker<'_> {
         for ((&column, outlier), &code) in places.iter().zip(of_outliers).zip(&*outlier_codes) {
             v[column as usize] = *outlier - *out.outlier_scale * f32::from(code);
         }
-        for (along, direction) in out.along.iter_mut().zip(directions.chunks_exact(cols)) {
+        for (along, direction) in out.along.into_iter().zip(directions.chunks_exact(cols)) {
             *along = kernels.inner(direction, &v[..cols]);
         }
     }

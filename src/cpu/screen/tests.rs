@@ -28,20 +28,25 @@ fn check(rows: &[Vec<f32>], seen: &[f32], x: &[f32]) -> Result<(), TestCaseError
         let (mut outliers, mut others, mut y) = (vec![0; size.outliers], vec![0; size.others], vec![0.0; size.cols]);
         let scratch = Scratch { outliers: &mut outliers, others: &mut others, y: &mut y };
         let Some(probe) = Probe::new(&screen, scratch, x) else { continue };
-        let (mut estimates, mut uppers) = (vec![0.0; rows.len()], vec![0.0; rows.len()]);
-        let bounds = Bounds { estimates: Disjoint::new(&mut estimates), first: 0, uppers: Disjoint::new(&mut uppers) };
         let integers = Integers { outliers: &outliers, others: &others };
-        for strip in 0..size.strips() {
-            // SAFETY: one call after the other.
-            unsafe { screen.estimate(kernels, &bounds, integers, &[Some(probe)], strip) };
-        }
+        let bounds_by = |planes| {
+            let (mut estimates, mut uppers) = (vec![0.0; rows.len()], vec![0.0; rows.len()]);
+            let (all, above) = (Disjoint::new(&mut estimates), Disjoint::new(&mut uppers));
+            let bounds = Bounds { estimates: all, first: 0, uppers: above };
+            for strip in 0..size.strips() {
+                // SAFETY: one call after the other.
+                unsafe { screen.estimate(kernels, &bounds, integers, &[Some(probe)], planes, strip) };
+            }
+            (estimates, uppers)
+        };
+        let ((estimates, uppers), (_, by_both)) = (bounds_by(Planes::First), bounds_by(Planes::Both));
         for (row, w) in rows.iter().enumerate() {
             let mut computed = [0.0];
             kernels.dot_dense(&mut computed, DenseRow::new(&head, row), x);
             let exact: f64 = w.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
             let coarse = (estimates[row], uppers[row]);
             let fine = screen.refined(kernels, row, estimates[row], &others, &probe);
-            for upper in [uppers[row], fine] {
+            for upper in [uppers[row], fine, by_both[row]] {
                 let holds = computed[0] <= upper && exact <= f64::from(upper);
                 prop_assert!(holds || upper == f32::INFINITY, "{computed:?}, {exact}: {coarse:?}, {fine}");
             }
