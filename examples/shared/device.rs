@@ -35,7 +35,7 @@ pub struct DeviceArgs {
     #[arg(long, value_name = "SET", help = kernels::help())]
     pub kernels: Option<KernelSet>,
 
-    /// Keeps no int8 copy of the head. Tokens are the same ones: the copy only saves most of the reading of the head's
+    /// Keeps no copy of the head in few bits. Tokens are the same ones: the copy only saves most of the reading of the head's
     /// f16 weights, for half their bytes of memory.
     #[arg(long)]
     pub exact_head: bool,

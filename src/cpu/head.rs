@@ -1,19 +1,21 @@
 //! The head: exact logits of all tokens, or only of those that a screen leaves in the running. What is left is chosen in
 //! the order of the tokens, so that the answer is the same for any number of threads and with or without a screen.
 
+mod screener;
+
 use std::ops::Range;
 
-use crate::allocation::{area, filled};
-use crate::backend::{Backend, MOST_CANDIDATES, NO_TOKEN};
+pub(super) use screener::Screener;
+
+use crate::backend::{Backend, NO_TOKEN};
 use crate::cpu::counts::Kernel;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS};
 use crate::cpu::matrix::Matrix;
-use crate::cpu::screen::{Bounds, Growth, Integers, Planes, Probe, Scratch, Screen, Size};
+use crate::cpu::screen::{Bounds, Growth, Integers, Planes, Probe, Scratch, Screen};
 use crate::cpu::tensor::Tensor;
 use crate::cpu::{Cpu, Screening};
-use crate::error::Result;
-use crate::ranking::{Candidate, Ranking};
+use crate::ranking::Candidate;
 
 /// The fewest bytes of a head in f16 that are screened by default: with smaller ones, making the probe and the bounds costs
 /// what reading half as much saves. Measured on a Sapphire Rapids VM of two cores (2026-11-22), widths of 512 to 2560, AVX2
@@ -60,73 +62,6 @@ impl ExactLogits<'_> {
     fn are_finite(&self, kernels: &dyn Kernels) -> bool {
         let (ExactLogits::All(logits) | ExactLogits::Some(_, logits)) = *self;
         kernels.absmax(logits).is_finite()
-    }
-}
-
-/// What screening works with, used again from step to step.
-pub(super) struct Screener {
-    outliers: Vec<i16>,         // [TILE_ROWS, outliers]
-    others: Vec<i16>,           // [TILE_ROWS, others]
-    y: Vec<f32>,                // [cols]
-    probes: Vec<Option<Probe>>, // [TILE_ROWS]
-    uppers: Vec<f32>,           // [TILE_ROWS, vocabulary]
-    left: Vec<u32>,             // the tokens left in the running, at most the vocabulary
-    logits: Vec<f32>,           // theirs, or their upper bounds
-    ranking: Ranking,
-    steps_of_both: u32,           // that are still to read both planes
-    pub(super) exact_logits: u64, // computed so far for rows that were screened
-}
-
-impl Screener {
-    pub(super) fn new() -> Self {
-        Self {
-            outliers: Vec::new(),
-            others: Vec::new(),
-            y: Vec::new(),
-            probes: Vec::with_capacity(TILE_ROWS),
-            uppers: Vec::new(),
-            left: Vec::new(),
-            logits: Vec::new(),
-            ranking: Ranking::new(),
-            steps_of_both: 0,
-            exact_logits: 0,
-        }
-    }
-
-    /// Whether there is a head with a screen, or one to come.
-    pub(super) fn is_ready(&self) -> bool {
-        !self.uppers.is_empty()
-    }
-
-    /// Makes room to rank as many candidates as may be asked for, and as many more, so that no step allocates.
-    pub(super) fn reserve_ranking(&mut self) -> Result<()> {
-        self.ranking.reserve(2 * MOST_CANDIDATES)
-    }
-
-    /// Makes room for a screen, so that no step allocates.
-    pub(super) fn reserve(&mut self, size: &Size) -> Result<()> {
-        fn room<T: Clone>(values: &mut Vec<T>, len: usize, value: T) -> Result<()> {
-            *values = filled(len.max(values.len()), value)?;
-            Ok(())
-        }
-        room(&mut self.outliers, area(TILE_ROWS, size.outliers)?, 0)?;
-        room(&mut self.others, area(TILE_ROWS, size.others)?, 0)?;
-        room(&mut self.y, size.cols, 0.0)?;
-        room(&mut self.uppers, area(TILE_ROWS, size.rows)?, 0.0)?;
-        room(&mut self.left, size.rows, 0)?;
-        room(&mut self.logits, size.rows, 0.0)
-    }
-
-    /// Leaves the tokens whose upper bounds reach the threshold.
-    fn leave(&mut self, uppers: Range<usize>, threshold: f32) {
-        self.left.clear();
-        for (piece, uppers) in self.uppers[uppers].chunks(64).enumerate() {
-            // Counting them all is one vector loop; most pieces have none.
-            if uppers.iter().filter(|&&upper| upper >= threshold).count() > 0 {
-                let places = uppers.iter().enumerate().filter(|(_, upper)| **upper >= threshold);
-                self.left.extend(places.map(|(place, _)| (piece * 64 + place) as u32));
-            }
-        }
     }
 }
 

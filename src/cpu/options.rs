@@ -15,7 +15,7 @@ pub struct CpuOptions {
     pub threads: Option<usize>,
     /// The kernels to use. `None`: the fastest that this CPU has.
     pub kernels: Option<KernelSet>,
-    /// Whether tokens are chosen with the help of an int8 copy of the head.
+    /// Whether tokens are chosen with the help of a copy of the head in few bits.
     pub screening: Screening,
     /// Whether weights are copied into huge pages.
     pub huge_pages: HugePages,
@@ -35,8 +35,8 @@ pub enum HugePages {
     Never,
 }
 
-/// Whether to keep an int8 copy of a model's head, so that most of its f16 rows need not be read to choose a token. The
-/// choice is proven to be that of the exact head; only memory and time differ.
+/// Whether to keep a copy of a model's head in 4 and 4 bits, so that most of its f16 rows need not be read to choose a token. The
+/// choice is proven to be that of the exact head; only memory and time differ. The copy is made at the second step that chooses tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Screening {
