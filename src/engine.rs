@@ -5,6 +5,7 @@
 //! [`Engine::features`], which do: nothing else in the library waits for a step.
 
 mod ahead;
+mod candidates;
 mod diagnosis;
 
 use std::ops::{ControlFlow, Range};
@@ -13,10 +14,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::allocation::{filled, reserve};
 use crate::backend::{Backend, GpuCounters, MOST_CANDIDATES, NO_TOKEN, Row, ShaderTime, Work};
 use crate::engine::ahead::Ahead;
+pub(crate) use crate::engine::candidates::AllCandidates;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::model::Model;
-use crate::transformer::{Capacity, Input, State, Transformer, Wanted};
+use crate::transformer::{Capacity, Input, KeptState, State, Transformer, Wanted};
 
 /// A model that was loaded on a device.
 pub(crate) trait Shared: Send + Sync {
@@ -56,25 +58,6 @@ pub(crate) enum Chosen<'a> {
     Candidates(AllCandidates<'a>),
 }
 
-/// The most likely tokens of each row.
-#[derive(Clone, Copy)]
-pub(crate) struct AllCandidates<'a> {
-    count: usize,
-    ids: &'a [u32],    // [selected, MOST_CANDIDATES]
-    logits: &'a [f32], // [selected, MOST_CANDIDATES], −∞ where there is no token
-    totals: &'a [f32], // [selected, 2], or none
-}
-
-impl<'a> AllCandidates<'a> {
-    /// The ids and logits of one row, best first, and its totals, if they were wanted. Where a logit of the row was not finite, the
-    /// first id is [`NO_TOKEN`].
-    pub(crate) fn of(&self, row: usize) -> (&'a [u32], &'a [f32], Option<[f32; 2]>) {
-        let places = row * MOST_CANDIDATES..row * MOST_CANDIDATES + self.count;
-        let totals = self.totals.as_chunks().0.get(row).copied();
-        (&self.ids[places.clone()], &self.logits[places], totals)
-    }
-}
-
 /// What one session computes with.
 pub(crate) trait Engine: Send {
     /// The sizes it was made with.
@@ -112,8 +95,11 @@ pub(crate) trait Engine: Send {
     /// As [`Engine::logits`].
     fn features(&mut self, selected: Range<usize>) -> Result<&[f32]>;
 
-    /// The first positions of one slot become those of another.
-    fn copy_prefix(&mut self, from: u32, to: u32, positions: usize) -> Result<()>;
+    /// The first positions of one slot become those of another, or of itself; of recurrent layers the state that is meant.
+    fn copy_prefix(&mut self, from: u32, to: u32, positions: usize, state: KeptState) -> Result<()>;
+
+    /// Keeps what recurrent layers hold of a slot as its snapshot.
+    fn keep_snapshot(&mut self, slot: u32) -> Result<()>;
 
     /// Where numbers stopped being finite, after an [`Error::NotFinite`]: that error, with what was found. `places`: slots, and how
     /// many positions of each were computed.
@@ -386,9 +372,13 @@ impl<B: Backend + 'static> Engine for BackendEngine<B> {
         Ok(features)
     }
 
-    fn copy_prefix(&mut self, from: u32, to: u32, positions: usize) -> Result<()> {
+    fn copy_prefix(&mut self, from: u32, to: u32, positions: usize, state: KeptState) -> Result<()> {
         self.ahead.steps = 0;
-        self.state.copy_prefix(&mut self.backend, from, to, positions)
+        self.state.copy_prefix(&mut self.backend, from, to, positions, state)
+    }
+
+    fn keep_snapshot(&mut self, slot: u32) -> Result<()> {
+        self.state.keep_snapshot(&mut self.backend, slot)
     }
 
     fn why_not_finite(&mut self, places: &[(usize, usize)]) -> Error {

@@ -32,7 +32,7 @@ use crate::device::Device;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::generate::schedule::Schedule;
-use crate::generate::slots::{Admission, Slots};
+use crate::generate::slots::{Admission, Copy, Slots};
 use crate::loaded::Loaded;
 use crate::model::Model;
 
@@ -237,7 +237,9 @@ impl Session {
     /// Does what a slot was given on condition of.
     fn copy_to(&mut self, Admission { slot, copy }: Admission) -> Result<()> {
         match copy {
-            Some((from, positions)) => self.engine.copy_prefix(from as u32, slot as u32, positions),
+            Some(Copy { from, positions, state }) => {
+                self.engine.copy_prefix(from as u32, slot as u32, positions, state)
+            }
             None => Ok(()),
         }
     }

@@ -20,7 +20,7 @@ mod state;
 use std::ops::{ControlFlow, Range};
 
 pub use layer::Memory;
-pub use state::{Capacity, State};
+pub use state::{Capacity, KeptState, State};
 
 use crate::backend::{Backend, MOST_CANDIDATES, Row};
 use crate::error::{Error, Result};

@@ -202,6 +202,14 @@ impl Session {
         }
         step.shares.extend(live().filter(|(_, s)| reads(s)).map(|(i, s)| share(i, s, 0)));
         share_out(&mut step.shares[decoding..], rows);
+        for share in &mut step.shares {
+            let sequence = &sequences[share.sequence];
+            let due = sequence
+                .slot
+                .filter(|_| reads(sequence))
+                .and_then(|slot| self.slots.snapshot_due(slot, sequence.ids().len()));
+            share.rows = due.map_or(share.rows, |due| share.rows.min(due - (sequence.ids().len() - share.left)));
+        }
         step.shares.retain(|share| share.rows > 0);
         let most = if prompts == 0 { budget.rows } else { Some(0) };
         draft(&mut step.shares, sequences, self.engine.as_ref(), most, *turn);
@@ -252,10 +260,20 @@ impl Session {
         for &Share { sequence: place, rows, left, drafted } in &*shares {
             let sequence = &mut sequences[place];
             let slot = sequence.slot.expect("those with a slot were planned");
+            let due = slots.snapshot_due(slot, sequence.ids().len());
             ids.by_ref().take(rows).for_each(|id| slots.push(slot, id));
             sequence.computed(rows);
             sequence.computed_drafts(drafted);
             if rows < left {
+                let kept = match due {
+                    Some(due) if slots.cached(slot) == due => {
+                        engine.keep_snapshot(slot as u32).map(|()| slots.note_snapshot(slot))
+                    }
+                    _ => Ok(()),
+                };
+                if let Err(error) = kept {
+                    pieces.push(sequence.give_up(error, slots));
+                }
                 continue; // of its prompt
             }
             for row in 0..=drafted {

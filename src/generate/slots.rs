@@ -4,22 +4,30 @@
 //! there is found again by those that begin alike: with few slots, comparing the beginnings of all is exact and takes
 //! microseconds.
 //!
-//! Where layers are recurrent, a slot holds the state after the last of its ids and no other: it serves only those that begin with all
-//! of them, as a conversation does that goes on. Nothing less is kept, since a snapshot is as large as a slot (157 MB of a network of 27B).
+//! Where layers are recurrent, a state cannot be cut back. A slot holds the one after the last of its ids, for those that begin with all
+//! of them, and a *snapshot*: the state shortly before the end of the latest long prompt that it read. A conversation whose template leaves
+//! out earlier thoughts goes on from there. A snapshot is as large as a state (157 MB of a network of 27B), takes as long to copy as that many
+//! bytes do, and the ids behind it are a step of their own.
 
 use crate::allocation::reserved;
 use crate::error::Result;
 use crate::generate::Reuse;
+use crate::transformer::KeptState;
 
 /// Positions that are worth keeping a slot for; those that share fewer take the slot that was not used for the longest time.
 const WORTH_KEEPING: usize = 16;
 /// Positions that are worth copying from another slot.
 const WORTH_COPYING: usize = 128;
+/// Prompts that are worth a snapshot.
+const WORTH_A_SNAPSHOT: usize = 128;
+/// Ids behind a snapshot: more than templates put behind a message for the answer to begin with.
+const BEHIND_SNAPSHOT: usize = 16;
 
 /// What one slot holds.
 #[derive(Debug)]
 struct Slot {
     cached: Vec<u32>, // the ids whose keys and values are there
+    snapshot: usize,  // how many of them that of recurrent layers covers; 0 if there is none
     reuse: Reuse,     // who may have them
     is_taken: bool,
     last_used: u64,
@@ -38,8 +46,16 @@ pub(super) struct Slots {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Admission {
     pub(super) slot: usize,
-    /// What has to be copied there first: from which slot, and how many positions.
-    pub(super) copy: Option<(usize, usize)>,
+    /// What has to be copied there first.
+    pub(super) copy: Option<Copy>,
+}
+
+/// What a slot is given of another, or of its own snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Copy {
+    pub(super) from: usize,
+    pub(super) positions: usize,
+    pub(super) state: KeptState,
 }
 
 impl Slots {
@@ -48,7 +64,10 @@ impl Slots {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) if there is no memory for those.
     pub(super) fn new(count: usize, positions: usize, is_recurrent: bool) -> Result<Self> {
-        let slot = || Ok(Slot { cached: reserved(positions)?, reuse: Reuse::Never, is_taken: false, last_used: 0 });
+        let slot = || {
+            let cached = reserved(positions)?;
+            Ok(Slot { cached, snapshot: 0, reuse: Reuse::Never, is_taken: false, last_used: 0 })
+        };
         Ok(Self { slots: (0..count).map(|_| slot()).collect::<Result<_>>()?, clock: 0, is_recurrent })
     }
 
@@ -78,16 +97,34 @@ impl Slots {
         let has = shared(&self.slots[slot]);
         let others = self.slots.iter().enumerate().map(|(other, slot)| (shared(slot), other));
         let (most, other) = others.max_by_key(|&(shared, other)| (shared, usize::MAX - other))?;
-        let copy = (most >= has + WORTH_COPYING).then_some((other, most));
+        let (from, positions) = if most >= has + WORTH_COPYING { (other, most) } else { (slot, has) };
+        let is_cut = self.is_recurrent && positions > 0 && positions < self.slots[from].cached.len();
+        let state = if is_cut { KeptState::Snapshot } else { KeptState::Latest };
+        let is_needed = from != slot || is_cut;
         self.clock += 1;
-        let Slot { cached, reuse: of_slot, is_taken, last_used } = &mut self.slots[slot];
+        let Slot { cached, snapshot, reuse: of_slot, is_taken, last_used } = &mut self.slots[slot];
         (*of_slot, *is_taken, *last_used) = (reuse, true, self.clock);
         cached.truncate(has);
-        if copy.is_some() {
+        if from != slot {
             cached.clear();
-            cached.extend_from_slice(&ids[..most]);
+            cached.extend_from_slice(&ids[..positions]);
+            *snapshot = 0;
         }
-        Some(Admission { slot, copy })
+        if *snapshot > cached.len() {
+            *snapshot = 0;
+        }
+        Some(Admission { slot, copy: is_needed.then_some(Copy { from, positions, state }) })
+    }
+
+    /// Where a slot that reads a prompt should stop for a snapshot: how many ids it holds then.
+    pub(super) fn snapshot_due(&self, slot: usize, prompt: usize) -> Option<usize> {
+        let (due, slot) = (prompt.saturating_sub(BEHIND_SNAPSHOT), &self.slots[slot]);
+        (self.is_recurrent && prompt >= WORTH_A_SNAPSHOT && slot.cached.len() < due).then_some(due)
+    }
+
+    /// Takes note of a snapshot of what a slot holds.
+    pub(super) fn note_snapshot(&mut self, slot: usize) {
+        self.slots[slot].snapshot = self.slots[slot].cached.len();
     }
 
     /// Gives back a slot; what is cached stays for those who may have it.
@@ -108,23 +145,32 @@ impl Slots {
 
     /// Forgets what a slot holds.
     pub(super) fn forget(&mut self, slot: usize) {
-        self.slots[slot].cached.clear();
+        self.slots[slot].forget();
     }
 
     /// Forgets what free slots hold.
     pub(super) fn forget_free(&mut self) {
-        self.slots.iter_mut().filter(|slot| !slot.is_taken).for_each(|slot| slot.cached.clear());
+        self.slots.iter_mut().filter(|slot| !slot.is_taken).for_each(Slot::forget);
     }
 }
 
 impl Slot {
-    /// How many ids at the beginning are the same, if who left them shares them: `all` that are held, or none.
-    fn shared(&self, ids: &[u32], reuse: Reuse, all: bool) -> usize {
+    /// How many ids at the beginning are the same, if who left them shares them; where layers are recurrent, of which a state is kept.
+    fn shared(&self, ids: &[u32], reuse: Reuse, is_recurrent: bool) -> usize {
         if reuse == Reuse::Never || reuse != self.reuse {
             return 0;
         }
         let same = self.cached.iter().zip(ids).take_while(|(a, b)| a == b).count();
-        if all && same < self.cached.len() { 0 } else { same }
+        match is_recurrent && same < self.cached.len() {
+            true if same < self.snapshot => 0,
+            true => self.snapshot,
+            false => same,
+        }
+    }
+
+    fn forget(&mut self) {
+        self.cached.clear();
+        self.snapshot = 0;
     }
 }
 
@@ -138,6 +184,11 @@ mod tests {
         ids[slots.cached(slot)..].iter().for_each(|&id| slots.push(slot, id));
         slots.release(slot);
         slot
+    }
+
+    /// A copy of a whole slot, or where no layer is recurrent of its beginning.
+    fn latest(from: usize, positions: usize) -> Option<Copy> {
+        Some(Copy { from, positions, state: KeptState::Latest })
     }
 
     fn counting(from: u32, len: u32) -> Vec<u32> {
@@ -166,7 +217,31 @@ mod tests {
         assert_eq!(slots.admit(&counting(0, 220), Reuse::Shared), Some(Admission { slot: 0, copy: None }));
         assert_eq!(slots.cached(0), 200);
         let copied = slots.admit(&counting(0, 230), Reuse::Shared);
-        assert_eq!(copied, Some(Admission { slot: 1, copy: Some((0, 200)) }), "of a slot that is taken, as it stands");
+        assert_eq!(copied, Some(Admission { slot: 1, copy: latest(0, 200) }), "of a slot that is taken, as it stands");
+    }
+
+    #[test]
+    fn a_snapshot_serves_those_who_begin_with_what_it_covers() {
+        let mut slots = Slots::new(2, 1000, true).unwrap();
+        let slot = slots.admit(&counting(0, 199), Reuse::Shared).unwrap().slot;
+        assert_eq!(slots.snapshot_due(slot, 200), Some(184));
+        assert_eq!(slots.snapshot_due(slot, 127), None, "a short prompt");
+        (0..184).for_each(|id| slots.push(slot, id));
+        slots.note_snapshot(slot);
+        assert_eq!(slots.snapshot_due(slot, 200), None);
+        (184..230).for_each(|id| slots.push(slot, id));
+        slots.release(slot);
+        let other_end = [&counting(0, 190)[..], &[7; 20]].concat();
+        let copy = Some(Copy { from: 0, positions: 184, state: KeptState::Snapshot });
+        assert_eq!(slots.admit(&other_end, Reuse::Shared), Some(Admission { slot: 0, copy }));
+        assert_eq!(slots.cached(0), 184);
+        // While the first slot is taken, another gets what it has: now its latest state is that of the snapshot, too.
+        assert_eq!(slots.admit(&other_end, Reuse::Shared), Some(Admission { slot: 1, copy: latest(0, 184) }));
+        slots.push(0, 9);
+        slots.release(0);
+        slots.release(1);
+        assert_eq!(slots.admit(&counting(0, 180), Reuse::Shared).map(|admission| admission.copy), Some(None));
+        assert_eq!(slots.cached(0), 0, "it ends before the snapshot");
     }
 
     #[test]
@@ -184,7 +259,7 @@ mod tests {
         let mut slots = Slots::new(2, 1000, false).unwrap();
         leave_behind(&mut slots, &counting(0, 400));
         let other = [&counting(0, 150)[..], &[7; 20]].concat();
-        assert_eq!(slots.admit(&other, Reuse::Shared), Some(Admission { slot: 1, copy: Some((0, 150)) }));
+        assert_eq!(slots.admit(&other, Reuse::Shared), Some(Admission { slot: 1, copy: latest(0, 150) }));
         assert_eq!(slots.cached(1), 150);
         assert_eq!(slots.admit(&counting(0, 420), Reuse::Shared).map(|admission| admission.slot), Some(0));
         assert_eq!(slots.cached(0), 400);
@@ -197,7 +272,7 @@ mod tests {
         let first = slots.admit(&ids, Reuse::Shared).unwrap();
         ids.iter().for_each(|&id| slots.push(first.slot, id));
         let second = slots.admit(&[&ids[..], &[7]].concat(), Reuse::Shared).unwrap();
-        assert_eq!((second.slot, second.copy), (1, Some((0, 200))));
+        assert_eq!((second.slot, second.copy), (1, latest(0, 200)));
         assert_eq!((slots.admit(&ids, Reuse::Shared), slots.free()), (None, 0));
         slots.forget_free();
         assert_eq!(slots.cached(0), 200, "what a sequence works with stays");

@@ -97,9 +97,9 @@ impl<B: Backend> DeltaNet<B> {
         b.norm_matmul_add(&mut a.hidden, &mut d.gated_q, &self.output, &d.gated, None);
     }
 
-    /// Room for the states of the layer.
+    /// Room for the states of the layer: of each slot the latest, and behind all of these a snapshot of each.
     pub(super) fn state(&self, b: &mut B, capacity: Capacity) -> Result<B::Recurrent> {
-        b.recurrent(RecurrentShape { slots: capacity.sequences, taps: self.shape.taps, heads: self.shape.heads })
+        b.recurrent(RecurrentShape { slots: 2 * capacity.sequences, taps: self.shape.taps, heads: self.shape.heads })
     }
 
     /// Bytes of the matrices.

@@ -19,8 +19,18 @@ pub struct State<B: Backend> {
     pub(super) rope: Rope,               // of layers that see all positions
     pub(super) memories: Vec<Memory<B>>, // [layers]
     pub(super) activations: Activations<B>,
-    pub(super) latest: usize, // the place in `activations.best` of the step that told last
+    slots: usize,                         // sequences held at once
+    pub(super) latest: usize,             // the place in `activations.best` of the step that told last
     pub(super) with_logits: Range<usize>, // the selected rows whose logits `activations.logits` holds
+}
+
+/// A state of a recurrent layer that is kept of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptState {
+    /// After the last position that was computed.
+    Latest,
+    /// The one that was [kept](State::keep_snapshot).
+    Snapshot,
 }
 
 /// Every intermediate value of a step, allocated once. `rows` and `selected` are the largest of any step.
@@ -100,6 +110,7 @@ impl<B: Backend> State<B> {
             activations: Activations::new(b, config, &transformer.bases, &rope, capacity)?,
             rope,
             memories,
+            slots: capacity.sequences,
             latest: 0,
             with_logits: 0..0,
         })
@@ -161,15 +172,30 @@ impl<B: Backend> State<B> {
         b.read_tensor(&self.activations.selected, features)
     }
 
-    /// The first positions of one slot become those of another, in all layers. Recurrent layers have the state of the latest position
-    /// alone: there all that the slot holds must be meant.
+    /// The first positions of one slot become those of another, or of itself, in all layers; recurrent ones get the state that is named,
+    /// which must be that after these positions.
     ///
     /// # Errors
     /// [`crate::Error::Device`] if the device was lost.
-    pub fn copy_prefix(&mut self, b: &mut B, from: u32, to: u32, positions: usize) -> Result<()> {
+    pub fn copy_prefix(&mut self, b: &mut B, from: u32, to: u32, positions: usize, state: KeptState) -> Result<()> {
+        let slots = self.slots as u32;
+        self.memories.iter_mut().try_for_each(|memory| match (memory, state) {
+            (Memory::Cache(_), _) if from == to => Ok(()),
+            (Memory::Cache(cache), _) => b.copy_prefix(cache, from, to, positions),
+            (Memory::Recurrent(states), KeptState::Latest) => b.copy_recurrent(states, from, to),
+            (Memory::Recurrent(states), KeptState::Snapshot) => b.copy_recurrent(states, slots + from, to),
+        })
+    }
+
+    /// Keeps the states of recurrent layers of a slot as its snapshot.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if the device was lost.
+    pub fn keep_snapshot(&mut self, b: &mut B, slot: u32) -> Result<()> {
+        let slots = self.slots as u32;
         self.memories.iter_mut().try_for_each(|memory| match memory {
-            Memory::Cache(cache) => b.copy_prefix(cache, from, to, positions),
-            Memory::Recurrent(state) => b.copy_recurrent(state, from, to),
+            Memory::Cache(_) => Ok(()),
+            Memory::Recurrent(states) => b.copy_recurrent(states, slot, slots + slot),
         })
     }
 

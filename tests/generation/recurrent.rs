@@ -11,6 +11,7 @@ use crate::common::data;
 crate::on_every_backend! {
     a_text_that_goes_on_finds_all_that_was_computed,
     another_end_finds_nothing_and_gets_the_same,
+    a_conversation_that_leaves_out_a_thought_goes_on_from_the_snapshot,
     who_leaves_leaves_a_state_behind,
     a_running_sequence_is_copied_as_it_stands,
     interrupts_change_no_token,
@@ -74,6 +75,26 @@ fn another_end_finds_nothing_and_gets_the_same<B: Backend + 'static>(make: impl 
     assert_eq!(shorter, continued(&mut self::session(make(), 1, &interrupt), &ids[..40], 6));
     session.clear();
     assert_eq!(continued(&mut session, &ids, 6), first);
+}
+
+fn a_conversation_that_leaves_out_a_thought_goes_on_from_the_snapshot<B: Backend + 'static>(make: impl Fn() -> B) {
+    let (ids, interrupt) = (prompt(150), Interrupt::new());
+    let alone = |ids: &[u32]| continued(&mut session(make(), 1, &interrupt), ids, 5).0;
+    let mut session = session(make(), 2, &interrupt);
+    assert_eq!(continued(&mut session, &ids, 30).0[..5], alone(&ids));
+    // The last ids of the prompt, and all that was made, are not part of the next one.
+    let next = [&ids[..145], &[3, 400, 77], &prompt(40)[20..]].concat();
+    assert_eq!(continued(&mut session, &next, 5), (alone(&next), 134));
+    // Once more from the same place, and by way of another slot: while one runs, the other gets a copy.
+    let others = [5, 6].map(|end| [&next[..160], &[end; 12]].concat());
+    let prompts = others.clone().map(|ids| Prompt { ids, options: greedy(5) });
+    let (mut made, mut cached) = ([Vec::new(), Vec::new()], [0; 2]);
+    for piece in session.generate_batch(&prompts).unwrap() {
+        let piece = piece.unwrap();
+        made[piece.sequence].extend(piece.id);
+        cached[piece.sequence] = piece.usage.cached;
+    }
+    assert_eq!((made, cached), (others.map(|ids| alone(&ids)), [152, 152]));
 }
 
 fn who_leaves_leaves_a_state_behind<B: Backend + 'static>(make: impl Fn() -> B) {
