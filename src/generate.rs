@@ -161,7 +161,8 @@ impl Session {
         self.engine.work()
     }
 
-    /// Bytes of memory that the caches of keys and values were given, all layers and sequences together.
+    /// Bytes of memory that the caches of keys and values were given, and recurrent layers' states with a snapshot of each: all layers and
+    /// sequences together.
     pub fn cache_bytes(&self) -> u64 {
         self.engine.cache_bytes()
     }
@@ -234,11 +235,22 @@ impl Session {
         Ok(())
     }
 
+    /// Keeps what a slot holds as its snapshot, where layers are recurrent.
+    fn keep_snapshot(&mut self, slot: usize) -> Result<()> {
+        if self.engine.is_recurrent() {
+            self.engine.keep_snapshot(slot as u32)?;
+            self.slots.note_snapshot(slot);
+        }
+        Ok(())
+    }
+
     /// Does what a slot was given on condition of.
     fn copy_to(&mut self, Admission { slot, copy }: Admission) -> Result<()> {
         match copy {
             Some(Copy { from, positions, state }) => {
-                self.engine.copy_prefix(from as u32, slot as u32, positions, state)
+                self.engine.copy_prefix(from as u32, slot as u32, positions, state)?;
+                // What came from another slot has a snapshot here, too.
+                if from != slot { self.keep_snapshot(slot) } else { Ok(()) }
             }
             None => Ok(()),
         }

@@ -36,7 +36,7 @@ pub enum Reads {
     Nothing,
     /// Ternary weights.
     Trits,
-    /// The head, or an int8 copy of it.
+    /// The head, or a copy of it in few bits.
     Head,
     /// Cached keys and values, or the states of recurrent layers.
     Cache,

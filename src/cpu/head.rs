@@ -21,13 +21,13 @@ use crate::ranking::Candidate;
 /// what reading half as much saves. Measured on a Sapphire Rapids VM of two cores (2026-11-22), widths of 512 to 2560, AVX2
 /// and AVX-512 VNNI, one and two threads: of the exact head's time, screening takes, where the head stays in a cache, 0.77
 /// to 1.63 at 1 MiB, 0.72 to 1.13 at 2 MiB, 0.47 to 0.83 at 4 MiB, 0.53 to 0.69 at 8 MiB; where it comes from memory, 0.71
-/// to 0.93 at 1 MiB and 0.62 to 0.69 at 4 MiB.
+/// to 0.93 at 1 MiB and 0.62 to 0.69 at 4 MiB. (With one plane of 8 bits; two of 4 read less.)
 const WORTH_SCREENING: usize = 4 << 20;
 
 /// The largest share of rows that is computed exactly one by one, 1 in this many: beyond it, all are read in one stream.
 /// Measured as above, of the exact head's time, with 64 MiB from memory and without this limit: 0.70 where an eighth of the
 /// rows is left, 0.90 with 0.25, 0.95 with 0.30, 1.10 with 0.35, 1.5 with all; 8 MiB in a cache break even near 0.28. With
-/// the limit, the worst case, all logits equal, takes about 1.5 times the exact head's time.
+/// the limit, the worst case, all logits equal, takes about 1.5 times the exact head's time: both planes are read, then all of the head.
 const FEW: usize = 4;
 
 /// The largest share of rows that the first plane may leave, 1 in this many: beyond it, reading them here and there takes longer than

@@ -18,7 +18,7 @@
 //!
 //! of which the estimate is the first, the second, whose sums of integers are exact, and `c·b`. The others are bounded:
 //!
-//! * Cauchy and Schwarz, with `‖v − e‖ ≤ 2‖v‖`: `|d·(v − e)| ≤ 2·‖d‖·‖v‖`.
+//! * Cauchy and Schwarz: `|d·(v − e)| ≤ 2.2·‖d‖·‖v‖`, as no code stands for more than 16/7.49 of its value.
 //! * `y·e` is split. In the m outliers `|e_j| ≤ 0.51·t`: codes are rounded to the nearest, and what float rounding adds to the half,
 //!   127·2^-22, is far below 0.01; so their share is at most `0.51·t·√m·‖y_outliers‖`. The other columns are split once more by
 //!   the size of y: in the few large ones `|e_j| ≤ 8.51·s`, for the others Cauchy and Schwarz again:
@@ -38,10 +38,10 @@
 //!
 //! * Norms and sums of a row and of the hidden vector are sums in f64 of at most 2^22 terms without a sign: they are
 //!   wrong by 2^-30 of themselves; those of g are added in f32, 24 at a time, and their norm is wrong by 2^-19.
-//! * v, e and g are differences in f32: together they are wrong by vectors of norms below 2^-22·‖v‖. d and y are differences in f64, and y
-//!   is rounded to f32 (2^-24 of itself). `2^-20·‖x‖·‖v‖` is added for all of these.
-//! * b is computed by `dot_dense`, so `|c·δ| ≤ γ·Σ|c_i|·‖U_i‖·‖e‖` is added, where `‖U_i‖ ≤ 1.01`, and `‖e‖` of all columns is that of the
-//!   others and at most `0.51·t·√m` more; and 2^-126 for each `|c_i|`, as products may underflow there.
+//! * v, e and g are differences in f32: together they are wrong by vectors of norms below 2^-21·‖v‖. d and y are differences in f64, and y
+//!   is rounded to f32 (2^-24 of itself). `2^-20·(‖x‖ + Σ|c_i|·‖U_i‖)·‖v‖` is added for all of these, as that is above ‖y‖, too.
+//! * b is computed by [`Kernels::inner`], each product and each sum rounded once, so `|c·δ| ≤ γ·Σ|c_i|·‖U_i‖·‖e‖` is added, where `‖U_i‖ ≤ 1.01`, and `‖e‖` of all columns is that of the
+//!   others and at most `0.51·t·√m` more (U was brought to length 1); and 2^-126 for each `|c_i|`, as products may underflow there.
 //! * `x·w̄` is a sum in f64: wrong by 2^-30·‖x‖·‖w̄‖, which is added.
 //! * The error of a row, `B·‖e‖ + A·s + O·t + C·‖v‖ + M`, is computed in f32: five roundings upon each term, three more in the making
 //!   of its factors, 2^-20.9 in all. [`SLACK`] is added twice, to the factors of the row and of the hidden vector: 2^-17.

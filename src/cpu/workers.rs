@@ -1,7 +1,7 @@
 //! The threads of a CPU device, shared by all its sessions, with what each thread works with.
 //!
 //! A machine has one set of cores, so a device has one pool, however many sessions compute on it. A verb takes the pool for
-//! as long as it runs, a few milliseconds at most: sessions on several threads go on by turns, verb by verb. The lock is one
+//! as long as it runs, a few milliseconds at most (but for the copy of a head, which is made once, in up to a second): sessions on several threads go on by turns, verb by verb. The lock is one
 //! that is handed on to whoever waits (every half millisecond, on average), so that none of them starves.
 
 use std::sync::Arc;

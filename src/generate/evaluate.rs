@@ -110,7 +110,11 @@ impl Session {
         let rows = self.engine.capacity().rows;
         while self.slots.cached(slot) < ids.len() {
             let done = self.slots.cached(slot);
-            self.compute_rows(slot, &ids[done..ids.len().min(done + rows)], false)?;
+            let due = self.slots.snapshot_due(slot, ids.len());
+            self.compute_rows(slot, &ids[done..due.unwrap_or(ids.len()).min(done + rows)], false)?;
+            if due == Some(self.slots.cached(slot)) {
+                self.keep_snapshot(slot)?;
+            }
             if progress(self.slots.cached(slot), ids.len()).is_break() {
                 return Ok(ControlFlow::Break(()));
             }

@@ -158,7 +158,8 @@ pub enum PromptLookup {
 
 /// With whom a sequence shares what is cached: what it finds of its prompt, and who finds what it leaves. That makes prompts
 /// faster which begin alike, and so tells those who share how others' prompts begin. With recurrent layers (`qwen35`) a prompt finds
-/// something only where it begins with all that was computed of another, as the next turn of a conversation may.
+/// something only where it begins with all that was computed of another, or with what the snapshot of its prompt covers, as the next turn of a
+/// conversation does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Reuse {
     /// With nobody: it takes as long as if it were the first, and none that comes after it is faster for it.

@@ -40,6 +40,7 @@ pub(super) struct Share {
     pub(super) sequence: usize, // its place in the schedule
     pub(super) rows: usize,
     pub(super) left: usize,    // rows that it still has to compute, these included
+    pub(super) most: usize,    // of them that this step may have
     pub(super) drafted: usize, // rows beside those, of tokens that are likely to follow
 }
 
@@ -144,11 +145,11 @@ impl PlannedStep {
 pub(super) fn share_out(prompts: &mut [Share], mut rows: usize) {
     for place in 0..prompts.len() {
         let most = if place + 1 < prompts.len() { rows.div_ceil(2) } else { rows };
-        prompts[place].rows = prompts[place].left.min(most);
+        prompts[place].rows = prompts[place].most.min(most);
         rows -= prompts[place].rows;
     }
     for prompt in prompts {
-        let more = (prompt.left - prompt.rows).min(rows);
+        let more = (prompt.most - prompt.rows).min(rows);
         prompt.rows += more;
         rows -= more;
     }
@@ -160,7 +161,7 @@ mod tests {
 
     fn shared(left: &[usize], rows: usize) -> Vec<usize> {
         let mut prompts: Vec<Share> =
-            left.iter().map(|&left| Share { sequence: 0, rows: 0, left, drafted: 0 }).collect();
+            left.iter().map(|&left| Share { sequence: 0, rows: 0, left, most: left, drafted: 0 }).collect();
         share_out(&mut prompts, rows);
         prompts.iter().map(|share| share.rows).collect()
     }

@@ -186,7 +186,19 @@ impl Session {
         step.clear();
         let live = || sequences.iter().enumerate().filter(|(_, s)| s.slot.is_some() && !s.is_over() && !s.is_held);
         let left = |s: &Sequence| s.ids().len() - s.slot.map_or(0, |slot| self.slots.cached(slot));
-        let share = |sequence: usize, s: &Sequence, rows: usize| Share { sequence, rows, left: left(s), drafted: 0 };
+        // Rows until a snapshot is due, or all.
+        let most = |s: &Sequence| {
+            let due =
+                s.slot.and_then(|slot| Some(self.slots.snapshot_due(slot, s.prompt())? - self.slots.cached(slot)));
+            due.unwrap_or(left(s))
+        };
+        let share = |sequence: usize, s: &Sequence, rows: usize| Share {
+            sequence,
+            rows,
+            left: left(s),
+            most: most(s),
+            drafted: 0,
+        };
         // Who was made to start over reads what was made as a prompt, too.
         let reads = |s: &Sequence| s.reads_prompt() || left(s) > 1;
         let prompts = live().filter(|(_, s)| reads(s)).count();
@@ -202,19 +214,11 @@ impl Session {
         }
         step.shares.extend(live().filter(|(_, s)| reads(s)).map(|(i, s)| share(i, s, 0)));
         share_out(&mut step.shares[decoding..], rows);
-        for share in &mut step.shares {
-            let sequence = &sequences[share.sequence];
-            let due = sequence
-                .slot
-                .filter(|_| reads(sequence))
-                .and_then(|slot| self.slots.snapshot_due(slot, sequence.ids().len()));
-            share.rows = due.map_or(share.rows, |due| share.rows.min(due - (sequence.ids().len() - share.left)));
-        }
         step.shares.retain(|share| share.rows > 0);
-        let most = if prompts == 0 { budget.rows } else { Some(0) };
-        draft(&mut step.shares, sequences, self.engine.as_ref(), most, *turn);
+        let rows = if prompts == 0 { budget.rows } else { Some(0) };
+        draft(&mut step.shares, sequences, self.engine.as_ref(), rows, *turn);
         *turn = turn.wrapping_add(1);
-        for Share { sequence: place, rows, left, drafted } in &step.shares {
+        for Share { sequence: place, rows, left, drafted, .. } in &step.shares {
             let sequence = &mut sequences[*place];
             let slot = sequence.slot.expect("those with a slot were planned");
             let first = sequence.ids().len() - left;
@@ -257,10 +261,10 @@ impl Session {
             }
         }
         let (mut ids, mut first_row) = (ids.iter().copied(), 0);
-        for &Share { sequence: place, rows, left, drafted } in &*shares {
+        for &Share { sequence: place, rows, left, drafted, .. } in &*shares {
             let sequence = &mut sequences[place];
             let slot = sequence.slot.expect("those with a slot were planned");
-            let due = slots.snapshot_due(slot, sequence.ids().len());
+            let due = slots.snapshot_due(slot, sequence.prompt());
             ids.by_ref().take(rows).for_each(|id| slots.push(slot, id));
             sequence.computed(rows);
             sequence.computed_drafts(drafted);

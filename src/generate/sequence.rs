@@ -117,6 +117,11 @@ impl Sequence {
         self.is_over
     }
 
+    /// Tokens of its prompt.
+    pub(super) fn prompt(&self) -> usize {
+        self.usage.prompt
+    }
+
     pub(super) fn usage(&self) -> Usage {
         self.usage
     }

@@ -38,7 +38,7 @@ struct Slot {
 pub(super) struct Slots {
     slots: Vec<Slot>,
     clock: u64,
-    /// Whether a slot serves those alone that begin with all that it holds.
+    /// Whether a slot serves those alone that begin with all that it holds, or with all that its snapshot covers.
     is_recurrent: bool,
 }
 

@@ -35,7 +35,11 @@ fn a_cut_of_the_hybrid_gives_the_same_in_any_steps() {
         let options = SessionOptions { context: Some(32), chunk: Some(chunk), ..SessionOptions::default() };
         let model = Model::synthetic(SyntheticShape::Bonsai27BCut, 1);
         let mut session = Session::new(&model, &Device::cpu(), &options).unwrap();
-        assert_eq!(session.cache_bytes(), model.config().state_bytes() + 32 * 2 * 256 * 2, "one layer of attention");
+        assert_eq!(
+            session.cache_bytes(),
+            2 * model.config().state_bytes() + 32 * 2 * 256 * 2,
+            "states, snapshots, one layer of attention"
+        );
         session.logits(&ids).unwrap()
     };
     let at_once = logits(20);

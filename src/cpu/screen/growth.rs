@@ -75,7 +75,7 @@ impl Growth {
             // It was interrupted; the next step tries again.
             Ok(None) => {}
             Err(e) => {
-                warn!("the head is read whole at every token, as there is no screen: {e}");
+                warn!("the head is read whole at every token, and not from huge pages, as there is no screen: {e}");
                 *stage = Stage::Over;
             }
         }

@@ -10,6 +10,9 @@ const HALF: f64 = 0.51;
 /// What a code of 4 bits may be wrong by, of the scale of one of 8.
 const EIGHT_AND_HALF: f64 = 8.51;
 
+/// The largest share of a value that its codes may stand for: 16 steps begin at 7.49.
+const MOST_OF_ROUNDED: f64 = 2.2;
+
 /// What a hidden vector contributes to estimates and errors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probe {
@@ -83,10 +86,11 @@ impl Probe {
         }
         let terms = (x.len() + 2) as f64 / f64::from(1 << 24);
         let rounding = terms / (1.0 - terms);
+        let sizes: f64 = parts.iter().map(|part| part.abs()).sum();
         // Of b, for each ‖e‖.
-        let of_parts = 1.01 * rounding * parts.iter().map(|part| part.abs()).sum::<f64>();
-        let of_norm = 2.0 * rest + norm * (rounding + 1.0 / f64::from(1 << 20));
-        let of_parts_lost = parts.iter().map(|part| part.abs()).sum::<f64>() * f64::from(f32::MIN_POSITIVE);
+        let of_parts = 1.01 * rounding * sizes;
+        let of_norm = MOST_OF_ROUNDED * rest + norm * rounding + (norm + 1.01 * sizes) / f64::from(1 << 20);
+        let of_parts_lost = sizes * f64::from(f32::MIN_POSITIVE);
         let constant = norm * in_lanes(&screen.mean, |v| v * v).sqrt() / f64::from(1 << 30) + of_parts_lost;
         let shares = |y: &mut [f32], half: f64, of_parts: f64| {
             let mut squares = 0.0;

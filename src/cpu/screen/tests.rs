@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::cpu::HugePages;
 use crate::cpu::KernelSet;
+use crate::cpu::floats::LEVELS;
 use crate::cpu::kernels::DenseRow;
 use crate::cpu::workers::Workers;
 
@@ -69,6 +70,24 @@ fn numbers(len: usize) -> impl Strategy<Value = Vec<f32>> {
 
 fn rows(len: usize) -> impl Strategy<Value = Vec<Vec<f32>>> {
     prop::collection::vec(numbers(len), 1..5)
+}
+
+/// Every value is rounded up by the most that one can be, and every integer of the hidden vector is wrong by nearly half in the same
+/// direction; nothing else has a size.
+#[test]
+fn logits_lie_within_their_bounds_where_codes_stand_for_more_than_twice_their_values() {
+    for cols in [1024, 2560, 8192] {
+        let levels = (i32::MAX / (127 * cols)).min(32767) as f32;
+        let cols = cols as usize;
+        for (value, largest) in [(7.505 * (1e-5 / LEVELS), 0.0), (7.51, 119.0)] {
+            let mut row = vec![value; cols];
+            (row[0], row[1]) = (1e-12, if largest > 0.0 { largest } else { value });
+            let other: Vec<f32> = row.iter().map(|w| -w).collect();
+            let (mut x, mut seen) = (vec![-0.501f32; cols], vec![0.0; cols]);
+            (x[0], seen[0]) = (levels, 1.0);
+            check(&[row, other], &seen, &x).expect("within its bounds");
+        }
+    }
 }
 
 proptest! {

@@ -106,14 +106,14 @@ impl Validation<'_> {
         };
         let attending = (0..config.layers).filter(|&layer| !config.is_recurrent(layer)).count();
         let values = 2 * attending * positions * config.heads.kv_heads * config.heads.head_dim;
-        let states = config.state_bytes();
+        let states = 2 * config.state_bytes();
         let (allocated, expected) = (session.cache_bytes(), (values * entry_bytes) as u64 + states);
         let most_rounding = (ROUNDING * 2 * config.layers) as u64;
         let flaw = (!(expected..=expected + most_rounding).contains(&allocated))
             .then(|| format!("{allocated} bytes were allocated, but the formula says {expected}"));
         let how = format!(
-            "2 × {attending} layers × {positions} positions × {} heads × {} features × {entry_bytes} bytes, and states of {states} bytes, \
-             = {expected}; allocated: {allocated}; the value is for all {all_layers} layers",
+            "2 × {attending} layers × {positions} positions × {} heads × {} features × {entry_bytes} bytes, and states and their snapshots of {states} \
+             bytes, = {expected}; allocated: {allocated}; the value is for all {all_layers} layers",
             config.heads.kv_heads, config.heads.head_dim
         );
         let megabytes = allocated as f64 / 1e6 * all_layers as f64 / config.layers as f64;
