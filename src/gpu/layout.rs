@@ -5,6 +5,9 @@ use crate::format::ternary::{BLOCK, padded};
 use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, MOST_GROUPS, QUANTIZE_THREADS, WORKGROUP_BYTES};
 use crate::gpu::shader::{Cached, HeadCut, Scaling, Shape};
 
+/// Columns of a 16-byte piece of a weight row.
+const PIECE_COLS: usize = 64;
+
 /// `count` workgroups in two dimensions: shaders number them by rows.
 pub(crate) fn grid(count: usize) -> [usize; 3] {
     let width = count.min(MOST_GROUPS as usize);
@@ -26,10 +29,13 @@ pub(crate) fn norm_matvec_shape(cols: usize, weight_rows: usize, glu: bool, scal
     let outputs = if glu || weight_rows >= 1 << 13 { 2 } else { 1 };
     // Short matrices need many workgroups to keep a device busy.
     let lanes = if weight_rows >= 1 << 13 { 8 } else { 16 };
-    let shape = Shape { rows: 1, outputs, lanes, threads: QUANTIZE_THREADS, ahead: 4 / outputs };
+    // As few rounds as there are with 4 pieces a thread, and no more pieces in each than that takes.
+    let pieces = (padded(cols) / PIECE_COLS).div_ceil(lanes as usize) as u32;
+    let ahead = pieces.div_ceil(pieces.div_ceil(4 / outputs));
+    let shape = Shape { rows: 1, outputs, lanes, threads: QUANTIZE_THREADS, ahead };
     // The row, sums of all threads, what is reduced of squares and magnitudes; the facts and the sums of blocks.
     let (facts, reduced) = if scaling == Scaling::Blocks { (8 * padded(cols) / BLOCK, 3) } else { (0, 2) };
-    let used = padded(cols) + facts + (outputs + reduced) as usize * 4 * QUANTIZE_THREADS as usize + 64;
+    let used = padded(cols) + facts + (outputs + reduced) as usize * 4 * QUANTIZE_THREADS as usize + 256;
     (used <= WORKGROUP_BYTES).then_some(shape)
 }
 

@@ -16,11 +16,14 @@ pub(crate) enum Shader {
     Embed {
         table: Format,
     },
+    /// Of rows of this many columns.
     NormQuantize {
         norm: bool,
+        cols: u32,
     },
     NormQuantizeBlocks {
         norm: bool,
+        cols: u32,
     },
     /// Of all rows, or of those that want logits; stored, or added.
     Norm {
@@ -136,8 +139,8 @@ pub(crate) enum Output {
 pub(crate) enum Input {
     /// They were quantised before.
     Quantized,
-    /// Every workgroup normalises (or not) and quantises the one row of the step, of this many vectors of 16 columns.
-    Floats { norm: bool, vectors: u32 },
+    /// Every workgroup normalises (or not) and quantises the one row of the step, of this many columns.
+    Floats { norm: bool, cols: u32 },
 }
 
 /// How the query heads that share a key/value head are cut.
@@ -244,12 +247,12 @@ impl Shader {
         use Access::{Read as R, Write as W};
         match self {
             Self::Embed { .. } => file!("embed", "width first rows row_words group row_scales", &[R, R, R, W]),
-            Self::NormQuantize { .. } => file!("norm_quantize", "cols vectors epsilon", &[R, R, W, W]),
-            Self::NormQuantizeBlocks { .. } => file!("norm_quantize_blocks", "cols blocks epsilon", &[R, R, W, W]),
+            Self::NormQuantize { .. } => file!("norm_quantize", "epsilon", &[R, R, W, W]),
+            Self::NormQuantizeBlocks { .. } => file!("norm_quantize_blocks", "epsilon", &[R, R, W, W]),
             Self::Norm { .. } => file!("norm", "cols stride epsilon", &[R, R, R, W]),
             Self::Place => file!("place", "cols width first_col stride", &[R, W]),
             Self::Matvec { .. } => {
-                file!("matvec", "pieces rows first outputs group row_scales cols epsilon", &[R, R, R, W, R, R])
+                file!("matvec", "pieces rows first outputs group row_scales epsilon", &[R, R, R, W, R, R])
             }
             Self::MatvecFloats { .. } => {
                 file!("matvec_floats", "pieces rows first outputs group row_scales", &[R, R, R, R, W])

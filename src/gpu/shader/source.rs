@@ -18,11 +18,11 @@ impl Shader {
         let mut text = Text::default();
         match *self {
             Self::Embed { table } => text.number("THREADS", ELEMENTWISE_THREADS as u32).add(table.weight()),
-            Self::NormQuantize { norm } => {
-                text.number("THREADS", QUANTIZE_THREADS).quantizer(norm).add(fragment!("quantize_row"))
+            Self::NormQuantize { norm, cols } => {
+                text.number("THREADS", QUANTIZE_THREADS).quantizer(norm, cols, 1).add(fragment!("quantize_row"))
             }
-            Self::NormQuantizeBlocks { norm } => {
-                text.number("THREADS", QUANTIZE_THREADS).quantizer(norm).add(fragment!("quantize_blocks"))
+            Self::NormQuantizeBlocks { norm, cols } => {
+                text.number("THREADS", QUANTIZE_THREADS).quantizer(norm, cols, 1).add(fragment!("quantize_blocks"))
             }
             Self::Norm { selected, add } => {
                 text.truth("SELECTED", selected).truth("ADD", add).add(fragment!("step")).add(fragment!("float_order"))
@@ -37,9 +37,9 @@ impl Shader {
                 });
                 match input {
                     Input::Quantized => text.add(fragment!("x_stored")),
-                    Input::Floats { norm, vectors } => {
+                    Input::Floats { norm, cols } => {
                         assert_eq!(shape.threads, QUANTIZE_THREADS, "so that sums of floats are added in one order");
-                        text.number("VECTORS", vectors).quantizer(norm);
+                        text.quantizer(norm, cols, 5);
                         match product.scaling {
                             Scaling::Blocks => text.add(fragment!("quantize_blocks")).add(fragment!("x_normed_blocks")),
                             _ => text.add(fragment!("quantize_row")).add(fragment!("x_normed")),
@@ -208,8 +208,13 @@ impl Text {
         self.truth("INTERLEAVED", pairs == RopePairs::Interleaved).add(fragment!("rotation"))
     }
 
-    fn quantizer(&mut self, norm: bool) -> &mut Self {
-        self.truth("NORM", norm).add(fragment!("float_order")).add(fragment!("quantizer"))
+    /// Of rows of `cols` columns, which lie in `binding`; their gain lies in the one after it.
+    fn quantizer(&mut self, norm: bool, cols: u32, binding: u32) -> &mut Self {
+        self.truth("NORM", norm).number("COLS", cols).number("X", binding);
+        self.add(fragment!("float_order")).add(fragment!("quantizer")).add(match cols.is_multiple_of(4) {
+            true => fragment!("quads_aligned"),
+            false => fragment!("quads_any"),
+        })
     }
 
     fn cache(&mut self, cache: Cached) -> &mut Self {
