@@ -1,6 +1,6 @@
 //! How verbs are cut into workgroups.
 
-use crate::backend::{CachePrecision, CacheShape, Heads};
+use crate::backend::{CacheShape, Heads};
 use crate::format::ternary::{BLOCK, padded};
 use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, MOST_GROUPS, QUANTIZE_THREADS, WORKGROUP_BYTES};
 use crate::gpu::shader::{Cached, HeadCut, Scaling, Shape};
@@ -73,26 +73,17 @@ impl Attention {
         cut
     }
 
-    /// The largest tiles that workgroup memory holds; none where a head is too large.
+    /// As many heads in a workgroup as its memory has room for; none where one head is too large.
     pub(crate) fn fitting(shape: &CacheShape, heads: usize) -> Option<Self> {
         let (head_dim, together) = (shape.head_dim, heads / shape.kv_heads);
-        let pair_bytes = match shape.precision {
-            CachePrecision::F16 => 4,
-            CachePrecision::F32 => 8,
+        let cache = Cached { precision: shape.precision, head_dim: head_dim as u32 };
+        let cut = |heads: usize| {
+            let (exchanged, at_once) = exchange(cache, heads)?;
+            let groups = (together / heads) as u32;
+            Some(HeadCut { cache, heads: heads as u32, groups, exchanged, together: at_once })
         };
-        let heads =
-            (1..=together.min(8)).rev().find(|n| together.is_multiple_of(*n) && (*n == 1 || n * head_dim <= 1024))?;
-        // Queries, scores, what is reduced, the row's own key and value and their largest; the rest is for the tile.
-        let used = 4 * heads * head_dim + 4 * heads * CHUNK + 4 * CHUNK + head_dim * pair_bytes + 8;
-        let position_bytes = (head_dim / 2 + 1) * pair_bytes;
-        let room = WORKGROUP_BYTES.checked_sub(used)? / position_bytes;
-        let tile = [32, 16, 8, 4, 2, 1].into_iter().find(|&tile| tile <= room)?;
-        let heads = HeadCut {
-            cache: Cached { precision: shape.precision, head_dim: head_dim as u32 },
-            heads: heads as u32,
-            groups: (together / heads) as u32,
-            tile: tile as u32,
-        };
+        let mut counts = (1..=together.min(8)).rev().filter(|n| together.is_multiple_of(*n));
+        let heads = counts.find_map(cut)?;
         Some(Self { heads, splits: 1, chunks: shape.positions.div_ceil(CHUNK) })
     }
 
@@ -100,4 +91,19 @@ impl Attention {
     pub(crate) fn partials_bytes(&self, heads: Heads, rows: usize) -> u64 {
         (rows * heads.heads * self.chunks * (2 + heads.head_dim) * 4) as u64
     }
+}
+
+/// Rounds of positions whose scores with `heads` heads are added up at once, and heads whose weighted sums are, as workgroup memory
+/// has room for; none where it has none, or where a position is more than the threads can read at once.
+fn exchange(cache: Cached, heads: usize) -> Option<(u32, u32)> {
+    let (head_dim, piece) = (cache.head_dim as usize, cache.piece_pairs());
+    let pair_bytes = 2 * cache.precision.bytes();
+    let lanes = head_dim / 2 / piece;
+    let slots = CHUNK.checked_div(lanes)?;
+    // Queries, scores, what is reduced of both kinds, the row's own key and value and their largest; the rest is exchanged.
+    let used = 4 * heads * head_dim + 4 * heads * CHUNK + 2 * 64 * heads + head_dim * pair_bytes + 64;
+    let floats = WORKGROUP_BYTES.checked_sub(used)? / 4;
+    let exchanged = [4, 2, 1].into_iter().find(|rounds| heads * rounds * slots * (lanes | 1) <= floats)?;
+    let together = [2, 1].into_iter().find(|&n| n <= heads && n * slots * head_dim <= floats)?;
+    (slots > 0).then_some((exchanged as u32, together as u32))
 }

@@ -151,8 +151,10 @@ pub(crate) struct HeadCut {
     pub(crate) heads: u32,
     /// Workgroups for all query heads of a key/value head.
     pub(crate) groups: u32,
-    /// Positions in workgroup memory at once.
-    pub(crate) tile: u32,
+    /// Rounds of positions whose scores are added up at once.
+    pub(crate) exchanged: u32,
+    /// Heads whose weighted sums are added up at once.
+    pub(crate) together: u32,
 }
 
 /// How four products of codes and int8 are computed. Both give the same integers.
@@ -192,6 +194,18 @@ impl Shape {
 pub(crate) struct Cached {
     pub(crate) precision: CachePrecision,
     pub(crate) head_dim: u32,
+}
+
+impl Cached {
+    /// Pairs of features that are read at once: 16 bytes of them where heads are made of such.
+    pub(crate) fn piece_pairs(self) -> usize {
+        let pairs = self.head_dim as usize / 2;
+        let piece = match self.precision {
+            CachePrecision::F16 => 4,
+            CachePrecision::F32 => 2,
+        };
+        if pairs.is_multiple_of(piece) { piece } else { 1 }
+    }
 }
 
 /// How a shader uses one of its bindings after the first, which is the uniform `params`.

@@ -4,7 +4,7 @@ use super::{Cached, Dot, Format, Input, Output, Scaling, Shader, Shape};
 use crate::backend::{Activation, CachePrecision, ExpertShape, HeadNormOrder, MOST_CANDIDATES, RopePairs};
 use crate::gpu::cooperative::{Cooperative, TEAMS};
 use crate::gpu::experts;
-use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, QUANTIZE_THREADS, TILE};
+use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, QUANTIZE_THREADS, ROUNDS_AHEAD, TILE};
 
 macro_rules! fragment {
     ($name:literal) => {
@@ -67,9 +67,14 @@ impl Shader {
                 })
             }
             Self::Attend { cut, append } => {
-                text.number("GROUP", cut.heads).number("GROUPS", cut.groups).number("TILE", cut.tile);
-                text.number("CHUNK", CHUNK as u32);
-                text.cache(cut.cache).add(fragment!("step")).add(fragment!("online_softmax"));
+                text.number("GROUP", cut.heads).number("GROUPS", cut.groups).number("CHUNK", CHUNK as u32);
+                text.number("AHEAD", ROUNDS_AHEAD as u32).number("EXCHANGED", cut.exchanged);
+                text.number("TOGETHER", cut.together).cache(cut.cache).add(match cut.cache.piece_pairs() {
+                    1 => fragment!("pieces_any"),
+                    2 => fragment!("pieces_f32"),
+                    _ => fragment!("pieces_f16"),
+                });
+                text.add(fragment!("step")).add(fragment!("online_softmax"));
                 match append {
                     None => text.add(fragment!("attend_cached")),
                     Some(pairs) => text.rotation(pairs).add(fragment!("attend_append")),

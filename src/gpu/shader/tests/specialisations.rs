@@ -53,7 +53,13 @@ pub(super) fn core() -> Vec<Shader> {
     for (norm, inverse) in [(false, false), (true, false), (false, true)] {
         all.extend([1, 64, 1024, MOST_BLOCK as u32].map(|block| Shader::Rotate { block, norm, inverse }));
     }
-    all.extend([Shader::Place, Shader::ArgmaxFirst, Shader::ArgmaxLast, Shader::Top, Shader::Totals]);
+    all.extend([
+        Shader::Place,
+        Shader::ArgmaxFirst,
+        Shader::ArgmaxLast,
+        Shader::Top,
+        Shader::Totals,
+    ]);
     all
 }
 
