@@ -14,12 +14,18 @@ pub(crate) fn grid(count: usize) -> [usize; 3] {
     [width, count.div_ceil(width.max(1)), 1]
 }
 
-/// How a product of some activation rows, at most 8 of them in a workgroup, and `weight_rows` weight rows is cut.
-pub(crate) fn matvec_shape(rows: usize, weight_rows: usize) -> Shape {
+/// How a product of some activation rows, at most 8 of them in a workgroup, and `weight_rows` weight rows is cut. `wide` says whether
+/// threads have registers for 8 rows of 4 outputs: compilers of AMD and Intel spill them, or leave few subgroups at work.
+pub(crate) fn matvec_shape(rows: usize, weight_rows: usize, wide: bool) -> Shape {
     let rows = rows.clamp(1, 8).next_power_of_two() as u32;
     // Short matrices need all their rows at work at once; long ones, and many activations, are better off where a thread
     // holds several weight rows against the same activations. Its sums stay in registers.
-    let outputs = if weight_rows >= 1 << 14 || rows == 8 { 4 } else { 2 };
+    let outputs = match rows {
+        8 if wide => 4,
+        8 => 2,
+        _ if weight_rows >= 1 << 14 => 4,
+        _ => 2,
+    };
     Shape { rows, outputs, lanes: 8, threads: 64, ahead: if rows == 1 { 4 / outputs.min(2) } else { 1 } }
 }
 

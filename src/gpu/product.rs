@@ -61,7 +61,7 @@ impl Gpu {
         for shard in &w.shards {
             let params = product_params(w, shard, out.cols);
             let bytes = (shard.rows * w.row_bytes) as u64;
-            let shape = matvec_shape(rows.count, shard.rows);
+            let shape = matvec_shape(rows.count, shard.rows, self.device.0.wide);
             if x.numerics == Numerics::Float {
                 assert_eq!(w.format, Format::Ternary, "a linear layer is ternary");
                 let shader = Shader::MatvecFloats { output, shape };
@@ -177,6 +177,24 @@ impl Gpu {
             );
         }
         true
+    }
+
+    /// Columns of `x` in the place of others of `out`.
+    pub(super) fn place_columns(&mut self, out: &Tensor, first_col: usize, x: &Tensor) {
+        let rows = self.rows.len();
+        assert!(first_col + x.cols <= out.cols && rows <= out.max_rows && rows <= x.max_rows);
+        let params = [x.cols, x.cols, first_col, out.cols].map(|n| n as u32);
+        self.run(Shader::Place, &params, &[&x.buffer, &out.buffer], elementwise(rows, x.cols), 0);
+    }
+
+    /// The gated unit, of rows whose gates and ups are there.
+    pub(super) fn gated_unit(&mut self, out: &Tensor, gate_up: &Tensor, activation: Activation) {
+        let rows = self.rows.len();
+        assert_eq!(gate_up.cols, 2 * out.cols);
+        assert!(rows <= out.max_rows && rows <= gate_up.max_rows);
+        let shader = Shader::Glu { activation };
+        let groups = elementwise(rows, out.cols);
+        self.run(shader, &[out.cols as u32], &[&gate_up.buffer, &out.buffer], groups, 0);
     }
 
     fn kind_of_product(&self, w: &Matrix, numerics: Numerics, output: Output) -> Product {

@@ -69,6 +69,12 @@ pub(crate) enum Shader {
         /// Of all rows, or of those that want logits.
         all: bool,
     },
+    /// Exact logits of what a screen leaves in the running.
+    LogitsLeft {
+        aligned: bool,
+    },
+    ScreenRows,
+    ScreenFloors,
     Convolve {
         taps: u32,
     },
@@ -90,8 +96,11 @@ pub(crate) enum Shader {
     },
     ArgmaxFirst,
     ArgmaxLast,
-    Top,
+    TopFirst,
+    TopLast,
+    TopFloor,
     Totals,
+    Arithmetic,
 }
 
 /// How a matrix is stored on the device.
@@ -101,6 +110,8 @@ pub(crate) enum Format {
     F16,
     Bf16,
     Int8,
+    /// int8 with one scale for a row, which screens another matrix.
+    Screen,
     Ternary,
 }
 
@@ -246,7 +257,7 @@ impl Shader {
         match self {
             Self::Matvec { .. } | Self::MatvecFloats { .. } => Reads::Trits,
             Self::Matmul { .. } | Self::MatmulCooperative { .. } | Self::ExpertMatvec { .. } => Reads::Trits,
-            Self::Logits { .. } => Reads::Head,
+            Self::Logits { .. } | Self::LogitsLeft { .. } => Reads::Head,
             Self::Attend { .. } | Self::DeltaRule { .. } => Reads::Cache,
             _ => Reads::Nothing,
         }
@@ -308,8 +319,16 @@ impl Shader {
             Self::MixPlaces => file!("mix_places", "cols used", &[R, R, W]),
             Self::Rotate { .. } => file!("rotate", "cols stride epsilon scale", &[R, R, R, W]),
             Self::ArgmaxFirst | Self::ArgmaxLast => file!("argmax", "cols per_group", &[R, W]),
-            Self::Top => file!("top", "cols count", &[R, W, W]),
+            Self::TopFirst => file!("top", "cols count per_group", &[R, W]),
+            Self::TopLast => file!("top", "cols count per_group", &[R, W, W]),
+            Self::TopFloor => file!("top", "cols count per_group", &[R, W]),
+            Self::LogitsLeft { .. } => {
+                file!("logits_left", "pieces rows first outputs width entries", &[R, R, R, R, W])
+            }
+            Self::ScreenRows => file!("screen_rows", "pieces rows first row_words width", &[R, W, W, W]),
+            Self::ScreenFloors => file!("screen_floors", "width cols per_group", &[R, R, R, W]),
             Self::Totals => file!("totals", "cols", &[R, R, W]),
+            Self::Arithmetic => file!("arithmetic", "cases", &[R, W]),
         }
     }
 }

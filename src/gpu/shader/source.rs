@@ -4,6 +4,7 @@ use super::{Cached, Dot, Format, Input, Output, Scaling, Shader, Shape};
 use crate::backend::{Activation, CachePrecision, ExpertShape, HeadNormOrder, MOST_CANDIDATES, RopePairs};
 use crate::gpu::cooperative::{Cooperative, TEAMS};
 use crate::gpu::experts;
+use crate::gpu::layout::matvec_shape;
 use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, QUANTIZE_THREADS, ROUNDS_AHEAD, TILE};
 
 macro_rules! fragment {
@@ -86,11 +87,14 @@ impl Shader {
             }
             Self::Glu { activation } => text.number("THREADS", ELEMENTWISE_THREADS as u32).activation(activation),
             Self::Logits { head, shape, aligned, all } => {
-                text.shape(shape).truth("ALL", all).add(fragment!("step")).add(head.unpack_piece()).add(match aligned {
-                    true => fragment!("vectors_aligned"),
-                    false => fragment!("vectors_any"),
-                })
+                text.shape(shape).truth("ALL", all).truth("SCALED_AFTER", head == Format::Screen);
+                text.add(fragment!("step")).add(head.unpack_piece()).vectors(aligned)
             }
+            Self::LogitsLeft { aligned } => {
+                let shape = Shape { rows: 1, outputs: 1, ..matvec_shape(1, 1, false) };
+                text.shape(shape).add(fragment!("float_order")).add(Format::F16.unpack_piece()).vectors(aligned)
+            }
+            Self::ScreenRows | Self::ScreenFloors => text.add(fragment!("float_order")),
             Self::Convolve { taps } => {
                 text.number("THREADS", ELEMENTWISE_THREADS as u32).number("TAPS", taps).add(fragment!("step"))
             }
@@ -121,7 +125,16 @@ impl Shader {
             Self::ArgmaxFirst => text.add(fragment!("float_order")).add(fragment!("argmax_first")),
             Self::ArgmaxLast => text.add(fragment!("argmax_last")),
             Self::Totals => text.add(fragment!("float_order")),
-            Self::Top => text.number("MOST", MOST_CANDIDATES as u32).add(fragment!("float_order")),
+            Self::Arithmetic => &mut text,
+            Self::TopFirst => {
+                text.number("MOST", MOST_CANDIDATES as u32).add(fragment!("float_order")).add(fragment!("top_first"))
+            }
+            Self::TopFloor => {
+                text.number("MOST", MOST_CANDIDATES as u32).add(fragment!("float_order")).add(fragment!("top_floor"))
+            }
+            Self::TopLast => {
+                text.number("MOST", MOST_CANDIDATES as u32).add(fragment!("float_order")).add(fragment!("top_last"))
+            }
         };
         text.add(self.file().source);
         text.0
@@ -136,6 +149,7 @@ impl Format {
             Self::F16 => fragment!("weight_f16"),
             Self::Bf16 => fragment!("weight_bf16"),
             Self::Int8 => fragment!("weight_int8"),
+            Self::Screen => panic!("no table of embeddings"),
             Self::Ternary => fragment!("weight_ternary"),
         }
     }
@@ -147,6 +161,7 @@ impl Format {
             Self::F16 => fragment!("piece_f16"),
             Self::Bf16 => fragment!("piece_bf16"),
             Self::Int8 => fragment!("piece_int8"),
+            Self::Screen => fragment!("piece_codes"),
             Self::Ternary => panic!("a dense head"),
         }
     }
@@ -226,6 +241,14 @@ impl Text {
         self.number("HEAD_DIM", cache.head_dim).add(fragment!("float_order")).add(match cache.precision {
             CachePrecision::F16 => fragment!("cache_f16"),
             CachePrecision::F32 => fragment!("cache_f32"),
+        })
+    }
+
+    /// Activations in floats, four at once.
+    fn vectors(&mut self, aligned: bool) -> &mut Self {
+        self.add(match aligned {
+            true => fragment!("vectors_aligned"),
+            false => fragment!("vectors_any"),
         })
     }
 

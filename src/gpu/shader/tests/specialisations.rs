@@ -39,9 +39,12 @@ pub(super) fn core() -> Vec<Shader> {
         for aligned in [false, true] {
             for of_all in [false, true] {
                 all.extend(DENSE.map(|head| Shader::Logits { head, shape, aligned, all: of_all }));
+                all.push(Shader::Logits { head: Format::Screen, shape, aligned, all: of_all });
             }
         }
     }
+    all.extend([false, true].map(|aligned| Shader::LogitsLeft { aligned }));
+    all.extend([Shader::ScreenRows, Shader::ScreenFloors, Shader::TopFloor]);
     all.extend(norm_products());
     HEAD_DIMS.into_iter().for_each(|head_dim| all.extend(attention(head_dim)));
     all.extend(ACTIVATIONS.map(|activation| Shader::Glu { activation }));
@@ -57,8 +60,10 @@ pub(super) fn core() -> Vec<Shader> {
         Shader::Place,
         Shader::ArgmaxFirst,
         Shader::ArgmaxLast,
-        Shader::Top,
+        Shader::TopFirst,
+        Shader::TopLast,
         Shader::Totals,
+        Shader::Arithmetic,
     ]);
     all
 }
@@ -79,7 +84,9 @@ fn products<const N: usize>(output: Output, scalings: [Scaling; N]) -> impl Iter
 fn shapes() -> Vec<Shape> {
     let mut shapes = Vec::new();
     for rows in [1, 2, 4, 8] {
-        WEIGHT_ROWS.into_iter().for_each(|weight_rows| push_new(&mut shapes, matvec_shape(rows, weight_rows)));
+        for weight_rows in WEIGHT_ROWS {
+            [false, true].into_iter().for_each(|wide| push_new(&mut shapes, matvec_shape(rows, weight_rows, wide)));
+        }
     }
     shapes
 }
