@@ -57,9 +57,12 @@ fn main(
         let team = i % TEAMS;
         let output = i / TEAMS % OUTPUTS;
         let row = i / (TEAMS * OUTPUTS);
-        let sum = lanes_sum(team, output, row);
+        var sum = lanes_sum(team, output, row);
         let weight = first + output * TEAMS + team;
         if weight < params.rows && first_row + row < rows {
+            if SCALED_AFTER {
+                sum *= scales[weight];
+            }
             out[(first_row + row) * params.outputs + params.first + weight] = sum;
         }
     }

@@ -37,32 +37,37 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sums: array<array<i32, 4>, 4>;   // [rows, outputs], of this group of columns
     var totals: array<array<f32, 4>, 4>; // of the groups before, if GROUPED
     var x_sums: array<i32, 4>;           // of the activations of this group, if GROUPED
+    // A quarter of the threads unpack a weight row's piece each; all load a quarter of a row's activations.
+    let weight = min(first_weight + thread % TILE, params.rows - 1u) * params.pieces;
+    let source = min(first_row + thread / 4u, step.rows - 1u) * params.pieces * 4u + thread % 4u * 2u;
+    var packed = codes[weight];
+    var values = x[source];
     for (var piece = 0u; piece < params.pieces; piece++) {
-        // A quarter of the threads unpack a weight row's piece each; all load a quarter of a row's activations.
         if thread < TILE {
-            let packed = codes[min(first_weight + thread, params.rows - 1u) * params.pieces + piece];
             for (var quarter = 0u; quarter < 4u; quarter++) {
                 let unpacked = (packed >> vec4<u32>(6u - 2u * quarter)) & vec4<u32>(0x03030303u);
                 put_w(thread * STRIDE + quarter * 4u, unpacked);
             }
         }
-        let row = min(first_row + thread / 4u, step.rows - 1u);
-        put_x(thread / 4u * STRIDE + thread % 4u * 4u,
-            x[row * params.pieces * 4u + piece / 2u * 8u + piece % 2u + thread % 4u * 2u]);
+        put_x(thread / 4u * STRIDE + thread % 4u * 4u, values);
         workgroupBarrier();
 
+        // The next are on their way while these are multiplied; after the last, itself.
+        let next = min(piece + 1u, params.pieces - 1u);
+        packed = codes[weight + next];
+        values = x[source + next / 2u * 8u + next % 2u];
         for (var word = 0u; word < WORDS; word++) {
             var w: array<u32, 4>;
             for (var i = 0u; i < 4u; i++) {
                 w[i] = tile_w[(thread % SIDE + i * SIDE) * STRIDE + word];
             }
             for (var i = 0u; i < 4u; i++) {
-                let values = tile_x[(thread / SIDE + i * SIDE) * STRIDE + word];
+                let four = tile_x[(thread / SIDE + i * SIDE) * STRIDE + word];
                 for (var j = 0u; j < 4u; j++) {
-                    sums[i][j] += dot_codes(w[j], values);
+                    sums[i][j] += dot_codes(w[j], four);
                 }
                 if GROUPED && !BLOCKS {
-                    x_sums[i] += dot_codes(0x01010101u, values);
+                    x_sums[i] += dot_codes(0x01010101u, four);
                 }
             }
         }

@@ -1,7 +1,7 @@
 // out = x wᵀ for a few rows of x: ternary weights, int8 activations, exact integer sums. Reading the weights is what it
 // costs, so each is read once: LANES threads share a weight row, 16 bytes each at a time, and every thread holds
 // OUTPUTS weight rows against the same activations. AHEAD pieces of each are asked for before the first is used, so that
-// enough bytes are under way; the first of them before the activations are ready. Where the activations come from is a fragment's matter: quantised
+// enough bytes are under way; the first of them, and what the results are scaled by and added to, before the activations are ready. Where the activations come from is a fragment's matter: quantised
 // before (x_stored), or normalised and quantised by each workgroup for itself (x_normed).
 
 struct Params {
@@ -11,7 +11,6 @@ struct Params {
     outputs: u32,    // columns of `out`
     group: u32,      // pieces that a scale covers
     row_scales: u32, // scales of a weight row
-    cols: u32,       // columns of `x`
     epsilon: f32,    // of the norm
 }
 
@@ -34,6 +33,10 @@ fn main(
     let first = (group.x + group.y * groups.x) * TEAMS * RESULTS; // result of the shard
     let first_row = group.z * ROWS;                               // of the step
     var weights = load_weights(first, team, lane);
+    var ahead_of_result: Ahead;
+    if RESULTS_AHEAD {
+        ahead_of_result = result_ahead(first, first_row, thread);
+    }
     prepare_x(thread);
     var sums: array<Sum, SUMS>;
     for (var begin = lane; begin < params.pieces; begin += AHEAD * LANES) {
@@ -56,38 +59,75 @@ fn main(
                 }
             }
         }
-        weights = load_weights(first, team, begin + AHEAD * LANES);
+        if ROWS > 1u || begin - lane + AHEAD * LANES < params.pieces {
+            weights = load_weights(first, team, begin + AHEAD * LANES);
+        }
     }
     for (var i = 0u; i < SUMS; i++) {
         lane_sums[i][thread] = sums[i];
     }
     workgroupBarrier();
 
-    // Each thread finishes some of the results.
-    for (var i = thread; i < TEAMS * RESULTS * ROWS; i += THREADS) {
-        let team = i % TEAMS;
-        let result = i / TEAMS % RESULTS;
-        let within = i / (TEAMS * RESULTS);
-        let row = first_row + within;
-        let place = first + result * TEAMS + team;
-        if row >= step.rows {
-            continue;
+    if RESULTS_AHEAD {
+        finish(first, first_row, thread, ahead_of_result);
+    } else {
+        for (var i = thread; i < FINISHED; i += THREADS) {
+            finish(first, first_row, i, result_ahead(first, first_row, i));
         }
-        if GLU {
-            let gate = finish(first, team, 2u * result, within, row);
-            let up = finish(first, team, 2u * result + 1u, within, row);
-            if place < params.rows / 2u {
-                out[row * params.outputs + place] = activated(gate) * up;
-            }
-        } else if place < params.rows {
-            let to = row * params.outputs + params.first + place;
-            let value = finish(first, team, result, within, row);
-            if ADD {
-                out[to] += value;
-            } else {
-                out[to] = value;
-            }
+    }
+}
+
+// Whether a thread finishes at most one result, so that what that takes from memory is asked for before all else.
+const FINISHED: u32 = TEAMS * RESULTS * ROWS; // of a workgroup
+const RESULTS_AHEAD: bool = FINISHED <= THREADS;
+
+struct Ahead {
+    rows: u32,         // of the step
+    scales: vec2<f32>, // of the gate and of the unit above it, or of the weight row
+    before: f32,       // what the product is added to
+}
+
+// What finishing result `i` takes from memory; of those that no thread finishes, others'.
+fn result_ahead(first: u32, first_row: u32, i: u32) -> Ahead {
+    var ahead: Ahead;
+    ahead.rows = step.rows;
+    let team = i % TEAMS;
+    let result = min(i / TEAMS, FINISHED / TEAMS - 1u) % RESULTS;
+    if GLU {
+        ahead.scales = vec2<f32>(row_scale(first, team, 2u * result), row_scale(first, team, 2u * result + 1u));
+    } else {
+        ahead.scales.x = row_scale(first, team, result);
+    }
+    if ADD {
+        let row = min(first_row + i / (TEAMS * RESULTS), ahead.rows - 1u);
+        let place = min(first + result * TEAMS + team, params.rows - 1u);
+        ahead.before = out[row * params.outputs + params.first + place];
+    }
+    return ahead;
+}
+
+fn row_scale(first: u32, team: u32, output: u32) -> f32 {
+    return scale_ahead(weight_row(first, team, output) * params.row_scales);
+}
+
+fn finish(first: u32, first_row: u32, i: u32, ahead: Ahead) {
+    let team = i % TEAMS;
+    let result = i / TEAMS % RESULTS;
+    let within = i / (TEAMS * RESULTS);
+    let row = first_row + within;
+    let place = first + result * TEAMS + team;
+    if i >= FINISHED || row >= ahead.rows {
+        return;
+    }
+    if GLU {
+        let gate = product(lanes_sum(team, 2u * result, within), ahead.scales.x, row);
+        let up = product(lanes_sum(team, 2u * result + 1u, within), ahead.scales.y, row);
+        if place < params.rows / 2u {
+            out[row * params.outputs + place] = activated(gate) * up;
         }
+    } else if place < params.rows {
+        let value = product(lanes_sum(team, result, within), ahead.scales.x, row);
+        out[row * params.outputs + params.first + place] = select(value, ahead.before + value, ADD);
     }
 }
 
@@ -111,10 +151,4 @@ fn load_weights(first: u32, team: u32, piece: u32) -> array<array<vec4<u32>, OUT
         }
     }
     return weights;
-}
-
-// The product that a team's lanes have summed, for the row that is `within` of this workgroup's.
-fn finish(first: u32, team: u32, output: u32, within: u32, row: u32) -> f32 {
-    let sum = lanes_sum(team, output, within);
-    return product(sum, weight_row(first, team, output) * params.row_scales, row);
 }

@@ -8,6 +8,7 @@ mod adapter;
 mod attention;
 mod bandwidth;
 mod buffers;
+mod check;
 mod context;
 mod cooperative;
 mod experts;
@@ -17,6 +18,7 @@ mod layout;
 mod limits;
 mod matrix;
 mod memory;
+mod pace;
 mod pipeline_cache;
 mod pipelines;
 mod product;
@@ -24,6 +26,7 @@ mod profile;
 mod recorder;
 mod recurrence;
 mod rotation;
+mod screen;
 mod shader;
 mod step;
 mod transfer;
@@ -46,7 +49,6 @@ use crate::backend::{Activation, Backend, CachePlace, CacheShape, Heads, Norm, N
 use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::gpu::buffers::Buffer;
-use crate::gpu::layout::{Attention, elementwise};
 use crate::gpu::limits::MOST_GROUPS;
 use crate::gpu::product::Rows;
 use crate::gpu::recorder::Recorder;
@@ -65,6 +67,8 @@ pub struct Gpu {
     head_input: Option<Quantized>,   // of a ternary head, [most selected, cols]
     attention_parts: Option<Buffer>, // of contexts that several workgroups share
     stretches: Option<Buffer>,       // the best of each stretch of logits
+    floors: Option<Buffer>,          // [selected, vocabulary], the least that logits can be
+    floor: Option<Buffer>,           // [selected], the least of those that are wanted
     between_slots: Option<Buffer>,   // what is copied from slot to slot of a cache
     words: Vec<u32>,                 // to be written
     floats: Vec<f32>,
@@ -95,6 +99,8 @@ impl Gpu {
             head_input: None,
             attention_parts: None,
             stretches: None,
+            floors: None,
+            floor: None,
             between_slots: None,
             words: Vec::new(),
             floats: Vec::new(),
@@ -144,8 +150,8 @@ impl Backend for Gpu {
         true
     }
 
-    fn prepare_head(&mut self, _head: &mut Matrix, _numerics: Numerics) -> Result<()> {
-        Ok(())
+    fn prepare_head(&mut self, head: &mut Matrix, _numerics: Numerics) -> Result<()> {
+        self.add_screen(head)
     }
 
     fn head_room(&mut self, head: &Matrix, selected: usize, numerics: Numerics) -> Result<()> {
@@ -156,12 +162,7 @@ impl Backend for Gpu {
     }
 
     fn cache(&mut self, shape: CacheShape) -> Result<Cache> {
-        if Attention::fitting(&shape, shape.kv_heads).is_none() {
-            return Err(Error::Unsupported(format!("heads of {} features on a GPU", shape.head_dim)));
-        }
-        let bytes = shape.bytes().ok_or_else(|| Error::out_of_memory("a cache of more bytes than can be counted"))?;
-        let half = bytes as u64 / 2;
-        Ok(Cache { shape, keys: self.storage("a cache", half)?, values: self.storage("a cache", half)? })
+        self.make_cache(shape)
     }
 
     fn attend_room(&mut self, _cache: &Cache, heads: Heads) -> Result<()> {
@@ -212,10 +213,7 @@ impl Backend for Gpu {
     }
 
     fn place(&mut self, out: &mut Tensor, first_col: usize, x: &Tensor) {
-        let rows = self.rows.len();
-        assert!(first_col + x.cols <= out.cols && rows <= out.max_rows && rows <= x.max_rows);
-        let params = [x.cols, x.cols, first_col, out.cols].map(|n| n as u32);
-        self.run(Shader::Place, &params, &[&x.buffer, &out.buffer], elementwise(rows, x.cols), 0);
+        self.place_columns(out, first_col, x);
     }
 
     fn norm_quantize(&mut self, out: &mut Quantized, x: &Tensor, gain: &Tensor, epsilon: f32) {
@@ -237,18 +235,7 @@ impl Backend for Gpu {
     }
 
     fn rotations(&mut self, out: &mut Tensor, rope: &Rope) {
-        let pairs = rope.frequencies.len();
-        assert_eq!(out.cols, 2 * pairs);
-        assert!(self.rows.len() <= out.max_rows);
-        let mut floats = std::mem::take(&mut self.floats);
-        floats.clear();
-        for row in &self.rows {
-            let turns = || rope.frequencies.iter().map(|frequency| f64::from(row.position) * frequency);
-            floats.extend(turns().map(|angle| (angle.cos() * rope.magnitude) as f32));
-            floats.extend(turns().map(|angle| (angle.sin() * rope.magnitude) as f32));
-        }
-        self.recorder.write(&out.buffer, bytemuck::cast_slice(&floats));
-        self.floats = floats;
+        self.write_rotations(out, rope);
     }
 
     fn rope_append(&mut self, qkv: &mut Tensor, cache: &mut Cache, rotary: Rotary<'_, Self>, heads: Heads) {
@@ -260,12 +247,7 @@ impl Backend for Gpu {
     }
 
     fn glu(&mut self, out: &mut Tensor, gate_up: &Tensor, activation: Activation) {
-        let rows = self.rows.len();
-        assert_eq!(gate_up.cols, 2 * out.cols);
-        assert!(rows <= out.max_rows && rows <= gate_up.max_rows);
-        let shader = Shader::Glu { activation };
-        let groups = elementwise(rows, out.cols);
-        self.run(shader, &[out.cols as u32], &[&gate_up.buffer, &out.buffer], groups, 0);
+        self.gated_unit(out, gate_up, activation);
     }
 
     fn norm_selected(&mut self, out: &mut Tensor, x: &Tensor, gain: &Tensor, epsilon: f32) {
@@ -332,6 +314,28 @@ impl Backend for Gpu {
         }
     }
 
+    fn best(&mut self, tokens: &mut Tokens, logits: &mut Tensor, head: &Matrix, x: &Tensor) {
+        if !self.enough_logits(logits, head, x, 1) {
+            self.logits(logits, head, x);
+        }
+        self.argmax(tokens, logits);
+    }
+
+    fn candidates(
+        &mut self,
+        tokens: &mut Tokens,
+        values: &mut Tensor,
+        count: usize,
+        logits: &mut Tensor,
+        head: &Matrix,
+        x: &Tensor,
+    ) {
+        if !self.enough_logits(logits, head, x, count) {
+            self.logits(logits, head, x);
+        }
+        self.top(tokens, values, count, logits);
+    }
+
     fn totals(&mut self, out: &mut Tensor, logits: &Tensor, factors: &Tensor) {
         self.add_odds(out, logits, factors);
     }
@@ -361,12 +365,7 @@ impl Backend for Gpu {
     }
 
     fn describe(&self) -> String {
-        let dot = match self.device.0.dot {
-            Dot::Packed => "packed dot products",
-            Dot::Float => "float dot products",
-        };
-        let matrices = if self.device.0.cooperative.is_some() { ", cooperative matrices" } else { "" };
-        format!("gpu, {}, {dot}{matrices}", self.device.adapter().name())
+        self.device.describe()
     }
 
     fn cache_shape(&self, cache: &Cache) -> CacheShape {

@@ -8,10 +8,12 @@
 mod file;
 #[path = "../../tests/common/gguf_writer.rs"]
 mod gguf_writer;
+mod report;
 mod shaders;
 #[path = "../shared/synthetic_file.rs"]
 mod synthetic_file;
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
@@ -22,6 +24,8 @@ use sterna::gpu::{Adapter, GpuDevice, GpuOptions, copy_bandwidth};
 use sterna::measure::{peak_memory_bytes, read_bandwidth};
 use sterna::model::SyntheticShape;
 use sterna::{Device, GenerateOptions, Model, Session, SessionOptions};
+
+use crate::report::{Figure, Report};
 
 /// Prompt tokens of each sequence of a batch.
 const BATCH_PROMPT: usize = 8;
@@ -38,8 +42,10 @@ struct Plan {
 }
 
 const ON_CPU: Plan = Plan { prompts: &[128, 512], contexts: &[64, 1024], batches: &[4, 8, 16], steps: 32 };
-const ON_GPU: Plan = Plan { prompts: &[128, 512, 2048], contexts: &[64, 2048], batches: &[8, 32], steps: 128 };
+const ON_GPU: Plan = Plan { prompts: &[128, 512, 2048], contexts: &[64, 2048, 8192], batches: &[8, 32], steps: 128 };
 const QUICK: Plan = Plan { prompts: &[128], contexts: &[64], batches: &[4, 8, 16], steps: 16 };
+/// Whether everything runs: the figures mean nothing.
+const SMALL: Plan = Plan { prompts: &[40], contexts: &[16, 150], batches: &[2, 9], steps: 4 };
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Shape {
@@ -57,6 +63,9 @@ enum Shape {
     Bonsai2_27B,
     #[value(name = "bonsai-27b-cut")]
     Bonsai27BCut,
+    /// The shape of the model that ships with the crate.
+    #[value(name = "tales-4m")]
+    Tales4M,
 }
 
 /// Measures whole models.
@@ -77,6 +86,12 @@ struct Args {
     /// Short contexts and few tokens.
     #[arg(long)]
     quick: bool,
+    /// All that is measured, in sizes that a software GPU does in seconds; the shape is tales-4m unless one is named.
+    #[arg(long)]
+    small: bool,
+    /// Writes all figures as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
     /// Leaves out the file.
     #[arg(long)]
     no_file: bool,
@@ -88,12 +103,18 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     let mut args = Args::parse();
     if args.shape.is_empty() {
-        args.shape = if args.quick { vec![Shape::Bitnet2B] } else { vec![Shape::Bitnet2B, Shape::Bitnet700M] };
+        args.shape = match (args.small, args.quick) {
+            (true, _) => vec![Shape::Tales4M],
+            (false, true) => vec![Shape::Bitnet2B],
+            (false, false) => vec![Shape::Bitnet2B, Shape::Bitnet700M],
+        };
     }
     if args.threads.is_empty() {
         args.threads = if args.quick { vec![2] } else { vec![1, 2] };
     }
-    println!("{}, {} cores\n", cpu_name(), std::thread::available_parallelism().map_or(1, |n| n.get()));
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let mut report = Report { machine: format!("{}, {cores} cores", cpu_name()), ..Report::default() };
+    println!("{}\n", report.machine);
     println!("| model | device | bandwidth GB/s | what | tok/s | GB/s | of the roof | GMAC/s |");
     println!("|---|---|---|---|---|---|---|---|");
     let mut shader_tables = Vec::new();
@@ -101,15 +122,20 @@ fn main() -> anyhow::Result<()> {
         for device in &args.device {
             if device == "cpu" {
                 for &threads in &args.threads {
-                    measure_cpu(shape, threads, &args)?;
+                    measure_cpu(shape, threads, &args, &mut report)?;
                 }
             } else {
-                shader_tables.push(measure_gpu(shape, device, &args)?);
+                shader_tables.push(measure_gpu(shape, device, &args, &mut report)?);
             }
         }
     }
     shader_tables.iter().for_each(|table| println!("\n{table}"));
-    if !args.no_file {
+    println!("{}", report.beside_cpu());
+    report.not_measured.iter().for_each(|what| println!("Not measured: {what}."));
+    if let Some(path) = &args.json {
+        report.write(path)?;
+    }
+    if !args.no_file && !args.small {
         file::measure_opening()?;
     }
     let peak = peak_memory_bytes().map_or("not measured".into(), |bytes| format!("{:.2} GB", bytes as f64 / 1e9));
@@ -118,36 +144,54 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// What a row of the table is made with.
-struct Bench {
+struct Bench<'a> {
     session: Session,
-    label: String,
+    model: &'static str,
+    device: String,
+    is_gpu: bool,
     roof: f64,
     trits: f64,
     step_bytes: f64,
+    report: &'a mut Report,
 }
 
-fn measure_cpu(shape: Shape, threads: usize, args: &Args) -> anyhow::Result<()> {
+fn plan(args: &Args, usual: &'static Plan) -> &'static Plan {
+    match (args.small, args.quick) {
+        (true, _) => &SMALL,
+        (false, true) => &QUICK,
+        (false, false) => usual,
+    }
+}
+
+fn measure_cpu(shape: Shape, threads: usize, args: &Args, report: &mut Report) -> anyhow::Result<()> {
     let kernels = args.kernels.unwrap_or_else(KernelSet::best);
     let options = CpuOptions { threads: Some(threads), kernels: args.kernels, ..CpuOptions::default() };
     let label = format!("{threads} threads, {kernels}");
-    let plan = if args.quick { &QUICK } else { &ON_CPU };
-    Bench::new(shape, &Device::cpu_with(options), &label, read_bandwidth(threads)?, plan)?.run(plan)
+    let plan = plan(args, &ON_CPU);
+    Bench::new(shape, &Device::cpu_with(options), label, read_bandwidth(threads)?, plan, report)?.run(plan)
 }
 
 /// Returns the table of the shaders.
-fn measure_gpu(shape: Shape, name: &str, args: &Args) -> anyhow::Result<String> {
+fn measure_gpu(shape: Shape, name: &str, args: &Args, report: &mut Report) -> anyhow::Result<String> {
     let adapter = if name == "gpu" { Adapter::first()? } else { Adapter::named(name)? };
     let options = GpuOptions::default();
     let bandwidth = copy_bandwidth(&GpuDevice::open(&adapter, &options)?)?;
-    let plan = if args.quick { &QUICK } else { &ON_GPU };
+    let plan = plan(args, &ON_GPU);
     let device = Device::gpu_with(&adapter, &options)?;
-    let mut bench = Bench::new(shape, &device, &adapter.name(), bandwidth, plan)?;
+    let mut bench = Bench::new(shape, &device, adapter.name(), bandwidth, plan, report)?;
     bench.run(plan)?;
-    shaders::table(&mut bench.session, &adapter.name(), bandwidth, plan.steps)
+    shaders::table(&mut bench, plan.steps)
 }
 
-impl Bench {
-    fn new(shape: Shape, device: &Device, label: &str, roof: f64, plan: &Plan) -> anyhow::Result<Self> {
+impl<'a> Bench<'a> {
+    fn new(
+        shape: Shape,
+        device: &Device,
+        label: String,
+        roof: f64,
+        plan: &Plan,
+        report: &'a mut Report,
+    ) -> anyhow::Result<Self> {
         let (name, synthetic) = match shape {
             Shape::Bitnet2B => ("2B-4T", SyntheticShape::Bitnet2B),
             Shape::Bitnet700M => ("0.7B", SyntheticShape::Bitnet700M),
@@ -155,6 +199,7 @@ impl Bench {
             Shape::Bonsai27B => ("Bonsai 27B", SyntheticShape::Bonsai27B),
             Shape::Bonsai2_27B => ("Bonsai 2 27B", SyntheticShape::Bonsai2_27B),
             Shape::Bonsai27BCut => ("Bonsai 27B, cut", SyntheticShape::Bonsai27BCut),
+            Shape::Tales4M => ("tales 4M", SyntheticShape::Tales4M),
         };
         let model = Model::synthetic(synthetic, 1);
         let config = model.config().clone();
@@ -166,9 +211,9 @@ impl Bench {
         };
         let session = Session::new(&model, device, &options)?;
         let trits = config.ternary_weights() as f64;
-        let label = format!("{name} | {label} | {:.1}", roof / 1e9);
         let head_bytes = (config.vocabulary * config.width * 2) as f64;
-        Ok(Self { session, label, roof, trits, step_bytes: trits / 4.0 + head_bytes })
+        let step_bytes = trits / 4.0 + head_bytes;
+        Ok(Self { session, model: name, device: label, is_gpu: device.is_gpu(), roof, trits, step_bytes, report })
     }
 
     fn run(&mut self, plan: &Plan) -> anyhow::Result<()> {
@@ -176,7 +221,14 @@ impl Bench {
             self.prefill(prompt)?;
         }
         for &context in plan.contexts {
-            self.decode(1, context, plan.steps)?;
+            let room = self.session.positions();
+            if context + plan.steps >= room {
+                let Self { model, device, .. } = self;
+                let what = format!("decoding of {model} after {context} on {device}: it has room for {room} positions");
+                self.report.not_measured.push(what);
+            } else {
+                self.decode(1, context, plan.steps)?;
+            }
         }
         for &sequences in plan.batches {
             self.decode(sequences, BATCH_PROMPT, plan.steps)?;
@@ -229,17 +281,28 @@ impl Bench {
         Ok(())
     }
 
-    fn row(&self, what: &str, tokens: f64, bytes: Option<f64>, products: Option<f64>) {
+    fn row(&mut self, what: &str, tokens: f64, bytes: Option<f64>, products: Option<f64>) {
+        let Self { model, device, is_gpu, roof, .. } = self;
         let bandwidth =
-            bytes.map_or(" | ".into(), |bytes| format!("{:.2} | {:.0} %", bytes / 1e9, 100.0 * bytes / self.roof));
-        let products = products.map_or(String::new(), |products| format!("{:.0}", products / 1e9));
-        println!("| {} | {what} | {tokens:.2} | {bandwidth} | {products} |", self.label);
+            bytes.map_or(" | ".into(), |bytes| format!("{:.2} | {:.0} %", bytes / 1e9, 100.0 * bytes / *roof));
+        let giga = products.map_or(String::new(), |products| format!("{:.0}", products / 1e9));
+        println!("| {model} | {device} | {:.1} | {what} | {tokens:.2} | {bandwidth} | {giga} |", *roof / 1e9);
+        self.report.figures.push(Figure {
+            model,
+            device: device.clone(),
+            is_gpu: *is_gpu,
+            bandwidth: *roof,
+            what: what.into(),
+            tokens_a_second: tokens,
+            bytes_a_second: bytes,
+            products_a_second: products,
+        });
     }
 }
 
-/// Token ids of a prompt; no two sequences begin alike.
+/// Token ids of a prompt, which every vocabulary has; no two sequences begin alike.
 fn ids(sequence: usize, count: usize) -> Vec<u32> {
-    (0..count).map(|i| ((sequence * 7919 + i * 31) % 32_000) as u32).collect()
+    (0..count).map(|i| ((sequence * 7919 + i * 31) % 2_000) as u32).collect()
 }
 
 fn greedy(max_tokens: usize) -> GenerateOptions {

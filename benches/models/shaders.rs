@@ -3,12 +3,13 @@
 use std::fmt::Write;
 
 use anyhow::Context;
-use sterna::Session;
 
-use crate::{greedy, ids};
+use crate::report::ShaderFigure;
+use crate::{Bench, greedy, ids};
 
 /// Decodes `steps` tokens after 64 with every shader timed, and makes a Markdown table of a token's shaders.
-pub fn table(session: &mut Session, name: &str, bandwidth: f64, steps: usize) -> anyhow::Result<String> {
+pub fn table(bench: &mut Bench<'_>, steps: usize) -> anyhow::Result<String> {
+    let Bench { session, model, device, roof: bandwidth, report, .. } = bench;
     let prompt = ids(0, 64);
     // The prompt is computed before the clock runs.
     session.generate_ids(&prompt, &greedy(1))?.next().context("a token comes")??;
@@ -18,7 +19,7 @@ pub fn table(session: &mut Session, name: &str, bandwidth: f64, steps: usize) ->
     let after = session.gpu_counters().context("a GPU counts")?;
     let tokens = made as f64;
     let mut table = format!(
-        "Decoding after 64 tokens on {name}: {:.0} dispatches, {:.2} submits, {:.2} bind groups made and {:.0} bytes read a \
+        "Decoding after 64 tokens on {device}: {:.0} dispatches, {:.2} submits, {:.2} bind groups made and {:.0} bytes read a \
          token.\n\n| shader | runs a token | µs a token | GB/s | of the copy bandwidth |\n|---|---|---|---|---|\n",
         (after.dispatches - before.dispatches) as f64 / tokens,
         (after.submits - before.submits) as f64 / tokens,
@@ -26,13 +27,21 @@ pub fn table(session: &mut Session, name: &str, bandwidth: f64, steps: usize) ->
         (after.bytes_read - before.bytes_read) as f64 / tokens,
     );
     for time in session.shader_times() {
-        let rate = time.bytes as f64 / time.seconds;
-        let rates = match time.bytes {
-            0 => " | ".into(),
-            _ => format!("{:.1} | {:.0} %", rate / 1e9, 100.0 * rate / bandwidth),
-        };
-        let (runs, micros) = (time.runs as f64 / tokens, time.seconds * 1e6 / tokens);
-        writeln!(table, "| {} | {runs:.1} | {micros:.1} | {rates} |", time.shader)?;
+        let rate = (time.bytes > 0).then(|| time.bytes as f64 / time.seconds);
+        let share = rate.map(|rate| rate / *bandwidth);
+        let rates =
+            rate.zip(share).map_or(" | ".into(), |(rate, share)| format!("{:.1} | {:.0} %", rate / 1e9, 100.0 * share));
+        let (runs, seconds) = (time.runs as f64 / tokens, time.seconds / tokens);
+        writeln!(table, "| {} | {runs:.1} | {:.1} | {rates} |", time.shader, seconds * 1e6)?;
+        report.shaders.push(ShaderFigure {
+            model,
+            device: device.clone(),
+            shader: time.shader,
+            runs_a_token: runs,
+            seconds_a_token: seconds,
+            bytes_a_second: rate,
+            share_of_bandwidth: share,
+        });
     }
     Ok(table)
 }

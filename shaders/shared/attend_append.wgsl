@@ -1,12 +1,13 @@
 // Attention of rows of different sequences, which are rotated and appended to the cache on the way. Every workgroup rotates
-// what it needs for itself; one of each key/value head writes it to the cache. The others never read it there.
-@group(0) @binding(5) var<storage, read_write> keys: array<Pair>;   // [slots, kv_heads, positions, HEAD_DIM / 2]
-@group(0) @binding(6) var<storage, read_write> values: array<Pair>; // as `keys`
+// what it needs for itself; one of each key/value head writes it to the cache. What is read at that place is never used.
+@group(0) @binding(5) var<storage, read_write> keys: array<Piece>;   // [slots, kv_heads, positions, LANES]
+@group(0) @binding(6) var<storage, read_write> values: array<Piece>; // as `keys`
 
-const OWN: u32 = (HEAD_DIM / 2u + THREADS - 1u) / THREADS; // pairs of a thread
+const PAIRS: u32 = HEAD_DIM / 2u;
+const OWN: u32 = (PAIRS + THREADS - 1u) / THREADS; // pairs of a thread
 
-var<workgroup> own_key: array<Pair, HEAD_DIM / 2u>;
-var<workgroup> own_value: array<Pair, HEAD_DIM / 2u>;
+var<workgroup> own_key: array<Pair, PAIRS>;
+var<workgroup> own_value: array<Pair, PAIRS>;
 var<workgroup> largest_key: atomic<u32>;   // bits of its largest magnitude
 var<workgroup> largest_value: atomic<u32>; // likewise
 
@@ -41,24 +42,41 @@ fn append(first_vector: u32, kv_head: u32, place: u32, row: u32, thread: u32, wr
         if i < PAIRS {
             own_key[i] = narrow_of(atomicLoad(&largest_key), turned[own]);
             own_value[i] = narrow_of(atomicLoad(&largest_value), plain[own]);
-            if writes {
-                keys[place + i] = own_key[i];
-                values[place + i] = own_value[i];
-            }
         }
     }
+    workgroupBarrier();
+    if writes && thread < LANES {
+        keys[place + thread] = own_key_piece(thread);
+        values[place + thread] = own_value_piece(thread);
+    }
 }
 
-fn cached_key(at: u32, own: bool, pair: u32) -> Pair {
-    if own {
-        return own_key[pair];
+fn own_key_piece(lane: u32) -> Piece {
+    var pairs: array<Pair, PIECE>;
+    for (var i = 0u; i < PIECE; i++) {
+        pairs[i] = own_key[lane * PIECE + i];
     }
-    return keys[at];
+    return piece_of(pairs);
 }
 
-fn cached_value(at: u32, own: bool, pair: u32) -> Pair {
-    if own {
-        return own_value[pair];
+fn own_value_piece(lane: u32) -> Piece {
+    var pairs: array<Pair, PIECE>;
+    for (var i = 0u; i < PIECE; i++) {
+        pairs[i] = own_value[lane * PIECE + i];
     }
-    return values[at];
+    return piece_of(pairs);
+}
+
+fn or_own_key(piece: Piece, own: bool, lane: u32) -> Piece {
+    if own {
+        return own_key_piece(lane);
+    }
+    return piece;
+}
+
+fn or_own_value(piece: Piece, own: bool, lane: u32) -> Piece {
+    if own {
+        return own_value_piece(lane);
+    }
+    return piece;
 }

@@ -1,6 +1,6 @@
-// Attention over a cache that holds the row already; its queries were rotated.
-@group(0) @binding(2) var<storage, read> keys: array<Pair>;    // [slots, kv_heads, positions, HEAD_DIM / 2]
-@group(0) @binding(5) var<storage, read> values: array<Pair>;  // as `keys`
+// Attention over a cache that holds the rows already; their queries were rotated.
+@group(0) @binding(2) var<storage, read> keys: array<Piece>;    // [slots, kv_heads, positions, LANES]
+@group(0) @binding(5) var<storage, read> values: array<Piece>;  // as `keys`
 
 fn query_feature(first: u32, i: u32, row: u32) -> f32 {
     return qkv[first + i];
@@ -8,10 +8,10 @@ fn query_feature(first: u32, i: u32, row: u32) -> f32 {
 
 fn append(first_vector: u32, kv_head: u32, place: u32, row: u32, thread: u32, writes: bool) {}
 
-fn cached_key(at: u32, own: bool, pair: u32) -> Pair {
-    return keys[at];
+fn or_own_key(piece: Piece, own: bool, lane: u32) -> Piece {
+    return piece;
 }
 
-fn cached_value(at: u32, own: bool, pair: u32) -> Pair {
-    return values[at];
+fn or_own_value(piece: Piece, own: bool, lane: u32) -> Piece {
+    return piece;
 }

@@ -1,38 +1,61 @@
 // As quantize_row, with a scale for each block of 128 columns: `store_fact` takes the bits of the scale, and the sums of the
 // codes whose columns lie in the first and in the second half of a weight block, 16 bits each (each is at most 64 * 128).
-// Eight threads share a block, sixteen columns each.
-
+// Eight threads share a block, four quads each.
 const TEAM: u32 = 8u;
+const SHARE: u32 = 4u;                                                            // quads of a thread that follow each other
+const BLOCKS: u32 = PADDED_QUADS / (TEAM * SHARE);                                // of a row
+const TURNS: u32 = (PADDED_QUADS + THREADS * SHARE - 1u) / (THREADS * SHARE) * SHARE;
+const_assert BATCH % SHARE == 0u;
 
-var<workgroup> row_squares: array<f32, THREADS>;
 var<workgroup> block_absmax: array<u32, THREADS>;
 var<workgroup> block_sums: array<i32, THREADS>;
 
-fn quantize_blocks(row: u32, cols: u32, blocks: u32, epsilon: f32, thread: u32) {
-    var factor = 1.0;
-    if NORM {
-        factor = norm_factor(row, cols, epsilon, thread);
+fn place_of(turn: u32, thread: u32) -> u32 {
+    return (turn / SHARE * THREADS + thread) * SHARE + turn % SHARE;
+}
+
+fn quantize_blocks(row: u32, epsilon: f32, thread: u32) {
+    var squares = 0.0;
+    for (var first = 0u; first < TURNS; first += BATCH) {
+        squares += load_batch(row, first, thread);
     }
+    if NORM {
+        squares_of[thread / 4u][thread % 4u] = squares;
+        workgroupBarrier();
+        if thread < PARTS {
+            add_squares(thread);
+        }
+        workgroupBarrier();
+    }
+    let factor = norm_factor(epsilon);
     let leader = thread - thread % TEAM;
-    for (var first = 0u; first < blocks; first += THREADS / TEAM) {
-        let block = first + thread / TEAM;
-        let vector = block * TEAM + thread % TEAM;
-        var absmax = 0u;
-        for (var i = 0u; i < 16u; i++) {
-            absmax = max(absmax, magnitude_bits(gained(row, vector * 16u + i, cols)));
+    for (var first = 0u; first < TURNS; first += BATCH) {
+        if BATCH < TURNS {
+            _ = load_batch(row, first, thread);
         }
-        block_absmax[thread] = absmax;
-        workgroupBarrier();
-        for (var other = 0u; other < TEAM; other++) {
-            absmax = max(absmax, block_absmax[leader + other]);
-        }
-        let scales = multipliers(absmax, factor);
-        let packed = pack_codes(row, vector, cols, scales.y);
-        block_sums[thread] = packed.sum;
-        workgroupBarrier();
-        if block < blocks {
-            store(row, vector, packed.codes);
-            if thread == leader {
+        for (var share = 0u; share < BATCH; share += SHARE) {
+            let block = (first + share) / SHARE * (THREADS / TEAM) + thread / TEAM;
+            var absmax = 0u;
+            for (var i = 0u; i < SHARE; i++) {
+                absmax = max(absmax, quad_magnitude(y[share + i]));
+            }
+            block_absmax[thread] = absmax;
+            workgroupBarrier();
+            for (var other = 0u; other < TEAM; other++) {
+                absmax = max(absmax, block_absmax[leader + other]);
+            }
+            let scales = multipliers(absmax, factor);
+            var sum = 0;
+            for (var i = 0u; i < SHARE; i++) {
+                let codes = codes_of(y[share + i], scales.y);
+                sum += codes.x + codes.y + codes.z + codes.w;
+                if block < BLOCKS {
+                    store(row, place_of(first + share + i, thread), pack4xI8(codes));
+                }
+            }
+            block_sums[thread] = sum;
+            workgroupBarrier();
+            if block < BLOCKS && thread == leader {
                 // Columns 32q + 16h.. are those of half h.
                 var halves = vec2<i32>(0);
                 for (var other = 0u; other < TEAM; other += 2u) {
@@ -43,21 +66,4 @@ fn quantize_blocks(row: u32, cols: u32, blocks: u32, epsilon: f32, thread: u32) 
             }
         }
     }
-}
-
-fn norm_factor(row: u32, cols: u32, epsilon: f32, thread: u32) -> f32 {
-    var sum = 0.0;
-    for (var col = thread; col < cols; col += THREADS) {
-        let v = load(row, col);
-        sum += v * v;
-    }
-    row_squares[thread] = sum;
-    workgroupBarrier();
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            row_squares[thread] += row_squares[thread + half];
-        }
-        workgroupBarrier();
-    }
-    return rms_factor(row_squares[0], cols, epsilon);
 }

@@ -1,48 +1,75 @@
-// Normalises and quantises one row with all threads of a workgroup: `load` gives its values, `store` takes vectors of
-// sixteen codes.
+// Normalises and quantises one row with all threads of a workgroup: `x_quad` and `gain_quad` give its values, `store` takes four
+// codes, which are those of a quad.
+const TURNS: u32 = (PADDED_QUADS + THREADS - 1u) / THREADS;
 
-var<workgroup> row_absmax: array<u32, THREADS>;
-var<workgroup> row_squares: array<f32, THREADS>;
-var<workgroup> row_sum: atomic<i32>;
+// Each thread's largest magnitude; after that is known, the sum of its codes.
+var<workgroup> row_words: array<vec4<u32>, THREADS / 4u>;
+var<workgroup> row_parts: array<vec4<u32>, PARTS / 4u>;
 
-// Returns the bits of the scale and the sum of the codes, to every thread.
-fn quantize_row(row: u32, cols: u32, vectors: u32, epsilon: f32, thread: u32) -> vec2<u32> {
+fn place_of(turn: u32, thread: u32) -> u32 {
+    return turn * THREADS + thread;
+}
+
+// Returns the scale, to every thread. After a barrier the codes are stored, and the first PARTS threads may `add_codes`.
+fn quantize_row(row: u32, epsilon: f32, thread: u32) -> f32 {
     var absmax = 0u;
     var squares = 0.0;
-    for (var col = thread; col < cols; col += THREADS) {
-        absmax = max(absmax, magnitude_bits(gained(row, col, cols)));
-        if NORM {
-            let v = load(row, col);
-            squares += v * v;
+    for (var first = 0u; first < TURNS; first += BATCH) {
+        squares += load_batch(row, first, thread);
+        for (var i = 0u; i < BATCH; i++) {
+            absmax = max(absmax, quad_magnitude(y[i]));
         }
     }
-    row_absmax[thread] = absmax;
-    row_squares[thread] = squares;
-    if thread == 0u {
-        atomicStore(&row_sum, 0);
+    row_words[thread / 4u][thread % 4u] = absmax;
+    squares_of[thread / 4u][thread % 4u] = squares;
+    workgroupBarrier();
+    if thread < PARTS {
+        var largest = row_words[thread * 4u];
+        for (var i = 1u; i < 4u; i++) {
+            largest = max(largest, row_words[thread * 4u + i]);
+        }
+        row_parts[thread / 4u][thread % 4u] = max(max(largest.x, largest.y), max(largest.z, largest.w));
+        add_squares(thread);
     }
     workgroupBarrier();
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            row_absmax[thread] = max(row_absmax[thread], row_absmax[thread + half]);
-            row_squares[thread] += row_squares[thread + half];
-        }
-        workgroupBarrier();
+    var largest = row_parts[0];
+    for (var i = 1u; i < PARTS / 4u; i++) {
+        largest = max(largest, row_parts[i]);
     }
-
-    var factor = 1.0;
-    if NORM {
-        factor = rms_factor(row_squares[0], cols, epsilon);
-    }
-    let scales = multipliers(row_absmax[0], factor);
+    let scales = multipliers(max(max(largest.x, largest.y), max(largest.z, largest.w)), norm_factor(epsilon));
 
     var sum = 0;
-    for (var vector = thread; vector < vectors; vector += THREADS) {
-        let packed = pack_codes(row, vector, cols, scales.y);
-        sum += packed.sum;
-        store(row, vector, packed.codes);
+    for (var first = 0u; first < TURNS; first += BATCH) {
+        if BATCH < TURNS {
+            _ = load_batch(row, first, thread);
+        }
+        for (var i = 0u; i < BATCH; i++) {
+            let place = place_of(first + i, thread);
+            let codes = codes_of(y[i], scales.y);
+            sum += codes.x + codes.y + codes.z + codes.w; // 0 beyond the row
+            if place < PADDED_QUADS {
+                store(row, place, pack4xI8(codes));
+            }
+        }
     }
-    atomicAdd(&row_sum, sum);
-    workgroupBarrier();
-    return vec2<u32>(bitcast<u32>(scales.x), bitcast<u32>(atomicLoad(&row_sum)));
+    row_words[thread / 4u][thread % 4u] = bitcast<u32>(sum);
+    return scales.x;
+}
+
+// Between two barriers, by the first PARTS threads.
+fn add_codes(thread: u32) {
+    var sum = row_words[thread * 4u];
+    for (var i = 1u; i < 4u; i++) {
+        sum += row_words[thread * 4u + i];
+    }
+    row_parts[thread / 4u][thread % 4u] = sum.x + sum.y + sum.z + sum.w;
+}
+
+// The bits of the sum of all codes, after the second.
+fn sum_of_codes() -> u32 {
+    var sum = row_parts[0];
+    for (var i = 1u; i < PARTS / 4u; i++) {
+        sum += row_parts[i];
+    }
+    return sum.x + sum.y + sum.z + sum.w;
 }

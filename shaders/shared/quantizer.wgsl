@@ -24,63 +24,87 @@ fn scale_of(m: f32) -> f32 {
     return bitcast<f32>(quotient_bits);
 }
 
-// Where the product is NaN the codes mean nothing, and are 0.
-fn code_of(v: f32, scale: f32) -> i32 {
+// Where a product is NaN its code means nothing, and is 0.
+fn codes_of(v: vec4<f32>, scale: f32) -> vec4<i32> {
     let product = v * scale;
-    return select(i32(round(clamp(product, -128.0, 127.0))), 0, magnitude_bits(product) > INFINITY_BITS);
-}
-
-// y: `load` gives x, `gain` is bound by the shader. Columns beyond the row are 0.
-fn gained(row: u32, col: u32, cols: u32) -> f32 {
-    if col >= cols {
-        return 0.0;
-    }
-    if NORM {
-        return load(row, col) * gain[col];
-    }
-    return load(row, col);
+    let is_nan = (bitcast<vec4<u32>>(product) & vec4<u32>(0x7fffffffu)) > vec4<u32>(INFINITY_BITS);
+    return select(vec4<i32>(round(clamp(product, vec4<f32>(-128.0), vec4<f32>(127.0)))), vec4<i32>(0), is_nan);
 }
 
 // The scale that codes are to be divided by, and what y is multiplied with to make them. `largest` are the bits of max|y|, which
 // are infinity's or NaN's where a y is not finite; `factor` is that of the norm. What is not finite gets the scale NaN, so that
 // nothing that is made of its codes is a number.
 fn multipliers(largest: u32, factor: f32) -> vec2<f32> {
-    if largest >= INFINITY_BITS {
-        return vec2<f32>(not_finite(largest), 0.0);
+    let absmax = bitcast<f32>(largest) * factor;
+    if largest >= INFINITY_BITS || !is_finite_bits(absmax) || !is_finite_bits(factor) {
+        return vec2<f32>(not_finite(largest | magnitude_bits(factor)), 0.0);
     }
+    let scale = scale_of(max(absmax, SMALLEST_ABSMAX));
     if !NORM {
-        return vec2<f32>(scale_of(max(bitcast<f32>(largest), SMALLEST_ABSMAX)));
+        return vec2<f32>(scale);
     }
-    let normed = bitcast<f32>(largest) * factor;
-    if !is_finite_bits(normed) || !is_finite_bits(factor) {
-        return vec2<f32>(not_finite(magnitude_bits(factor)), 0.0);
-    }
-    if normed < SMALLEST_ABSMAX {
-        let scale = scale_of(SMALLEST_ABSMAX);
-        return vec2<f32>(scale, scale * factor);
-    }
-    return vec2<f32>(scale_of(normed), 127.0 / bitcast<f32>(largest));
+    return vec2<f32>(scale, select(127.0 / bitcast<f32>(largest), scale * factor, absmax < SMALLEST_ABSMAX));
 }
 
-struct Packed {
-    codes: vec4<u32>, // of sixteen columns, four in a word
-    sum: i32,         // of the codes
+// A thread's share of a row: quads, four columns each, which stay in registers between the two passes unless there are too
+// many. Which quads these are is the matter of `place_of(turn, thread)`, for `turn` below TURNS.
+const QUADS: u32 = (COLS + 3u) / 4u;                  // of a row
+const PADDED_QUADS: u32 = (COLS + 127u) / 128u * 32u; // with those of its padding
+const BATCH: u32 = min(TURNS, 8u);                    // quads that are asked for before the first is used
+
+var<private> y: array<vec4<f32>, BATCH>;
+
+// Fills `y` with x · gain (or x) of the quads from turn `first` on, 0 beyond the row. Returns the sum of the squares of x.
+fn load_batch(row: u32, first: u32, thread: u32) -> f32 {
+    var gains: array<vec4<f32>, BATCH>;
+    for (var i = 0u; i < BATCH; i++) {
+        y[i] = x_quad(row, place_of(first + i, thread));
+        if NORM {
+            gains[i] = gain_quad(place_of(first + i, thread));
+        }
+    }
+    var squares = 0.0;
+    for (var i = 0u; i < BATCH; i++) {
+        let columns = place_of(first + i, thread) * 4u + vec4<u32>(0u, 1u, 2u, 3u);
+        y[i] = select(vec4<f32>(0.0), y[i], columns < vec4<u32>(COLS));
+        if NORM {
+            squares += dot(y[i], y[i]);
+            y[i] *= gains[i];
+        }
+    }
+    return squares;
 }
 
-// The codes of the columns from 16 * vector on.
-fn pack_codes(row: u32, vector: u32, cols: u32, scale: f32) -> Packed {
-    var packed: vec4<u32>;
-    var sum = 0;
-    for (var word = 0u; word < 4u; word++) {
-        let col = vector * 16u + word * 4u;
-        let codes = vec4<i32>(
-            code_of(gained(row, col, cols), scale),
-            code_of(gained(row, col + 1u, cols), scale),
-            code_of(gained(row, col + 2u, cols), scale),
-            code_of(gained(row, col + 3u, cols), scale),
-        );
-        sum += codes.x + codes.y + codes.z + codes.w;
-        packed[word] = pack4xI8(codes);
+// The bits of the largest magnitude of a quad.
+fn quad_magnitude(v: vec4<f32>) -> u32 {
+    let bits = bitcast<vec4<u32>>(v) & vec4<u32>(0x7fffffffu);
+    return max(max(bits.x, bits.y), max(bits.z, bits.w));
+}
+
+// Sums of squares that each thread lays here are added in two stages: sixteen threads add sixteen each, then all add what these have.
+const PARTS: u32 = 16u;
+const_assert THREADS == PARTS * PARTS;
+
+var<workgroup> squares_of: array<vec4<f32>, THREADS / 4u>;
+var<workgroup> squares_parts: array<vec4<f32>, PARTS / 4u>;
+
+// Between two barriers, by the first PARTS threads.
+fn add_squares(thread: u32) {
+    var sum = squares_of[thread * 4u];
+    for (var i = 1u; i < 4u; i++) {
+        sum += squares_of[thread * 4u + i];
     }
-    return Packed(packed, sum);
+    squares_parts[thread / 4u][thread % 4u] = (sum.x + sum.y) + (sum.z + sum.w);
+}
+
+// After the second.
+fn norm_factor(epsilon: f32) -> f32 {
+    if !NORM {
+        return 1.0;
+    }
+    var sum = squares_parts[0];
+    for (var i = 1u; i < PARTS / 4u; i++) {
+        sum += squares_parts[i];
+    }
+    return rms_factor((sum.x + sum.y) + (sum.z + sum.w), COLS, epsilon);
 }

@@ -11,6 +11,11 @@ fn piece_sum(sum: i32, scale_at: u32, about: PieceFacts) -> f32 {
     return f32(sum - about) * scales[scale_at];
 }
 
-fn product(sum: f32, scale_at: u32, row: u32) -> f32 {
+// Scales were counted with the pieces.
+fn scale_ahead(scale_at: u32) -> f32 {
+    return 1.0;
+}
+
+fn product(sum: f32, scale: f32, row: u32) -> f32 {
     return sum / bitcast<f32>(x_fact(row).x);
 }

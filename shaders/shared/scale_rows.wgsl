@@ -10,8 +10,12 @@ fn piece_sum(sum: i32, scale_at: u32, about: PieceFacts) -> i32 {
     return sum;
 }
 
+fn scale_ahead(scale_at: u32) -> f32 {
+    return scales[scale_at];
+}
+
 // Codes are trits + 1, so the sum of the activations is too much.
-fn product(sum: i32, scale_at: u32, row: u32) -> f32 {
+fn product(sum: i32, scale: f32, row: u32) -> f32 {
     let fact = x_fact(row);
-    return f32(sum - bitcast<i32>(fact.y)) * (scales[scale_at] / bitcast<f32>(fact.x));
+    return f32(sum - bitcast<i32>(fact.y)) * (scale / bitcast<f32>(fact.x));
 }

@@ -37,6 +37,7 @@ impl Adapter {
     fn of(backends: wgpu::Backends) -> Vec<Self> {
         let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
         (descriptor.flags, descriptor.backends) = (wgpu::InstanceFlags::empty(), backends);
+        descriptor.backend_options.dx12.shader_compiler = Self::dx12_compiler();
         let instance = wgpu::Instance::new(descriptor);
         pollster::block_on(instance.enumerate_adapters(backends))
             .into_iter()
@@ -94,6 +95,19 @@ impl Adapter {
     /// Whether it is a program that computes on the CPU: right, and slow.
     pub fn is_software(&self) -> bool {
         self.kind() == GpuKind::Software
+    }
+
+    /// What compiles shaders for Direct3D 12: `WGPU_DX12_COMPILER`, or the newer compiler where there is one, else the old one, which has
+    /// no integer dot products.
+    fn dx12_compiler() -> wgpu::Dx12Compiler {
+        wgpu::Dx12Compiler::from_env().unwrap_or_default()
+    }
+
+    /// Says in the log what cannot be asked of the device.
+    pub(crate) fn log(&self) {
+        if self.info.backend == wgpu::Backend::Dx12 {
+            log::info!("{} has its shaders compiled by {:?}", self.name(), Self::dx12_compiler());
+        }
     }
 
     /// Its driver, with its version, as it calls itself; empty where it has no name.

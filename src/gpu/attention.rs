@@ -1,12 +1,39 @@
 //! Attention: rows are appended to the cache, and read all that their sequence has there.
 
-use crate::backend::{CacheShape, HeadNorm, Heads, RopePairs, Rotary, Row};
+use crate::backend::{CacheShape, HeadNorm, Heads, Rope, RopePairs, Rotary, Row};
+use crate::error::{Error, Result};
 use crate::gpu::layout::Attention;
 use crate::gpu::limits::CHUNK;
 use crate::gpu::shader::{Cached, Shader};
 use crate::gpu::{Cache, Gpu, MATVEC_ROWS, Tensor};
 
 impl Gpu {
+    /// Room for the keys and values of one layer.
+    pub(super) fn make_cache(&mut self, shape: CacheShape) -> Result<Cache> {
+        if Attention::fitting(&shape, shape.kv_heads).is_none() {
+            return Err(Error::Unsupported(format!("heads of {} features on a GPU", shape.head_dim)));
+        }
+        let bytes = shape.bytes().ok_or_else(|| Error::out_of_memory("a cache of more bytes than can be counted"))?;
+        let half = bytes as u64 / 2;
+        Ok(Cache { shape, keys: self.storage("a cache", half)?, values: self.storage("a cache", half)? })
+    }
+
+    /// Cosines and sines of the step's rows: shaders compute neither.
+    pub(super) fn write_rotations(&mut self, out: &Tensor, rope: &Rope) {
+        let pairs = rope.frequencies.len();
+        assert_eq!(out.cols, 2 * pairs);
+        assert!(self.rows.len() <= out.max_rows);
+        let mut floats = std::mem::take(&mut self.floats);
+        floats.clear();
+        for row in &self.rows {
+            let turns = || rope.frequencies.iter().map(|frequency| f64::from(row.position) * frequency);
+            floats.extend(turns().map(|angle| (angle.cos() * rope.magnitude) as f32));
+            floats.extend(turns().map(|angle| (angle.sin() * rope.magnitude) as f32));
+        }
+        self.recorder.write(&out.buffer, bytemuck::cast_slice(&floats));
+        self.floats = floats;
+    }
+
     /// Norms and rotates queries, and appends keys, normed and rotated, and plain values.
     pub(super) fn append(&mut self, qkv: &mut Tensor, cache: &mut Cache, rotary: Rotary<'_, Self>, heads: Heads) {
         let Rotary { rotations, pairs, norm } = rotary;

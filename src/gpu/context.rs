@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::gpu::adapter::Adapter;
 use crate::gpu::cooperative::Cooperative;
+use crate::gpu::pace::LONGEST_SUBMIT;
 use crate::gpu::pipeline_cache::PipelineCache;
 use crate::gpu::shader::{Access, Dot, Shader};
 use crate::interrupt::Interrupt;
@@ -15,6 +16,9 @@ use crate::interrupt::Interrupt;
 /// Between two questions whether a long step is done.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+
+/// NVIDIA's number as a maker of PCI devices.
+const NVIDIA: u32 = 0x10de;
 
 /// How to use a GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +33,13 @@ pub struct GpuOptions {
     /// Whether steps of many rows are multiplied by cooperative matrices ("tensor cores") where the device has those that are
     /// exact. The results are the same. `None`: no, as wgpu's are experimental, and were run on software only.
     pub cooperative: Option<bool>,
+    /// Whether a head in f16 has a screen: the same rows in int8, half as large again on the device, by which most tokens are ruled
+    /// out for the steps of few rows. The choices are the same. `None`: where the head has 64 MiB or more and there is room, unless the
+    /// GPU is software.
+    pub screening: Option<bool>,
+    /// How long a submit should keep the device busy: a step that takes longer is sent in parts, by what steps took before. `None`: a
+    /// tenth of a second, as drivers reset a GPU that is busy for two seconds or so; software, which nothing resets, is sent all at once.
+    pub longest_submit: Option<Duration>,
 }
 
 /// An opened GPU. Cheap to clone; pipelines are compiled once for all clones.
@@ -41,11 +52,15 @@ pub(crate) struct Context {
     pub(crate) queue: wgpu::Queue,
     pub(crate) dot: Dot,
     pub(crate) cooperative: Option<Cooperative>,
+    /// Whether a thread's registers hold the sums of 8 rows and 4 outputs.
+    pub(crate) wide: bool,
     pub(crate) largest_binding: u64,
     pub(crate) largest_shard: u64,
     pub(crate) has_timestamps: bool,
     adapter: Adapter,
     pub(crate) checked: bool,
+    pub(crate) screening: Option<bool>,
+    pub(crate) longest_submit: Duration,
     pub(crate) cache: PipelineCache,
     fault: Arc<Mutex<Option<Error>>>,
     pub(crate) layouts: Mutex<HashMap<&'static [Access], wgpu::BindGroupLayout>>,
@@ -53,10 +68,10 @@ pub(crate) struct Context {
 }
 
 impl GpuDevice {
-    /// Opens a GPU.
+    /// Opens a GPU, and has it compute a few numbers that are known.
     ///
     /// # Errors
-    /// [`Error::Device`] if the driver refuses.
+    /// [`Error::Device`] if the driver refuses, or one of the numbers is wrong.
     pub fn open(adapter: &Adapter, options: &GpuOptions) -> Result<Self> {
         let offered = adapter.raw.limits();
         let mut features = adapter.raw.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE);
@@ -108,21 +123,42 @@ impl GpuDevice {
             queue,
             dot,
             cooperative,
+            // Software has as many registers as it likes. Without packed products there is more to hold.
+            wide: dot == Dot::Packed && (adapter.info().vendor == NVIDIA || adapter.is_software()),
             largest_binding: most,
             largest_shard: options.largest_shard.unwrap_or(most).min(most),
             has_timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             adapter: adapter.clone(),
             checked: options.checked,
+            screening: options.screening,
+            longest_submit: options.longest_submit.unwrap_or(if adapter.is_software() {
+                Duration::MAX
+            } else {
+                LONGEST_SUBMIT
+            }),
             fault,
             layouts: Mutex::default(),
             pipelines: Mutex::default(),
         };
-        Ok(Self(Arc::new(context)))
+        adapter.log();
+        let device = Self(Arc::new(context));
+        device.check_arithmetic()?;
+        Ok(device)
     }
 
     /// The adapter that was opened.
     pub fn adapter(&self) -> &Adapter {
         &self.0.adapter
+    }
+
+    /// Its name and how it multiplies.
+    pub(super) fn describe(&self) -> String {
+        let dot = match self.0.dot {
+            Dot::Packed => "packed dot products",
+            Dot::Float => "float dot products",
+        };
+        let matrices = if self.is_cooperative() { ", cooperative matrices" } else { "" };
+        format!("gpu, {}, {dot}{matrices}", self.adapter().name())
     }
 
     /// Whether steps of many rows are multiplied by cooperative matrices.

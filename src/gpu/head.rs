@@ -10,7 +10,7 @@ use crate::gpu::shader::{Format, Output, Shader};
 use crate::gpu::{Gpu, Matrix, Tensor, Tokens, step};
 
 /// Logits that one workgroup looks at for the best.
-const STRETCH: usize = 4096;
+pub(super) const STRETCH: usize = 4096;
 
 impl Gpu {
     /// One dispatch for each shard of the table: each writes the rows whose tokens it holds.
@@ -76,7 +76,7 @@ impl Gpu {
                 head.group as u32,
                 head.row_scales as u32,
             ];
-            let shape = matvec_shape(rows, shard.rows);
+            let shape = matvec_shape(rows, shard.rows, self.device.0.wide);
             let [x_groups, y_groups, _] = grid(shard.rows.div_ceil(shape.outputs_of_group()));
             let groups = [x_groups, y_groups, rows.div_ceil(shape.rows as usize)];
             let buffers = [&step, &shard.weights, &shard.scales, &x.buffer, &out.buffer];
@@ -89,24 +89,50 @@ impl Gpu {
 
     pub(super) fn choose_best(&mut self, tokens: &mut Tokens, logits: &Tensor) {
         assert!(self.selected.len() <= tokens.max_rows && self.selected.len() <= logits.max_rows);
+        let best = self.best_of_stretches(&logits.buffer, logits.cols);
         let stretches = logits.cols.div_ceil(STRETCH);
-        let bytes = (self.selected.len() * stretches * 8) as u64;
-        let best = self.scratch(|gpu| &mut gpu.stretches, "stretches", bytes);
-        let params = [logits.cols as u32, STRETCH as u32];
-        self.run(Shader::ArgmaxFirst, &params, &[&logits.buffer, &best], [stretches, self.selected.len(), 1], 0);
         let params = [stretches as u32, stretches as u32];
         self.run(Shader::ArgmaxLast, &params, &[&best, &tokens.buffer], [1, self.selected.len(), 1], 0);
         self.bring(&tokens.buffer, self.selected.len() * 4);
     }
 
+    /// The best of each stretch of the selected rows' values, `[selected, stretches]`: its key and its token.
+    pub(super) fn best_of_stretches(&mut self, values: &Buffer, cols: usize) -> Buffer {
+        let (selected, stretches) = (self.selected.len(), cols.div_ceil(STRETCH));
+        let best = self.scratch(|gpu| &mut gpu.stretches, "stretches", (selected * stretches * 8) as u64);
+        let params = [cols as u32, STRETCH as u32];
+        self.run(Shader::ArgmaxFirst, &params, &[values, &best], [stretches, selected, 1], 0);
+        best
+    }
+
     pub(super) fn choose_top(&mut self, tokens: &mut Tokens, values: &mut Tensor, count: usize, logits: &Tensor) {
+        let selected = self.selected.len();
         assert!(count <= MOST_CANDIDATES && values.cols == MOST_CANDIDATES);
-        assert!(self.selected.len() * MOST_CANDIDATES <= tokens.max_rows && self.selected.len() <= values.max_rows);
-        let params = [logits.cols as u32, count as u32];
-        let buffers = [&logits.buffer, &tokens.buffer, &values.buffer];
-        self.run(Shader::Top, &params, &buffers, [self.selected.len(), 1, 1], 0);
-        self.bring(&tokens.buffer, self.selected.len() * MOST_CANDIDATES * 4);
-        self.bring(&values.buffer, self.selected.len() * MOST_CANDIDATES * 4);
+        assert!(selected * MOST_CANDIDATES <= tokens.max_rows && selected <= values.max_rows.min(logits.max_rows));
+        let (found, params) = self.top_of_stretches(&logits.buffer, logits.cols, count);
+        let buffers = [&found, &tokens.buffer, &values.buffer];
+        self.run(Shader::TopLast, &params, &buffers, [1, selected, 1], 0);
+        self.bring(&tokens.buffer, selected * MOST_CANDIDATES * 4);
+        self.bring(&values.buffer, selected * MOST_CANDIDATES * 4);
+    }
+
+    /// The `count`-th best of the selected rows' values, `[selected]`: its key and its token.
+    pub(super) fn last_of_top(&mut self, values: &Buffer, cols: usize, count: usize) -> Buffer {
+        let selected = self.selected.len();
+        let (found, params) = self.top_of_stretches(values, cols, count);
+        let last = self.scratch(|gpu| &mut gpu.floor, "floors", selected as u64 * 8);
+        self.run(Shader::TopFloor, &params, &[&found, &last], [1, selected, 1], 0);
+        last
+    }
+
+    /// The `count` best of each stretch, and the parameters of the shader that finds the best of them.
+    fn top_of_stretches(&mut self, values: &Buffer, cols: usize, count: usize) -> (Buffer, [u32; 3]) {
+        let (selected, stretches) = (self.selected.len(), cols.div_ceil(STRETCH));
+        let found = stretches * count;
+        let best = self.scratch(|gpu| &mut gpu.stretches, "stretches", (selected * found * 8) as u64);
+        let params = [cols, count, STRETCH].map(|n| n as u32);
+        self.run(Shader::TopFirst, &params, &[values, &best], [stretches, selected, 1], 0);
+        (best, [found, count, found].map(|n| n as u32))
     }
 
     pub(super) fn add_odds(&mut self, out: &mut Tensor, logits: &Tensor, factors: &Tensor) {

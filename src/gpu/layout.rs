@@ -1,9 +1,12 @@
 //! How verbs are cut into workgroups.
 
-use crate::backend::{CachePrecision, CacheShape, Heads};
+use crate::backend::{CacheShape, Heads};
 use crate::format::ternary::{BLOCK, padded};
 use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, MOST_GROUPS, QUANTIZE_THREADS, WORKGROUP_BYTES};
 use crate::gpu::shader::{Cached, HeadCut, Scaling, Shape};
+
+/// Columns of a 16-byte piece of a weight row.
+const PIECE_COLS: usize = 64;
 
 /// `count` workgroups in two dimensions: shaders number them by rows.
 pub(crate) fn grid(count: usize) -> [usize; 3] {
@@ -11,12 +14,18 @@ pub(crate) fn grid(count: usize) -> [usize; 3] {
     [width, count.div_ceil(width.max(1)), 1]
 }
 
-/// How a product of some activation rows, at most 8 of them in a workgroup, and `weight_rows` weight rows is cut.
-pub(crate) fn matvec_shape(rows: usize, weight_rows: usize) -> Shape {
+/// How a product of some activation rows, at most 8 of them in a workgroup, and `weight_rows` weight rows is cut. `wide` says whether
+/// threads have registers for 8 rows of 4 outputs: compilers of AMD and Intel spill them, or leave few subgroups at work.
+pub(crate) fn matvec_shape(rows: usize, weight_rows: usize, wide: bool) -> Shape {
     let rows = rows.clamp(1, 8).next_power_of_two() as u32;
     // Short matrices need all their rows at work at once; long ones, and many activations, are better off where a thread
     // holds several weight rows against the same activations. Its sums stay in registers.
-    let outputs = if weight_rows >= 1 << 14 || rows == 8 { 4 } else { 2 };
+    let outputs = match rows {
+        8 if wide => 4,
+        8 => 2,
+        _ if weight_rows >= 1 << 14 => 4,
+        _ => 2,
+    };
     Shape { rows, outputs, lanes: 8, threads: 64, ahead: if rows == 1 { 4 / outputs.min(2) } else { 1 } }
 }
 
@@ -26,10 +35,13 @@ pub(crate) fn norm_matvec_shape(cols: usize, weight_rows: usize, glu: bool, scal
     let outputs = if glu || weight_rows >= 1 << 13 { 2 } else { 1 };
     // Short matrices need many workgroups to keep a device busy.
     let lanes = if weight_rows >= 1 << 13 { 8 } else { 16 };
-    let shape = Shape { rows: 1, outputs, lanes, threads: QUANTIZE_THREADS, ahead: 4 / outputs };
+    // As few rounds as there are with 4 pieces a thread, and no more pieces in each than that takes.
+    let pieces = (padded(cols) / PIECE_COLS).div_ceil(lanes as usize) as u32;
+    let ahead = pieces.div_ceil(pieces.div_ceil(4 / outputs));
+    let shape = Shape { rows: 1, outputs, lanes, threads: QUANTIZE_THREADS, ahead };
     // The row, sums of all threads, what is reduced of squares and magnitudes; the facts and the sums of blocks.
     let (facts, reduced) = if scaling == Scaling::Blocks { (8 * padded(cols) / BLOCK, 3) } else { (0, 2) };
-    let used = padded(cols) + facts + (outputs + reduced) as usize * 4 * QUANTIZE_THREADS as usize + 64;
+    let used = padded(cols) + facts + (outputs + reduced) as usize * 4 * QUANTIZE_THREADS as usize + 256;
     (used <= WORKGROUP_BYTES).then_some(shape)
 }
 
@@ -67,26 +79,17 @@ impl Attention {
         cut
     }
 
-    /// The largest tiles that workgroup memory holds; none where a head is too large.
+    /// As many heads in a workgroup as its memory has room for; none where one head is too large.
     pub(crate) fn fitting(shape: &CacheShape, heads: usize) -> Option<Self> {
         let (head_dim, together) = (shape.head_dim, heads / shape.kv_heads);
-        let pair_bytes = match shape.precision {
-            CachePrecision::F16 => 4,
-            CachePrecision::F32 => 8,
+        let cache = Cached { precision: shape.precision, head_dim: head_dim as u32 };
+        let cut = |heads: usize| {
+            let (exchanged, at_once) = exchange(cache, heads)?;
+            let groups = (together / heads) as u32;
+            Some(HeadCut { cache, heads: heads as u32, groups, exchanged, together: at_once })
         };
-        let heads =
-            (1..=together.min(8)).rev().find(|n| together.is_multiple_of(*n) && (*n == 1 || n * head_dim <= 1024))?;
-        // Queries, scores, what is reduced, the row's own key and value and their largest; the rest is for the tile.
-        let used = 4 * heads * head_dim + 4 * heads * CHUNK + 4 * CHUNK + head_dim * pair_bytes + 8;
-        let position_bytes = (head_dim / 2 + 1) * pair_bytes;
-        let room = WORKGROUP_BYTES.checked_sub(used)? / position_bytes;
-        let tile = [32, 16, 8, 4, 2, 1].into_iter().find(|&tile| tile <= room)?;
-        let heads = HeadCut {
-            cache: Cached { precision: shape.precision, head_dim: head_dim as u32 },
-            heads: heads as u32,
-            groups: (together / heads) as u32,
-            tile: tile as u32,
-        };
+        let mut counts = (1..=together.min(8)).rev().filter(|n| together.is_multiple_of(*n));
+        let heads = counts.find_map(cut)?;
         Some(Self { heads, splits: 1, chunks: shape.positions.div_ceil(CHUNK) })
     }
 
@@ -94,4 +97,19 @@ impl Attention {
     pub(crate) fn partials_bytes(&self, heads: Heads, rows: usize) -> u64 {
         (rows * heads.heads * self.chunks * (2 + heads.head_dim) * 4) as u64
     }
+}
+
+/// Rounds of positions whose scores with `heads` heads are added up at once, and heads whose weighted sums are, as workgroup memory
+/// has room for; none where it has none, or where a position is more than the threads can read at once.
+fn exchange(cache: Cached, heads: usize) -> Option<(u32, u32)> {
+    let (head_dim, piece) = (cache.head_dim as usize, cache.piece_pairs());
+    let pair_bytes = 2 * cache.precision.bytes();
+    let lanes = head_dim / 2 / piece;
+    let slots = CHUNK.checked_div(lanes)?;
+    // Queries, scores, what is reduced of both kinds, the row's own key and value and their largest; the rest is exchanged.
+    let used = 4 * heads * head_dim + 4 * heads * CHUNK + 2 * 64 * heads + head_dim * pair_bytes + 64;
+    let floats = WORKGROUP_BYTES.checked_sub(used)? / 4;
+    let exchanged = [4, 2, 1].into_iter().find(|rounds| heads * rounds * slots * (lanes | 1) <= floats)?;
+    let together = [2, 1].into_iter().find(|&n| n <= heads && n * slots * head_dim <= floats)?;
+    (slots > 0).then_some((exchanged as u32, together as u32))
 }

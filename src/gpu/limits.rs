@@ -14,5 +14,7 @@ pub(crate) const ELEMENTWISE_THREADS: usize = 64;
 pub(crate) const QUANTIZE_THREADS: u32 = 256;
 /// Rows, and outputs, of the tile that a workgroup makes of a product of many rows.
 pub(crate) const TILE: usize = 64;
-/// Positions whose attention is computed apart.
+/// Positions whose attention is computed apart, and threads that do it.
 pub(crate) const CHUNK: usize = 128;
+/// Rounds of positions that attention asks for before it uses the first.
+pub(crate) const ROUNDS_AHEAD: usize = 4;

@@ -9,6 +9,7 @@ use crate::format::Weights;
 use crate::format::dense::{Dense, Values};
 use crate::format::ternary::{BLOCK, MAX_COLS, Scales, Ternary};
 use crate::gpu::buffers::Buffer;
+use crate::gpu::screen::Screen;
 use crate::gpu::shader::Format;
 
 /// Weights `[rows, cols]`.
@@ -24,6 +25,8 @@ pub struct Matrix {
     /// Scales of a row.
     pub(crate) row_scales: usize,
     pub(crate) shards: Vec<Shard>,
+    /// Of a head.
+    pub(crate) screen: Option<Box<Screen>>,
 }
 
 /// Consecutive rows of a matrix.
@@ -98,12 +101,13 @@ impl Matrix {
             shards.push(Shard { first, rows, weights, scales });
         }
         let Plan { rows, cols, format, row_bytes, group, row_scales, .. } = plan;
-        Ok(Self { rows, cols, format, row_bytes, group, row_scales, shards })
+        Ok(Self { rows, cols, format, row_bytes, group, row_scales, shards, screen: None })
     }
 
-    /// Bytes of the weights and their scales on the device.
+    /// Bytes of the weights and their scales on the device, and of a screen.
     pub(crate) fn bytes(&self) -> u64 {
-        self.shards.iter().map(|shard| shard.weights.raw.size() + shard.scales.raw.size()).sum()
+        let shards: u64 = self.shards.iter().map(|shard| shard.weights.raw.size() + shard.scales.raw.size()).sum();
+        shards + self.screen.as_ref().map_or(0, |screen| screen.bytes())
     }
 
     /// 16-byte pieces of a row.
@@ -122,7 +126,7 @@ impl<'a> Plan<'a> {
         let (format, group) = storage(parts);
         let bits = match format {
             Format::Ternary => 2,
-            Format::Int8 => 8,
+            Format::Int8 | Format::Screen => 8,
             Format::F16 | Format::Bf16 => 16,
             Format::F32 => 32,
         };

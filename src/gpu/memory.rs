@@ -14,12 +14,19 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// Uploads after which the device is waited for, so that staging memory is used again.
 const MOST_UNSENT: usize = 128 << 20;
 
+impl Buffer {
+    /// A buffer with an identity of its own.
+    pub(crate) fn new(raw: wgpu::Buffer) -> Self {
+        Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), raw }
+    }
+}
+
 impl Gpu {
     pub(super) fn storage(&mut self, label: &str, bytes: u64) -> Result<Buffer> {
         use wgpu::BufferUsages as Usage;
         let raw = self.device.0.buffer(label, bytes, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)?;
         self.allocated += raw.size();
-        Ok(Buffer { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), raw })
+        Ok(Buffer::new(raw))
     }
 
     /// Room for `rows * cols` values of four bytes.

@@ -1,7 +1,6 @@
 //! Products of ternary weights: quantised activations or floats in, one dispatch for each shard of the weights.
 
 use crate::backend::{Activation, Backend, Norm, Numerics, Reads};
-use crate::format::ternary::padded;
 use crate::gpu::buffers::Buffer;
 use crate::gpu::cooperative::Cooperative;
 use crate::gpu::layout::{elementwise, grid, matvec_shape, norm_matvec_shape};
@@ -34,24 +33,22 @@ impl Gpu {
         assert!(rows <= out.max_rows && rows <= x.max_rows);
         let (gain, epsilon) = norm.map_or((x, 0.0), |norm| (norm.gain, norm.epsilon));
         assert!(gain.max_rows * gain.cols >= x.cols);
-        let (cols, words, norm) = (x.cols as u32, out.words() as u32, norm.is_some());
+        let (cols, norm) = (x.cols as u32, norm.is_some());
         let int8 = [&x.buffer, &gain.buffer, &out.values, &out.facts];
         match out.numerics {
             Numerics::Int8Rows => {
-                let params = [cols, words / 4, epsilon.to_bits()];
-                self.run(Shader::NormQuantize { norm }, &params, &int8, [rows, 1, 1], 0);
+                self.run(Shader::NormQuantize { norm, cols }, &[epsilon.to_bits()], &int8, [rows, 1, 1], 0);
             }
             Numerics::Int8Groups => {
-                let params = [cols, out.scales_a_row() as u32, epsilon.to_bits()];
-                self.run(Shader::NormQuantizeBlocks { norm }, &params, &int8, [rows, 1, 1], 0);
+                self.run(Shader::NormQuantizeBlocks { norm, cols }, &[epsilon.to_bits()], &int8, [rows, 1, 1], 0);
             }
             Numerics::Float if norm => {
                 let buffers = [&self.step(), &x.buffer, &gain.buffer, &out.values];
                 let shader = Shader::Norm { selected: false, add: false };
-                self.run(shader, &[cols, words, epsilon.to_bits()], &buffers, [rows, 1, 1], 0);
+                self.run(shader, &[cols, out.words() as u32, epsilon.to_bits()], &buffers, [rows, 1, 1], 0);
             }
             Numerics::Float => {
-                let groups = elementwise(rows, words as usize);
+                let (words, groups) = (out.words() as u32, elementwise(rows, out.words()));
                 self.run(Shader::Place, &[cols, words, 0, words], &[&x.buffer, &out.values], groups, 0);
             }
         }
@@ -64,7 +61,7 @@ impl Gpu {
         for shard in &w.shards {
             let params = product_params(w, shard, out.cols);
             let bytes = (shard.rows * w.row_bytes) as u64;
-            let shape = matvec_shape(rows.count, shard.rows);
+            let shape = matvec_shape(rows.count, shard.rows, self.device.0.wide);
             if x.numerics == Numerics::Float {
                 assert_eq!(w.format, Format::Ternary, "a linear layer is ternary");
                 let shader = Shader::MatvecFloats { output, shape };
@@ -162,11 +159,11 @@ impl Gpu {
         assert!(self.rows.len() <= out.max_rows && self.rows.len() <= x.max_rows);
         let (gain, epsilon) = norm.as_ref().map_or((x, 0.0), |norm| (norm.gain, norm.epsilon));
         assert!(gain.max_rows * gain.cols >= x.cols);
-        let input = Input::Floats { norm: norm.is_some(), vectors: (padded(w.cols) / 16) as u32 };
+        let input = Input::Floats { norm: norm.is_some(), cols: w.cols as u32 };
         let step = self.step();
         for shard in &w.shards {
             let mut params = product_params(w, shard, out.cols);
-            (params[6], params[7]) = (w.cols as u32, epsilon.to_bits());
+            params[6] = epsilon.to_bits();
             let results = if glu { shard.rows / 2 } else { shard.rows };
             let of_group = if glu { shape.outputs_of_group() / 2 } else { shape.outputs_of_group() };
             let buffers = [&step, &shard.weights, &shard.scales, &out.buffer, &x.buffer, &gain.buffer];
@@ -180,6 +177,24 @@ impl Gpu {
             );
         }
         true
+    }
+
+    /// Columns of `x` in the place of others of `out`.
+    pub(super) fn place_columns(&mut self, out: &Tensor, first_col: usize, x: &Tensor) {
+        let rows = self.rows.len();
+        assert!(first_col + x.cols <= out.cols && rows <= out.max_rows && rows <= x.max_rows);
+        let params = [x.cols, x.cols, first_col, out.cols].map(|n| n as u32);
+        self.run(Shader::Place, &params, &[&x.buffer, &out.buffer], elementwise(rows, x.cols), 0);
+    }
+
+    /// The gated unit, of rows whose gates and ups are there.
+    pub(super) fn gated_unit(&mut self, out: &Tensor, gate_up: &Tensor, activation: Activation) {
+        let rows = self.rows.len();
+        assert_eq!(gate_up.cols, 2 * out.cols);
+        assert!(rows <= out.max_rows && rows <= gate_up.max_rows);
+        let shader = Shader::Glu { activation };
+        let groups = elementwise(rows, out.cols);
+        self.run(shader, &[out.cols as u32], &[&gate_up.buffer, &out.buffer], groups, 0);
     }
 
     fn kind_of_product(&self, w: &Matrix, numerics: Numerics, output: Output) -> Product {
@@ -199,9 +214,9 @@ fn matvec_groups(shape: Shape, shard: &Shard, rows: &Rows<'_>) -> [usize; 3] {
     [x_groups, y_groups, rows.count.div_ceil(shape.rows as usize)]
 }
 
-/// The `Params` of matvec, without those of a norm; other products have the first of them.
-fn product_params(w: &Matrix, shard: &Shard, outputs: usize) -> [u32; 8] {
+/// The `Params` of matvec, without that of a norm; other products have the first of them.
+fn product_params(w: &Matrix, shard: &Shard, outputs: usize) -> [u32; 7] {
     // Groups of columns are whole blocks; one scale covers the padded columns too.
     let group = if w.row_scales > 1 { w.group / 64 } else { w.pieces() };
-    [w.pieces(), shard.rows, shard.first, outputs, group, w.row_scales, 0, 0].map(|n| n as u32)
+    [w.pieces(), shard.rows, shard.first, outputs, group, w.row_scales, 0].map(|n| n as u32)
 }

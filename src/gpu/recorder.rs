@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::gpu::buffers::Buffer;
 use crate::gpu::context::GpuDevice;
 use crate::gpu::limits::MOST_GROUPS;
+use crate::gpu::pace::Pace;
 use crate::gpu::profile::Profiler;
 use crate::gpu::shader::{Access, Shader};
 use crate::interrupt::Interrupt;
@@ -55,6 +56,9 @@ pub(crate) struct Recorder {
     fault: Option<Error>,         // told by the next read
     interrupt: Option<Interrupt>, // that ends a wait for a long step
     is_long: bool,                // what is waited for
+    rows: usize,                  // of the step
+    pace: Pace,
+    number: u64, // of what was sent last, which may be several submits
     latest_wait: Duration,
     latest: Option<wgpu::SubmissionIndex>,
 }
@@ -80,13 +84,13 @@ enum Command {
     Copy { from: wgpu::Buffer, from_offset: u64, to: wgpu::Buffer, to_offset: u64, bytes: u64 },
 }
 
-/// What was copied to a mappable buffer, and with which submit; none while it is only recorded.
+/// What was copied to a mappable buffer, and with which submit, and its number; none while it is only recorded.
 #[derive(Debug)]
 struct Staged {
     of: u64,
     offset: u64,
     bytes: u64,
-    submit: Option<wgpu::SubmissionIndex>,
+    submit: Option<(u64, wgpu::SubmissionIndex)>,
 }
 
 impl Recorder {
@@ -104,6 +108,9 @@ impl Recorder {
             fault: None,
             interrupt: None,
             is_long: false,
+            rows: 0,
+            pace: Pace::new(device.0.longest_submit),
+            number: 0,
             latest_wait: Duration::ZERO,
             latest: None,
         }
@@ -240,10 +247,28 @@ impl Recorder {
             self.commands.clear();
             return;
         }
+        let commands = std::mem::take(&mut self.commands);
+        self.number += 1;
+        self.pace.sent(self.number, Instant::now(), self.rows, commands.len());
+        let most = self.pace.commands(self.rows, commands.len());
+        commands.chunks(most).for_each(|part| self.send(part));
+        for staged in self.staged.iter_mut().filter(|staged| staged.submit.is_none()) {
+            staged.submit = self.latest.clone().map(|submit| (self.number, submit));
+        }
+        self.commands = commands; // for its room
+        self.commands.clear();
+        if self.bound.len() > MOST_BOUND {
+            self.known.clear();
+            self.bound.clear();
+        }
+    }
+
+    /// Encodes commands and sends them, in one submit.
+    fn send(&mut self, commands: &[Command]) {
         let context = &self.device.0;
         let mut encoder = context.device.create_command_encoder(&Default::default());
-        let mut commands = self.commands.iter().peekable();
-        while let Some(command) = commands.next() {
+        let mut rest = commands.iter().peekable();
+        while let Some(command) = rest.next() {
             let mut next = command;
             if let Command::Copy { from, from_offset, to, to_offset, bytes } = next {
                 encoder.copy_buffer_to_buffer(from, *from_offset, to, *to_offset, *bytes);
@@ -266,7 +291,7 @@ impl Recorder {
                 self.counters.dispatches += 1;
                 self.kernels[*kernel].calls += 1;
                 self.kernels[*kernel].bytes += bytes;
-                match commands.next_if(|next| self.profiler.is_none() && matches!(next, Command::Dispatch { .. })) {
+                match rest.next_if(|next| self.profiler.is_none() && matches!(next, Command::Dispatch { .. })) {
                     Some(following) => next = following,
                     None => break,
                 }
@@ -275,19 +300,10 @@ impl Recorder {
         if let Some(profiler) = &mut self.profiler {
             profiler.resolve(&mut encoder);
         }
-        let submit = context.queue.submit([encoder.finish()]);
+        self.latest = Some(context.queue.submit([encoder.finish()]));
         self.counters.submits += 1;
-        self.latest = Some(submit.clone());
-        for staged in self.staged.iter_mut().filter(|staged| staged.submit.is_none()) {
-            staged.submit = Some(submit.clone());
-        }
         if let Some(profiler) = &mut self.profiler {
             profiler.collect(&self.device);
-        }
-        self.commands.clear();
-        if self.bound.len() > MOST_BOUND {
-            self.known.clear();
-            self.bound.clear();
         }
     }
 
@@ -326,6 +342,7 @@ impl Recorder {
 
     /// Says how many rows the next step has.
     pub(crate) fn expect(&mut self, rows: usize) {
+        self.rows = rows;
         self.is_long = rows > SHORT_ROWS || self.latest_wait > SHORT_WAIT;
     }
 
@@ -350,6 +367,7 @@ impl Recorder {
                 context.wait_until(&done, &interrupt)?;
             }
         }
+        self.pace.done(self.number, start, Instant::now());
         self.latest_wait = start.elapsed();
         Ok(())
     }
@@ -375,7 +393,7 @@ impl Recorder {
         match self.heeded() {
             None => {
                 stage.map_async(wgpu::MapMode::Read, range.clone(), |_| ());
-                context.wait(staged.submit.clone())?;
+                context.wait(staged.submit.as_ref().map(|(_, submit)| submit.clone()))?;
             }
             Some(interrupt) => {
                 let done = Arc::new(AtomicBool::new(false));
@@ -386,6 +404,9 @@ impl Recorder {
                     return Err(error);
                 }
             }
+        }
+        if let Some((number, _)) = staged.submit {
+            self.pace.done(number, start, Instant::now());
         }
         let waited = start.elapsed();
         let lost = |cause| Error::lost(format!("what was computed cannot be read; load the model again: {cause}"));

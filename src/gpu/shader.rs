@@ -16,11 +16,14 @@ pub(crate) enum Shader {
     Embed {
         table: Format,
     },
+    /// Of rows of this many columns.
     NormQuantize {
         norm: bool,
+        cols: u32,
     },
     NormQuantizeBlocks {
         norm: bool,
+        cols: u32,
     },
     /// Of all rows, or of those that want logits; stored, or added.
     Norm {
@@ -66,6 +69,12 @@ pub(crate) enum Shader {
         /// Of all rows, or of those that want logits.
         all: bool,
     },
+    /// Exact logits of what a screen leaves in the running.
+    LogitsLeft {
+        aligned: bool,
+    },
+    ScreenRows,
+    ScreenFloors,
     Convolve {
         taps: u32,
     },
@@ -87,8 +96,11 @@ pub(crate) enum Shader {
     },
     ArgmaxFirst,
     ArgmaxLast,
-    Top,
+    TopFirst,
+    TopLast,
+    TopFloor,
     Totals,
+    Arithmetic,
 }
 
 /// How a matrix is stored on the device.
@@ -98,6 +110,8 @@ pub(crate) enum Format {
     F16,
     Bf16,
     Int8,
+    /// int8 with one scale for a row, which screens another matrix.
+    Screen,
     Ternary,
 }
 
@@ -136,8 +150,8 @@ pub(crate) enum Output {
 pub(crate) enum Input {
     /// They were quantised before.
     Quantized,
-    /// Every workgroup normalises (or not) and quantises the one row of the step, of this many vectors of 16 columns.
-    Floats { norm: bool, vectors: u32 },
+    /// Every workgroup normalises (or not) and quantises the one row of the step, of this many columns.
+    Floats { norm: bool, cols: u32 },
 }
 
 /// How the query heads that share a key/value head are cut.
@@ -148,8 +162,10 @@ pub(crate) struct HeadCut {
     pub(crate) heads: u32,
     /// Workgroups for all query heads of a key/value head.
     pub(crate) groups: u32,
-    /// Positions in workgroup memory at once.
-    pub(crate) tile: u32,
+    /// Rounds of positions whose scores are added up at once.
+    pub(crate) exchanged: u32,
+    /// Heads whose weighted sums are added up at once.
+    pub(crate) together: u32,
 }
 
 /// How four products of codes and int8 are computed. Both give the same integers.
@@ -191,6 +207,18 @@ pub(crate) struct Cached {
     pub(crate) head_dim: u32,
 }
 
+impl Cached {
+    /// Pairs of features that are read at once: 16 bytes of them where heads are made of such.
+    pub(crate) fn piece_pairs(self) -> usize {
+        let pairs = self.head_dim as usize / 2;
+        let piece = match self.precision {
+            CachePrecision::F16 => 4,
+            CachePrecision::F32 => 2,
+        };
+        if pairs.is_multiple_of(piece) { piece } else { 1 }
+    }
+}
+
 /// How a shader uses one of its bindings after the first, which is the uniform `params`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Access {
@@ -229,7 +257,7 @@ impl Shader {
         match self {
             Self::Matvec { .. } | Self::MatvecFloats { .. } => Reads::Trits,
             Self::Matmul { .. } | Self::MatmulCooperative { .. } | Self::ExpertMatvec { .. } => Reads::Trits,
-            Self::Logits { .. } => Reads::Head,
+            Self::Logits { .. } | Self::LogitsLeft { .. } => Reads::Head,
             Self::Attend { .. } | Self::DeltaRule { .. } => Reads::Cache,
             _ => Reads::Nothing,
         }
@@ -244,12 +272,12 @@ impl Shader {
         use Access::{Read as R, Write as W};
         match self {
             Self::Embed { .. } => file!("embed", "width first rows row_words group row_scales", &[R, R, R, W]),
-            Self::NormQuantize { .. } => file!("norm_quantize", "cols vectors epsilon", &[R, R, W, W]),
-            Self::NormQuantizeBlocks { .. } => file!("norm_quantize_blocks", "cols blocks epsilon", &[R, R, W, W]),
+            Self::NormQuantize { .. } => file!("norm_quantize", "epsilon", &[R, R, W, W]),
+            Self::NormQuantizeBlocks { .. } => file!("norm_quantize_blocks", "epsilon", &[R, R, W, W]),
             Self::Norm { .. } => file!("norm", "cols stride epsilon", &[R, R, R, W]),
             Self::Place => file!("place", "cols width first_col stride", &[R, W]),
             Self::Matvec { .. } => {
-                file!("matvec", "pieces rows first outputs group row_scales cols epsilon", &[R, R, R, W, R, R])
+                file!("matvec", "pieces rows first outputs group row_scales epsilon", &[R, R, R, W, R, R])
             }
             Self::MatvecFloats { .. } => {
                 file!("matvec_floats", "pieces rows first outputs group row_scales", &[R, R, R, R, W])
@@ -291,8 +319,16 @@ impl Shader {
             Self::MixPlaces => file!("mix_places", "cols used", &[R, R, W]),
             Self::Rotate { .. } => file!("rotate", "cols stride epsilon scale", &[R, R, R, W]),
             Self::ArgmaxFirst | Self::ArgmaxLast => file!("argmax", "cols per_group", &[R, W]),
-            Self::Top => file!("top", "cols count", &[R, W, W]),
+            Self::TopFirst => file!("top", "cols count per_group", &[R, W]),
+            Self::TopLast => file!("top", "cols count per_group", &[R, W, W]),
+            Self::TopFloor => file!("top", "cols count per_group", &[R, W]),
+            Self::LogitsLeft { .. } => {
+                file!("logits_left", "pieces rows first outputs width entries", &[R, R, R, R, W])
+            }
+            Self::ScreenRows => file!("screen_rows", "pieces rows first row_words width", &[R, W, W, W]),
+            Self::ScreenFloors => file!("screen_floors", "width cols per_group", &[R, R, R, W]),
             Self::Totals => file!("totals", "cols", &[R, R, W]),
+            Self::Arithmetic => file!("arithmetic", "cases", &[R, W]),
         }
     }
 }

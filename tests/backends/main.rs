@@ -28,6 +28,8 @@ mod rotation;
 mod slots;
 mod windows;
 
+use std::time::Duration;
+
 use sterna::backend::{Backend, CachePrecision, CacheShape, Numerics};
 use sterna::cpu::{Cpu, CpuOptions, KernelSet};
 use sterna::gpu::{Dot, Gpu, GpuOptions};
@@ -50,7 +52,7 @@ macro_rules! on_every_backend {
             $crate::on_every_cpu!(@ $claim);
             #[test]
             fn gpu() { $crate::with_every_gpu(module_path!(), $crate::PACKED, super::$claim) }
-            /// The base path: floats instead of packed dot products, matrices cut into small pieces, indices checked.
+            /// The base path: floats instead of packed dot products, small pieces of matrices, indices checked, steps in parts.
             #[test]
             fn gpu_base() { $crate::with_every_gpu(module_path!(), $crate::BASE, super::$claim) }
         }
@@ -71,9 +73,21 @@ macro_rules! on_every_cpu {
     };
 }
 
-const PACKED: GpuOptions =
-    GpuOptions { dot: Some(Dot::Packed), largest_shard: None, checked: false, cooperative: Some(false) };
-const BASE: GpuOptions = GpuOptions { dot: Some(Dot::Float), largest_shard: Some(256 << 10), checked: true, ..PACKED };
+const PACKED: GpuOptions = GpuOptions {
+    dot: Some(Dot::Packed),
+    largest_shard: None,
+    checked: false,
+    cooperative: Some(false),
+    screening: None,
+    longest_submit: None,
+};
+const BASE: GpuOptions = GpuOptions {
+    dot: Some(Dot::Float),
+    largest_shard: Some(256 << 10),
+    checked: true,
+    longest_submit: Some(Duration::from_micros(1)),
+    ..PACKED
+};
 
 fn with_every_kernel_set(name: &'static str, threads: usize, claim: fn(&mut Cpu)) {
     for &kernels in KernelSet::ALL {

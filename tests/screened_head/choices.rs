@@ -13,42 +13,52 @@ fn cpu(kernels: KernelSet, threads: usize, screening: Screening) -> Cpu {
 
 /// What a head tells at a step that has a screen: the best token, and the `count` best with the bits of their logits, of each row.
 #[derive(Debug, PartialEq)]
-struct Choice {
-    best: Vec<u32>,
-    tokens: Vec<u32>,
-    logits: Vec<u32>,
+pub struct Choice {
+    pub best: Vec<u32>,
+    pub tokens: Vec<u32>,
+    pub logits: Vec<u32>,
 }
 
-fn choose(cpu: &mut Cpu, head: &Weights, hidden: &[f32], count: usize) -> Choice {
+/// With room for `most` candidates of each row.
+pub fn choose<B: Backend>(b: &mut B, head: &Weights, hidden: &[f32], count: usize, most: usize) -> Choice {
     let selected = hidden.len() / head.cols();
     let rows: Vec<Row> = (0..selected as u32).map(|i| Row { sequence: 0, position: i, wants_logits: true }).collect();
-    let mut matrix = cpu.matrix(std::slice::from_ref(head)).unwrap();
-    cpu.prepare_head(&mut matrix, Numerics::Int8Rows).unwrap();
-    cpu.head_room(&matrix, 1, Numerics::Int8Rows).unwrap();
-    let mut x = cpu.tensor(selected, head.cols()).unwrap();
-    cpu.write_tensor(&mut x, hidden);
-    let mut scratch = cpu.tensor(selected, head.rows()).unwrap();
-    let (mut best, mut tokens) = (cpu.tokens(selected).unwrap(), cpu.tokens(selected * count).unwrap());
-    let mut values = cpu.tensor(selected, count).unwrap();
-    cpu.begin(&rows);
-    // The first look at a head is without a screen.
-    cpu.best(&mut best, &mut scratch, &matrix, &x);
-    let first = std::mem::replace(&mut best, cpu.tokens(selected).unwrap());
-    cpu.best(&mut best, &mut scratch, &matrix, &x);
-    assert_eq!(best, first);
-    cpu.candidates(&mut tokens, &mut values, count, &mut scratch, &matrix, &x);
-    cpu.end();
-    let mut logits = vec![0.0; selected * count];
-    cpu.read_tensor(&values, &mut logits).unwrap();
-    Choice { best, tokens, logits: logits.iter().map(|v| v.to_bits()).collect() }
+    let mut matrix = b.matrix(std::slice::from_ref(head)).unwrap();
+    b.prepare_head(&mut matrix, Numerics::Int8Rows).unwrap();
+    b.head_room(&matrix, 1, Numerics::Int8Rows).unwrap();
+    let mut x = b.tensor(selected, head.cols()).unwrap();
+    b.write_tensor(&mut x, hidden);
+    let mut scratch = b.tensor(selected, head.rows()).unwrap();
+    let (mut best, mut tokens) = (b.tokens(selected).unwrap(), b.tokens(selected * most).unwrap());
+    let mut values = b.tensor(selected, most).unwrap();
+    b.begin(&rows);
+    // The first look at a head is without a screen on the CPU.
+    let mut by_all = b.tokens(selected).unwrap();
+    b.best(&mut by_all, &mut scratch, &matrix, &x);
+    b.best(&mut best, &mut scratch, &matrix, &x);
+    b.candidates(&mut tokens, &mut values, count, &mut scratch, &matrix, &x);
+    b.end();
+    let (mut chosen, mut first_chosen, mut ids) = (vec![0; selected], vec![0; selected], vec![0; selected * most]);
+    b.read_tokens(&best, &mut chosen).unwrap();
+    b.read_tokens(&by_all, &mut first_chosen).unwrap();
+    assert_eq!(chosen, first_chosen);
+    b.read_tokens(&tokens, &mut ids).unwrap();
+    let mut logits = vec![0.0; selected * most];
+    b.read_tensor(&values, &mut logits).unwrap();
+    let first = |row: usize| row * most..row * most + count;
+    Choice {
+        best: chosen,
+        tokens: (0..selected).flat_map(|row| ids[first(row)].to_vec()).collect(),
+        logits: (0..selected).flat_map(|row| logits[first(row)].to_vec()).map(f32::to_bits).collect(),
+    }
 }
 
 #[track_caller]
 fn assert_chooses_as_the_exact_head(head: &Weights, hidden: &[f32], count: usize, what: &str) {
     for kernels in KernelSet::available() {
-        let exact = choose(&mut cpu(kernels, 1, Screening::Never), head, hidden, count);
+        let exact = choose(&mut cpu(kernels, 1, Screening::Never), head, hidden, count, count);
         for threads in [1, 2, 3] {
-            let screened = choose(&mut cpu(kernels, threads, Screening::Always), head, hidden, count);
+            let screened = choose(&mut cpu(kernels, threads, Screening::Always), head, hidden, count, count);
             assert!(screened == exact, "{what}, the best {count}, {kernels}, {threads} threads");
         }
     }
@@ -124,7 +134,7 @@ fn the_first_of_equal_rows_is_chosen() {
     }
     let head = f16_head(128, &values);
     for kernels in KernelSet::available() {
-        let choice = choose(&mut cpu(kernels, 2, Screening::Always), &head, &hidden, 4);
+        let choice = choose(&mut cpu(kernels, 2, Screening::Always), &head, &hidden, 4, 4);
         assert_eq!((choice.best, choice.tokens), (vec![3], vec![3, 76, 77, 4999]));
     }
 }
@@ -136,7 +146,7 @@ fn a_nan_in_a_row_leaves_no_token() {
     values[5] = f32::NAN;
     let hidden = Kind::Gaussian.rows(random, 1, 128);
     let head = f16_head(128, &values);
-    let choice = choose(&mut cpu(KernelSet::best(), 2, Screening::Always), &head, &hidden, 3);
+    let choice = choose(&mut cpu(KernelSet::best(), 2, Screening::Always), &head, &hidden, 3, 3);
     assert_eq!((choice.best, choice.tokens), (vec![NO_TOKEN], vec![NO_TOKEN; 3]));
     assert_chooses_as_the_exact_head(&head, &hidden, 3, "a NaN in the first row");
 }
@@ -149,7 +159,7 @@ fn few_logits_are_computed_exactly() {
     let hidden = Kind::Gaussian.rows(random, 1, cols);
     for kernels in KernelSet::available() {
         let mut cpu = cpu(kernels, 2, Screening::Always);
-        choose(&mut cpu, &head, &hidden, 40);
+        choose(&mut cpu, &head, &hidden, 40, 40);
         assert!((41..1000).contains(&cpu.exact_logits()), "{} of {rows} twice", cpu.exact_logits());
     }
 }
@@ -197,7 +207,7 @@ fn small_and_int8_heads_are_not_screened_by_default() {
     let int8 = Weights::Dense(Dense::new(60_000, 128, int8).unwrap());
     for (head, screening) in [(&small, Screening::WhereFaster), (&int8, Screening::Always)] {
         let mut cpu = cpu(KernelSet::best(), 1, screening);
-        choose(&mut cpu, head, &hidden, 5);
+        choose(&mut cpu, head, &hidden, 5, 5);
         assert_eq!(cpu.exact_logits(), 0);
     }
 }

@@ -4,7 +4,8 @@ use super::{Cached, Dot, Format, Input, Output, Scaling, Shader, Shape};
 use crate::backend::{Activation, CachePrecision, ExpertShape, HeadNormOrder, MOST_CANDIDATES, RopePairs};
 use crate::gpu::cooperative::{Cooperative, TEAMS};
 use crate::gpu::experts;
-use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, QUANTIZE_THREADS, TILE};
+use crate::gpu::layout::matvec_shape;
+use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, QUANTIZE_THREADS, ROUNDS_AHEAD, TILE};
 
 macro_rules! fragment {
     ($name:literal) => {
@@ -18,11 +19,11 @@ impl Shader {
         let mut text = Text::default();
         match *self {
             Self::Embed { table } => text.number("THREADS", ELEMENTWISE_THREADS as u32).add(table.weight()),
-            Self::NormQuantize { norm } => {
-                text.number("THREADS", QUANTIZE_THREADS).quantizer(norm).add(fragment!("quantize_row"))
+            Self::NormQuantize { norm, cols } => {
+                text.number("THREADS", QUANTIZE_THREADS).quantizer(norm, cols, 1).add(fragment!("quantize_row"))
             }
-            Self::NormQuantizeBlocks { norm } => {
-                text.number("THREADS", QUANTIZE_THREADS).quantizer(norm).add(fragment!("quantize_blocks"))
+            Self::NormQuantizeBlocks { norm, cols } => {
+                text.number("THREADS", QUANTIZE_THREADS).quantizer(norm, cols, 1).add(fragment!("quantize_blocks"))
             }
             Self::Norm { selected, add } => {
                 text.truth("SELECTED", selected).truth("ADD", add).add(fragment!("step")).add(fragment!("float_order"))
@@ -37,9 +38,9 @@ impl Shader {
                 });
                 match input {
                     Input::Quantized => text.add(fragment!("x_stored")),
-                    Input::Floats { norm, vectors } => {
+                    Input::Floats { norm, cols } => {
                         assert_eq!(shape.threads, QUANTIZE_THREADS, "so that sums of floats are added in one order");
-                        text.number("VECTORS", vectors).quantizer(norm);
+                        text.quantizer(norm, cols, 5);
                         match product.scaling {
                             Scaling::Blocks => text.add(fragment!("quantize_blocks")).add(fragment!("x_normed_blocks")),
                             _ => text.add(fragment!("quantize_row")).add(fragment!("x_normed")),
@@ -67,9 +68,14 @@ impl Shader {
                 })
             }
             Self::Attend { cut, append } => {
-                text.number("GROUP", cut.heads).number("GROUPS", cut.groups).number("TILE", cut.tile);
-                text.number("CHUNK", CHUNK as u32);
-                text.cache(cut.cache).add(fragment!("step")).add(fragment!("online_softmax"));
+                text.number("GROUP", cut.heads).number("GROUPS", cut.groups).number("CHUNK", CHUNK as u32);
+                text.number("AHEAD", ROUNDS_AHEAD as u32).number("EXCHANGED", cut.exchanged);
+                text.number("TOGETHER", cut.together).cache(cut.cache).add(match cut.cache.piece_pairs() {
+                    1 => fragment!("pieces_any"),
+                    2 => fragment!("pieces_f32"),
+                    _ => fragment!("pieces_f16"),
+                });
+                text.add(fragment!("step")).add(fragment!("online_softmax"));
                 match append {
                     None => text.add(fragment!("attend_cached")),
                     Some(pairs) => text.rotation(pairs).add(fragment!("attend_append")),
@@ -81,11 +87,14 @@ impl Shader {
             }
             Self::Glu { activation } => text.number("THREADS", ELEMENTWISE_THREADS as u32).activation(activation),
             Self::Logits { head, shape, aligned, all } => {
-                text.shape(shape).truth("ALL", all).add(fragment!("step")).add(head.unpack_piece()).add(match aligned {
-                    true => fragment!("vectors_aligned"),
-                    false => fragment!("vectors_any"),
-                })
+                text.shape(shape).truth("ALL", all).truth("SCALED_AFTER", head == Format::Screen);
+                text.add(fragment!("step")).add(head.unpack_piece()).vectors(aligned)
             }
+            Self::LogitsLeft { aligned } => {
+                let shape = Shape { rows: 1, outputs: 1, ..matvec_shape(1, 1, false) };
+                text.shape(shape).add(fragment!("float_order")).add(Format::F16.unpack_piece()).vectors(aligned)
+            }
+            Self::ScreenRows | Self::ScreenFloors => text.add(fragment!("float_order")),
             Self::Convolve { taps } => {
                 text.number("THREADS", ELEMENTWISE_THREADS as u32).number("TAPS", taps).add(fragment!("step"))
             }
@@ -116,7 +125,16 @@ impl Shader {
             Self::ArgmaxFirst => text.add(fragment!("float_order")).add(fragment!("argmax_first")),
             Self::ArgmaxLast => text.add(fragment!("argmax_last")),
             Self::Totals => text.add(fragment!("float_order")),
-            Self::Top => text.number("MOST", MOST_CANDIDATES as u32).add(fragment!("float_order")),
+            Self::Arithmetic => &mut text,
+            Self::TopFirst => {
+                text.number("MOST", MOST_CANDIDATES as u32).add(fragment!("float_order")).add(fragment!("top_first"))
+            }
+            Self::TopFloor => {
+                text.number("MOST", MOST_CANDIDATES as u32).add(fragment!("float_order")).add(fragment!("top_floor"))
+            }
+            Self::TopLast => {
+                text.number("MOST", MOST_CANDIDATES as u32).add(fragment!("float_order")).add(fragment!("top_last"))
+            }
         };
         text.add(self.file().source);
         text.0
@@ -131,6 +149,7 @@ impl Format {
             Self::F16 => fragment!("weight_f16"),
             Self::Bf16 => fragment!("weight_bf16"),
             Self::Int8 => fragment!("weight_int8"),
+            Self::Screen => panic!("no table of embeddings"),
             Self::Ternary => fragment!("weight_ternary"),
         }
     }
@@ -142,6 +161,7 @@ impl Format {
             Self::F16 => fragment!("piece_f16"),
             Self::Bf16 => fragment!("piece_bf16"),
             Self::Int8 => fragment!("piece_int8"),
+            Self::Screen => fragment!("piece_codes"),
             Self::Ternary => panic!("a dense head"),
         }
     }
@@ -208,14 +228,27 @@ impl Text {
         self.truth("INTERLEAVED", pairs == RopePairs::Interleaved).add(fragment!("rotation"))
     }
 
-    fn quantizer(&mut self, norm: bool) -> &mut Self {
-        self.truth("NORM", norm).add(fragment!("float_order")).add(fragment!("quantizer"))
+    /// Of rows of `cols` columns, which lie in `binding`; their gain lies in the one after it.
+    fn quantizer(&mut self, norm: bool, cols: u32, binding: u32) -> &mut Self {
+        self.truth("NORM", norm).number("COLS", cols).number("X", binding);
+        self.add(fragment!("float_order")).add(fragment!("quantizer")).add(match cols.is_multiple_of(4) {
+            true => fragment!("quads_aligned"),
+            false => fragment!("quads_any"),
+        })
     }
 
     fn cache(&mut self, cache: Cached) -> &mut Self {
         self.number("HEAD_DIM", cache.head_dim).add(fragment!("float_order")).add(match cache.precision {
             CachePrecision::F16 => fragment!("cache_f16"),
             CachePrecision::F32 => fragment!("cache_f32"),
+        })
+    }
+
+    /// Activations in floats, four at once.
+    fn vectors(&mut self, aligned: bool) -> &mut Self {
+        self.add(match aligned {
+            true => fragment!("vectors_aligned"),
+            false => fragment!("vectors_any"),
         })
     }
 

@@ -1,7 +1,7 @@
 //! The shaders that are tested: each file with each of its fragments and flags, in the sizes that verbs ask for.
 
 use crate::backend::{Activation, CachePrecision, CacheShape, HeadNormOrder, MOST_BLOCK, RopePairs};
-use crate::format::ternary::{BLOCK, padded};
+use crate::format::ternary::BLOCK;
 use crate::gpu::cooperative::Cooperative;
 use crate::gpu::layout::{Attention, matvec_shape, norm_matvec_shape};
 use crate::gpu::shader::{Cached, Dot, Format, Input, Output, Product, Scaling, Shader, Shape};
@@ -15,6 +15,8 @@ const HEAD_NORMS: [Option<HeadNormOrder>; 3] = [None, Some(HeadNormOrder::Before
 const HEAD_DIMS: [usize; 7] = [36, 64, 80, 96, 128, 192, 256];
 /// Query heads that share a key/value head: alone, primes, and more than a workgroup takes.
 const TOGETHER: [usize; 6] = [1, 2, 3, 4, 7, 16];
+/// Columns of rows that are quantised: toys, those of a model, and more than a thread keeps.
+const ROW_COLS: [u32; 5] = [6, 100, 101, 2560, 1 << 14];
 /// Weight rows of a short matrix, of one in between, and of a head.
 const WEIGHT_ROWS: [usize; 3] = [1 << 10, 1 << 13, 1 << 17];
 
@@ -22,8 +24,10 @@ const WEIGHT_ROWS: [usize; 3] = [1 << 10, 1 << 13, 1 << 17];
 pub(super) fn core() -> Vec<Shader> {
     let tables = DENSE.into_iter().chain([Format::Ternary]);
     let mut all: Vec<Shader> = tables.map(|table| Shader::Embed { table }).collect();
-    all.extend([false, true].map(|norm| Shader::NormQuantize { norm }));
-    all.extend([false, true].map(|norm| Shader::NormQuantizeBlocks { norm }));
+    for cols in ROW_COLS {
+        all.extend([false, true].map(|norm| Shader::NormQuantize { norm, cols }));
+        all.extend([false, true].map(|norm| Shader::NormQuantizeBlocks { norm, cols }));
+    }
     all.extend([(false, false), (false, true), (true, false)].map(|(selected, add)| Shader::Norm { selected, add }));
     let outputs = [Output::Store, Output::Add];
     let scalings = [Scaling::Rows, Scaling::Groups, Scaling::Blocks];
@@ -35,9 +39,12 @@ pub(super) fn core() -> Vec<Shader> {
         for aligned in [false, true] {
             for of_all in [false, true] {
                 all.extend(DENSE.map(|head| Shader::Logits { head, shape, aligned, all: of_all }));
+                all.push(Shader::Logits { head: Format::Screen, shape, aligned, all: of_all });
             }
         }
     }
+    all.extend([false, true].map(|aligned| Shader::LogitsLeft { aligned }));
+    all.extend([Shader::ScreenRows, Shader::ScreenFloors, Shader::TopFloor]);
     all.extend(norm_products());
     HEAD_DIMS.into_iter().for_each(|head_dim| all.extend(attention(head_dim)));
     all.extend(ACTIVATIONS.map(|activation| Shader::Glu { activation }));
@@ -49,7 +56,15 @@ pub(super) fn core() -> Vec<Shader> {
     for (norm, inverse) in [(false, false), (true, false), (false, true)] {
         all.extend([1, 64, 1024, MOST_BLOCK as u32].map(|block| Shader::Rotate { block, norm, inverse }));
     }
-    all.extend([Shader::Place, Shader::ArgmaxFirst, Shader::ArgmaxLast, Shader::Top, Shader::Totals]);
+    all.extend([
+        Shader::Place,
+        Shader::ArgmaxFirst,
+        Shader::ArgmaxLast,
+        Shader::TopFirst,
+        Shader::TopLast,
+        Shader::Totals,
+        Shader::Arithmetic,
+    ]);
     all
 }
 
@@ -69,7 +84,9 @@ fn products<const N: usize>(output: Output, scalings: [Scaling; N]) -> impl Iter
 fn shapes() -> Vec<Shape> {
     let mut shapes = Vec::new();
     for rows in [1, 2, 4, 8] {
-        WEIGHT_ROWS.into_iter().for_each(|weight_rows| push_new(&mut shapes, matvec_shape(rows, weight_rows)));
+        for weight_rows in WEIGHT_ROWS {
+            [false, true].into_iter().for_each(|wide| push_new(&mut shapes, matvec_shape(rows, weight_rows, wide)));
+        }
     }
     shapes
 }
@@ -84,10 +101,10 @@ fn norm_products() -> Vec<Shader> {
             let glu = matches!(product.output, Output::Glu(_));
             let shape = |cols: usize| norm_matvec_shape(cols, weight_rows, glu, product.scaling);
             let fitting = (1..).map(|blocks| blocks * BLOCK).take_while(|cols| shape(*cols).is_some());
-            for cols in [100, 2560, fitting.last().expect("toys fit")] {
+            for cols in [100, 101, 2560, fitting.last().expect("toys fit")] {
                 let shape = shape(cols).expect("no longer than the longest");
                 for norm in [false, true] {
-                    let input = Input::Floats { norm, vectors: (padded(cols) / 16) as u32 };
+                    let input = Input::Floats { norm, cols: cols as u32 };
                     push_new(&mut shaders, Shader::Matvec { product, shape, input });
                 }
             }
