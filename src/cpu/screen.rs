@@ -45,13 +45,11 @@ mod probe;
 
 pub(crate) use probe::Probe;
 
-use memmap2::MmapMut;
-
 use crate::allocation::{area, filled};
 use crate::cpu::HugePages;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{Kernels, TILE_ROWS};
-use crate::cpu::pages::zeros;
+use crate::cpu::pages::{Area, zeros};
 use crate::cpu::workers::Workers;
 use crate::error::Result;
 use crate::format::ternary::padded;
@@ -71,7 +69,7 @@ const STRIP_BYTES: usize = 64 << 10;
 pub(crate) struct Screen {
     rows: usize,
     stride: usize,       // `cols` in whole blocks; zeros beyond `cols`
-    codes: MmapMut,      // [rows, stride], the q, each an i8
+    codes: Area,         // [rows, stride], the q, each an i8
     scales: Vec<f32>,    // [rows], the s
     residuals: Vec<f32>, // [rows], at least ‖e‖
     norms: Vec<f32>,     // [rows], at least ‖w‖
