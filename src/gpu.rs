@@ -24,11 +24,14 @@ mod profile;
 mod recorder;
 mod recurrence;
 mod rotation;
+mod scopes;
 mod shader;
 mod step;
 mod transfer;
 
 use std::ops::Range;
+#[cfg(target_arch = "wasm32")]
+use std::task::{Context, Poll};
 
 pub use crate::backend::{GpuCounters, ShaderTime};
 pub use adapter::Adapter;
@@ -46,7 +49,7 @@ use crate::backend::{Activation, Backend, CachePlace, CacheShape, Heads, Norm, N
 use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::gpu::buffers::Buffer;
-use crate::gpu::layout::{Attention, elementwise};
+use crate::gpu::layout::Attention;
 use crate::gpu::limits::MOST_GROUPS;
 use crate::gpu::product::Rows;
 use crate::gpu::recorder::Recorder;
@@ -212,10 +215,7 @@ impl Backend for Gpu {
     }
 
     fn place(&mut self, out: &mut Tensor, first_col: usize, x: &Tensor) {
-        let rows = self.rows.len();
-        assert!(first_col + x.cols <= out.cols && rows <= out.max_rows && rows <= x.max_rows);
-        let params = [x.cols, x.cols, first_col, out.cols].map(|n| n as u32);
-        self.run(Shader::Place, &params, &[&x.buffer, &out.buffer], elementwise(rows, x.cols), 0);
+        self.place_rows(out, first_col, x);
     }
 
     fn norm_quantize(&mut self, out: &mut Quantized, x: &Tensor, gain: &Tensor, epsilon: f32) {
@@ -237,18 +237,7 @@ impl Backend for Gpu {
     }
 
     fn rotations(&mut self, out: &mut Tensor, rope: &Rope) {
-        let pairs = rope.frequencies.len();
-        assert_eq!(out.cols, 2 * pairs);
-        assert!(self.rows.len() <= out.max_rows);
-        let mut floats = std::mem::take(&mut self.floats);
-        floats.clear();
-        for row in &self.rows {
-            let turns = || rope.frequencies.iter().map(|frequency| f64::from(row.position) * frequency);
-            floats.extend(turns().map(|angle| (angle.cos() * rope.magnitude) as f32));
-            floats.extend(turns().map(|angle| (angle.sin() * rope.magnitude) as f32));
-        }
-        self.recorder.write(&out.buffer, bytemuck::cast_slice(&floats));
-        self.floats = floats;
+        self.write_turns(out, rope);
     }
 
     fn rope_append(&mut self, qkv: &mut Tensor, cache: &mut Cache, rotary: Rotary<'_, Self>, heads: Heads) {
@@ -260,12 +249,7 @@ impl Backend for Gpu {
     }
 
     fn glu(&mut self, out: &mut Tensor, gate_up: &Tensor, activation: Activation) {
-        let rows = self.rows.len();
-        assert_eq!(gate_up.cols, 2 * out.cols);
-        assert!(rows <= out.max_rows && rows <= gate_up.max_rows);
-        let shader = Shader::Glu { activation };
-        let groups = elementwise(rows, out.cols);
-        self.run(shader, &[out.cols as u32], &[&gate_up.buffer, &out.buffer], groups, 0);
+        self.gate_rows(out, gate_up, activation);
     }
 
     fn norm_selected(&mut self, out: &mut Tensor, x: &Tensor, gain: &Tensor, epsilon: f32) {
@@ -346,6 +330,22 @@ impl Backend for Gpu {
 
     fn wait(&mut self) -> Result<()> {
         self.recorder.wait()
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn poll_done(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.recorder.poll_wait(context)
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn poll_tokens(&mut self, tokens: &Tokens, count: usize, context: &mut Context<'_>) -> Poll<()> {
+        self.recorder.poll_read(&tokens.buffer, 0, count as u64 * 4, context)
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn poll_rows(&mut self, tensor: &Tensor, first_row: usize, count: usize, context: &mut Context<'_>) -> Poll<()> {
+        let first = first_row * tensor.cols;
+        self.recorder.poll_read(&tensor.buffer, first as u64 * 4, count as u64 * 4, context)
     }
 
     fn read_cache(&mut self, cache: &Cache, place: CachePlace, keys: &mut [f32], values: &mut [f32]) -> Result<()> {

@@ -3,10 +3,11 @@
 //! Bind groups are made once for each combination of shader, parameters and buffers, and found again by those: after the first
 //! step of a kind, a step makes none. What is read back is copied to a mappable buffer in the same submit.
 
+#[cfg_attr(target_arch = "wasm32", path = "recorder/browser.rs")]
+#[cfg_attr(not(target_arch = "wasm32"), path = "recorder/blocking.rs")]
+mod reading;
+
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use crate::backend::{GpuCounters, KernelCount, Reads};
 use crate::error::{Error, Result};
@@ -14,16 +15,13 @@ use crate::gpu::buffers::Buffer;
 use crate::gpu::context::GpuDevice;
 use crate::gpu::limits::MOST_GROUPS;
 use crate::gpu::profile::Profiler;
+use crate::gpu::recorder::reading::Waits;
 use crate::gpu::shader::{Access, Shader};
-use crate::interrupt::Interrupt;
 
 /// Most 32-bit parameters of a shader.
 pub(crate) const MOST_PARAMS: usize = 8;
 /// Most storage bindings of a shader, in core WebGPU.
 pub(crate) const MOST_BINDINGS: usize = 8;
-/// Rows of a step that is short on any GPU that is worth its name, and what makes one long all the same.
-const SHORT_ROWS: usize = 32;
-const SHORT_WAIT: Duration = Duration::from_millis(100);
 /// Bind groups that are kept: those of a large model are a tenth of it.
 const MOST_BOUND: usize = 1 << 14;
 
@@ -52,11 +50,8 @@ pub(crate) struct Recorder {
     counters: GpuCounters,
     kernels: Vec<KernelCount>, // of the dispatches sent, one for each file in `shaders/` and what it read
     profiler: Option<Profiler>,
-    fault: Option<Error>,         // told by the next read
-    interrupt: Option<Interrupt>, // that ends a wait for a long step
-    is_long: bool,                // what is waited for
-    latest_wait: Duration,
-    latest: Option<wgpu::SubmissionIndex>,
+    fault: Option<Error>, // told by the next read
+    waits: Waits,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -102,10 +97,7 @@ impl Recorder {
             kernels: Vec::new(),
             profiler: None,
             fault: None,
-            interrupt: None,
-            is_long: false,
-            latest_wait: Duration::ZERO,
-            latest: None,
+            waits: Waits::default(),
         }
     }
 
@@ -211,6 +203,7 @@ impl Recorder {
         };
         self.staged.retain(|staged| staged.of != from.id);
         self.staged.push(Staged { of: from.id, offset, bytes, submit: None });
+        self.waits.staged(from.id, &stage);
         let (from, from_offset) = (from.raw.clone(), offset);
         self.commands.push(Command::Copy { from, from_offset, to: stage, to_offset: 0, bytes });
         Ok(())
@@ -277,7 +270,7 @@ impl Recorder {
         }
         let submit = context.queue.submit([encoder.finish()]);
         self.counters.submits += 1;
-        self.latest = Some(submit.clone());
+        self.waits.sent(&submit);
         for staged in self.staged.iter_mut().filter(|staged| staged.submit.is_none()) {
             staged.submit = Some(submit.clone());
         }
@@ -317,84 +310,5 @@ impl Recorder {
     /// Notes that a step cannot be computed: verbs do not fail, so the next read tells.
     pub(crate) fn fail(&mut self, fault: Error) {
         self.fault.get_or_insert(fault);
-    }
-
-    /// From now on, waits for long steps end when this is set.
-    pub(crate) fn heed(&mut self, interrupt: Option<&Interrupt>) {
-        self.interrupt = interrupt.cloned();
-    }
-
-    /// Says how many rows the next step has.
-    pub(crate) fn expect(&mut self, rows: usize) {
-        self.is_long = rows > SHORT_ROWS || self.latest_wait > SHORT_WAIT;
-    }
-
-    /// The interrupt, if it is to be heeded: a step that is short in any case is waited for in the quickest way.
-    fn heeded(&self) -> Option<Interrupt> {
-        self.interrupt.clone().filter(|_| self.is_long)
-    }
-
-    /// Sends what was recorded, and waits until all that was sent is done.
-    pub(crate) fn wait(&mut self) -> Result<()> {
-        self.submit();
-        if let Some(fault) = self.fault.take() {
-            return Err(fault);
-        }
-        let (start, context) = (Instant::now(), &self.device.0);
-        match self.heeded() {
-            None => context.wait(self.latest.clone())?,
-            Some(interrupt) => {
-                let done = Arc::new(AtomicBool::new(false));
-                let told = Arc::clone(&done);
-                context.queue.on_submitted_work_done(move || told.store(true, Ordering::Release));
-                context.wait_until(&done, &interrupt)?;
-            }
-        }
-        self.latest_wait = start.elapsed();
-        Ok(())
-    }
-
-    /// Bytes of a buffer, from an offset on, as they are after all that was recorded. Waits for no more than what made them.
-    pub(crate) fn read(&mut self, from: &Buffer, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        let count = bytes.len() as u64;
-        let is_staged = |staged: &Staged| staged.of == from.id && staged.offset == offset && staged.bytes >= count;
-        if !self.staged.iter().any(is_staged) {
-            self.stage(from, offset, count)?;
-        }
-        self.submit();
-        if let Some(fault) = self.fault.take() {
-            self.staged.clear();
-            return Err(fault);
-        }
-        let staged = self.staged.iter().find(|staged| staged.of == from.id).expect("staged above");
-        let stage = &self.stages[&from.id];
-        let range = 0..count.next_multiple_of(4);
-        let context = &self.device.0;
-        let start = Instant::now();
-        // The outcome of the mapping is known when the view is asked for.
-        match self.heeded() {
-            None => {
-                stage.map_async(wgpu::MapMode::Read, range.clone(), |_| ());
-                context.wait(staged.submit.clone())?;
-            }
-            Some(interrupt) => {
-                let done = Arc::new(AtomicBool::new(false));
-                let told = Arc::clone(&done);
-                stage.map_async(wgpu::MapMode::Read, range.clone(), move |_| told.store(true, Ordering::Release));
-                if let Err(error) = context.wait_until(&done, &interrupt) {
-                    stage.unmap();
-                    return Err(error);
-                }
-            }
-        }
-        let waited = start.elapsed();
-        let lost = |cause| Error::lost(format!("what was computed cannot be read; load the model again: {cause}"));
-        let view = stage.get_mapped_range(range).map_err(lost)?;
-        bytes.copy_from_slice(&view[..bytes.len()]);
-        drop(view);
-        stage.unmap();
-        self.latest_wait = waited;
-        self.counters.bytes_read += count;
-        Ok(())
     }
 }

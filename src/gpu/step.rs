@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use crate::backend::{Norm, Row};
+use crate::backend::{Activation, Norm, Rope, Row};
 use crate::gpu::buffers::Buffer;
+use crate::gpu::layout::elementwise;
 use crate::gpu::recorder::Dispatch;
 use crate::gpu::shader::Shader;
 use crate::gpu::{Gpu, Tensor};
@@ -76,6 +77,40 @@ impl Gpu {
     pub(super) fn run(&mut self, shader: Shader, params: &[u32], buffers: &[&Buffer], groups: [usize; 3], bytes: u64) {
         let reads = shader.reads();
         self.recorder.dispatch(&Dispatch { shader, params, buffers, groups, bytes, reads });
+    }
+
+    /// Writes the cosines and sines of each row's position, in f64 until they are rounded: those of WGSL are not exact enough.
+    pub(super) fn write_turns(&mut self, out: &Tensor, rope: &Rope) {
+        let pairs = rope.frequencies.len();
+        assert_eq!(out.cols, 2 * pairs);
+        assert!(self.rows.len() <= out.max_rows);
+        let mut floats = std::mem::take(&mut self.floats);
+        floats.clear();
+        for row in &self.rows {
+            let turns = || rope.frequencies.iter().map(|frequency| f64::from(row.position) * frequency);
+            floats.extend(turns().map(|angle| (angle.cos() * rope.magnitude) as f32));
+            floats.extend(turns().map(|angle| (angle.sin() * rope.magnitude) as f32));
+        }
+        self.recorder.write(&out.buffer, bytemuck::cast_slice(&floats));
+        self.floats = floats;
+    }
+
+    /// [`crate::backend::Backend::place`]
+    pub(super) fn place_rows(&mut self, out: &Tensor, first_col: usize, x: &Tensor) {
+        let rows = self.rows.len();
+        assert!(first_col + x.cols <= out.cols && rows <= out.max_rows && rows <= x.max_rows);
+        let params = [x.cols, x.cols, first_col, out.cols].map(|n| n as u32);
+        self.run(Shader::Place, &params, &[&x.buffer, &out.buffer], elementwise(rows, x.cols), 0);
+    }
+
+    /// [`crate::backend::Backend::glu`]
+    pub(super) fn gate_rows(&mut self, out: &Tensor, gate_up: &Tensor, activation: Activation) {
+        let rows = self.rows.len();
+        assert_eq!(gate_up.cols, 2 * out.cols);
+        assert!(rows <= out.max_rows && rows <= gate_up.max_rows);
+        let shader = Shader::Glu { activation };
+        let groups = elementwise(rows, out.cols);
+        self.run(shader, &[out.cols as u32], &[&gate_up.buffer, &out.buffer], groups, 0);
     }
 
     /// Norms rows of floats by a shader.
