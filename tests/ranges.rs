@@ -1,8 +1,6 @@
 //! Models of which pieces are read when they are needed, as a browser's page reads them: the same as from memory, and errors where
 //! the source fails or lies.
 
-mod common;
-
 use std::io::{Error as IoError, ErrorKind};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,7 +46,7 @@ impl Ranges for Pieces {
 }
 
 fn shipped() -> Vec<u8> {
-    std::fs::read(common::shipped_model_path()).unwrap()
+    std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/models/tales-4m-i2_s.gguf")).unwrap()
 }
 
 fn open(pieces: Pieces) -> Result<Model, Error> {
