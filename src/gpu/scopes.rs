@@ -13,7 +13,7 @@ mod known {
 
     /// Nothing is left to be told.
     #[derive(Debug, Default)]
-    pub(crate) struct Scopes;
+    pub(crate) struct Scopes {}
 
     impl Scopes {
         /// # Errors

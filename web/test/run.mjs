@@ -340,12 +340,11 @@ const tests = {
     const { page, context } = await fresh("index.html");
     await page.locator("#file").setInputFiles(join(root, "README.md"));
     await page.locator("#error", { hasText: "malformed" }).waitFor();
-    const bytes = [...readFileSync(join(root, "models/tales-4m-i2_s.gguf"))];
-    const transfer = await page.evaluateHandle((bytes) => {
+    const transfer = await page.evaluateHandle(async () => {
       const transfer = new DataTransfer();
-      transfer.items.add(new File([new Uint8Array(bytes)], "dropped.gguf"));
+      transfer.items.add(new File([await (await fetch("tales-4m-i2_s.gguf")).arrayBuffer()], "dropped.gguf"));
       return transfer;
-    }, bytes);
+    });
     await page.dispatchEvent("#drop", "drop", { dataTransfer: transfer });
     await page.locator("#talk").waitFor({ state: "visible" });
     assert.equal(await page.locator("#error").textContent(), "");

@@ -2,6 +2,7 @@
 //! reference. `web/test/run` runs them in a browser. A claim that does not hold panics, which ends the module.
 
 #![cfg(target_arch = "wasm32")]
+#![expect(unused_imports, reason = "tests that are no claims are left out here")]
 
 #[path = "../../../tests/backends/attention.rs"]
 mod attention;
