@@ -13,7 +13,7 @@ export async function open({ url, blob, bytes }, onProgress) {
   }
   if (blob) return ofFile(blob, "file");
   const folder = await storage();
-  return folder ? ofFile(await download(folder, url, onProgress), "browser") : inMemory(url, onProgress);
+  return folder ? ofHandle(await download(folder, url, onProgress)) : inMemory(url, onProgress);
 }
 
 /** Removes what was downloaded from an address, or all. */
@@ -40,6 +40,20 @@ async function storage() {
   }
 }
 
+/** A file of the browser's storage, read straight to where its bytes belong; as others, where another tab holds it. */
+async function ofHandle(handle) {
+  let access;
+  try {
+    access = await handle.createSyncAccessHandle({ mode: "read-only" });
+  } catch {
+    return ofFile(await handle.getFile(), "browser");
+  }
+  const read = (offset, into) => {
+    if (access.read(into, { at: offset }) < into.length) throw new Error("the file is shorter than it was; load it again");
+  };
+  return { size: access.getSize(), storage: "browser", read };
+}
+
 function ofFile(file, storage) {
   const reader = new FileReaderSync();
   const read = (offset, into) => {
@@ -58,12 +72,12 @@ async function nameOf(url) {
   return [...new Uint8Array(hash)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** The file of an address: as it was kept, or downloaded from where an earlier download ended. */
+/** The place of an address: as it was kept, or downloaded from where an earlier download ended. */
 async function download(folder, url, onProgress) {
   const name = await nameOf(url);
   const handle = await folder.getFileHandle(name, { create: true });
   const known = await readJson(folder, `${name}.json`);
-  if (known?.isWhole && (await handle.getFile()).size === known.size) return handle.getFile();
+  if (known?.isWhole && (await handle.getFile()).size === known.size) return handle;
   let access;
   try {
     access = await handle.createSyncAccessHandle();
@@ -75,7 +89,7 @@ async function download(folder, url, onProgress) {
   } finally {
     access.close();
   }
-  return handle.getFile();
+  return handle;
 }
 
 async function fill(access, folder, name, url, known, onProgress) {
