@@ -62,7 +62,7 @@ for (const [name, path, url, prompt, tokens] of models) {
     try {
       execFileSync(native, [...flags, "--max-tokens", String(tokens), "--ignore-end", "--prompt", text], { stdio: ["ignore", "ignore", "pipe"] });
       const told = JSON.parse(readFileSync(report, "utf8"));
-      console.log(`${name.padEnd(8)} ${`native, ${kernels}`.padEnd(24)} ${JSON.stringify(told.timings ?? told).slice(0, 400)}`);
+      show(name, `native, ${kernels}`, told.decode_tokens_per_second, 1000 * told.prefill_seconds);
     } catch (error) {
       console.log(`${name.padEnd(8)} native, ${kernels}: ${String(error.stderr ?? error).trim().split("\n").at(-1)}`);
     }
