@@ -11,8 +11,10 @@ fn main() -> ExitCode {
         eprintln!("usage: sterna-bindgen MODULE.wasm FOLDER");
         return ExitCode::FAILURE;
     };
-    let written =
-        Bindgen::new().input_path(module).web(true).and_then(|bindgen| bindgen.typescript(true).remove_name_section(true).generate(folder));
+    let written = Bindgen::new()
+        .input_path(module)
+        .web(true)
+        .and_then(|bindgen| bindgen.typescript(true).remove_name_section(true).generate(folder));
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
