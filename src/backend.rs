@@ -15,6 +15,7 @@ mod shapes;
 mod work;
 
 use std::ops::Range;
+use std::task::{Context, Poll};
 
 pub use experts::{ExpertShape, Experts};
 pub use operands::{HeadNorm, Norm, Rotary};
@@ -238,6 +239,31 @@ pub trait Backend: Recurrence + Rotation + Experts {
     /// [`crate::Error::Device`] if the device was lost.
     fn wait(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    // Where nothing may block, which is in a browser, these tell when the calls that wait would not. Elsewhere those wait, and these
+    // are ready at any time. A device that failed is ready: the call tells how.
+
+    /// Whether all that was recorded is done.
+    fn poll_done(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let _ = context;
+        Poll::Ready(())
+    }
+    /// Whether the first `count` tokens can be read: [`Backend::read_tokens`].
+    fn poll_tokens(&mut self, tokens: &Self::Tokens, count: usize, context: &mut Context<'_>) -> Poll<()> {
+        let _ = (tokens, count, context);
+        Poll::Ready(())
+    }
+    /// Whether `count` values of a tensor can be read: [`Backend::read_rows`].
+    fn poll_rows(
+        &mut self,
+        tensor: &Self::Tensor,
+        first_row: usize,
+        count: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        let _ = (tensor, first_row, count, context);
+        Poll::Ready(())
     }
 
     // Between steps.

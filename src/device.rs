@@ -97,6 +97,16 @@ impl Device {
         Self::gpu_with(&Adapter::first()?, &GpuOptions::default())
     }
 
+    /// The GPU of a browser, by WebGPU, opened. Whether it is software, which is slower than the CPU, its
+    /// [adapter](Adapter::of_browser) tells.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is none, or it cannot be opened.
+    #[cfg(all(target_arch = "wasm32", feature = "gpu"))]
+    pub async fn gpu_of_browser(adapter: &Adapter, options: &GpuOptions) -> Result<Self> {
+        Ok(Self { kind: Kind::Gpu(GpuDevice::open_async(adapter, options).await?) })
+    }
+
     /// A GPU that [`Adapter::all`] listed, opened.
     ///
     /// # Errors
@@ -119,15 +129,15 @@ impl Device {
     }
 
     /// Puts a model on this device.
-    pub(crate) fn load(
+    pub(crate) async fn load(
         &self,
         model: &Model,
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Arc<dyn Shared>> {
         Ok(match &self.kind {
-            Kind::Cpu(cpu) => Arc::new(Loading::load(Cpu::on(&cpu.open()?), model, progress)?),
+            Kind::Cpu(cpu) => Arc::new(Loading::load(Cpu::on(&cpu.open()?), model, progress).await?),
             #[cfg(feature = "gpu")]
-            Kind::Gpu(device) => Arc::new(Loading::load(Gpu::new(device), model, progress)?),
+            Kind::Gpu(device) => Arc::new(Loading::load(Gpu::new(device), model, progress).await?),
             #[cfg(not(feature = "gpu"))]
             Kind::Gpu(device) => match *device {},
         })

@@ -5,19 +5,22 @@
 //! [`Engine::features`], which do: nothing else in the library waits for a step.
 
 mod ahead;
-mod candidates;
 mod diagnosis;
+mod loading;
+mod step;
 
-use std::ops::{ControlFlow, Range};
-use std::sync::{Arc, Mutex, PoisonError};
+pub(crate) use loading::Loading;
+pub(crate) use step::{AllCandidates, Chosen, Step};
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use crate::allocation::{filled, reserve};
 use crate::backend::{Backend, GpuCounters, MOST_CANDIDATES, NO_TOKEN, Row, ShaderTime, Work};
 use crate::engine::ahead::Ahead;
-pub(crate) use crate::engine::candidates::AllCandidates;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::model::Model;
 use crate::transformer::{Capacity, Input, KeptState, State, Transformer, Wanted};
 
 /// A model that was loaded on a device.
@@ -31,31 +34,8 @@ pub(crate) trait Shared: Send + Sync {
     /// Bytes of memory of its own that the device gave for the weights; none where it has none.
     fn device_bytes(&self) -> Option<u64>;
 
-    /// What a session computes with.
+    /// What a session computes with: [`Engine::rehearsed`] is to be called before anything else.
     fn engine(&self, capacity: Capacity, interrupt: &Interrupt) -> Result<Box<dyn Engine>>;
-}
-
-/// One step of a session.
-pub(crate) struct Step<'a> {
-    /// `[rows]`, below the vocabulary.
-    pub(crate) tokens: &'a [u32],
-    /// At most [`Capacity::rows`], in slots and at positions that there are.
-    pub(crate) rows: &'a [Row],
-    /// Of the rows that want logits: at most [`Capacity::selected`] of them, unless this is [`Wanted::Nothing`].
-    pub(crate) wanted: Wanted,
-    /// Inverse temperatures of the rows that want logits, for [`Wanted::Totals`].
-    pub(crate) factors: &'a [f32],
-    /// With [`Wanted::Best`]: each of these rows will be continued with its best token, and nothing else, at most so many times.
-    /// A device may start on those steps. They are wasted, and do no harm, if something else comes.
-    pub(crate) steps_ahead: usize,
-}
-
-/// What a step chose, for the rows that want logits, in their order.
-pub(crate) enum Chosen<'a> {
-    Nothing,
-    /// The most likely token of each; [`NO_TOKEN`] where a logit is not finite.
-    Best(&'a [u32]),
-    Candidates(AllCandidates<'a>),
 }
 
 /// What one session computes with.
@@ -69,6 +49,15 @@ pub(crate) trait Engine: Send {
     /// As [`Backend::rows_cost`].
     fn rows_cost(&self, rows: usize) -> f64;
 
+    /// Whether [`Engine::rehearsed`] would not have to block.
+    fn poll_rehearsed(&mut self, context: &mut Context<'_>) -> Poll<()>;
+
+    /// Waits for the steps that were tried, if the device [wants that](Backend::wants_rehearsal).
+    ///
+    /// # Errors
+    /// [`Error::Device`] if one of them failed.
+    fn rehearsed(&mut self) -> Result<()>;
+
     /// Runs a step, or sends it to the device. Does not wait.
     fn start(&mut self, step: &Step<'_>);
 
@@ -79,6 +68,9 @@ pub(crate) trait Engine: Send {
     /// the caches means nothing.
     fn finish(&mut self) -> Result<()>;
 
+    /// Whether [`Engine::finish`] would not have to block, where nothing may: see [`Backend::poll_done`].
+    fn poll_finish(&mut self, context: &mut Context<'_>) -> Poll<()>;
+
     /// What that was.
     fn chosen(&self) -> Chosen<'_>;
 
@@ -88,6 +80,9 @@ pub(crate) trait Engine: Send {
     /// # Errors
     /// [`Error::NotFinite`] if one of them is no finite number, [`Error::Device`] if the device failed.
     fn logits(&mut self, selected: Range<usize>) -> Result<&mut [f32]>;
+
+    /// Whether [`Engine::logits`] would not have to block. Starts on them.
+    fn poll_logits(&mut self, selected: Range<usize>, context: &mut Context<'_>) -> Poll<()>;
 
     /// The features after the last norm, as [`Engine::logits`]: `[selected.len(), width]`. Waits.
     ///
@@ -125,49 +120,6 @@ pub(crate) trait Engine: Send {
 
     /// What each shader took since then.
     fn shader_times(&self) -> Vec<ShaderTime>;
-}
-
-/// The one kind of [`Shared`], for each backend.
-pub(crate) struct Loading<B: Backend> {
-    transformer: Arc<Transformer<B>>,
-    /// The one that loaded, which no step runs on: sessions get siblings of it.
-    backend: Mutex<B>,
-}
-
-impl<B: Backend> Loading<B> {
-    pub(crate) fn load(
-        mut backend: B,
-        model: &Model,
-        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-    ) -> Result<Self> {
-        let transformer = Arc::new(Transformer::load(&mut backend, model, progress)?);
-        Ok(Self { transformer, backend: Mutex::new(backend) })
-    }
-
-    /// Nobody panics while the backend is taken, but for a device that does.
-    fn with_backend<T>(&self, ask: impl FnOnce(&B) -> T) -> T {
-        ask(&self.backend.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl<B: Backend + 'static> Shared for Loading<B> {
-    fn rows_at_once(&self) -> usize {
-        self.with_backend(B::rows_at_once)
-    }
-
-    fn weight_bytes(&self) -> u64 {
-        self.with_backend(|backend| self.transformer.matrix_bytes(backend))
-    }
-
-    fn device_bytes(&self) -> Option<u64> {
-        self.with_backend(B::device_bytes)
-    }
-
-    fn engine(&self, capacity: Capacity, interrupt: &Interrupt) -> Result<Box<dyn Engine>> {
-        let backend = self.with_backend(B::sibling);
-        let engine = BackendEngine::new(backend, Arc::clone(&self.transformer), capacity, interrupt)?;
-        Ok(Box::new(engine))
-    }
 }
 
 /// The one kind of [`Engine`], for each backend.
@@ -214,14 +166,14 @@ impl<B: Backend> BackendEngine<B> {
             ahead: Ahead::with_room(rows, selected),
         };
         if engine.backend.wants_rehearsal() {
-            engine.rehearse()?;
+            engine.rehearse();
         }
         Ok(engine)
     }
 
     /// Runs a step of each kind: one row at the end of the longest sequence, rows of few and of all sequences, a whole chunk.
     /// What they leave in the caches is overwritten before it is read.
-    fn rehearse(&mut self) -> Result<()> {
+    fn rehearse(&mut self) {
         let Capacity { rows, selected, sequences, positions, .. } = self.capacity;
         let row = |sequence, position, wants_logits| Row { sequence, position, wants_logits };
         let most = sequences.min(rows).min(selected);
@@ -236,7 +188,14 @@ impl<B: Backend> BackendEngine<B> {
                 self.transformer.forward(&mut self.backend, &mut self.state, Input::Ids(&ids), &rows, wanted);
             }
         }
-        self.state.read_best(&mut self.backend, 0, &mut [0])
+    }
+
+    /// Runs the head again, if these logits are not there.
+    fn compute_logits(&mut self, selected: &Range<usize>) {
+        if !self.state.has_logits(selected) {
+            self.transformer.head(&mut self.backend, &mut self.state, selected.clone(), Wanted::Logits);
+            self.backend.end();
+        }
     }
 
     /// Starts on the steps that follow one of which the best tokens are wanted, as far as the device works ahead.
@@ -331,6 +290,31 @@ impl<B: Backend + 'static> Engine for BackendEngine<B> {
         }
     }
 
+    fn poll_rehearsed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match self.backend.wants_rehearsal() {
+            true => self.state.poll_best(&mut self.backend, 0, 1, context),
+            false => Poll::Ready(()),
+        }
+    }
+
+    fn rehearsed(&mut self) -> Result<()> {
+        match self.backend.wants_rehearsal() {
+            true => self.state.read_best(&mut self.backend, 0, &mut [0]),
+            false => Ok(()),
+        }
+    }
+
+    fn poll_finish(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Self { backend, state, selected, .. } = self;
+        match self.wanted {
+            _ if *selected == 0 => backend.poll_done(context),
+            Wanted::Best => state.poll_best(backend, self.ahead.steps - 1, *selected, context),
+            Wanted::Candidates(_) => state.poll_candidates(backend, *selected, false, context),
+            Wanted::Totals(_) => state.poll_candidates(backend, *selected, true, context),
+            Wanted::Nothing | Wanted::Logits | Wanted::Features => backend.poll_done(context),
+        }
+    }
+
     fn finish(&mut self) -> Result<()> {
         let outcome = self.collect();
         self.backend.heed(None);
@@ -352,11 +336,14 @@ impl<B: Backend + 'static> Engine for BackendEngine<B> {
         Chosen::Candidates(AllCandidates { count, ids, logits, totals })
     }
 
+    fn poll_logits(&mut self, selected: Range<usize>, context: &mut Context<'_>) -> Poll<()> {
+        self.compute_logits(&selected);
+        let vocabulary = self.transformer.config().vocabulary;
+        self.state.poll_logits(&mut self.backend, selected, vocabulary, context)
+    }
+
     fn logits(&mut self, selected: Range<usize>) -> Result<&mut [f32]> {
-        if !self.state.has_logits(&selected) {
-            self.transformer.head(&mut self.backend, &mut self.state, selected.clone(), Wanted::Logits);
-            self.backend.end();
-        }
+        self.compute_logits(&selected);
         let logits = room(&mut self.logits, selected.len() * self.transformer.config().vocabulary)?;
         self.state.read_logits(&mut self.backend, selected, logits)?;
         all_finite(logits)?;

@@ -9,6 +9,7 @@ pub mod encodings;
 pub(crate) mod file;
 pub mod gguf;
 mod locate;
+pub(crate) mod ranges;
 pub mod safetensors;
 pub mod ternary;
 
@@ -16,6 +17,7 @@ pub use contents::{Contents, Counts};
 pub use dense::{Dense, Values};
 use encodings::hidden::hidden_ternary;
 pub use locate::locate;
+pub use ranges::Ranges;
 pub use ternary::{Scales, Ternary};
 
 /// One decoded weight tensor `[rows, cols]` (`rows` = output features, `cols` = input features).

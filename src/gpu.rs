@@ -26,12 +26,15 @@ mod profile;
 mod recorder;
 mod recurrence;
 mod rotation;
+mod scopes;
 mod screen;
 mod shader;
 mod step;
 mod transfer;
 
 use std::ops::Range;
+#[cfg(target_arch = "wasm32")]
+use std::task::{Context, Poll};
 
 pub use crate::backend::{GpuCounters, ShaderTime};
 pub use adapter::Adapter;
@@ -350,6 +353,22 @@ impl Backend for Gpu {
 
     fn wait(&mut self) -> Result<()> {
         self.recorder.wait()
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn poll_done(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.recorder.poll_wait(context)
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn poll_tokens(&mut self, tokens: &Tokens, count: usize, context: &mut Context<'_>) -> Poll<()> {
+        self.recorder.poll_read(&tokens.buffer, 0, count as u64 * 4, context)
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn poll_rows(&mut self, tensor: &Tensor, first_row: usize, count: usize, context: &mut Context<'_>) -> Poll<()> {
+        let first = first_row * tensor.cols;
+        self.recorder.poll_read(&tensor.buffer, first as u64 * 4, count as u64 * 4, context)
     }
 
     fn read_cache(&mut self, cache: &Cache, place: CachePlace, keys: &mut [f32], values: &mut [f32]) -> Result<()> {

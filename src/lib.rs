@@ -47,6 +47,12 @@
 //! Model files are untrusted. Every size, count, offset and string is checked before it is used; a damaged or hostile file
 //! gives an [`Error`], not a panic. The file must not be changed by others while a [`Model`] maps it.
 //!
+//! # In a browser
+//!
+//! On `wasm32-unknown-unknown` there are no threads, and nothing may block. On the CPU everything works as elsewhere, on one thread; on
+//! the GPU, by WebGPU, what waits has to be awaited: [`Model::load_async`], [`Loaded::session_async`] and [`Session::step_async`] are the forms
+//! for that. [`Model::from_ranges`] reads a file piece by piece. `web/` in the repository is a page made of this.
+//!
 //! # Stability
 //!
 //! What programs need is re-exported here, and in [`generate`], [`model`], [`device`], [`mod@convert`], [`tokenizer`] and
@@ -64,6 +70,8 @@
 //!   ids of text is an error that names the feature. Nothing in the interface depends on it.
 //! * `constrain` (off by default): the module `constrain`, which holds answers to JSON, to a JSON schema or to a call of a tool. It brings
 //!   the crate `llguidance`.
+//! * `relaxed-simd` (off by default): on WebAssembly, kernels with the dot products of relaxed SIMD. A module of them loads only where the
+//!   browser has those. Elsewhere it means nothing.
 //! * `serve` (off by default): for the example of that name alone. It brings an HTTP server.
 
 #![warn(missing_docs)]
@@ -93,8 +101,10 @@ pub mod model;
 mod ranking;
 pub mod reference;
 mod threads;
+mod time;
 pub mod tokenizer;
 pub mod transformer;
+mod waiting;
 
 pub use decision::Decision;
 pub use device::Device;

@@ -1,5 +1,6 @@
 //! A model on a device, loaded once for any number of sessions.
 
+use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use crate::engine::{Loading, Shared};
 use crate::error::Result;
 use crate::generate::{Session, SessionOptions};
 use crate::model::Model;
+use crate::waiting::waited;
 
 /// A model whose weights are on a device. Cheap to clone, and every clone, on any thread, may make [sessions](Session): they
 /// share the weights, and have caches and activations of their own. The weights go when the last of all these is dropped.
@@ -27,7 +29,8 @@ impl Loaded {
     /// # Errors
     /// As [`Model::load`].
     pub fn on_backend<B: Backend + 'static>(model: &Model, backend: B) -> Result<Self> {
-        Ok(Self::new(model, Arc::new(Loading::load(backend, model, &mut |_, _| ControlFlow::Continue(()))?)))
+        let mut go_on = |_, _| ControlFlow::Continue(());
+        Ok(Self::new(model, Arc::new(waited(Loading::load(backend, model, &mut go_on))?)))
     }
 
     /// The model.
@@ -40,8 +43,18 @@ impl Loaded {
     /// # Errors
     /// [`crate::Error::Device`] if the device has too little memory, [`crate::Error::Input`] for impossible options.
     pub fn session(&self, options: &SessionOptions) -> Result<Session> {
+        waited(self.session_async(options))
+    }
+
+    /// [`Loaded::session`], for the GPU of a browser, where nothing may block. Elsewhere it is over at its first poll.
+    ///
+    /// # Errors
+    /// As [`Loaded::session`].
+    pub async fn session_async(&self, options: &SessionOptions) -> Result<Session> {
         let capacity = options.capacity(self.model.config(), self.shared.rows_at_once(), self.weight_bytes())?;
-        let engine = self.shared.engine(capacity, &options.interrupt)?;
+        let mut engine = self.shared.engine(capacity, &options.interrupt)?;
+        poll_fn(|context| engine.poll_rehearsed(context)).await;
+        engine.rehearsed()?;
         Session::on_engine(self, engine, options)
     }
 
@@ -75,7 +88,19 @@ impl Model {
         device: &crate::Device,
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Loaded> {
-        Ok(Loaded::new(self, device.load(self, progress)?))
+        waited(self.load_async(device, progress))
+    }
+
+    /// [`Model::load_with_progress`], for the GPU of a browser, where nothing may block. Elsewhere it is over at its first poll.
+    ///
+    /// # Errors
+    /// As [`Model::load_with_progress`].
+    pub async fn load_async(
+        &self,
+        device: &crate::Device,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Loaded> {
+        Ok(Loaded::new(self, device.load(self, progress).await?))
     }
 }
 

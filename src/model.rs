@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::format::encodings::{Encoding, Suspicion};
 use crate::format::gguf::{Gguf, Metadata};
 use crate::format::safetensors::Checkpoint;
-use crate::format::{Weights, locate};
+use crate::format::{Ranges, Weights, locate};
 use crate::tokenizer::Tokenizer;
 
 /// A model that is ready to be put on a device. Cheap to clone; the weights stay where the file is, in its map or in memory.
@@ -151,7 +151,19 @@ impl Model {
     /// # Errors
     /// As [`Model::from_bytes`].
     pub fn from_bytes_with(bytes: impl Into<Bytes>, options: &OpenOptions) -> Result<Self> {
-        let gguf = Gguf::parse(bytes.into())?;
+        Self::of_gguf(Gguf::parse(bytes.into())?, options)
+    }
+
+    /// A model in a GGUF file of which pieces are read when they are needed: its beginning now, each tensor when it is loaded. For
+    /// files that cannot be mapped and should not be held in memory beside what is made of them, as in a browser.
+    ///
+    /// # Errors
+    /// As [`Model::from_bytes_with`], and [`Error::Io`] if a piece cannot be read.
+    pub fn from_ranges(source: Arc<dyn Ranges>, options: &OpenOptions) -> Result<Self> {
+        Self::of_gguf(Gguf::from_ranges(source)?, options)
+    }
+
+    fn of_gguf(gguf: Gguf, options: &OpenOptions) -> Result<Self> {
         file::from_gguf(gguf, options)?
             .of_tokens_alone()
             .with_asked_numerics(options)

@@ -17,6 +17,7 @@ mod layer;
 mod projections;
 mod state;
 
+use std::future::poll_fn;
 use std::ops::{ControlFlow, Range};
 
 pub use layer::Memory;
@@ -28,6 +29,7 @@ use crate::format::Weights;
 use crate::model::{Config, Model, Role};
 use crate::transformer::bases::Bases;
 use crate::transformer::layer::{Around, Layer};
+use crate::waiting::waited;
 
 /// A model on a device: its weights.
 pub struct Transformer<B: Backend> {
@@ -77,6 +79,18 @@ impl<B: Backend> Transformer<B> {
         model: &Model,
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Self> {
+        waited(Self::load_async(backend, model, progress))
+    }
+
+    /// [`Transformer::load`], waiting after each layer until the device has taken it.
+    ///
+    /// # Errors
+    /// As [`Transformer::load`].
+    pub async fn load_async(
+        backend: &mut B,
+        model: &Model,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Self> {
         let config = model.config().clone();
         let mut tell = |done| match progress(done, config.layers) {
             ControlFlow::Continue(()) => Ok(()),
@@ -95,6 +109,7 @@ impl<B: Backend> Transformer<B> {
         for layer in 0..config.layers {
             tell(layer)?;
             layers.push(Layer::load(backend, model, layer)?);
+            poll_fn(|context| backend.poll_done(context)).await;
         }
         tell(config.layers)?;
         let stream_epsilon = config.norm_epsilon / config.factors.embedding.powi(2);

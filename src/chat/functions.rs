@@ -2,7 +2,6 @@
 //! `strftime_now`.
 
 use std::fmt;
-use std::time::SystemTime;
 
 use minijinja::value::Kwargs;
 use minijinja::{Error, ErrorKind, Value};
@@ -11,6 +10,7 @@ use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
 use super::clock;
 use super::template::Bounded;
+use crate::time::SystemTime;
 
 /// The widest indentation of `tojson`: fuel does not pay for it.
 const MOST_INDENT: usize = 32;

@@ -8,7 +8,9 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(not(target_arch = "wasm32"))]
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+#[cfg(not(target_arch = "wasm32"))]
 use std::thread::Builder;
 use std::time::Duration;
 
@@ -31,6 +33,7 @@ const FUEL: u64 = 200_000;
 /// Bytes of messages that pay for one more.
 const BYTES_FOR_FUEL: u64 = 16;
 /// The stack of the thread that renders: the deepest source that is short enough passes.
+#[cfg(not(target_arch = "wasm32"))]
 const STACK_BYTES: usize = 64 << 20;
 /// The most of a template's own error that is told.
 const MOST_MESSAGE_BYTES: usize = 4096;
@@ -134,7 +137,15 @@ impl Template {
         &self.source
     }
 
+    /// Runs where it is called: a page has no threads. What fuel does not see has no deadline then; the stack is that of the module
+    /// (`web/build` sets it).
+    #[cfg(target_arch = "wasm32")]
+    fn on_thread<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        work()
+    }
+
     /// Runs on a thread with a large stack, and waits for it as long as a rendering may take.
+    #[cfg(not(target_arch = "wasm32"))]
     fn on_thread<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         let (sender, receiver) = sync_channel(1);
         let name = "chat template".to_owned();

@@ -29,10 +29,12 @@ mod set;
 #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only sets of x86-64 have spans"))]
 pub(crate) mod spans;
 mod tiles;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
 mod vector;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 
 pub use set::KernelSet;
 pub(crate) use tiles::{BlockRow, BlockTile, BlockWeights, DenseRow, Entries, FloatRow, FloatTile, TILE_ROWS, Tile};

@@ -113,18 +113,35 @@ impl Pages {
             return Ok((area.clone(), first));
         }
         let ahead = self.taken.min(MOST_AHEAD).max(len).next_multiple_of(HUGE_PAGE);
-        let area = Arc::new(MmapRaw::from(zeros(ahead, self.wanted)?));
+        let area = Arc::new(MmapRaw::from(mapped_zeros(ahead, self.wanted)?));
         (self.used, self.taken) = (0, self.taken + ahead);
         self.latest = Some(area.clone());
         Ok((area, 0))
     }
 }
 
+/// Memory whose pages are asked for.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) type Area = MmapMut;
+/// WebAssembly has one memory, and nobody to ask for pages of it.
+#[cfg(target_arch = "wasm32")]
+pub(crate) type Area = Vec<u8>;
+
 /// Zeros, in huge pages if they are wanted and the system gives them.
 ///
 /// # Errors
 /// [`Error::Device`] if there is no memory for them.
-pub(crate) fn zeros(len: usize, wanted: HugePages) -> Result<MmapMut> {
+pub(crate) fn zeros(len: usize, wanted: HugePages) -> Result<Area> {
+    #[cfg(not(target_arch = "wasm32"))]
+    return mapped_zeros(len, wanted);
+    #[cfg(target_arch = "wasm32")]
+    {
+        let _ = wanted;
+        crate::allocation::filled(len, 0)
+    }
+}
+
+fn mapped_zeros(len: usize, wanted: HugePages) -> Result<MmapMut> {
     let area = MmapMut::map_anon(len);
     let area = area.map_err(|e| Error::out_of_memory(format!("no memory for {len} bytes of weights: {e}")))?;
     #[cfg(target_os = "linux")]

@@ -17,7 +17,7 @@ mod sync;
 
 use sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, Builder, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, UnsafeCell,
-    fence, spin,
+    fence, process, spin,
 };
 
 /// How long a thread looks for a change before it sleeps: longer than the caller's work between two jobs of a step,
@@ -84,7 +84,7 @@ impl Pool {
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
-        let mut pool = Self { shared, workers: Vec::with_capacity(threads - 1), process: std::process::id() };
+        let mut pool = Self { shared, workers: Vec::with_capacity(threads - 1), process: process() };
         for thread in 1..threads {
             let shared = Arc::clone(&pool.shared);
             let worker = Builder::new().name(format!("sterna-{thread}")).spawn(move || shared.serve(thread)).map_err(
@@ -143,7 +143,7 @@ impl Pool {
     /// and `bed` may be locked for ever by one that held it. Asks the system, so it is asked only where a worker would
     /// have to be woken.
     fn is_forked(&self) -> bool {
-        self.process != std::process::id()
+        self.process != process()
     }
 }
 

@@ -64,10 +64,9 @@ pub(crate) use probe::{Probe, Scratch};
 
 use std::ops::Range;
 
-use memmap2::MmapMut;
-
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{Kernels, TILE_ROWS};
+use crate::cpu::pages::Area;
 use crate::format::ternary::padded;
 use crate::format::{Dense, Values};
 
@@ -141,8 +140,8 @@ impl Size {
 pub(crate) struct Screen {
     size: Size,
     places: Vec<u32>,         // the columns of the outliers
-    coarse: MmapMut,          // [rows, coarse_row]: the o, each an i8, then the c
-    fine: MmapMut,            // [rows, fine_row]: the f
+    coarse: Area,             // [rows, coarse_row]: the o, each an i8, then the c
+    fine: Area,               // [rows, fine_row]: the f
     mean: Vec<f32>,           // [cols], w̄
     directions: Vec<f32>,     // [DIRECTIONS, cols], U
     along: Vec<f32>,          // [DIRECTIONS, rows], the b

@@ -1,13 +1,14 @@
 //! Which device is the fastest: asked of the machine, not assumed. A GPU with memory of its own reads weights many times
 //! faster than the CPU; one that shares the CPU's memory may not.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Device;
 use crate::decision::Decision;
 use crate::device::contest::{Contest, Reading};
 use crate::error::{Error, Result};
 use crate::gpu::{Adapter, GpuOptions};
+use crate::time::Instant;
 
 /// The device that [`Device::best`] chose.
 #[derive(Clone, Debug)]

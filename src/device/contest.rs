@@ -1,7 +1,7 @@
 //! The work that devices are compared by: products of one row of activations with ternary weights that are larger than
 //! most caches, as in each step of a model. It takes about a tenth of a second for each device.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::format::{Scales, Ternary, Weights};
 #[cfg(feature = "gpu")]
 use crate::gpu::Gpu;
+use crate::time::Instant;
 
 /// Rows and columns of a matrix: 16 MiB, a feed-forward layer of a large model.
 const SIDE: usize = 8192;

@@ -19,11 +19,13 @@ mod writer;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::format::file::{map, read};
+use crate::format::ranges::{Ranges, Store};
 
 pub use directory::TensorInfo;
 pub use metadata::{Array, Metadata, Value};
@@ -53,9 +55,14 @@ pub struct Gguf {
 /// One file.
 #[derive(Clone)]
 struct Part {
-    bytes: Bytes, // all of it
+    bytes: Store, // all of it
     alignment: usize,
 }
+
+/// What is read of the beginning of a file at first, where only pieces of it are read; four times as much as long as that is not
+/// enough for keys and directory. And the most.
+const FIRST_HEAD: usize = 1 << 20;
+const MOST_HEAD: usize = 256 << 20;
 
 impl Gguf {
     /// Maps a file and parses it; tensor data is read only when it is used. Any part of a split model
@@ -89,10 +96,37 @@ impl Gguf {
     ///   65,536 keys or tensors, and for files of another well-known format.
     /// * [`Error::Model`] if `general.alignment` or a `split.*` key has the wrong type.
     pub fn parse(bytes: Bytes) -> Result<Gguf> {
-        let gguf = Gguf::parse_part(bytes)?;
-        match split::Place::of(&gguf.metadata)? {
+        Gguf::parse_part(bytes)?.that_is_whole()
+    }
+
+    /// Parses a file of which pieces are read: its beginning now, the tensors when they are used.
+    ///
+    /// # Errors
+    /// As [`Gguf::parse`], and [`Error::Io`] if a piece cannot be read.
+    pub fn from_ranges(source: Arc<dyn Ranges>) -> Result<Gguf> {
+        let store = Store::of_ranges(source)?;
+        let mut head_bytes = FIRST_HEAD.min(store.len());
+        loop {
+            let head = store.read(0..head_bytes)?;
+            if let Some(error) = foreign::recognise(&head) {
+                return Err(error);
+            }
+            let mut reader = reader::Reader::new(&head, store.len());
+            match Gguf::parse_head(&mut reader, &head, store.clone()) {
+                Ok(gguf) => return gguf.that_is_whole(),
+                Err(_) if reader.lacks_bytes() && head_bytes < MOST_HEAD => {
+                    head_bytes = (4 * head_bytes).min(store.len()).min(MOST_HEAD);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Refuses a part of a split model.
+    fn that_is_whole(self) -> Result<Gguf> {
+        match split::Place::of(&self.metadata)? {
             Some(place) => Err(place.refused()),
-            None => Ok(gguf),
+            None => Ok(self),
         }
     }
 
@@ -101,15 +135,20 @@ impl Gguf {
         if let Some(error) = foreign::recognise(&bytes) {
             return Err(error);
         }
-        let mut reader = reader::Reader::new(&bytes);
+        let mut reader = reader::Reader::new(&bytes, bytes.len());
+        Gguf::parse_head(&mut reader, &bytes, Store::Whole(bytes.clone()))
+    }
+
+    /// Parses what stands before the tensors: `head` is what the reader reads, at the beginning of the file.
+    fn parse_head(reader: &mut reader::Reader<'_>, head: &Bytes, bytes: Store) -> Result<Gguf> {
         reader.take(4, "magic")?;
         let version = checked_version(reader.u32("version")?)?;
         let tensor_count = reader.count("number of tensors")?;
         let pair_count = reader.count("number of keys")?;
 
-        let metadata = pairs::parse(&mut reader, pair_count, &bytes)?;
+        let metadata = pairs::parse(reader, pair_count, head)?;
         let alignment = alignment(&metadata)?;
-        let tensors = directory::parse(&mut reader, tensor_count, alignment)?;
+        let tensors = directory::parse(reader, tensor_count, alignment)?;
         let by_name = directory::index_by_name(&tensors)?;
         Ok(Gguf { parts: vec![Part { bytes, alignment }], version, metadata, tensors, by_name })
     }
@@ -130,9 +169,14 @@ impl Gguf {
         self.parts.iter().map(|part| part.bytes.len()).sum()
     }
 
-    /// The whole file, or each part of a split model.
-    pub(crate) fn files(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.parts.iter().map(|part| &part.bytes[..])
+    /// One, or the parts of a split model.
+    pub(crate) fn files(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// The most bytes of 0 at the end of a file.
+    pub(crate) fn zero_tail(&self) -> usize {
+        self.parts.iter().map(|part| part.bytes.zero_tail()).max().unwrap_or(0)
     }
 
     /// Whether `size` bytes are all that a tensor's span has but for padding. Behind the last tensor of a file anything may
@@ -163,9 +207,21 @@ impl Gguf {
     /// the file, not a copy; it keeps the whole file mapped, or in memory. Its address has no promised alignment.
     ///
     /// # Panics
-    /// If `info` is from a longer file and does not lie within this one.
+    /// If `info` is from a longer file and does not lie within this one; and if the file is neither in memory nor mapped and the piece
+    /// cannot be read, for which [`Gguf::read_data`] has an error.
     pub fn data(&self, info: &TensorInfo) -> Bytes {
-        self.parts[info.part].bytes.slice(info.offset..info.offset + info.span)
+        self.read_data(info).expect("the file is in memory, or can be read")
+    }
+
+    /// The same, of a file of which pieces are read, too.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the piece cannot be read, [`Error::Device`] if there is no memory for it.
+    ///
+    /// # Panics
+    /// If `info` is from a longer file and does not lie within this one.
+    pub fn read_data(&self, info: &TensorInfo) -> Result<Bytes> {
+        self.parts[info.part].bytes.read(info.offset..info.offset + info.span)
     }
 }
 

@@ -6,7 +6,7 @@
 //! first is read first, but for half of a step's rows, which go to those behind it: a short prompt is not kept behind a long
 //! one, and a long one is not kept for ever behind short ones. (Orca, OSDI 2022; Sarathi, arXiv 2308.16369.)
 
-use std::time::Instant;
+use std::future::poll_fn;
 
 use crate::allocation::reserved;
 use crate::backend::MOST_CANDIDATES;
@@ -19,6 +19,8 @@ use crate::generate::sequence::Sequence;
 use crate::generate::stop::StopText;
 use crate::generate::{Finish, Piece, Prompt, PromptLookup, SequenceId, Session, StepBudget, Usage, row};
 use crate::measure::Timings;
+use crate::time::Instant;
+use crate::waiting::{at_once, cannot_wait};
 
 /// How much longer a step may be for drafts if it has rows of several sequences, who did not all ask for them.
 const IN_COMPANY: f64 = 1.5;
@@ -120,6 +122,20 @@ impl Session {
     /// What goes wrong ends the sequence that it concerns, with [`Finish::Failed`]; a device that fails ends all that the step
     /// computed. Nothing is computed if there are no sequences.
     pub fn step(&mut self, budget: &StepBudget) -> &[Piece] {
+        if at_once(self.take_step(budget)).is_none() {
+            self.fail_all(&cannot_wait());
+        }
+        &self.schedule.pieces
+    }
+
+    /// [`Session::step`], for the GPU of a browser, where nothing may block. Elsewhere it is over at its first poll. It must be
+    /// awaited to its end, or what the slots hold is not known.
+    pub async fn step_async(&mut self, budget: &StepBudget) -> &[Piece] {
+        self.take_step(budget).await;
+        &self.schedule.pieces
+    }
+
+    async fn take_step(&mut self, budget: &StepBudget) {
         self.schedule.pieces.clear();
         self.schedule.pieces.append(&mut self.schedule.ended);
         self.schedule.interrupted = false;
@@ -127,12 +143,19 @@ impl Session {
         self.plan(budget);
         if !self.schedule.step.rows.is_empty() {
             let start = Instant::now();
-            if self.compute() {
+            if self.compute().await {
                 self.schedule.note_time(start.elapsed());
             }
         }
         self.remove_ended();
-        &self.schedule.pieces
+    }
+
+    /// Ends all sequences.
+    fn fail_all(&mut self, error: &Error) {
+        let Self { slots, schedule, .. } = self;
+        let ended = schedule.sequences.iter_mut().map(|sequence| sequence.give_up(error.clone(), slots));
+        schedule.pieces.extend(ended);
+        self.remove_ended();
     }
 
     /// The tokens of a sequence so far: how much of its prompt was read, how many were made. None if there is no such sequence, or
@@ -237,7 +260,7 @@ impl Session {
     }
 
     /// Runs the step, draws, and hands out what it made. False if it computed nothing: it failed, or was interrupted.
-    fn compute(&mut self) -> bool {
+    async fn compute(&mut self) -> bool {
         let Self { loaded, engine, slots, schedule, .. } = self;
         let config = loaded.model().config();
         let (tokenizer, positions) = (loaded.model().some_tokenizer(), engine.capacity().positions);
@@ -245,6 +268,7 @@ impl Session {
         let Schedule { sequences, pieces, step, .. } = schedule;
         let PlannedStep { shares, ids, rows, factors, made, .. } = step;
         engine.start(&Step { tokens: ids, rows, wanted, factors, steps_ahead });
+        poll_fn(|context| engine.poll_finish(context)).await;
         match engine.finish() {
             Ok(()) => {}
             Err(Error::Interrupted) => {
@@ -281,8 +305,11 @@ impl Session {
                 continue; // of its prompt
             }
             for row in 0..=drafted {
-                let drawn = sequence.draw(engine.as_mut(), first_row + row);
-                let drawn = drawn.and_then(|id| Ok((id, sequence.logprobs(id, engine.as_mut(), first_row + row)?)));
+                let drawn = async {
+                    let id = sequence.draw(engine.as_mut(), first_row + row).await?;
+                    Ok((id, sequence.logprobs(id, engine.as_mut(), first_row + row).await?))
+                };
+                let drawn = drawn.await;
                 *made += usize::from(!sequence.reads_prompt());
                 let (id, piece) = match drawn {
                     Ok((id, logprobs)) => (id, Piece { logprobs, ..sequence.accept(id, tokenizer, positions) }),

@@ -1,5 +1,7 @@
 //! One sequence of a session: its tokens, how the next is drawn, what becomes text, and when it ends.
 
+use std::future::poll_fn;
+
 use crate::backend::{MOST_CANDIDATES, NO_TOKEN};
 use crate::engine::{Chosen, Engine};
 use crate::error::{Error, Result};
@@ -258,10 +260,11 @@ impl Sequence {
     ///
     /// # Errors
     /// [`Error::NotFinite`] if a logit is not finite, otherwise the sampler's own, and those of the device.
-    pub(super) fn draw(&mut self, engine: &mut dyn Engine, row: usize) -> Result<u32> {
+    pub(super) async fn draw(&mut self, engine: &mut dyn Engine, row: usize) -> Result<u32> {
         if let Some(id) = self.draw_from(engine.chosen(), row)? {
             return Ok(id);
         }
+        poll_fn(|context| engine.poll_logits(row..row + 1, context)).await;
         let history = History { ids: &self.history, prompt: self.usage.prompt };
         match self.sampler.draw(Logits::All(engine.logits(row..row + 1)?), &history)? {
             Draw::Token(id) => Ok(id),
@@ -295,7 +298,7 @@ impl Sequence {
     }
 
     /// How likely a token was, if that was asked for.
-    pub(super) fn logprobs(&self, id: u32, engine: &mut dyn Engine, row: usize) -> Result<Option<Logprobs>> {
+    pub(super) async fn logprobs(&self, id: u32, engine: &mut dyn Engine, row: usize) -> Result<Option<Logprobs>> {
         let Some(count) = self.options.logprobs else { return Ok(None) };
         let Chosen::Candidates(candidates) = engine.chosen() else { return Ok(None) };
         let (ids, logits, totals) = candidates.of(row);
@@ -304,7 +307,10 @@ impl Sequence {
         let mut logprobs = Logprobs::new(&ids[..count.min(ids.len())], logits, log_total);
         let chosen = match ids.iter().position(|&candidate| candidate == id) {
             Some(place) => logits[place],
-            None => engine.logits(row..row + 1)?[id as usize],
+            None => {
+                poll_fn(|context| engine.poll_logits(row..row + 1, context)).await;
+                engine.logits(row..row + 1)?[id as usize]
+            }
         };
         logprobs.chosen = (f64::from(chosen) - log_total) as f32;
         Ok(Some(logprobs))

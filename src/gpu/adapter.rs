@@ -34,6 +34,35 @@ impl Adapter {
         adapters
     }
 
+    /// In a browser there is nothing to list: see [`Adapter::of_browser`].
+    #[cfg(target_arch = "wasm32")]
+    fn of(_backends: wgpu::Backends) -> Vec<Self> {
+        Vec::new()
+    }
+
+    /// The GPU that the browser chooses for a page, by WebGPU; software, where it has no other.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if it has none, or no WebGPU.
+    #[cfg(target_arch = "wasm32")]
+    pub async fn of_browser() -> Result<Self> {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        descriptor.backends = wgpu::Backends::BROWSER_WEBGPU;
+        let options = wgpu::RequestAdapterOptions {
+            power_preference: wgpu::PowerPreference::HighPerformance,
+            ..wgpu::RequestAdapterOptions::default()
+        };
+        let found = wgpu::Instance::new(descriptor).request_adapter(&options).await;
+        let none = |cause| Error::absent(format!("this browser has no WebGPU, or no GPU for it; use the CPU: {cause}"));
+        let raw = found.map_err(none)?;
+        let mut info = raw.get_info();
+        if info.name.is_empty() {
+            info.name = "WebGPU".into(); // browsers tell little of the machine
+        }
+        Ok(Self { raw, info })
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
     fn of(backends: wgpu::Backends) -> Vec<Self> {
         let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
         (descriptor.flags, descriptor.backends) = (wgpu::InstanceFlags::empty(), backends);

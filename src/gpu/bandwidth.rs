@@ -1,9 +1,8 @@
 //! The roof above every kernel that reads weights: how fast a device copies its own memory.
 
-use std::time::Instant;
-
 use crate::error::{Error, Result};
 use crate::gpu::context::GpuDevice;
+use crate::time::Instant;
 
 /// Bytes of each of the two buffers: more than any cache of a device.
 const BYTES: u64 = 256 << 20;

@@ -80,7 +80,7 @@ impl GpuDevice {
     ///
     /// # Errors
     /// [`Error::Device`] if the device computes one otherwise than this host does; it says which.
-    pub(super) fn check_arithmetic(&self) -> Result<()> {
+    pub(super) async fn check_arithmetic(&self) -> Result<()> {
         let mut recorder = Recorder::new(self);
         let buffer = |label, words: usize| {
             use wgpu::BufferUsages as Usage;
@@ -101,6 +101,8 @@ impl GpuDevice {
             reads: Reads::Nothing,
         });
         let mut computed = [[0u32; RESULTS]; CASES.len()];
+        #[cfg(target_arch = "wasm32")]
+        std::future::poll_fn(|context| recorder.poll_read(&results, 0, size_of_val(&computed) as u64, context)).await;
         recorder.read(&results, 0, bytemuck::cast_slice_mut(&mut computed))?;
         compare(&self.adapter().name(), &self.adapter().driver(), &computed)
     }

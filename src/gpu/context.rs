@@ -1,21 +1,17 @@
 //! An opened GPU: its queue, its limits, its pipelines, and what went wrong on it. Shared by all that compute on it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::gpu::adapter::Adapter;
 use crate::gpu::cooperative::Cooperative;
 use crate::gpu::pace::LONGEST_SUBMIT;
 use crate::gpu::pipeline_cache::PipelineCache;
+use crate::gpu::scopes::Scopes;
 use crate::gpu::shader::{Access, Dot, Shader};
-use crate::interrupt::Interrupt;
-
-/// Between two questions whether a long step is done.
-const SHORTEST_PAUSE: Duration = Duration::from_micros(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+use crate::waiting::block_on;
 
 /// NVIDIA's number as a maker of PCI devices.
 const NVIDIA: u32 = 0x10de;
@@ -63,6 +59,7 @@ pub(crate) struct Context {
     pub(crate) longest_submit: Duration,
     pub(crate) cache: PipelineCache,
     fault: Arc<Mutex<Option<Error>>>,
+    scopes: Scopes,
     pub(crate) layouts: Mutex<HashMap<&'static [Access], wgpu::BindGroupLayout>>,
     pub(crate) pipelines: Mutex<HashMap<Shader, wgpu::ComputePipeline>>,
 }
@@ -73,6 +70,14 @@ impl GpuDevice {
     /// # Errors
     /// [`Error::Device`] if the driver refuses, or one of the numbers is wrong.
     pub fn open(adapter: &Adapter, options: &GpuOptions) -> Result<Self> {
+        block_on(Self::open_async(adapter, options))
+    }
+
+    /// [`GpuDevice::open`], for browsers, where nothing may block.
+    ///
+    /// # Errors
+    /// As [`GpuDevice::open`].
+    pub async fn open_async(adapter: &Adapter, options: &GpuOptions) -> Result<Self> {
         let offered = adapter.raw.limits();
         let mut features = adapter.raw.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE);
         let cooperative = Cooperative::offered(&adapter.raw).filter(|_| options.cooperative == Some(true));
@@ -97,7 +102,10 @@ impl GpuDevice {
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
-        let (device, queue) = pollster::block_on(adapter.raw.request_device(&descriptor))
+        let (device, queue) = adapter
+            .raw
+            .request_device(&descriptor)
+            .await
             .map_err(|cause| Error::refused(format!("{} cannot be opened: {cause}", adapter.name())))?;
         let fault = Arc::new(Mutex::new(None));
         let noted = fault.clone();
@@ -137,12 +145,13 @@ impl GpuDevice {
                 LONGEST_SUBMIT
             }),
             fault,
+            scopes: Scopes::default(),
             layouts: Mutex::default(),
             pipelines: Mutex::default(),
         };
         adapter.log();
         let device = Self(Arc::new(context));
-        device.check_arithmetic()?;
+        device.check_arithmetic().await?;
         Ok(device)
     }
 
@@ -176,6 +185,16 @@ impl Context {
         }
     }
 
+    /// Tells when all actions that were attempted are known to have gone well or not; what failed is a fault from then on.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn poll_scopes(&self, context: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        self.scopes.poll(context).map(|error| {
+            if let Some(error) = error {
+                note(&self.fault, explain(&self.adapter.name(), &error));
+            }
+        })
+    }
+
     /// Waits until the device has done a submit, or all that was sent.
     ///
     /// # Errors
@@ -184,27 +203,8 @@ impl Context {
         self.poll(wgpu::PollType::Wait { submission_index: submit, timeout: None })
     }
 
-    /// Waits until `done` is set by a callback of the device, or the interrupt. (A wait with a time limit would do, were it not that
-    /// wgpu panics where two threads wait and one's time is over: so the device is asked, ever more rarely.)
-    ///
-    /// # Errors
-    /// [`Error::Interrupted`] if that was set: the device goes on. [`Error::Device`] if it was lost.
-    pub(crate) fn wait_until(&self, done: &AtomicBool, interrupt: &Interrupt) -> Result<()> {
-        let start = Instant::now();
-        loop {
-            self.poll(wgpu::PollType::Poll)?;
-            if done.load(Ordering::Acquire) {
-                return Ok(());
-            }
-            if interrupt.is_set() {
-                return Err(Error::Interrupted);
-            }
-            // It is noticed late by a small part of what it took.
-            std::thread::sleep((start.elapsed() / 32).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
-        }
-    }
-
-    fn poll(&self, how: wgpu::PollType) -> Result<()> {
+    /// Asks the device how far it is, or waits for it.
+    pub(crate) fn poll(&self, how: wgpu::PollType) -> Result<()> {
         let polled = self.device.poll(how);
         self.check()?;
         let lost = |cause| {
@@ -220,10 +220,8 @@ impl Context {
     pub(crate) fn attempt<T>(&self, filter: wgpu::ErrorFilter, action: impl FnOnce() -> T) -> Result<T> {
         let scope = self.device.push_error_scope(filter);
         let value = action();
-        match pollster::block_on(scope.pop()) {
-            Some(error) => Err(explain(&self.adapter.name(), &error)),
-            None => Ok(value),
-        }
+        self.scopes.outcome(scope.pop(), &self.adapter.name())?;
+        Ok(value)
     }
 
     /// A buffer of at least `bytes` bytes.
@@ -248,7 +246,7 @@ fn note(fault: &Mutex<Option<Error>>, error: Error) {
     lock(fault).get_or_insert(error);
 }
 
-fn explain(name: &str, error: &wgpu::Error) -> Error {
+pub(crate) fn explain(name: &str, error: &wgpu::Error) -> Error {
     match error {
         wgpu::Error::OutOfMemory { .. } => Error::out_of_memory(format!(
             "{name} has too little free memory; choose a smaller context, fewer sequences, or the CPU"

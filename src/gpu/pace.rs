@@ -4,7 +4,9 @@
 //! Steps are cut into submits by what steps took before, as the host sees it when it waits for them.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::time::Instant;
 
 /// What a submit of a driver that may reset its GPU should take at most.
 pub(crate) const LONGEST_SUBMIT: Duration = Duration::from_millis(100);

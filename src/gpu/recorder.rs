@@ -3,10 +3,11 @@
 //! Bind groups are made once for each combination of shader, parameters and buffers, and found again by those: after the first
 //! step of a kind, a step makes none. What is read back is copied to a mappable buffer in the same submit.
 
+#[cfg_attr(target_arch = "wasm32", path = "recorder/browser.rs")]
+#[cfg_attr(not(target_arch = "wasm32"), path = "recorder/blocking.rs")]
+mod reading;
+
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use crate::backend::{GpuCounters, KernelCount, Reads};
 use crate::error::{Error, Result};
@@ -15,16 +16,14 @@ use crate::gpu::context::GpuDevice;
 use crate::gpu::limits::MOST_GROUPS;
 use crate::gpu::pace::Pace;
 use crate::gpu::profile::Profiler;
+use crate::gpu::recorder::reading::Waits;
 use crate::gpu::shader::{Access, Shader};
-use crate::interrupt::Interrupt;
+use crate::time::Instant;
 
 /// Most 32-bit parameters of a shader.
 pub(crate) const MOST_PARAMS: usize = 8;
 /// Most storage bindings of a shader, in core WebGPU.
 pub(crate) const MOST_BINDINGS: usize = 8;
-/// Rows of a step that is short on any GPU that is worth its name, and what makes one long all the same.
-const SHORT_ROWS: usize = 32;
-const SHORT_WAIT: Duration = Duration::from_millis(100);
 /// Bind groups that are kept: those of a large model are a tenth of it.
 const MOST_BOUND: usize = 1 << 14;
 
@@ -53,14 +52,11 @@ pub(crate) struct Recorder {
     counters: GpuCounters,
     kernels: Vec<KernelCount>, // of the dispatches sent, one for each file in `shaders/` and what it read
     profiler: Option<Profiler>,
-    fault: Option<Error>,         // told by the next read
-    interrupt: Option<Interrupt>, // that ends a wait for a long step
-    is_long: bool,                // what is waited for
-    rows: usize,                  // of the step
+    fault: Option<Error>, // told by the next read
+    waits: Waits,
+    rows: usize, // of the step
     pace: Pace,
     number: u64, // of what was sent last, which may be several submits
-    latest_wait: Duration,
-    latest: Option<wgpu::SubmissionIndex>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -106,13 +102,10 @@ impl Recorder {
             kernels: Vec::new(),
             profiler: None,
             fault: None,
-            interrupt: None,
-            is_long: false,
+            waits: Waits::default(),
             rows: 0,
             pace: Pace::new(device.0.longest_submit),
             number: 0,
-            latest_wait: Duration::ZERO,
-            latest: None,
         }
     }
 
@@ -218,6 +211,7 @@ impl Recorder {
         };
         self.staged.retain(|staged| staged.of != from.id);
         self.staged.push(Staged { of: from.id, offset, bytes, submit: None });
+        self.waits.staged(from.id, &stage);
         let (from, from_offset) = (from.raw.clone(), offset);
         self.commands.push(Command::Copy { from, from_offset, to: stage, to_offset: 0, bytes });
         Ok(())
@@ -251,9 +245,9 @@ impl Recorder {
         self.number += 1;
         self.pace.sent(self.number, Instant::now(), self.rows, commands.len());
         let most = self.pace.commands(self.rows, commands.len());
-        commands.chunks(most).for_each(|part| self.send(part));
+        let submit = commands.chunks(most).map(|part| self.send(part)).last();
         for staged in self.staged.iter_mut().filter(|staged| staged.submit.is_none()) {
-            staged.submit = self.latest.clone().map(|submit| (self.number, submit));
+            staged.submit = submit.clone().map(|submit| (self.number, submit));
         }
         self.commands = commands; // for its room
         self.commands.clear();
@@ -264,7 +258,7 @@ impl Recorder {
     }
 
     /// Encodes commands and sends them, in one submit.
-    fn send(&mut self, commands: &[Command]) {
+    fn send(&mut self, commands: &[Command]) -> wgpu::SubmissionIndex {
         let context = &self.device.0;
         let mut encoder = context.device.create_command_encoder(&Default::default());
         let mut rest = commands.iter().peekable();
@@ -300,11 +294,13 @@ impl Recorder {
         if let Some(profiler) = &mut self.profiler {
             profiler.resolve(&mut encoder);
         }
-        self.latest = Some(context.queue.submit([encoder.finish()]));
+        let submit = context.queue.submit([encoder.finish()]);
         self.counters.submits += 1;
+        self.waits.sent(&submit);
         if let Some(profiler) = &mut self.profiler {
             profiler.collect(&self.device);
         }
+        submit
     }
 
     /// Compiles what the recorded dispatches need for the first time, all at once.
@@ -333,89 +329,5 @@ impl Recorder {
     /// Notes that a step cannot be computed: verbs do not fail, so the next read tells.
     pub(crate) fn fail(&mut self, fault: Error) {
         self.fault.get_or_insert(fault);
-    }
-
-    /// From now on, waits for long steps end when this is set.
-    pub(crate) fn heed(&mut self, interrupt: Option<&Interrupt>) {
-        self.interrupt = interrupt.cloned();
-    }
-
-    /// Says how many rows the next step has.
-    pub(crate) fn expect(&mut self, rows: usize) {
-        self.rows = rows;
-        self.is_long = rows > SHORT_ROWS || self.latest_wait > SHORT_WAIT;
-    }
-
-    /// The interrupt, if it is to be heeded: a step that is short in any case is waited for in the quickest way.
-    fn heeded(&self) -> Option<Interrupt> {
-        self.interrupt.clone().filter(|_| self.is_long)
-    }
-
-    /// Sends what was recorded, and waits until all that was sent is done.
-    pub(crate) fn wait(&mut self) -> Result<()> {
-        self.submit();
-        if let Some(fault) = self.fault.take() {
-            return Err(fault);
-        }
-        let (start, context) = (Instant::now(), &self.device.0);
-        match self.heeded() {
-            None => context.wait(self.latest.clone())?,
-            Some(interrupt) => {
-                let done = Arc::new(AtomicBool::new(false));
-                let told = Arc::clone(&done);
-                context.queue.on_submitted_work_done(move || told.store(true, Ordering::Release));
-                context.wait_until(&done, &interrupt)?;
-            }
-        }
-        self.pace.done(self.number, start, Instant::now());
-        self.latest_wait = start.elapsed();
-        Ok(())
-    }
-
-    /// Bytes of a buffer, from an offset on, as they are after all that was recorded. Waits for no more than what made them.
-    pub(crate) fn read(&mut self, from: &Buffer, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        let count = bytes.len() as u64;
-        let is_staged = |staged: &Staged| staged.of == from.id && staged.offset == offset && staged.bytes >= count;
-        if !self.staged.iter().any(is_staged) {
-            self.stage(from, offset, count)?;
-        }
-        self.submit();
-        if let Some(fault) = self.fault.take() {
-            self.staged.clear();
-            return Err(fault);
-        }
-        let staged = self.staged.iter().find(|staged| staged.of == from.id).expect("staged above");
-        let stage = &self.stages[&from.id];
-        let range = 0..count.next_multiple_of(4);
-        let context = &self.device.0;
-        let start = Instant::now();
-        // The outcome of the mapping is known when the view is asked for.
-        match self.heeded() {
-            None => {
-                stage.map_async(wgpu::MapMode::Read, range.clone(), |_| ());
-                context.wait(staged.submit.as_ref().map(|(_, submit)| submit.clone()))?;
-            }
-            Some(interrupt) => {
-                let done = Arc::new(AtomicBool::new(false));
-                let told = Arc::clone(&done);
-                stage.map_async(wgpu::MapMode::Read, range.clone(), move |_| told.store(true, Ordering::Release));
-                if let Err(error) = context.wait_until(&done, &interrupt) {
-                    stage.unmap();
-                    return Err(error);
-                }
-            }
-        }
-        if let Some((number, _)) = staged.submit {
-            self.pace.done(number, start, Instant::now());
-        }
-        let waited = start.elapsed();
-        let lost = |cause| Error::lost(format!("what was computed cannot be read; load the model again: {cause}"));
-        let view = stage.get_mapped_range(range).map_err(lost)?;
-        bytes.copy_from_slice(&view[..bytes.len()]);
-        drop(view);
-        stage.unmap();
-        self.latest_wait = waited;
-        self.counters.bytes_read += count;
-        Ok(())
     }
 }

@@ -8,12 +8,12 @@
 use std::hint::black_box;
 use std::sync::{Barrier, OnceLock};
 use std::thread::Builder;
-use std::time::Instant;
 
 use memmap2::MmapMut;
 
 use crate::cpu::{HugePages, huge_pages_are_given};
 use crate::error::{Error, Result};
+use crate::time::Instant;
 
 /// Bytes that are read where there is enough memory: about the weights of a 2B model, and beyond any cache of today.
 const MOST_BYTES: usize = 1 << 30;

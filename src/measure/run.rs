@@ -4,7 +4,7 @@
 //! kernels say what was computed in that time.
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::generate::{GenerateOptions, Prompt, PromptLookup, Session, StepBudget};
 use crate::measure::{Latency, Reads, Spread, Timings, Work};
 use crate::model::Config;
+use crate::time::Instant;
 
 /// What is generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use crate::format::gguf::{Encodings, Gguf, resolve};
 use crate::model::config::{LongRope, divide, original_context, says_long_rope, unread};
 use crate::model::directory::{self, named};
 use crate::model::padding;
-use crate::model::soundness::{blank, trailing_blank};
+use crate::model::soundness::blank;
 use crate::model::{Config, Model, Role, RopeScaling, SamplingDefaults, WeightSource};
 use crate::tokenizer::Tokenizer;
 
@@ -117,7 +117,7 @@ impl WeightSource for FileWeights {
         let in_tensor = |error| named(&name, error);
         let (rows, cols) = role.shape(&self.config);
         let encoding = self.encodings.of(info.type_id).map_err(in_tensor)?;
-        let weights = encoding.decode(&self.gguf.data(info), rows, cols, self.layout).map_err(in_tensor)?;
+        let weights = encoding.decode(&self.gguf.read_data(info)?, rows, cols, self.layout).map_err(in_tensor)?;
         if !role.is_linear() {
             return Ok(Some(weights)); // embeddings and heads are what the file says
         }
@@ -142,7 +142,7 @@ impl WeightSource for FileWeights {
         let info = self.gguf.tensor(&role.gguf_name())?;
         let encoding = self.encodings.of(info.type_id).ok()?;
         let (rows, cols) = role.shape(&self.config);
-        let bytes = self.gguf.data(info).slice(..encoding.size(rows, cols).ok()?); // the directory was checked for it
+        let bytes = self.gguf.read_data(info).ok()?.slice(..encoding.size(rows, cols).ok()?); // the directory was checked for it
         Some((encoding, bytes))
     }
 
@@ -159,7 +159,7 @@ impl WeightSource for FileWeights {
     }
 
     fn zero_tail(&self) -> usize {
-        self.gguf.files().map(trailing_blank).max().unwrap_or(0)
+        self.gguf.zero_tail()
     }
 }
 
@@ -169,7 +169,7 @@ impl FileWeights {
         let Some(info) = self.gguf.scale_beside(&role.gguf_name()) else { return Ok(1.0) };
         let name = &info.name;
         let encoding = self.encodings.of(info.type_id).map_err(|error| named(name, error))?;
-        match encoding.decode(&self.gguf.data(info), 1, 1, self.layout).map_err(|error| named(name, error))? {
+        match encoding.decode(&self.gguf.read_data(info)?, 1, 1, self.layout).map_err(|error| named(name, error))? {
             Weights::Dense(dense) => match dense.to_f32()[0] {
                 factor if factor.is_finite() => Ok(factor),
                 factor => Err(Error::Malformed(format!("tensor \"{name}\": the scale is {factor}"))),
@@ -195,7 +195,7 @@ impl FileWeights {
         let decide = |(type_id, (_, role)): (u32, (usize, Role))| {
             let (name, encoding) = (role.gguf_name(), self.encodings.of(type_id).ok()?);
             let (rows, cols) = role.shape(&self.config);
-            let bytes = self.gguf.data(self.gguf.tensor(&name)?);
+            let bytes = self.gguf.read_data(self.gguf.tensor(&name)?).ok()?;
             let Weights::Dense(dense) = encoding.decode(&bytes, rows, cols, self.layout).ok()? else { return None };
             let choice = format!("hidden in {encoding}: {}", hidden_ternary(&dense).ok()??);
             Some(Decision::new("ternary weights", choice, format!("found in \"{name}\", the smallest such layer")))
@@ -212,9 +212,9 @@ fn encoding_decisions(gguf: &Gguf, encodings: &Encodings, options: &OpenOptions)
     let text: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
     let mut decisions =
         vec![Decision::new("encodings", text.join(", "), "the tensors' type numbers and their bytes agree on them")];
-    if gguf.files().len() > 1 {
+    if gguf.files() > 1 {
         let why = "the key \"split.count\"; each part is what its name says, and no tensor is missing or there twice";
-        decisions.push(Decision::new("files", format!("the {} parts of a split model", gguf.files().len()), why));
+        decisions.push(Decision::new("files", format!("the {} parts of a split model", gguf.files()), why));
     }
     decisions.extend(encodings.decisions().iter().cloned());
     if counts.contains_key(Encoding::I2S.name()) {

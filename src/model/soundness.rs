@@ -228,8 +228,3 @@ pub(super) fn blank(bytes: &[u8], is_ternary: bool) -> Option<usize> {
     }
     (longest >= least).then_some(longest)
 }
-
-/// Bytes of 0 at the end.
-pub(super) fn trailing_blank(bytes: &[u8]) -> usize {
-    bytes.iter().rev().take_while(|byte| **byte == 0).count()
-}

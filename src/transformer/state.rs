@@ -1,6 +1,7 @@
 //! What one session's steps change: activations, caches, and what the head told last.
 
 use std::ops::Range;
+use std::task::{Context, Poll, ready};
 
 use crate::backend::{Backend, CachePrecision, MOST_CANDIDATES, Rope};
 use crate::error::Result;
@@ -130,6 +131,32 @@ impl<B: Backend> State<B> {
         let best = &self.activations.best;
         assert!(before < best.len());
         b.read_tokens(&best[(self.latest + best.len() - before) % best.len()], ids)
+    }
+
+    /// Whether [`State::read_best`] would not have to block: see [`Backend::poll_tokens`].
+    pub fn poll_best(&self, b: &mut B, before: usize, count: usize, context: &mut Context<'_>) -> Poll<()> {
+        let best = &self.activations.best;
+        b.poll_tokens(&best[(self.latest + best.len() - before) % best.len()], count, context)
+    }
+
+    /// Whether [`State::read_candidates`] of so many rows, and with `totals` [`State::read_totals`], would not have to block.
+    pub fn poll_candidates(&self, b: &mut B, rows: usize, totals: bool, context: &mut Context<'_>) -> Poll<()> {
+        let Activations { top, top_logits, totals: sums, .. } = &self.activations;
+        ready!(b.poll_tokens(top, rows * MOST_CANDIDATES, context));
+        ready!(b.poll_rows(top_logits, 0, rows * MOST_CANDIDATES, context));
+        if totals { b.poll_rows(sums, 0, 2 * rows, context) } else { Poll::Ready(()) }
+    }
+
+    /// Whether [`State::read_logits`] would not have to block.
+    pub fn poll_logits(
+        &self,
+        b: &mut B,
+        selected: Range<usize>,
+        vocabulary: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        let first = selected.start - self.with_logits.start;
+        b.poll_rows(&self.activations.logits, first, selected.len() * vocabulary, context)
     }
 
     /// The candidates of each selected row, if [`Wanted::Candidates`] or [`Wanted::Totals`] was wanted, best first: `ids` and

@@ -76,7 +76,7 @@ macro_rules! with_all_kernel_sets {
     ($($what:tt)+) => {
         $crate::on_every_kernel_set! { $($what)+;
             cpu_portable: Portable, cpu_avx2: Avx2, cpu_avx_vnni: AvxVnni, cpu_avx512_vnni: Avx512Vnni, cpu_amx: Amx,
-            cpu_neon: Neon, cpu_neon_dotprod: NeonDot,
+            cpu_neon: Neon, cpu_neon_dotprod: NeonDot, cpu_simd128: Simd128, cpu_relaxed_simd: RelaxedSimd,
         }
     };
 }

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 #[cfg(target_arch = "aarch64")]
 use super::neon;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use super::wasm;
 use super::{Kernels, portable};
 #[cfg(target_arch = "x86_64")]
 use super::{amx, avx2, vnni};
@@ -58,6 +60,11 @@ kernel_sets! {
     Neon "neon" if target_arch = "aarch64", neon::Neon;
     /// ARM of about 2018 and later: NEON with dot products of int8. Tested under emulation, never timed on hardware.
     NeonDot "neon-dotprod" if target_arch = "aarch64", neon::NeonDot;
+    /// WebAssembly with vectors of 128 bits.
+    Simd128 "simd128" if all(target_arch = "wasm32", target_feature = "simd128"), wasm::Simd128;
+    /// The same with dot products of int8, in a module that was built with the feature `relaxed-simd`.
+    RelaxedSimd "relaxed-simd"
+        if all(target_arch = "wasm32", target_feature = "simd128", feature = "relaxed-simd"), wasm::RelaxedSimd;
 }
 
 impl KernelSet {

@@ -58,3 +58,8 @@ pub(super) fn spin<T>(patience: std::time::Duration, mut ask: impl FnMut() -> Op
 pub(super) fn spin<T>(_patience: std::time::Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     ask()
 }
+
+/// The number of this process. A page has one, without a number.
+pub(super) fn process() -> u32 {
+    if cfg!(target_arch = "wasm32") { 0 } else { std::process::id() }
+}

@@ -4,13 +4,22 @@ use crate::error::{Error, Result};
 
 /// Reads little-endian numbers, strings and runs of bytes from front to back.
 pub(super) struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize, // ≤ bytes.len()
+    bytes: &'a [u8], // the beginning of the file, or all of it
+    length: usize,   // of the file
+    at: usize,       // ≤ bytes.len()
+    lacks: bool,     // whether it failed for want of what the file has beyond `bytes`
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+    /// Of a file of `length` bytes that begins with these, or has no others.
+    pub(super) fn new(bytes: &'a [u8], length: usize) -> Self {
+        assert!(bytes.len() <= length);
+        Self { bytes, length, at: 0, lacks: false }
+    }
+
+    /// Whether the file has more where the reader failed: with more of its beginning it may not.
+    pub(super) fn lacks_bytes(&self) -> bool {
+        self.lacks
     }
 
     /// Bytes read so far = the position in the file.
@@ -20,23 +29,24 @@ impl<'a> Reader<'a> {
 
     /// Bytes not read yet.
     pub(super) fn remaining(&self) -> usize {
-        self.bytes.len() - self.at
+        self.length - self.at
     }
 
     /// The length of the whole file.
     pub(super) fn file_bytes(&self) -> usize {
-        self.bytes.len()
+        self.length
     }
 
     /// The next `length` bytes.
     pub(super) fn take(&mut self, length: u64, what: &str) -> Result<&'a [u8]> {
         let remaining = self.remaining();
         match usize::try_from(length) {
-            Ok(length) if length <= remaining => {
+            Ok(length) if length <= self.bytes.len() - self.at => {
                 let taken = &self.bytes[self.at..][..length];
                 self.at += length;
                 Ok(taken)
             }
+            Ok(length) if length <= remaining => Err(self.lacking(what)),
             _ => Err(Error::Malformed(format!("the {what} claims {length} bytes, but {remaining} remain"))),
         }
     }
@@ -83,7 +93,17 @@ impl<'a> Reader<'a> {
                 self.at += N;
                 Ok(*bytes)
             }
+            None if self.remaining() >= N => Err(self.lacking(what)),
             None => Err(Error::Malformed(format!("the file ends within the {what} at byte {at}"))),
         }
+    }
+
+    fn lacking(&mut self, what: &str) -> Error {
+        self.lacks = true;
+        Error::Malformed(format!(
+            "the {what} at byte {} lies beyond the {} bytes that were read",
+            self.at,
+            self.bytes.len()
+        ))
     }
 }

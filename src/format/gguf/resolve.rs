@@ -143,7 +143,8 @@ impl Search<'_> {
         let step = self.tensors.len().div_ceil(tensors);
         self.tensors.iter().step_by(step).try_for_each(|info| {
             let (rows, cols) = matrix(info);
-            encoding.sample(&self.gguf.data(info), rows, cols, places)
+            let bytes = self.gguf.read_data(info).map_err(|error| error.to_string())?;
+            encoding.sample(&bytes, rows, cols, places)
         })
     }
 

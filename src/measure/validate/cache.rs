@@ -1,7 +1,5 @@
 //! AC5.3: what the cache of keys and values saves, what it costs, and that it changes nothing.
 
-use std::time::Instant;
-
 use crate::backend::CachePrecision;
 use crate::device::Device;
 use crate::generate::{GenerateOptions, Prompt, Session, SessionOptions};
@@ -9,6 +7,7 @@ use crate::measure::run::Workload;
 use crate::measure::validate::equal::relative_difference;
 use crate::measure::validate::{Criterion, Evidence, Outcome, Target, Validation};
 use crate::measure::{Spread, Work};
+use crate::time::Instant;
 
 const ID: &str = "AC5.3";
 

@@ -1,0 +1,105 @@
+//! The kernels for WebAssembly: vectors of 128 bits (SIMD128), and the dot products of relaxed SIMD.
+//!
+//! What instructions a module has is decided when it is compiled, and an engine that lacks one of them does not load it. So nothing
+//! is detected here: a module without relaxed SIMD and one with it are built (`web/build`), and the page loads the one that its
+//! browser takes. The loops of `floats.rs` are not compiled again, as all of the module is compiled for SIMD128.
+
+mod bytes;
+mod eight;
+mod products;
+#[cfg(feature = "relaxed-simd")]
+mod relaxed;
+mod trits;
+
+use eight::Eight;
+
+use crate::cpu::kernels::portable::Portable;
+use crate::cpu::kernels::vector::{dense, heads, trits as float_trits};
+use crate::cpu::kernels::{BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, Tile};
+
+/// The kernels of every engine since 2023.
+pub(crate) struct Simd128;
+
+/// Those with dot products.
+#[cfg(feature = "relaxed-simd")]
+pub(crate) struct RelaxedSimd;
+
+impl Simd128 {
+    /// The kernels: the module was loaded, so there are their instructions.
+    pub(crate) fn detect() -> Option<&'static Self> {
+        Some(&Simd128)
+    }
+}
+
+#[cfg(feature = "relaxed-simd")]
+impl RelaxedSimd {
+    /// The kernels: the module was loaded, so there are their instructions.
+    pub(crate) fn detect() -> Option<&'static Self> {
+        Some(&RelaxedSimd)
+    }
+}
+
+impl Kernels for Simd128 {
+    fn set(&self) -> KernelSet {
+        KernelSet::Simd128
+    }
+
+    fn older(&self) -> &dyn Kernels {
+        &Portable
+    }
+
+    fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
+        // SAFETY: the whole module is compiled for SIMD128 where this set is in it.
+        unsafe { trits::dot_codes(sums, tile) }
+    }
+
+    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
+        // SAFETY: as above.
+        unsafe { trits::dot_blocks(out, tile) }
+    }
+
+    fn dot_floats(&self, out: &mut [f32], tile: &FloatTile<'_>) {
+        // SAFETY: as above.
+        unsafe { float_trits::dot_floats::<Eight, 8>(out, tile) }
+    }
+
+    fn dot_dense(&self, out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {
+        // SAFETY: as above.
+        unsafe { dense::dot_dense::<Eight>(out, w, x) }
+    }
+
+    fn dot_bytes(&self, out: &mut [i32], w: &[i8], x: &[i16]) {
+        bytes::dot_bytes(out, w, x);
+    }
+
+    fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
+        // SAFETY: as above.
+        unsafe { heads::scores::<Eight>(scores, q, keys, head_dim, factor) }
+    }
+
+    fn mix(&self, out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
+        // SAFETY: as above.
+        unsafe { heads::mix::<Eight>(out, weights, values, head_dim) }
+    }
+}
+
+#[cfg(feature = "relaxed-simd")]
+impl Kernels for RelaxedSimd {
+    fn set(&self) -> KernelSet {
+        KernelSet::RelaxedSimd
+    }
+
+    fn older(&self) -> &dyn Kernels {
+        &Simd128
+    }
+
+    fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
+        // SAFETY: the engine loaded this module, which has the dot products, so it has them too.
+        unsafe { relaxed::dot_codes(sums, tile) }
+    }
+
+    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
+        // SAFETY: as above.
+        unsafe { relaxed::dot_blocks(out, tile) }
+    }
+}
