@@ -36,8 +36,8 @@ const_assert SLOTS > 0u && AHEAD % EXCHANGED == 0u;
 
 var<workgroup> query: array<f32, GROUP * HEAD_DIM>;
 var<workgroup> scores: array<f32, CHUNK * GROUP>;              // [CHUNK, GROUP], later weights
-var<workgroup> largest: array<vec4<f32>, GROUP * PARTS / 4u>;  // score of a part
-var<workgroup> total: array<vec4<f32>, GROUP * PARTS / 4u>;    // of a part's weights
+var<workgroup> largest: array<f32, GROUP * PARTS>;             // score of a part
+var<workgroup> total: array<f32, GROUP * PARTS>;               // of a part's weights
 // What lanes have of a score, [GROUP, EXCHANGED * SLOTS, STRIDE]; what slots have of a sum, [TOGETHER, SLOTS, HEAD_DIM].
 var<workgroup> exchange: array<f32, max(GROUP * EXCHANGED * SLOTS * STRIDE, TOGETHER * SLOTS * HEAD_DIM)>;
 
@@ -222,7 +222,7 @@ fn weigh(count: u32, thread: u32) {
             // Those beyond `count` were not written.
             most = max(most, select(-3.0e38, scores[position * GROUP + i / PARTS], position < count));
         }
-        largest[i / 4u][i % 4u] = most;
+        largest[i] = most;
     }
     workgroupBarrier();
     for (var v = 0u; v < GROUP; v++) {
@@ -244,22 +244,23 @@ fn weigh(count: u32, thread: u32) {
         for (var position = first; position < first + CHUNK / PARTS; position++) {
             sum += scores[position * GROUP + i / PARTS];
         }
-        total[i / 4u][i % 4u] = sum;
+        total[i] = sum;
     }
 }
 
 fn largest_of(v: u32) -> f32 {
-    var most = largest[v * (PARTS / 4u)];
-    for (var i = 1u; i < PARTS / 4u; i++) {
-        most = max(most, largest[v * (PARTS / 4u) + i]);
+    var most = largest[v * PARTS];
+    for (var i = 1u; i < PARTS; i++) {
+        most = max(most, largest[v * PARTS + i]);
     }
-    return max(max(most.x, most.y), max(most.z, most.w));
+    return most;
 }
 
 fn partial_of(v: u32) -> Partial {
-    var sum = total[v * (PARTS / 4u)];
-    for (var i = 1u; i < PARTS / 4u; i++) {
-        sum += total[v * (PARTS / 4u) + i];
+    var sum = vec4<f32>();
+    for (var i = 0u; i < PARTS; i += 4u) {
+        let at = v * PARTS + i;
+        sum += vec4<f32>(total[at], total[at + 1u], total[at + 2u], total[at + 3u]);
     }
     return Partial(largest_of(v), (sum.x + sum.y) + (sum.z + sum.w));
 }

@@ -154,7 +154,8 @@ impl Model {
         Self::of_gguf(Gguf::parse(bytes.into())?, options)
     }
 
-    /// A model in a GGUF file of which pieces are read when they are needed: its beginning now, each tensor when it is loaded. For
+    /// A model in a GGUF file of which pieces are read when they are needed: its beginning now, each tensor when it is looked
+    /// through, which opening does, and when it is loaded. For
     /// files that cannot be mapped and should not be held in memory beside what is made of them, as in a browser.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ fn quantize_blocks(row: u32, epsilon: f32, thread: u32) {
         squares += load_batch(row, first, thread);
     }
     if NORM {
-        squares_of[thread / 4u][thread % 4u] = squares;
+        squares_of[thread] = squares;
         workgroupBarrier();
         if thread < PARTS {
             add_squares(thread);

@@ -3,8 +3,16 @@
 const TURNS: u32 = (PADDED_QUADS + THREADS - 1u) / THREADS;
 
 // Each thread's largest magnitude; after that is known, the sum of its codes.
-var<workgroup> row_words: array<vec4<u32>, THREADS / 4u>;
-var<workgroup> row_parts: array<vec4<u32>, PARTS / 4u>;
+var<workgroup> row_words: array<u32, THREADS>;
+var<workgroup> row_parts: array<u32, PARTS>;
+
+fn four_words(at: u32) -> vec4<u32> {
+    return vec4<u32>(row_words[4u * at], row_words[4u * at + 1u], row_words[4u * at + 2u], row_words[4u * at + 3u]);
+}
+
+fn four_row_parts(at: u32) -> vec4<u32> {
+    return vec4<u32>(row_parts[4u * at], row_parts[4u * at + 1u], row_parts[4u * at + 2u], row_parts[4u * at + 3u]);
+}
 
 fn place_of(turn: u32, thread: u32) -> u32 {
     return turn * THREADS + thread;
@@ -20,21 +28,21 @@ fn quantize_row(row: u32, epsilon: f32, thread: u32) -> f32 {
             absmax = max(absmax, quad_magnitude(y[i]));
         }
     }
-    row_words[thread / 4u][thread % 4u] = absmax;
-    squares_of[thread / 4u][thread % 4u] = squares;
+    row_words[thread] = absmax;
+    squares_of[thread] = squares;
     workgroupBarrier();
     if thread < PARTS {
-        var largest = row_words[thread * 4u];
+        var largest = four_words(thread * 4u);
         for (var i = 1u; i < 4u; i++) {
-            largest = max(largest, row_words[thread * 4u + i]);
+            largest = max(largest, four_words(thread * 4u + i));
         }
-        row_parts[thread / 4u][thread % 4u] = max(max(largest.x, largest.y), max(largest.z, largest.w));
+        row_parts[thread] = max(max(largest.x, largest.y), max(largest.z, largest.w));
         add_squares(thread);
     }
     workgroupBarrier();
-    var largest = row_parts[0];
+    var largest = four_row_parts(0u);
     for (var i = 1u; i < PARTS / 4u; i++) {
-        largest = max(largest, row_parts[i]);
+        largest = max(largest, four_row_parts(i));
     }
     let scales = multipliers(max(max(largest.x, largest.y), max(largest.z, largest.w)), norm_factor(epsilon));
 
@@ -52,24 +60,24 @@ fn quantize_row(row: u32, epsilon: f32, thread: u32) -> f32 {
             }
         }
     }
-    row_words[thread / 4u][thread % 4u] = bitcast<u32>(sum);
+    row_words[thread] = bitcast<u32>(sum);
     return scales.x;
 }
 
 // Between two barriers, by the first PARTS threads.
 fn add_codes(thread: u32) {
-    var sum = row_words[thread * 4u];
+    var sum = four_words(thread * 4u);
     for (var i = 1u; i < 4u; i++) {
-        sum += row_words[thread * 4u + i];
+        sum += four_words(thread * 4u + i);
     }
-    row_parts[thread / 4u][thread % 4u] = sum.x + sum.y + sum.z + sum.w;
+    row_parts[thread] = sum.x + sum.y + sum.z + sum.w;
 }
 
 // The bits of the sum of all codes, after the second.
 fn sum_of_codes() -> u32 {
-    var sum = row_parts[0];
+    var sum = four_row_parts(0u);
     for (var i = 1u; i < PARTS / 4u; i++) {
-        sum += row_parts[i];
+        sum += four_row_parts(i);
     }
     return sum.x + sum.y + sum.z + sum.w;
 }

@@ -85,16 +85,25 @@ fn quad_magnitude(v: vec4<f32>) -> u32 {
 const PARTS: u32 = 16u;
 const_assert THREADS == PARTS * PARTS;
 
-var<workgroup> squares_of: array<vec4<f32>, THREADS / 4u>;
-var<workgroup> squares_parts: array<vec4<f32>, PARTS / 4u>;
+// Scalars, as whoever writes a component of a vector may write all of it: Metal and Direct3D promise no less.
+var<workgroup> squares_of: array<f32, THREADS>;
+var<workgroup> squares_parts: array<f32, PARTS>;
+
+fn four_squares(at: u32) -> vec4<f32> {
+    return vec4<f32>(squares_of[4u * at], squares_of[4u * at + 1u], squares_of[4u * at + 2u], squares_of[4u * at + 3u]);
+}
+
+fn four_parts(at: u32) -> vec4<f32> {
+    return vec4<f32>(squares_parts[4u * at], squares_parts[4u * at + 1u], squares_parts[4u * at + 2u], squares_parts[4u * at + 3u]);
+}
 
 // Between two barriers, by the first PARTS threads.
 fn add_squares(thread: u32) {
-    var sum = squares_of[thread * 4u];
+    var sum = four_squares(thread * 4u);
     for (var i = 1u; i < 4u; i++) {
-        sum += squares_of[thread * 4u + i];
+        sum += four_squares(thread * 4u + i);
     }
-    squares_parts[thread / 4u][thread % 4u] = (sum.x + sum.y) + (sum.z + sum.w);
+    squares_parts[thread] = (sum.x + sum.y) + (sum.z + sum.w);
 }
 
 // After the second.
@@ -102,9 +111,9 @@ fn norm_factor(epsilon: f32) -> f32 {
     if !NORM {
         return 1.0;
     }
-    var sum = squares_parts[0];
+    var sum = four_parts(0u);
     for (var i = 1u; i < PARTS / 4u; i++) {
-        sum += squares_parts[i];
+        sum += four_parts(i);
     }
     return rms_factor((sum.x + sum.y) + (sum.z + sum.w), COLS, epsilon);
 }

@@ -99,7 +99,7 @@ impl Gguf {
         Gguf::parse_part(bytes)?.that_is_whole()
     }
 
-    /// Parses a file of which pieces are read: its beginning now, the tensors when they are used.
+    /// Parses a file of which pieces are read: its beginning now, the tensors when they are looked through or loaded.
     ///
     /// # Errors
     /// As [`Gguf::parse`], and [`Error::Io`] if a piece cannot be read.

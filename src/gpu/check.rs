@@ -43,6 +43,17 @@ const CASES: [Case; 16] = [
     Case::Integers([0x8000_7fff, 0x1234_8765]),
 ];
 
+const PACKED: &str = "two floats as halves";
+
+/// Whether both halves are neighbours of the right ones, or zeros where those have less than full precision: WGSL promises no more of how
+/// floats become halves, and Direct3D rounds them towards zero. (A cache in f16 is then a little less exact.)
+fn are_near(found: u32, right: u32) -> bool {
+    [0, 16].into_iter().all(|shift| {
+        let [found, right] = [found, right].map(|word| (word >> shift) as u16);
+        found.abs_diff(right) <= 1 || right & 0x7fff < 0x0400 && found & 0x7fff == 0
+    })
+}
+
 impl Case {
     fn words(self) -> [u32; 2] {
         match self {
@@ -65,7 +76,7 @@ impl Case {
         [
             ("a half as a float", of(is_halves, halves[0])),
             ("the upper half of a word as a float", of(is_halves, halves[1])),
-            ("two floats as halves", of(is_floats, packed[0] | packed[1] << 16)),
+            (PACKED, of(is_floats, packed[0] | packed[1] << 16)),
             ("a product of four int8", integers(dot as u32)),
             ("the low bits of a product", integers(a.wrapping_mul(b))),
             ("four int8 unpacked and packed", integers(a)),
@@ -112,7 +123,8 @@ impl GpuDevice {
 fn compare(name: &str, driver: &str, computed: &[[u32; RESULTS]; CASES.len()]) -> Result<()> {
     for (case, computed) in CASES.iter().zip(computed) {
         for ((what, right), &found) in case.expected().into_iter().zip(computed) {
-            if right.is_some_and(|right| right != found) {
+            let is_right = |right| found == right || what == PACKED && are_near(found, right);
+            if right.is_some_and(|right| !is_right(right)) {
                 let ([a, b], right) = (case.words(), right.unwrap_or_default());
                 return Err(Error::refused(format!(
                     "{name} (driver: {driver}) computes wrongly: {what}, of {a:#010x} and {b:#010x}, is {right:#010x}, but it \
@@ -138,7 +150,7 @@ mod tests {
         for (place, case) in CASES.iter().enumerate() {
             for (result, (what, expected)) in case.expected().into_iter().enumerate() {
                 let mut wrong = right();
-                wrong[place][result] ^= 1;
+                wrong[place][result] ^= 4;
                 match (expected, compare("a device", "1.2", &wrong)) {
                     (None, Ok(())) => (),
                     (Some(_), Err(Error::Device(fault))) => {
@@ -153,6 +165,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_device_that_rounds_halves_towards_zero_is_taken() {
+        let mut towards_zero = right();
+        for (case, computed) in CASES.iter().zip(&mut towards_zero) {
+            if let Case::Floats(floats) = case {
+                let half = |v: f32| {
+                    let nearest = f16::from_f32(v);
+                    u32::from(nearest.to_bits()) - u32::from(nearest.to_f32().abs() > v.abs())
+                };
+                computed[2] = half(floats[0]) | half(floats[1]) << 16;
+            }
+        }
+        assert_ne!(towards_zero, right());
+        compare("a device", "", &towards_zero).unwrap();
     }
 
     #[test]

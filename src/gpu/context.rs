@@ -139,11 +139,10 @@ impl GpuDevice {
             adapter: adapter.clone(),
             checked: options.checked,
             screening: options.screening,
-            longest_submit: options.longest_submit.unwrap_or(if adapter.is_software() {
-                Duration::MAX
-            } else {
-                LONGEST_SUBMIT
-            }),
+            // Software is reset by nobody, and a browser does not tell when a submit was done without being asked.
+            longest_submit: options.longest_submit.unwrap_or(
+                if adapter.is_software() || cfg!(target_arch = "wasm32") { Duration::MAX } else { LONGEST_SUBMIT },
+            ),
             fault,
             scopes: Scopes::default(),
             layouts: Mutex::default(),

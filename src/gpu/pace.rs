@@ -55,9 +55,10 @@ impl Pace {
         commands.div_ceil(commands.div_ceil(fitting.max(1)).max(1)).max(1)
     }
 
-    /// Notes what was sent, under a number that grows. What belongs to no step, which has no rows, tells nothing.
+    /// Notes what was sent, under a number that grows. What belongs to no step, which has no rows, tells nothing, and
+    /// where submits may be as long as they like nothing is asked.
     pub(crate) fn sent(&mut self, number: u64, at: Instant, rows: usize, commands: usize) {
-        if rows > 0 {
+        if rows > 0 && self.longest < Duration::MAX {
             self.sent.push_back(Sent { number, at, rows, commands });
         }
     }

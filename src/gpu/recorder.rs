@@ -239,11 +239,14 @@ impl Recorder {
         if let Err(fault) = self.find_pipelines() {
             self.fail(fault);
             self.commands.clear();
+            self.staged.retain(|staged| staged.submit.is_some());
             return;
         }
         let commands = std::mem::take(&mut self.commands);
         self.number += 1;
-        self.pace.sent(self.number, Instant::now(), self.rows, commands.len());
+        // Copies alone are no step.
+        let is_step = commands.iter().any(|command| matches!(command, Command::Dispatch { .. }));
+        self.pace.sent(self.number, Instant::now(), if is_step { self.rows } else { 0 }, commands.len());
         let most = self.pace.commands(self.rows, commands.len());
         let submit = commands.chunks(most).map(|part| self.send(part)).last();
         for staged in self.staged.iter_mut().filter(|staged| staged.submit.is_none()) {

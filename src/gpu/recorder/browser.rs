@@ -78,7 +78,9 @@ impl Recorder {
             device.queue.on_submitted_work_done(move || told.set());
             signal
         });
-        signal.poll(context)
+        ready!(signal.poll(context));
+        self.waits.sent = None; // what comes next is asked for anew
+        Poll::Ready(())
     }
 
     /// Whether all that was sent went well.
