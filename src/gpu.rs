@@ -29,6 +29,7 @@ mod rotation;
 mod scopes;
 mod screen;
 mod shader;
+mod state;
 mod step;
 mod transfer;
 
@@ -47,40 +48,15 @@ pub use matrix::Matrix;
 pub use recurrence::Recurrent;
 pub use rotation::Basis;
 pub use shader::Dot;
+pub use state::Gpu;
 
 use crate::backend::{Activation, Backend, CachePlace, CacheShape, Heads, Norm, Numerics, Rope, Rotary, Row, Work};
 use crate::error::{Error, Result};
 use crate::format::Weights;
-use crate::gpu::buffers::Buffer;
 use crate::gpu::limits::MOST_GROUPS;
 use crate::gpu::product::Rows;
-use crate::gpu::recorder::Recorder;
 use crate::gpu::shader::{Output, Shader};
 use crate::interrupt::Interrupt;
-
-/// A GPU that computes one model's steps.
-#[derive(Debug)]
-pub struct Gpu {
-    device: GpuDevice,
-    recorder: Recorder,
-    rows: Vec<Row>,
-    selected: Range<usize>,          // of the rows that want logits, in their order
-    step: Option<Buffer>,            // struct Step: header, then [most rows] entries
-    selected_count: Option<Buffer>,  // struct Step, without entries: what a ternary head knows of a step
-    head_input: Option<Quantized>,   // of a ternary head, [most selected, cols]
-    attention_parts: Option<Buffer>, // of contexts that several workgroups share
-    stretches: Option<Buffer>,       // the best of each stretch of logits
-    floors: Option<Buffer>,          // [selected, vocabulary], the least that logits can be
-    floor: Option<Buffer>,           // [selected], the least of those that are wanted
-    between_slots: Option<Buffer>,   // what is copied from slot to slot of a cache
-    words: Vec<u32>,                 // to be written
-    floats: Vec<f32>,
-    allocated: u64, // bytes of all buffers made
-    steps: u64,
-    computed_rows: u64,
-    unsent: usize, // bytes uploaded since the last submit
-    fuses: bool,
-}
 
 /// Rows of activations up to which weights are read once for each 8 of them, straight into registers. More rows are worth
 /// unpacking a tile of weights for.
@@ -88,38 +64,6 @@ const MATVEC_ROWS: usize = 32;
 /// Steps that are sent before the first is read: while the host waits for one, the device has the next, and the one after it
 /// is being recorded.
 const STEPS_AHEAD: usize = 2;
-
-impl Gpu {
-    /// Computes on an opened GPU.
-    pub fn new(device: &GpuDevice) -> Self {
-        Self {
-            device: device.clone(),
-            recorder: Recorder::new(device),
-            rows: Vec::new(),
-            selected: 0..0,
-            step: None,
-            selected_count: None,
-            head_input: None,
-            attention_parts: None,
-            stretches: None,
-            floors: None,
-            floor: None,
-            between_slots: None,
-            words: Vec::new(),
-            floats: Vec::new(),
-            allocated: 0,
-            steps: 0,
-            computed_rows: 0,
-            unsent: 0,
-            fuses: true,
-        }
-    }
-
-    /// The same, with every verb in the plain steps that define it, and no step sent before the last was read: for comparing.
-    pub fn plain(device: &GpuDevice) -> Self {
-        Self { fuses: false, ..Self::new(device) }
-    }
-}
 
 impl Backend for Gpu {
     type Cache = Cache;
