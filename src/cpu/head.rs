@@ -10,9 +10,9 @@ pub(super) use screener::Screener;
 use crate::backend::{Backend, NO_TOKEN};
 use crate::cpu::counts::Kernel;
 use crate::cpu::disjoint::Disjoint;
-use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS};
+use crate::cpu::kernels::{DenseRow, Kernels};
 use crate::cpu::matrix::Matrix;
-use crate::cpu::screen::{Bounds, Growth, Integers, Planes, Probe, Scratch, Screen};
+use crate::cpu::screen::{Bounds, Digits, Growth, Integers, Planes, Probe, Scratch, Screen, TOGETHER};
 use crate::cpu::tensor::Tensor;
 use crate::cpu::{Cpu, Screening};
 use crate::ranking::Candidate;
@@ -128,8 +128,8 @@ impl Cpu {
             self.logits(scratch, head, x);
             return (0..selected).for_each(|row| found(self, row, ExactLogits::All(scratch.row(row))));
         };
-        for first in (0..selected).step_by(TILE_ROWS) {
-            let rows = first..selected.min(first + TILE_ROWS);
+        for first in (0..selected).step_by(TOGETHER) {
+            let rows = first..selected.min(first + TOGETHER);
             let planes = if self.screener.steps_of_both > 0 { Planes::Both } else { Planes::First };
             self.screener.steps_of_both = self.screener.steps_of_both.saturating_sub(1);
             self.estimate(scratch, screen, x, rows.clone(), planes);
@@ -192,11 +192,14 @@ impl Cpu {
 
     /// The upper bounds of the tokens that are left, by both planes.
     fn refine(&mut self, screen: &Screen, probe: &Probe, place: usize, estimates: &[f32]) {
-        let Screener { left, logits, others, .. } = &mut self.screener;
+        let Screener { left, logits, others, digits, probes, .. } = &mut self.screener;
         let size = screen.size();
         self.counts.read(Kernel::Refine, left.len() * size.fine_row());
         let (kernels, left, out) = (self.kernels, &left[..], Disjoint::new(logits));
-        let others = &others[place * size.others..][..size.others];
+        for (digit, of_digit) in digits.chunks_exact_mut(size.others).enumerate() {
+            of_digit.copy_from_slice(&others[(digit * probes.len() + place) * size.others..][..size.others]);
+        }
+        let others = &digits[..];
         self.workers.share(left.len() * size.others, left.len().div_ceil(TASK_ROWS), &|task, _| {
             for (place, &token) in left.iter().enumerate().skip(task * TASK_ROWS).take(TASK_ROWS) {
                 // SAFETY: each place belongs to one task.
@@ -242,14 +245,27 @@ impl Cpu {
         assert_eq!(out.cols, size.rows);
         self.counts.read(Kernel::Estimate, size.bytes_read(planes));
         let Screener { outliers, others, y, probes, uppers, .. } = &mut self.screener;
-        let (outliers, others) = (&mut outliers[..rows.len() * size.outliers], &mut others[..rows.len() * size.others]);
-        let places = outliers.chunks_exact_mut(size.outliers).zip(others.chunks_exact_mut(size.others));
-        probes.clear();
-        for (row, (outliers, others)) in rows.clone().zip(places) {
-            let scratch = Scratch { outliers, others, y: &mut y[..size.cols] };
-            probes.push(Probe::new(screen, scratch, x.row(row)));
+        let (outliers, others) =
+            (&mut outliers[..rows.len() * size.outliers], &mut others[..2 * rows.len() * size.others]);
+        let mut look = |digits: Digits| {
+            let (high, low) = others.split_at_mut(rows.len() * size.others);
+            let others = high.chunks_exact_mut(size.others).zip(low.chunks_exact_mut(size.others));
+            probes.clear();
+            for ((row, outliers), (high, low)) in rows.clone().zip(outliers.chunks_exact_mut(size.outliers)).zip(others)
+            {
+                let scratch = Scratch { outliers, high, low, y: &mut y[..size.cols] };
+                probes.push(Probe::new(screen, scratch, x.row(row), digits));
+            }
+            digits == Digits::Both || probes.iter().flatten().all(Probe::high_is_enough)
+        };
+        // Of one vector, both digits cost nothing while weights come from memory.
+        let high_only = rows.len() > 1 && look(Digits::High);
+        let digits = if high_only { 1 } else { 2 };
+        if !high_only {
+            look(Digits::Both);
         }
-        let (kernels, integers, probes) = (self.kernels, Integers { outliers, others }, &probes[..]);
+        let integers = Integers { outliers, others: &others[..digits * rows.len() * size.others] };
+        let (kernels, probes) = (self.kernels, &probes[..]);
         let bounds = Bounds {
             estimates: Disjoint::new(out.rows_mut(rows.end)),
             first: rows.start,

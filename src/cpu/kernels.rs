@@ -6,7 +6,7 @@
 //! | the same, of many rows | [`Kernels::span_codes`], [`Kernels::span_blocks`] | sets for which they are faster |
 //! | the same, of activations in f32 | [`Kernels::dot_floats`] | `vector/`, over each set's eight or sixteen floats |
 //! | `logits` | [`Kernels::dot_dense`] | `vector/`, over each set's eight floats |
-//! | `best`, `candidates` | [`Kernels::dot_nibbles`], `dot_bytes`, then `dot_dense` | `bytes.rs`, over each set's vectors |
+//! | `best`, `candidates` | [`Kernels::dot_nibbles`], `dot_bytes`, then `dot_dense` | `nibbles.rs`, `bytes.rs`, over each set's vectors |
 //! | `attend` | [`Kernels::scores`], [`Kernels::mix`] | `vector/`, over each set's eight or sixteen floats |
 //! | `quantize`, `norm_quantize`, `norm_selected`, `glu`, `delta_rule`, `argmax`, softmax | the others | `floats.rs`, compiled for each set |
 //!
@@ -22,6 +22,8 @@ mod avx2;
 mod bytes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "x86_64")]
+mod nibbles;
 #[cfg(target_arch = "x86_64")]
 mod panel;
 pub(crate) mod portable;
@@ -118,9 +120,10 @@ pub(crate) trait Kernels: Sync {
         self.older().dot_bytes(out, w, x);
     }
 
-    /// [`Kernels::dot_bytes`] for weights of 0 to 15, two in a byte, and `x: [out.len(), 2 w.len()]`: byte j of each line of 64 has
-    /// column j of 128 in its low half, column 64 + j in its high half.
-    fn dot_nibbles(&self, out: &mut [i32], w: &[u8], x: &[i16]) {
+    /// `out[row] = w · x[row]`, exactly, for weights of 0 to 15, two in a byte, and `x: [out.len(), 2 w.len()]` of −127 to 127: byte j of
+    /// each line of 64 has column j of 128 in its low half, column 64 + j in its high half. `w` is whole lines, at most 2^19 bytes, so that
+    /// no order of additions overflows.
+    fn dot_nibbles(&self, out: &mut [i32], w: &[u8], x: &[i8]) {
         self.older().dot_nibbles(out, w, x);
     }
 

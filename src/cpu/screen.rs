@@ -7,16 +7,18 @@
 //! heads as they are trained lie around a mean that is larger than what sets rows apart. Some columns, the *outliers*, where hidden
 //! vectors and rows are large, have 8 bits: `v_j = t·o_j + e_j`, t a scale of the row. The others have the row's scale s and 4 bits, with
 //! 4 more in a second plane: `v_j = s·16·c_j + e_j = s·(16·c_j + f_j) + g_j`. Of e, the 4 bits' residual, the parts along a few
-//! directions U (of hidden vectors that were seen) are kept too: `b = U'e`. None of w̄, the outliers and U needs to be any good for the
+//! directions U (of hidden vectors that were seen) are kept too: `U'e`. None of w̄, the outliers and U needs to be any good for the
 //! bounds to hold: they decide only how many rows are left.
 //!
 //! # The bounds
 //!
-//! The hidden vector is `x = a·p + d`: integers p, a factor a, and a residual d. With `c = U'x` (any numbers would do) and `y = x − Uc`,
+//! The hidden vector is `x = z + d`, and d a residual. In the outliers `z = a·p`, in the other columns `z = b·(h + l/r)`: integers p, two
+//! digits h and l to the base r, and factors. Of some vectors at once l is left out, as products take longer than memory there: then d
+//! is larger. With `c = U'x` (any numbers would do) and `y = x − Uc`,
 //!
-//! `x·w = x·w̄ + a·(t·(p·o) + s·(p·16c)) + d·(v − e) + c·b + y·e`,
+//! `x·w = x·w̄ + t·(z·o) + s·(z·16c) + d·(v − e) + c·U'e + y·e`,
 //!
-//! of which the estimate is the first, the second, whose sums of integers are exact, and `c·b`. The others are bounded:
+//! of which the estimate is the first, the second and third, whose sums of integers are exact, and `c·U'e`. The others are bounded:
 //!
 //! * Cauchy and Schwarz: `|d·(v − e)| ≤ 2.2·‖d‖·‖v‖`, as no code stands for more than 16/7.49 of its value.
 //! * `y·e` is split. In the m outliers `|e_j| ≤ 0.51·t`: codes are rounded to the nearest, and what float rounding adds to the half,
@@ -25,7 +27,8 @@
 //!   `8.51·s·Σ_large|y_j| + ‖y_small‖·‖e‖`. This holds for any split; one with large columns beyond √12 times the root mean square
 //!   of the others is near the smallest bound.
 //! * Of the rows that this leaves, both planes are read: as above with `s·(16c + f)`, g instead of e, 0.51 instead of 8.51, and x instead
-//!   of y.
+//!   of y. Where the first plane met h alone, the second meets both digits: its own d is bounded as the other one is, as `|s·f|` is no more
+//!   than 2.2 of the value either.
 //!
 //! The logit to be bounded is the one that [`Kernels::dot_dense`] computes. It converts weights exactly and rounds each
 //! product and each sum once, to f32, in some order. Of n terms none passes more than n roundings, so the result differs
@@ -40,12 +43,12 @@
 //!   wrong by 2^-30 of themselves; those of g are added in f32, 24 at a time, and their norm is wrong by 2^-19.
 //! * v, e and g are differences in f32: together they are wrong by vectors of norms below 2^-21·‖v‖. d and y are differences in f64, and y
 //!   is rounded to f32 (2^-24 of itself). `2^-20·(‖x‖ + Σ|c_i|·‖U_i‖)·‖v‖` is added for all of these, as that is above ‖y‖, too.
-//! * b is computed by [`Kernels::inner`], each product and each sum rounded once, so `|c·δ| ≤ γ·Σ|c_i|·‖U_i‖·‖e‖` is added, where `‖U_i‖ ≤ 1.01`, and `‖e‖` of all columns is that of the
+//! * U'e is computed by [`Kernels::inner`], each product and each sum rounded once, so `|c·δ| ≤ γ·Σ|c_i|·‖U_i‖·‖e‖` is added, where `‖U_i‖ ≤ 1.01`, and `‖e‖` of all columns is that of the
 //!   others and at most `0.51·t·√m` more (U was brought to length 1); and 2^-126 for each `|c_i|`, as products may underflow there.
 //! * `x·w̄` is a sum in f64: wrong by 2^-30·‖x‖·‖w̄‖, which is added.
 //! * The error of a row, `B·‖e‖ + A·s + O·t + C·‖v‖ + M`, is computed in f32: five roundings upon each term, three more in the making
 //!   of its factors, 2^-20.9 in all. [`SLACK`] is added twice, to the factors of the row and of the hidden vector: 2^-17.
-//! * The estimate is made in f64 and rounded once to f32, once more with the second plane, and once when the error is added: 2^-22 of its
+//! * The estimate is made in f64, from sums of integers, and rounded once to f32, once more with the second plane, and once when the error is added: 2^-22 of its
 //!   size and 2^-24 of the error's. 2^-20 of its size is added.
 //! * What underflows in f32 is below 2^-126 for each operation: [`FLOOR`] is 2^-100.
 //!
@@ -60,12 +63,12 @@ mod probe;
 mod rows;
 
 pub(crate) use growth::Growth;
-pub(crate) use probe::{Probe, Scratch};
+pub(crate) use probe::{Digits, Probe, Scratch};
 
 use std::ops::Range;
 
 use crate::cpu::disjoint::Disjoint;
-use crate::cpu::kernels::{Kernels, TILE_ROWS};
+use crate::cpu::kernels::Kernels;
 use crate::cpu::pages::Area;
 use crate::format::ternary::padded;
 use crate::format::{Dense, Values};
@@ -84,6 +87,10 @@ const DIRECTIONS: usize = 4;
 const PER_OUTLIER: usize = 25;
 /// Rows that are bounded together.
 const GROUP: usize = 64;
+/// Hidden vectors that share a pass over the copy.
+pub(crate) const TOGETHER: usize = 16;
+/// Most columns of a head: sums of products of as many integers fit 32 bits.
+const MOST_COLUMNS: usize = 1 << 20;
 /// Outliers come in lines of so many.
 const LINE: usize = 64;
 
@@ -144,7 +151,7 @@ pub(crate) struct Screen {
     fine: Area,               // [rows, fine_row]: the f
     mean: Vec<f32>,           // [cols], w̄
     directions: Vec<f32>,     // [DIRECTIONS, cols], U
-    along: Vec<f32>,          // [DIRECTIONS, rows], the b
+    along: Vec<f32>,          // [DIRECTIONS, rows], the U'e
     scales: Vec<f32>,         // [rows], the s
     outlier_scales: Vec<f32>, // [rows], the t
     residuals: Vec<f32>,      // [rows], at least ‖e‖ of the other columns
@@ -172,7 +179,19 @@ pub(crate) struct Bounds<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Integers<'a> {
     pub(crate) outliers: &'a [i16], // [vectors, size.outliers]
-    pub(crate) others: &'a [i16],   // [vectors, size.others]
+    pub(crate) others: &'a [i8],    // [digits, vectors, size.others]
+}
+
+/// The sums of a row's products with a hidden vector's integers.
+#[derive(Clone, Copy)]
+struct Sums {
+    outliers: i32,
+    high: i32,
+    low: i32,
+}
+
+impl Sums {
+    const NONE: Self = Self { outliers: 0, high: 0, low: 0 };
 }
 
 impl Screen {
@@ -183,7 +202,7 @@ impl Screen {
     /// Whether a head is stored in more than 8 bits, so that the copy is smaller: not where its rows are shorter than half a
     /// block.
     pub(crate) fn suits(head: &Dense) -> bool {
-        !matches!(head.values(), Values::Int8 { .. }) && padded(head.cols()) <= 2 * head.cols()
+        !matches!(head.values(), Values::Int8 { .. }) && padded(head.cols()) <= (2 * head.cols()).min(MOST_COLUMNS)
     }
 
     /// The bounds of one strip, for some hidden vectors. Those without a probe get some numbers or other.
@@ -199,11 +218,14 @@ impl Screen {
         planes: Planes,
         strip: usize,
     ) {
-        let mut sums = [[0i32; TILE_ROWS]; 3];
-        let [of_outliers, first, second] = sums.each_mut().map(|sums| &mut sums[..probes.len()]);
         let size = self.size;
+        let digits = integers.others.len() / (probes.len() * size.others);
+        let mut sums = [[0i32; 2 * TOGETHER]; 3];
+        let [of_outliers, first, second] = &mut sums;
+        let of_outliers = &mut of_outliers[..probes.len()];
+        let [first, second] = [first, second].map(|sums| &mut sums[..digits * probes.len()]);
         // The sums of some rows at a time: what is made of them is a loop of vectors.
-        let (mut outlier_products, mut products) = ([[0i32; GROUP]; TILE_ROWS], [[0i32; GROUP]; TILE_ROWS]);
+        let mut products = [[Sums::NONE; GROUP]; TOGETHER];
         let strip = strip * size.strip_rows()..size.rows.min((strip + 1) * size.strip_rows());
         for begin in strip.clone().step_by(GROUP) {
             let rows = begin..strip.end.min(begin + GROUP);
@@ -217,11 +239,16 @@ impl Screen {
                 }
                 for (i, probe) in probes.iter().enumerate() {
                     let Some(probe) = probe else { continue };
-                    outlier_products[i][place] = of_outliers[i];
-                    products[i][place] = 16 * (first[i] - probe.eights);
-                    if planes == Planes::Both {
-                        products[i][place] += second[i] - probe.eights;
-                    }
+                    let of_digit = |digit: usize| {
+                        let place = digit * probes.len() + i;
+                        let (first, second) = (first[place] - probe.eights[digit], second[place] - probe.eights[digit]);
+                        16 * first + if planes == Planes::Both { second } else { 0 }
+                    };
+                    products[i][place] = Sums {
+                        outliers: of_outliers[i],
+                        high: of_digit(0),
+                        low: if digits == 2 { of_digit(1) } else { 0 },
+                    };
                 }
             }
             for (i, probe) in probes.iter().enumerate() {
@@ -234,30 +261,30 @@ impl Screen {
                         bounds.uppers.cut(i * size.rows + rows.start..i * size.rows + rows.end),
                     )
                 };
-                self.bound(estimates, uppers, rows.clone(), &outlier_products[i], &products[i], probe, planes);
+                self.bound(estimates, uppers, rows.clone(), &products[i], probe, planes);
             }
         }
     }
 
     /// The bounds of some rows, from their sums.
-    #[expect(clippy::too_many_arguments, reason = "both outputs, and the sums of both kinds of columns")]
     fn bound(
         &self,
         estimates: &mut [f32],
         uppers: &mut [f32],
         rows: Range<usize>,
-        outlier_products: &[i32],
-        products: &[i32],
+        products: &[Sums],
         probe: &Probe,
         planes: Planes,
     ) {
         let mut values = [0.0f64; GROUP];
         let values = &mut values[..rows.len()];
         let (scales, outlier_scales) = (&self.scales[rows.clone()], &self.outlier_scales[rows.clone()]);
-        let sums = outlier_products.iter().zip(products).zip(outlier_scales.iter().zip(scales));
-        for (value, ((&of_outliers, &of_others), (&outlier_scale, &scale))) in values.iter_mut().zip(sums) {
-            let sum = f64::from(outlier_scale) * f64::from(of_outliers) + f64::from(scale) * f64::from(of_others);
-            *value = probe.constant + probe.factor * sum;
+        for (value, (sums, (&outlier_scale, &scale))) in
+            values.iter_mut().zip(products.iter().zip(outlier_scales.iter().zip(scales)))
+        {
+            *value = probe.constant
+                + f64::from(outlier_scale) * (probe.outlier_factor * f64::from(sums.outliers))
+                + f64::from(scale) * probe.of_digits(sums.high, sums.low);
         }
         let (shares, residuals) = match planes {
             Planes::First => (&probe.coarse, &self.residuals),
@@ -282,21 +309,23 @@ impl Screen {
         &self.fine[row * self.size.fine_row()..][..self.size.fine_row()]
     }
 
-    /// The upper bound of one row's logit for one hidden vector, by both planes. `estimate` is that of the first.
+    /// The upper bound of one row's logit for one hidden vector, by both planes. `estimate` is that of the first; `others: [2, size.others]`
+    /// are both digits.
     pub(crate) fn refined(
         &self,
         kernels: &dyn Kernels,
         row: usize,
         estimate: f32,
-        others: &[i16],
+        others: &[i8],
         probe: &Probe,
     ) -> f32 {
-        let mut sum = [0i32];
-        kernels.dot_nibbles(&mut sum, self.fine_codes(row), others);
-        let more = f64::from(self.scales[row]) * f64::from(sum[0] - probe.eights);
+        let mut sums = [0i32; 2];
+        kernels.dot_nibbles(&mut sums, self.fine_codes(row), others);
+        let [high, low] = std::array::from_fn(|digit| sums[digit] - probe.eights[digit]);
+        let more = f64::from(self.scales[row]) * probe.of_digits(high, low);
         let along = |part: usize| f64::from(self.along[part * self.size.rows + row]) * probe.parts[part];
         let first = f64::from(estimate) - (0..DIRECTIONS).map(along).sum::<f64>();
-        let refined = (first + probe.factor * more) as f32;
+        let refined = (first + more) as f32;
         // The estimate that it began from was rounded by its own size.
         let size = refined.abs().max(estimate.abs());
         let (residual, norm) = (self.fine_residuals[row], self.norms[row]);

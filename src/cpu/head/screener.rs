@@ -4,18 +4,18 @@ use std::ops::Range;
 
 use crate::allocation::{area, filled};
 use crate::backend::MOST_CANDIDATES;
-use crate::cpu::kernels::TILE_ROWS;
-use crate::cpu::screen::{Probe, Size};
+use crate::cpu::screen::{Probe, Size, TOGETHER};
 use crate::error::Result;
 use crate::ranking::Ranking;
 
 /// What screening works with, used again from step to step.
 pub(in crate::cpu) struct Screener {
-    pub(super) outliers: Vec<i16>,         // [TILE_ROWS, outliers]
-    pub(super) others: Vec<i16>,           // [TILE_ROWS, others]
+    pub(super) outliers: Vec<i16>,         // [TOGETHER, outliers]
+    pub(super) others: Vec<i8>,            // [digits, vectors that are together, others]
+    pub(super) digits: Vec<i8>,            // [2, others], those of one vector
     pub(super) y: Vec<f32>,                // [cols]
-    pub(super) probes: Vec<Option<Probe>>, // [TILE_ROWS]
-    pub(super) uppers: Vec<f32>,           // [TILE_ROWS, vocabulary]
+    pub(super) probes: Vec<Option<Probe>>, // [TOGETHER]
+    pub(super) uppers: Vec<f32>,           // [TOGETHER, vocabulary]
     pub(super) left: Vec<u32>,             // the tokens left in the running, at most the vocabulary
     pub(super) logits: Vec<f32>,           // theirs, or their upper bounds
     pub(super) ranking: Ranking,
@@ -28,8 +28,9 @@ impl Screener {
         Self {
             outliers: Vec::new(),
             others: Vec::new(),
+            digits: Vec::new(),
             y: Vec::new(),
-            probes: Vec::with_capacity(TILE_ROWS),
+            probes: Vec::with_capacity(TOGETHER),
             uppers: Vec::new(),
             left: Vec::new(),
             logits: Vec::new(),
@@ -55,10 +56,11 @@ impl Screener {
             *values = filled(len.max(values.len()), value)?;
             Ok(())
         }
-        room(&mut self.outliers, area(TILE_ROWS, size.outliers)?, 0)?;
-        room(&mut self.others, area(TILE_ROWS, size.others)?, 0)?;
+        room(&mut self.outliers, area(TOGETHER, size.outliers)?, 0)?;
+        room(&mut self.others, area(2 * TOGETHER, size.others)?, 0)?;
+        room(&mut self.digits, area(2, size.others)?, 0)?;
         room(&mut self.y, size.cols, 0.0)?;
-        room(&mut self.uppers, area(TILE_ROWS, size.rows)?, 0.0)?;
+        room(&mut self.uppers, area(TOGETHER, size.rows)?, 0.0)?;
         room(&mut self.left, size.rows, 0)?;
         room(&mut self.logits, size.rows, 0.0)
     }

@@ -5,6 +5,7 @@
 mod bytes;
 mod eight;
 pub(super) mod lanes;
+mod nibbles;
 mod tables;
 mod trits;
 
@@ -110,9 +111,9 @@ impl Kernels for Avx2 {
         unsafe { bytes::dot_bytes(out, w, x) }
     }
 
-    fn dot_nibbles(&self, out: &mut [i32], w: &[u8], x: &[i16]) {
+    fn dot_nibbles(&self, out: &mut [i32], w: &[u8], x: &[i8]) {
         // SAFETY: `self` exists, so the CPU has AVX2.
-        unsafe { bytes::dot_nibbles(out, w, x) }
+        unsafe { nibbles::dot_nibbles(out, w, x) }
     }
 
     fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {

@@ -1,10 +1,35 @@
-//! Rows of weights of 8 and of 4 bits times int16 activations, for the screened head: weights are widened on their way from memory,
-//! and some activation rows share each load of them. Written once; a set says in [`Sums`] what its vectors do.
+//! Rows of weights of 8 bits times int16 activations, for the outliers of the screened head: weights are widened on their way from
+//! memory, and some activation rows share each load of them. Written once; a set says in [`Sums`] what its vectors do.
 
 use super::avx2::{AHEAD_BYTES, prefetch};
 
 /// Weights that are worked on at once: one cache line.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
+
+/// Calls `$dot`, of some parameters and the number of rows, for as many activation rows at a time as share a load: `$x: [out.len(), $cols]`.
+macro_rules! by_shared_rows {
+    ($dot:ident[$($parameter:tt)*], $out:ident, $lines:expr, $x:ident, $cols:expr) => {
+        for (out, x) in $out.chunks_mut(S::SHARED).zip($x.chunks(S::SHARED * $cols)) {
+            // SAFETY: the caller shows the instructions.
+            unsafe {
+                match out.len() {
+                    rows if rows > S::SHARED => unreachable!("at most {} rows", S::SHARED),
+                    1 => $dot::<$($parameter)* 1>(out, $lines, x),
+                    2 => $dot::<$($parameter)* 2>(out, $lines, x),
+                    3 => $dot::<$($parameter)* 3>(out, $lines, x),
+                    4 => $dot::<$($parameter)* 4>(out, $lines, x),
+                    5 => $dot::<$($parameter)* 5>(out, $lines, x),
+                    6 => $dot::<$($parameter)* 6>(out, $lines, x),
+                    7 => $dot::<$($parameter)* 7>(out, $lines, x),
+                    8 => $dot::<$($parameter)* 8>(out, $lines, x),
+                    rows => unreachable!("{rows} rows"),
+                }
+            }
+        }
+    };
+}
+
+pub(super) use by_shared_rows;
 
 /// A vector register of sums of 32 bits, to which `COLUMNS` columns at a time are added; `VECTORS` of them make a line.
 ///
@@ -16,35 +41,10 @@ pub(super) trait Sums<const COLUMNS: usize, const VECTORS: usize>: Copy {
     unsafe fn zero() -> Self;
     /// Some weights, as 16 bits each.
     unsafe fn widened(w: &[i8; COLUMNS]) -> Self;
-    /// The low and the high halves of some bytes, as 16 bits each.
-    unsafe fn halves(w: &[u8; COLUMNS]) -> (Self, Self);
     /// Adds the products of widened weights and activations.
     unsafe fn add_products(self, w: Self, x: &[i16; COLUMNS]) -> Self;
     /// The sum of the lanes of all.
     unsafe fn total(all: [Self; VECTORS]) -> i32;
-}
-
-/// Calls `$dot` for as many activation rows at a time as share a load: `$x: [out.len(), $cols]`.
-macro_rules! by_shared_rows {
-    ($dot:ident, $out:ident, $lines:expr, $x:ident, $cols:expr) => {
-        for (out, x) in $out.chunks_mut(S::SHARED).zip($x.chunks(S::SHARED * $cols)) {
-            // SAFETY: the caller shows the instructions.
-            unsafe {
-                match out.len() {
-                    rows if rows > S::SHARED => unreachable!("at most {} rows", S::SHARED),
-                    1 => $dot::<S, COLUMNS, VECTORS, 1>(out, $lines, x),
-                    2 => $dot::<S, COLUMNS, VECTORS, 2>(out, $lines, x),
-                    3 => $dot::<S, COLUMNS, VECTORS, 3>(out, $lines, x),
-                    4 => $dot::<S, COLUMNS, VECTORS, 4>(out, $lines, x),
-                    5 => $dot::<S, COLUMNS, VECTORS, 5>(out, $lines, x),
-                    6 => $dot::<S, COLUMNS, VECTORS, 6>(out, $lines, x),
-                    7 => $dot::<S, COLUMNS, VECTORS, 7>(out, $lines, x),
-                    8 => $dot::<S, COLUMNS, VECTORS, 8>(out, $lines, x),
-                    rows => unreachable!("{rows} rows"),
-                }
-            }
-        }
-    };
 }
 
 /// [`super::Kernels::dot_bytes`].
@@ -60,23 +60,7 @@ pub(super) unsafe fn dot_bytes<S: Sums<COLUMNS, VECTORS>, const COLUMNS: usize, 
     const { assert!(COLUMNS * VECTORS == LINE) };
     let (lines, rest) = w.as_chunks::<LINE>();
     assert!(rest.is_empty() && x.len() == out.len() * w.len());
-    by_shared_rows!(dot, out, lines, x, w.len());
-}
-
-/// [`super::Kernels::dot_nibbles`].
-///
-/// # Safety
-/// The CPU has the instructions of `S`.
-#[inline(always)]
-pub(super) unsafe fn dot_nibbles<S: Sums<COLUMNS, VECTORS>, const COLUMNS: usize, const VECTORS: usize>(
-    out: &mut [i32],
-    w: &[u8],
-    x: &[i16],
-) {
-    const { assert!(COLUMNS * VECTORS == LINE) };
-    let (lines, rest) = w.as_chunks::<LINE>();
-    assert!(rest.is_empty() && x.len() == 2 * out.len() * w.len());
-    by_shared_rows!(dot_halves, out, lines, x, 2 * w.len());
+    by_shared_rows!(dot[S, COLUMNS, VECTORS,], out, lines, x, w.len());
 }
 
 /// That all sums fit 32 bits is the caller's promise; then those of any lane do, too.
@@ -100,38 +84,6 @@ unsafe fn dot<S: Sums<COLUMNS, VECTORS>, const COLUMNS: usize, const VECTORS: us
                 let w = S::widened(w);
                 for (sums, x) in sums.iter_mut().zip(&x) {
                     sums[vector] = sums[vector].add_products(w, &x[line].as_chunks::<COLUMNS>().0[vector]);
-                }
-            }
-        }
-        for (o, sums) in out.iter_mut().zip(sums) {
-            *o = S::total(sums);
-        }
-    }
-}
-
-/// As [`dot`]: a line of bytes meets two lines of activations.
-///
-/// # Safety
-/// As for [`dot_bytes`].
-#[inline(always)]
-unsafe fn dot_halves<S: Sums<COLUMNS, VECTORS>, const COLUMNS: usize, const VECTORS: usize, const ROWS: usize>(
-    out: &mut [i32],
-    w: &[[u8; LINE]],
-    x: &[i16],
-) {
-    let (x, _) = x.as_chunks::<LINE>();
-    let x: [&[[i16; LINE]]; ROWS] = std::array::from_fn(|row| &x[row * 2 * w.len()..][..2 * w.len()]);
-    // SAFETY: the caller shows the instructions.
-    unsafe {
-        let mut sums = [[S::zero(); VECTORS]; ROWS];
-        for (line, w) in w.iter().enumerate() {
-            prefetch(w.as_ptr().wrapping_add(AHEAD_BYTES));
-            for (vector, w) in w.as_chunks::<COLUMNS>().0.iter().enumerate() {
-                let (low, high) = S::halves(w);
-                for (sums, x) in sums.iter_mut().zip(&x) {
-                    let columns = |line: usize| &x[line].as_chunks::<COLUMNS>().0[vector];
-                    let sum = sums[vector].add_products(low, columns(2 * line));
-                    sums[vector] = sum.add_products(high, columns(2 * line + 1));
                 }
             }
         }

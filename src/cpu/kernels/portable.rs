@@ -44,7 +44,7 @@ impl Kernels for Portable {
         dot_bytes(out, w, x);
     }
 
-    fn dot_nibbles(&self, out: &mut [i32], w: &[u8], x: &[i16]) {
+    fn dot_nibbles(&self, out: &mut [i32], w: &[u8], x: &[i8]) {
         dot_nibbles(out, w, x);
     }
 
@@ -255,7 +255,7 @@ pub(crate) fn dot_bytes(out: &mut [i32], w: &[i8], x: &[i16]) {
 }
 
 /// [`Kernels::dot_nibbles`].
-pub(crate) fn dot_nibbles(out: &mut [i32], w: &[u8], x: &[i16]) {
+pub(crate) fn dot_nibbles(out: &mut [i32], w: &[u8], x: &[i8]) {
     for (o, x) in out.iter_mut().zip(x.chunks_exact(2 * w.len())) {
         *o = 0;
         for (w, x) in w.chunks_exact(64).zip(x.chunks_exact(128)) {

@@ -8,6 +8,7 @@
 mod bytes;
 mod floats;
 mod heads;
+mod nibbles;
 pub(super) mod panels;
 mod ymm;
 mod zmm;

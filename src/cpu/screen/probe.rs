@@ -13,11 +13,17 @@ const EIGHT_AND_HALF: f64 = 8.51;
 /// The largest share of a value that its codes may stand for: 16 steps begin at 7.49.
 const MOST_OF_ROUNDED: f64 = 2.2;
 
+/// The most that the first digit may leave, of what codes of 4 bits are multiplied with: they leave a sixth of a row, so bounds are at most
+/// about half as wide again.
+const MOST_LEFT: f32 = 1.0 / 12.0;
+
 /// What a hidden vector contributes to estimates and errors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probe {
-    pub(super) factor: f64,              // a
-    pub(super) eights: i32,              // 8·Σp of the other columns, which codes without a sign have too much
+    pub(super) outlier_factor: f64,      // a
+    pub(super) factor: f64,              // b
+    pub(super) base: f64,                // r
+    pub(super) eights: [i32; 2],         // 8·Σh and 8·Σl, which codes without a sign have too much
     pub(super) constant: f64,            // x·w̄
     pub(super) parts: [f64; DIRECTIONS], // c
     pub(super) coarse: Shares,           // of the errors of the first plane
@@ -49,37 +55,73 @@ impl Shares {
     }
 }
 
+/// The digits of a hidden vector that meet the first plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Digits {
+    /// The first, of vectors that share a pass.
+    High,
+    Both,
+}
+
 /// Where a probe is made.
 pub(crate) struct Scratch<'a> {
     pub(crate) outliers: &'a mut [i16], // [size.outliers]
-    pub(crate) others: &'a mut [i16],   // [size.others]
+    pub(crate) high: &'a mut [i8],      // [size.others]
+    pub(crate) low: &'a mut [i8],       // [size.others]
     pub(crate) y: &'a mut [f32],        // [size.cols]
 }
 
 impl Probe {
     /// Turns a hidden vector to integers; none if its size forbids bounds. (Then the integers are unspecified.)
-    pub(crate) fn new(screen: &Screen, scratch: Scratch<'_>, x: &[f32]) -> Option<Self> {
-        let Scratch { outliers, others, y } = scratch;
+    pub(crate) fn new(screen: &Screen, scratch: Scratch<'_>, x: &[f32], digits: Digits) -> Option<Self> {
+        let Scratch { outliers, high, low, y } = scratch;
         let norm = in_lanes(x, |v| v * v).sqrt();
         if !(1.0 / LARGEST_NORM..=LARGEST_NORM).contains(&norm) {
             return None;
         }
+        let peak_of = |x: &[f32]| f64::from(x.iter().fold(f32::MIN_POSITIVE, |peak, v| peak.max(v.abs())));
         // So that the sum of 127·|p_j| over a row fits 31 bits.
-        let most = others.len().max(outliers.len());
-        let levels = f64::from((i32::MAX / (127 * most as i32)).min(i32::from(i16::MAX)));
-        let peak = x.iter().fold(0.0f32, |peak, v| peak.max(v.abs()));
-        let factor = f64::from(peak) / levels;
-        let level = |v: f64| round(v / factor).clamp(-levels, levels);
-        let (p, padding) = others.split_at_mut(x.len());
-        padding.fill(0);
-        for (p, &v) in p.iter_mut().zip(x) {
-            *p = level(f64::from(v)) as i16;
-        }
-        let rest = in_lanes(x, |v| (v - factor * level(v)).powi(2)).sqrt();
+        let levels_of = |columns: usize, most: i32| f64::from((i32::MAX / (127 * columns as i32)).min(most));
+        let levels = levels_of(outliers.len(), i32::from(i16::MAX));
+        let outlier_factor = peak_of(x) / levels;
+        // The other columns, zeros in place of the outliers.
+        y.copy_from_slice(x);
+        let (mut squares, mut rests) = (0.0, 0.0);
         outliers.fill(0);
         for (outlier, &column) in outliers.iter_mut().zip(&screen.places) {
-            *outlier = std::mem::take(&mut p[column as usize]);
+            let v = f64::from(std::mem::take(&mut y[column as usize]));
+            let level = round(v / outlier_factor).clamp(-levels, levels);
+            *outlier = level as i16;
+            squares += v * v;
+            rests += (v - outlier_factor * level).powi(2);
         }
+        let levels = levels_of(high.len(), i32::from(i8::MAX));
+        let (factor, base) = (peak_of(y) / levels, levels + 1.0);
+        let split = |v: f64| {
+            let high = round(v / factor).clamp(-levels, levels);
+            (high, round((v / factor - high) * base).clamp(-levels, levels))
+        };
+        high[x.len()..].fill(0);
+        low[x.len()..].fill(0);
+        let mut eights = [0i32; 2];
+        for ((high, low), &v) in high.iter_mut().zip(low.iter_mut()).zip(&*y) {
+            let digits = split(f64::from(v));
+            (*high, *low) = (digits.0 as i8, digits.1 as i8);
+            eights[0] += 8 * i32::from(*high);
+            eights[1] += 8 * i32::from(*low);
+        }
+        let of_both = in_lanes(y, |v| {
+            let (high, low) = split(v);
+            (v - factor * (high + low / base)).powi(2)
+        });
+        let rest_of_both = (rests + of_both).sqrt();
+        let (rest, more_rest) = match digits {
+            Digits::High => {
+                let of_high = in_lanes(y, |v| (v - factor * split(v).0).powi(2));
+                ((rests + of_high).sqrt(), rest_of_both)
+            }
+            Digits::Both => (rest_of_both, 0.0),
+        };
         let mut parts = [0.0; DIRECTIONS];
         for (part, direction) in parts.iter_mut().zip(screen.directions.chunks_exact(x.len())) {
             *part = dot(direction, x);
@@ -87,32 +129,39 @@ impl Probe {
         let terms = (x.len() + 2) as f64 / f64::from(1 << 24);
         let rounding = terms / (1.0 - terms);
         let sizes: f64 = parts.iter().map(|part| part.abs()).sum();
-        // Of b, for each ‖e‖.
+        // Of U'e, for each ‖e‖.
         let of_parts = 1.01 * rounding * sizes;
-        let of_norm = MOST_OF_ROUNDED * rest + norm * rounding + (norm + 1.01 * sizes) / f64::from(1 << 20);
+        let of_norm = |rest: f64| MOST_OF_ROUNDED * rest + norm * rounding + (norm + 1.01 * sizes) / f64::from(1 << 20);
         let of_parts_lost = sizes * f64::from(f32::MIN_POSITIVE);
         let constant = norm * in_lanes(&screen.mean, |v| v * v).sqrt() / f64::from(1 << 30) + of_parts_lost;
-        let shares = |y: &mut [f32], half: f64, of_parts: f64| {
-            let mut squares = 0.0;
-            for &column in &screen.places {
-                squares += f64::from(std::mem::take(&mut y[column as usize])).powi(2);
-            }
-            let (small, large) = split(y);
+        let shares = |y: &[f32], squares: f64, half: f64, of_parts: f64, rest: f64| {
+            let (small, large) = small_and_large(y);
             let outliers = HALF * (screen.places.len() as f64).sqrt();
             Shares {
                 of_residual: up(small + of_parts),
                 of_scale: up(half * large),
                 of_outlier_scale: up(outliers * (squares.sqrt() + of_parts)),
-                of_norm: up(of_norm),
+                of_norm: up(of_norm(rest)),
                 constant: up(constant),
             }
         };
-        y.copy_from_slice(x);
-        let fine = shares(y, HALF, 0.0);
+        let fine = shares(y, squares, HALF, 0.0, rest + more_rest);
         subtract(y, x, &screen.directions, &parts);
-        let coarse = shares(y, EIGHT_AND_HALF, of_parts);
-        let eights = 8 * p.iter().map(|&p| i32::from(p)).sum::<i32>();
-        Some(Self { factor, eights, constant: dot(&screen.mean, x), parts, coarse, fine })
+        let squares =
+            screen.places.iter().map(|&column| f64::from(std::mem::take(&mut y[column as usize])).powi(2)).sum();
+        let coarse = shares(y, squares, EIGHT_AND_HALF, of_parts, rest);
+        Some(Self { outlier_factor, factor, base, eights, constant: dot(&screen.mean, x), parts, coarse, fine })
+    }
+
+    /// What the sums of the digits' products amount to.
+    #[inline(always)]
+    pub(super) fn of_digits(&self, high: i32, low: i32) -> f64 {
+        self.factor * (f64::from(high) + f64::from(low) / self.base)
+    }
+
+    /// Whether the first digit is nearly all of the hidden vector: what it leaves widens the bounds little.
+    pub(crate) fn high_is_enough(&self) -> bool {
+        self.coarse.of_norm <= self.coarse.of_residual * MOST_LEFT
     }
 }
 
@@ -137,7 +186,7 @@ fn subtract(y: &mut [f32], x: &[f32], directions: &[f32], parts: &[f64; DIRECTIO
 }
 
 /// The norm of the small values and the sum of the magnitudes of the large ones.
-fn split(y: &[f32]) -> (f64, f64) {
+fn small_and_large(y: &[f32]) -> (f64, f64) {
     let small = |limit: f64| in_lanes(y, |v| if v.abs() <= limit { v * v } else { 0.0 });
     let mut limit = f64::INFINITY;
     for _ in 0..4 {

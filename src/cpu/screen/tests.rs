@@ -26,34 +26,38 @@ fn check(rows: &[Vec<f32>], seen: &[f32], x: &[f32]) -> Result<(), TestCaseError
     for kernels in KernelSet::available().iter().filter_map(|set| set.table()) {
         let screen = screen_of(&head, seen, kernels);
         let size = *screen.size();
-        let (mut outliers, mut others, mut y) = (vec![0; size.outliers], vec![0; size.others], vec![0.0; size.cols]);
-        let scratch = Scratch { outliers: &mut outliers, others: &mut others, y: &mut y };
-        let Some(probe) = Probe::new(&screen, scratch, x) else { continue };
-        let integers = Integers { outliers: &outliers, others: &others };
-        let bounds_by = |planes| {
-            let (mut estimates, mut uppers) = (vec![0.0; rows.len()], vec![0.0; rows.len()]);
-            let (all, above) = (Disjoint::new(&mut estimates), Disjoint::new(&mut uppers));
-            let bounds = Bounds { estimates: all, first: 0, uppers: above };
-            for strip in 0..size.strips() {
-                // SAFETY: one call after the other.
-                unsafe { screen.estimate(kernels, &bounds, integers, &[Some(probe)], planes, strip) };
+        for digits in [Digits::High, Digits::Both] {
+            let (mut outliers, mut others) = (vec![0; size.outliers], vec![0; 2 * size.others]);
+            let (high, low) = others.split_at_mut(size.others);
+            let scratch = Scratch { outliers: &mut outliers, high, low, y: &mut vec![0.0; size.cols] };
+            let Some(probe) = Probe::new(&screen, scratch, x, digits) else { continue };
+            let first = if digits == Digits::High { &others[..size.others] } else { &others };
+            let integers = Integers { outliers: &outliers, others: first };
+            let bounds_by = |planes| {
+                let (mut estimates, mut uppers) = (vec![0.0; rows.len()], vec![0.0; rows.len()]);
+                let (all, above) = (Disjoint::new(&mut estimates), Disjoint::new(&mut uppers));
+                let bounds = Bounds { estimates: all, first: 0, uppers: above };
+                for strip in 0..size.strips() {
+                    // SAFETY: one call after the other.
+                    unsafe { screen.estimate(kernels, &bounds, integers, &[Some(probe)], planes, strip) };
+                }
+                (estimates, uppers)
+            };
+            let ((estimates, uppers), (_, by_both)) = (bounds_by(Planes::First), bounds_by(Planes::Both));
+            for (row, w) in rows.iter().enumerate() {
+                let mut computed = [0.0];
+                kernels.dot_dense(&mut computed, DenseRow::new(&head, row), x);
+                let exact: f64 = w.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
+                let coarse = (estimates[row], uppers[row]);
+                let fine = screen.refined(kernels, row, estimates[row], &others, &probe);
+                for upper in [uppers[row], fine, by_both[row]] {
+                    let holds = computed[0] <= upper && exact <= f64::from(upper);
+                    prop_assert!(holds || upper == f32::INFINITY, "{computed:?}, {exact}: {coarse:?}, {fine}");
+                }
+                // What is below is bounded as what is above.
+                let lower = f64::from(coarse.0) - (f64::from(coarse.1) - f64::from(coarse.0)) * (1.0 + 1e-6);
+                prop_assert!(exact >= lower || coarse.1 == f32::INFINITY, "{exact}: {coarse:?}");
             }
-            (estimates, uppers)
-        };
-        let ((estimates, uppers), (_, by_both)) = (bounds_by(Planes::First), bounds_by(Planes::Both));
-        for (row, w) in rows.iter().enumerate() {
-            let mut computed = [0.0];
-            kernels.dot_dense(&mut computed, DenseRow::new(&head, row), x);
-            let exact: f64 = w.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
-            let coarse = (estimates[row], uppers[row]);
-            let fine = screen.refined(kernels, row, estimates[row], &others, &probe);
-            for upper in [uppers[row], fine, by_both[row]] {
-                let holds = computed[0] <= upper && exact <= f64::from(upper);
-                prop_assert!(holds || upper == f32::INFINITY, "{computed:?}, {exact}: {coarse:?}, {fine}");
-            }
-            // What is below is bounded as what is above.
-            let lower = f64::from(coarse.0) - (f64::from(coarse.1) - f64::from(coarse.0)) * (1.0 + 1e-6);
-            prop_assert!(exact >= lower || coarse.1 == f32::INFINITY, "{exact}: {coarse:?}");
         }
     }
     Ok(())
@@ -72,20 +76,21 @@ fn rows(len: usize) -> impl Strategy<Value = Vec<Vec<f32>>> {
     prop::collection::vec(numbers(len), 1..5)
 }
 
-/// Every value is rounded up by the most that one can be, and every integer of the hidden vector is wrong by nearly half in the same
-/// direction; nothing else has a size.
+/// Every value is rounded up by the most that one can be, and every integer of the hidden vector, or of its second digit, is wrong by
+/// nearly half in the same direction; nothing else has a size.
 #[test]
 fn logits_lie_within_their_bounds_where_codes_stand_for_more_than_twice_their_values() {
-    for cols in [1024, 2560, 8192] {
-        let levels = (i32::MAX / (127 * cols)).min(32767) as f32;
-        let cols = cols as usize;
+    for cols in [1024, 2560, 8192usize] {
         for (value, largest) in [(7.505 * (1e-5 / LEVELS), 0.0), (7.51, 119.0)] {
             let mut row = vec![value; cols];
             (row[0], row[1]) = (1e-12, if largest > 0.0 { largest } else { value });
             let other: Vec<f32> = row.iter().map(|w| -w).collect();
-            let (mut x, mut seen) = (vec![-0.501f32; cols], vec![0.0; cols]);
-            (x[0], seen[0]) = (levels, 1.0);
-            check(&[row, other], &seen, &x).expect("within its bounds");
+            for step in [1.0, 1.0 / 128.0] {
+                // Of the columns that are no outliers, the last has the largest value of the hidden vector: a step of the digit is `step`.
+                let (mut x, mut seen) = (vec![-0.501 * step; cols], vec![0.0; cols]);
+                (x[0], x[cols - 1], seen[0]) = (127.0, 127.0, 1.0);
+                check(&[row.clone(), other.clone()], &seen, &x).expect("within its bounds");
+            }
         }
     }
 }

@@ -16,13 +16,6 @@ pub(super) fn dot_bytes(out: &mut [i32], w: &[i8], x: &[i16]) {
     unsafe { bytes::dot_bytes::<__m256i, COLUMNS, VECTORS>(out, w, x) }
 }
 
-/// [`crate::cpu::kernels::Kernels::dot_nibbles`].
-#[target_feature(enable = "avx2")]
-pub(super) fn dot_nibbles(out: &mut [i32], w: &[u8], x: &[i16]) {
-    // SAFETY: as above.
-    unsafe { bytes::dot_nibbles::<__m256i, COLUMNS, VECTORS>(out, w, x) }
-}
-
 impl Sums<COLUMNS, VECTORS> for __m256i {
     /// 3 · 4 accumulators and a vector of weights fit the 16 registers.
     const SHARED: usize = 3;
@@ -37,15 +30,6 @@ impl Sums<COLUMNS, VECTORS> for __m256i {
     unsafe fn widened(w: &[i8; COLUMNS]) -> Self {
         // SAFETY: there are 16 bytes, the load may be unaligned; the caller shows AVX2.
         unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(w.as_ptr().cast())) }
-    }
-
-    #[inline(always)]
-    unsafe fn halves(w: &[u8; COLUMNS]) -> (Self, Self) {
-        // SAFETY: there are 16 bytes, the load may be unaligned; the caller shows AVX2.
-        unsafe {
-            let bytes = _mm256_cvtepu8_epi16(_mm_loadu_si128(w.as_ptr().cast()));
-            (_mm256_and_si256(bytes, _mm256_set1_epi16(15)), _mm256_srli_epi16::<4>(bytes))
-        }
     }
 
     /// A pair of products is at most 2 · 128 · 32768 = 2^23 in magnitude.

@@ -15,13 +15,6 @@ pub(super) fn dot_bytes(out: &mut [i32], w: &[i8], x: &[i16]) {
     unsafe { bytes::dot_bytes::<__m512i, COLUMNS, VECTORS>(out, w, x) }
 }
 
-/// [`crate::cpu::kernels::Kernels::dot_nibbles`].
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) fn dot_nibbles(out: &mut [i32], w: &[u8], x: &[i16]) {
-    // SAFETY: as above.
-    unsafe { bytes::dot_nibbles::<__m512i, COLUMNS, VECTORS>(out, w, x) }
-}
-
 impl Sums<COLUMNS, VECTORS> for __m512i {
     /// 8 · 2 accumulators and 2 vectors of weights fit the 32 registers.
     const SHARED: usize = 8;
@@ -36,15 +29,6 @@ impl Sums<COLUMNS, VECTORS> for __m512i {
     unsafe fn widened(w: &[i8; COLUMNS]) -> Self {
         // SAFETY: there are 32 bytes, the load may be unaligned; the caller shows AVX-512BW.
         unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(w.as_ptr().cast())) }
-    }
-
-    #[inline(always)]
-    unsafe fn halves(w: &[u8; COLUMNS]) -> (Self, Self) {
-        // SAFETY: there are 32 bytes, the load may be unaligned; the caller shows AVX-512BW.
-        unsafe {
-            let bytes = _mm512_cvtepu8_epi16(_mm256_loadu_si256(w.as_ptr().cast()));
-            (_mm512_and_si512(bytes, _mm512_set1_epi16(15)), _mm512_srli_epi16::<4>(bytes))
-        }
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use std::any::Any;
 use std::arch::x86_64::*;
 use std::sync::LazyLock;
 
-use super::{Vector, bytes, floats, heads, panels};
+use super::{Vector, bytes, floats, heads, nibbles, panels};
 use crate::backend::Numerics;
 use crate::cpu::kernels::avx2::Avx2;
 use crate::cpu::kernels::panel::{self, Panel};
@@ -119,9 +119,9 @@ impl Kernels for Avx512Vnni {
         unsafe { bytes::dot_bytes(out, w, x) }
     }
 
-    fn dot_nibbles(&self, out: &mut [i32], w: &[u8], x: &[i16]) {
-        // SAFETY: as above.
-        unsafe { bytes::dot_nibbles(out, w, x) }
+    fn dot_nibbles(&self, out: &mut [i32], w: &[u8], x: &[i8]) {
+        // SAFETY: as above, and AVX2.
+        unsafe { nibbles::dot_nibbles(out, w, x) }
     }
 }
 

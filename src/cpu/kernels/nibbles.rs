@@ -1,0 +1,59 @@
+//! Rows of weights of 4 bits times int8 activations, for the screened head: a line of weights becomes bytes on its way from memory, for
+//! some activation rows at once. Written once; a set says in [`LineSums`] what its vectors do.
+
+use super::avx2::{AHEAD_BYTES, prefetch};
+use super::bytes::{LINE, by_shared_rows};
+
+/// Vectors of sums of 32 bits, to which a line of weights times 128 activations is added at a time.
+///
+/// # Safety
+/// Every function needs the instructions of its set; that the CPU has them is the caller's to show.
+pub(super) trait LineSums: Copy {
+    /// Activation rows that share a line of weights: as many as there are registers for.
+    const SHARED: usize;
+    /// The weights of a line, a byte each.
+    type Codes: Copy;
+    unsafe fn zero() -> Self;
+    unsafe fn codes(w: &[u8; LINE]) -> Self::Codes;
+    /// Adds the products of a line and the activations of its 128 columns.
+    unsafe fn add_line(self, codes: Self::Codes, x: &[[i8; LINE]; 2]) -> Self;
+    /// The sums of the lanes of four.
+    unsafe fn totals(four: [Self; 4]) -> [i32; 4];
+}
+
+/// [`super::Kernels::dot_nibbles`].
+///
+/// # Safety
+/// The CPU has the instructions of `S`.
+#[inline(always)]
+pub(super) unsafe fn dot_nibbles<S: LineSums>(out: &mut [i32], w: &[u8], x: &[i8]) {
+    let (lines, rest) = w.as_chunks::<LINE>();
+    assert!(rest.is_empty() && x.len() == 2 * out.len() * w.len());
+    by_shared_rows!(dot[S,], out, lines, x, 2 * w.len());
+}
+
+/// # Safety
+/// As for [`dot_nibbles`].
+#[inline(always)]
+unsafe fn dot<S: LineSums, const ROWS: usize>(out: &mut [i32], w: &[[u8; LINE]], x: &[i8]) {
+    let (x, _) = x.as_chunks::<LINE>().0.as_chunks::<2>();
+    let x: [&[[[i8; LINE]; 2]]; ROWS] = std::array::from_fn(|row| &x[row * w.len()..][..w.len()]);
+    // SAFETY: the caller shows the instructions.
+    unsafe {
+        let mut sums = [S::zero(); ROWS];
+        for (line, w) in w.iter().enumerate() {
+            prefetch(w.as_ptr().wrapping_add(AHEAD_BYTES));
+            let codes = S::codes(w);
+            for (sums, x) in sums.iter_mut().zip(&x) {
+                *sums = sums.add_line(codes, &x[line]);
+            }
+        }
+        for first in (0..ROWS).step_by(4) {
+            // The last stands in where there are no four; its sum is not used then.
+            let mut four = [sums[ROWS - 1]; 4];
+            let count = (ROWS - first).min(4);
+            four[..count].copy_from_slice(&sums[first..first + count]);
+            out[first..first + count].copy_from_slice(&S::totals(four)[..count]);
+        }
+    }
+}
