@@ -26,7 +26,8 @@ impl Shader {
                 text.number("THREADS", QUANTIZE_THREADS).quantizer(norm, cols, 1).add(fragment!("quantize_blocks"))
             }
             Self::Norm { selected, add } => {
-                text.truth("SELECTED", selected).truth("ADD", add).add(fragment!("step")).add(fragment!("float_order"))
+                text.truth("SELECTED", selected).truth("ADD", add).add(fragment!("step")).add(fragment!("float_order"));
+                text.add(fragment!("sum_shares"))
             }
             Self::Place => text.number("THREADS", ELEMENTWISE_THREADS as u32),
             Self::Matvec { product, shape, input } => {
@@ -40,7 +41,7 @@ impl Shader {
                     Input::Quantized => text.add(fragment!("x_stored")),
                     Input::Floats { norm, cols } => {
                         assert_eq!(shape.threads, QUANTIZE_THREADS, "so that sums of floats are added in one order");
-                        text.quantizer(norm, cols, 5);
+                        text.quantizer(norm, cols, 5).add(fragment!("x_row"));
                         match product.scaling {
                             Scaling::Blocks => text.add(fragment!("quantize_blocks")).add(fragment!("x_normed_blocks")),
                             _ => text.add(fragment!("quantize_row")).add(fragment!("x_normed")),
@@ -63,7 +64,7 @@ impl Shader {
                 text.rotation(pairs).cache(cache).add(fragment!("step"));
                 text.truth("NORM_BEFORE", norm == Some(HeadNormOrder::BeforeRope));
                 text.truth("NORM_AFTER", norm == Some(HeadNormOrder::AfterRope)).add(match norm {
-                    Some(_) => fragment!("head_norm"),
+                    Some(_) => concat!(fragment!("sum_shares"), fragment!("head_norm")),
                     None => fragment!("head_as_it_is"),
                 })
             }
@@ -94,14 +95,18 @@ impl Shader {
                 let shape = Shape { rows: 1, outputs: 1, ..matvec_shape(1, 1, false) };
                 text.shape(shape).add(fragment!("float_order")).add(Format::F16.unpack_piece()).vectors(aligned)
             }
-            Self::ScreenRows | Self::ScreenFloors => text.add(fragment!("float_order")),
+            Self::ScreenRows => text.add(fragment!("float_order")),
+            Self::ScreenFloors => text.add(fragment!("float_order")).add(fragment!("sum_shares")),
             Self::Convolve { taps } => {
                 text.number("THREADS", ELEMENTWISE_THREADS as u32).number("TAPS", taps).add(fragment!("step"))
             }
             Self::DeltaRule { head_dim } => {
                 text.number("HEAD_DIM", head_dim).add(fragment!("step")).add(fragment!("float_order"))
             }
-            Self::NormGate => text.number("THREADS", ELEMENTWISE_THREADS as u32).add(fragment!("float_order")),
+            Self::NormGate => {
+                text.number("THREADS", ELEMENTWISE_THREADS as u32).add(fragment!("float_order"));
+                text.add(fragment!("sum_shares"))
+            }
             Self::Gate => text.number("THREADS", ELEMENTWISE_THREADS as u32),
             Self::Route => text
                 .number("THREADS", ELEMENTWISE_THREADS as u32)
@@ -121,7 +126,8 @@ impl Shader {
                 .number("BLOCK", block)
                 .truth("NORM", norm)
                 .truth("INVERSE", inverse)
-                .add(fragment!("float_order")),
+                .add(fragment!("float_order"))
+                .add(fragment!("sum_shares")),
             Self::ArgmaxFirst => text.add(fragment!("float_order")).add(fragment!("argmax_first")),
             Self::ArgmaxLast => text.add(fragment!("argmax_last")),
             Self::Totals => text.add(fragment!("float_order")),
