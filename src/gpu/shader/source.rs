@@ -5,7 +5,7 @@ use crate::backend::{Activation, CachePrecision, ExpertShape, HeadNormOrder, MOS
 use crate::gpu::cooperative::{Cooperative, TEAMS};
 use crate::gpu::experts;
 use crate::gpu::layout::matvec_shape;
-use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, QUANTIZE_THREADS, ROUNDS_AHEAD, TILE};
+use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, QUANTIZE_THREADS, ROUNDS_AHEAD, TILE, TILE_ROWS};
 
 macro_rules! fragment {
     ($name:literal) => {
@@ -52,8 +52,10 @@ impl Shader {
             Self::MatvecFloats { output, shape } => {
                 text.shape(shape).truth("ADD", output == Output::Add).add(fragment!("step"))
             }
-            Self::Matmul { product } => text
+            Self::Matmul { product, cut } => text
                 .number("TILE", TILE as u32)
+                .number("ROWS", cut.rows)
+                .number("OUTPUTS", cut.outputs)
                 .output(product.output)
                 .truth("GROUPED", product.scaling != Scaling::Rows)
                 .truth("BLOCKS", product.scaling == Scaling::Blocks)
@@ -71,16 +73,16 @@ impl Shader {
             Self::Attend { cut, append } => {
                 text.number("GROUP", cut.heads).number("GROUPS", cut.groups).number("CHUNK", CHUNK as u32);
                 text.number("AHEAD", ROUNDS_AHEAD as u32).number("EXCHANGED", cut.exchanged);
-                text.number("TOGETHER", cut.together).cache(cut.cache).add(match cut.cache.piece_pairs() {
-                    1 => fragment!("pieces_any"),
-                    2 => fragment!("pieces_f32"),
-                    _ => fragment!("pieces_f16"),
-                });
+                text.number("TOGETHER", cut.together).cache(cut.cache).add(cut.cache.pieces());
                 text.add(fragment!("step")).add(fragment!("online_softmax"));
                 match append {
                     None => text.add(fragment!("attend_cached")),
                     Some(pairs) => text.rotation(pairs).add(fragment!("attend_append")),
                 }
+            }
+            Self::AttendTile { cache, heads } => {
+                text.number("GROUP", heads).number("TILE_ROWS", TILE_ROWS as u32).number("CHUNK", CHUNK as u32);
+                text.cache(cache).add(cache.pieces()).add(fragment!("step")).add(fragment!("online_softmax"))
             }
             Self::AttendMerge { head_dim } => {
                 text.number("HEAD_DIM", head_dim).number("CHUNK", CHUNK as u32);
@@ -169,6 +171,17 @@ impl Format {
             Self::Int8 => fragment!("piece_int8"),
             Self::Screen => fragment!("piece_codes"),
             Self::Ternary => panic!("a dense head"),
+        }
+    }
+}
+
+impl Cached {
+    /// `Piece`, what is read at once.
+    fn pieces(self) -> &'static str {
+        match self.piece_pairs() {
+            1 => fragment!("pieces_any"),
+            2 => fragment!("pieces_f32"),
+            _ => fragment!("pieces_f16"),
         }
     }
 }
