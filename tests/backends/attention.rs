@@ -145,15 +145,15 @@ fn long_contexts_keep_their_bits<B: Backend>(backend: &mut B) {
 #[test]
 fn prompts_are_attended_to_in_tiles() {
     let prompt = |sequence, count| (0..count).map(move |position| Row { sequence, position, wants_logits: false });
-    let [long, short, two] =
-        [prompt(0, 40).collect(), prompt(0, 7).collect(), prompt(0, 20).chain(prompt(1, 12)).collect()];
-    let cases: [(&str, Vec<Row>, usize, Option<usize>, &str); 6] = [
-        ("a prompt", long, 64, None, "attend_tile"),
+    let (long, short): (Vec<Row>, Vec<Row>) = (prompt(0, 40).collect(), prompt(0, 7).collect());
+    let two = prompt(0, 20).chain(prompt(1, 12)).collect();
+    let cases = [
+        ("a prompt", long.clone(), 64, None, "attend_tile"),
         ("two prompts", two, 128, None, "attend_tile"),
-        ("a prompt before its window begins", prompt(0, 40).collect(), 64, Some(40), "attend_tile"),
+        ("a prompt before its window begins", long.clone(), 64, Some(40), "attend_tile"),
         ("few rows", short, 64, None, "attend"),
-        ("a window", prompt(0, 40).collect(), 64, Some(39), "attend"),
-        ("heads of 80", prompt(0, 40).collect(), 80, None, "attend"),
+        ("a window", long.clone(), 64, Some(39), "attend"),
+        ("heads of 80", long, 80, None, "attend"),
     ];
     for device in crate::gpu::devices(crate::PACKED) {
         for (what, step, head_dim, window, wanted) in &cases {
