@@ -12,6 +12,7 @@ struct Results {
     product: u32,
     bytes: u32,
     rounded: i32,
+    also_rounded: i32,
     upper: i32,
 }
 
@@ -34,7 +35,9 @@ fn main(@builtin(local_invocation_index) thread: u32) {
     found.dot = dot4I8Packed(case_of.x, case_of.y);
     found.product = case_of.x * case_of.y;
     found.bytes = pack4xI8(unpack4xI8(case_of.x));
-    found.rounded = i32(round(clamp(floats.y, -1e6, 1e6)));
+    let rounded = vec2<i32>(round(clamp(floats, vec2<f32>(-1e6), vec2<f32>(1e6))));
+    found.rounded = rounded.x;
+    found.also_rounded = rounded.y;
     found.upper = extractBits(bitcast<i32>(case_of.x), 16u, 16u);
     results[thread] = found;
 }

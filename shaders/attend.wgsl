@@ -190,7 +190,8 @@ fn score(positions: u32, count: u32, own: u32, ahead: Pieces, slot: u32, lane: u
                     var sum = 0.0;
                     for (var pair = 0u; pair < PIECE; pair++) {
                         let key = widen(pair_of(piece, pair));
-                        sum += queries[v][pair].x * key.x + queries[v][pair].y * key.y;
+                        sum = fma(queries[v][pair].x, key.x, sum);
+                        sum = fma(queries[v][pair].y, key.y, sum);
                     }
                     if thread < SLOTS * LANES {
                         exchange[((v * EXCHANGED + i) * SLOTS + slot) * STRIDE + lane] = sum;
@@ -279,7 +280,7 @@ fn weighted(positions: u32, count: u32, own: u32, ahead: Pieces, slot: u32, lane
                 for (var pair = 0u; pair < PIECE; pair++) {
                     let value = widen(pair_of(piece, pair));
                     for (var v = 0u; v < GROUP; v++) {
-                        sums[v][pair] += scores[position * GROUP + v] * value;
+                        sums[v][pair] = fma(vec2<f32>(scores[position * GROUP + v]), value, sums[v][pair]);
                     }
                 }
             }

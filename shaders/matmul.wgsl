@@ -1,5 +1,5 @@
 // out = x wᵀ for many rows of x: ternary weights, int8 activations, exact integer sums. A workgroup makes a tile of
-// TILE rows × TILE outputs; codes are unpacked once a tile, into workgroup memory, and every thread makes 4 × 4 sums. GROUPED
+// TILE rows × TILE outputs; codes are unpacked once a tile, into workgroup memory, and every thread makes ROWS × OUTPUTS sums. GROUPED
 // says that groups of columns have scales of their own; BLOCKS, that each block of activations has.
 
 struct Params {
@@ -20,86 +20,104 @@ struct Params {
 @group(0) @binding(5) var<storage, read> facts: array<vec2<u32>>;
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;     // [rows of the step, outputs]
 
-const THREADS: u32 = 256u;
-const SIDE: u32 = 16u;     // threads along each side of the tile
-const WORDS: u32 = 16u;    // of a piece, unpacked
-const STRIDE: u32 = 17u;   // in workgroup memory: odd, so that rows begin in different banks
-const BLOCK: u32 = 2u;     // pieces
-const_assert TILE == 4u * SIDE && THREADS == SIDE * SIDE && THREADS == 4u * TILE;
+const WIDTH: u32 = TILE / OUTPUTS; // threads along the outputs of a tile
+const THREADS: u32 = WIDTH * (TILE / ROWS);
+const APART: u32 = TILE / ROWS;    // between a thread's rows
+const VECTORS: u32 = 4u;           // of a piece, unpacked: 16 columns each
+const STRIDE: u32 = VECTORS + 1u;  // in workgroup memory: odd, so that rows begin in different banks
+const BLOCK: u32 = 2u;             // pieces
+const X_LOADS: u32 = TILE * VECTORS / THREADS; // of a thread
+const_assert X_LOADS * THREADS == TILE * VECTORS && THREADS >= TILE;
 
-var<workgroup> tile_w: array<u32, TILE * STRIDE>; // [outputs, columns / 4]
-var<workgroup> tile_x: array<u32, TILE * STRIDE>; // [rows, columns / 4]
+var<workgroup> tile_w: array<vec4<u32>, TILE * STRIDE>; // [outputs, columns / 16]
+var<workgroup> tile_x: array<vec4<u32>, TILE * STRIDE>; // [rows, columns / 16]
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let first_weight = group.x * TILE;
     let first_row = group.y * TILE;
-    var sums: array<array<i32, 4>, 4>;   // [rows, outputs], of this group of columns
-    var totals: array<array<f32, 4>, 4>; // of the groups before, if GROUPED
-    var x_sums: array<i32, 4>;           // of the activations of this group, if GROUPED
-    // A quarter of the threads unpack a weight row's piece each; all load a quarter of a row's activations.
+    let at_weight = thread % WIDTH;
+    let at_row = thread / WIDTH;
+    var sums: array<array<i32, OUTPUTS>, ROWS>;   // of this group of columns
+    var totals: array<array<f32, OUTPUTS>, ROWS>; // of the groups before, if GROUPED
+    var x_sums: array<i32, ROWS>;                 // of the activations of this group, if GROUPED
+    // As many threads as there are weight rows unpack a piece each; all load what there is of activations.
     let weight = min(first_weight + thread % TILE, params.rows - 1u) * params.pieces;
-    let source = min(first_row + thread / 4u, step.rows - 1u) * params.pieces * 4u + thread % 4u * 2u;
     var packed = codes[weight];
-    var values = x[source];
+    var values: array<vec4<u32>, X_LOADS>;
+    for (var i = 0u; i < X_LOADS; i++) {
+        values[i] = x[source_of(first_row, i, thread)];
+    }
     for (var piece = 0u; piece < params.pieces; piece++) {
         if thread < TILE {
-            for (var quarter = 0u; quarter < 4u; quarter++) {
+            for (var quarter = 0u; quarter < VECTORS; quarter++) {
                 let unpacked = (packed >> vec4<u32>(6u - 2u * quarter)) & vec4<u32>(0x03030303u);
-                put_w(thread * STRIDE + quarter * 4u, unpacked);
+                tile_w[thread * STRIDE + quarter] = unpacked;
             }
         }
-        put_x(thread / 4u * STRIDE + thread % 4u * 4u, values);
+        for (var i = 0u; i < X_LOADS; i++) {
+            let vector = i * THREADS + thread;
+            tile_x[vector / VECTORS * STRIDE + vector % VECTORS] = values[i];
+        }
         workgroupBarrier();
 
         // The next are on their way while these are multiplied; after the last, itself.
         let next = min(piece + 1u, params.pieces - 1u);
         packed = codes[weight + next];
-        values = x[source + next / 2u * 8u + next % 2u];
-        for (var word = 0u; word < WORDS; word++) {
-            var w: array<u32, 4>;
-            for (var i = 0u; i < 4u; i++) {
-                w[i] = tile_w[(thread % SIDE + i * SIDE) * STRIDE + word];
+        for (var i = 0u; i < X_LOADS; i++) {
+            values[i] = x[source_of(first_row, i, thread) + next / 2u * 8u + next % 2u];
+        }
+        for (var vector = 0u; vector < VECTORS; vector++) {
+            var w: array<vec4<u32>, OUTPUTS>;
+            for (var j = 0u; j < OUTPUTS; j++) {
+                w[j] = tile_w[(at_weight + j * WIDTH) * STRIDE + vector];
             }
-            for (var i = 0u; i < 4u; i++) {
-                let four = tile_x[(thread / SIDE + i * SIDE) * STRIDE + word];
-                for (var j = 0u; j < 4u; j++) {
-                    sums[i][j] += dot_codes(w[j], four);
+            for (var i = 0u; i < ROWS; i++) {
+                let sixteen = tile_x[(at_row + i * APART) * STRIDE + vector];
+                for (var j = 0u; j < OUTPUTS; j++) {
+                    sums[i][j] += dot_codes(w[j].x, sixteen.x);
+                    sums[i][j] += dot_codes(w[j].y, sixteen.y);
+                    sums[i][j] += dot_codes(w[j].z, sixteen.z);
+                    sums[i][j] += dot_codes(w[j].w, sixteen.w);
                 }
                 if GROUPED && !BLOCKS {
-                    x_sums[i] += dot_codes(0x01010101u, four);
+                    x_sums[i] += dot_codes(0x01010101u, sixteen.x);
+                    x_sums[i] += dot_codes(0x01010101u, sixteen.y);
+                    x_sums[i] += dot_codes(0x01010101u, sixteen.z);
+                    x_sums[i] += dot_codes(0x01010101u, sixteen.w);
                 }
             }
         }
         workgroupBarrier();
 
         if GROUPED && ((piece + 1u) % select(params.group, BLOCK, BLOCKS) == 0u || piece + 1u == params.pieces) {
-            var x_steps = array<f32, 4>(1.0, 1.0, 1.0, 1.0);
-            if BLOCKS {
-                for (var i = 0u; i < 4u; i++) {
-                    let row = min(first_row + thread / SIDE + i * SIDE, step.rows - 1u);
+            var x_steps: array<f32, ROWS>;
+            for (var i = 0u; i < ROWS; i++) {
+                x_steps[i] = 1.0;
+                if BLOCKS {
+                    let row = min(first_row + at_row + i * APART, step.rows - 1u);
                     let fact = facts[row * (params.pieces / BLOCK) + piece / BLOCK];
                     let halves = bitcast<i32>(fact.y);
                     x_sums[i] = extractBits(halves, 0u, 16u) + extractBits(halves, 16u, 16u);
                     x_steps[i] = 1.0 / bitcast<f32>(fact.x);
                 }
             }
-            for (var j = 0u; j < 4u; j++) {
-                let weight = min(first_weight + thread % SIDE + j * SIDE, params.rows - 1u);
+            for (var j = 0u; j < OUTPUTS; j++) {
+                let weight = min(first_weight + at_weight + j * WIDTH, params.rows - 1u);
                 let scale = scales[weight * params.row_scales + piece / params.group];
-                for (var i = 0u; i < 4u; i++) {
+                for (var i = 0u; i < ROWS; i++) {
                     totals[i][j] += f32(sums[i][j] - x_sums[i]) * (scale * x_steps[i]);
                     sums[i][j] = 0;
                 }
             }
-            x_sums = array<i32, 4>();
+            x_sums = array<i32, ROWS>();
         }
     }
 
-    for (var i = 0u; i < 4u; i++) {
-        let row = first_row + thread / SIDE + i * SIDE;
-        for (var j = 0u; j < 4u; j++) {
-            let weight = first_weight + thread % SIDE + j * SIDE;
+    for (var i = 0u; i < ROWS; i++) {
+        let row = first_row + at_row + i * APART;
+        for (var j = 0u; j < OUTPUTS; j++) {
+            let weight = first_weight + at_weight + j * WIDTH;
             if row < step.rows && weight < params.rows {
                 let place = row * params.outputs + params.first + weight;
                 var value = totals[i][j];
@@ -120,16 +138,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 }
 
-fn put_w(at: u32, words: vec4<u32>) {
-    tile_w[at] = words.x;
-    tile_w[at + 1u] = words.y;
-    tile_w[at + 2u] = words.z;
-    tile_w[at + 3u] = words.w;
-}
-
-fn put_x(at: u32, words: vec4<u32>) {
-    tile_x[at] = words.x;
-    tile_x[at + 1u] = words.y;
-    tile_x[at + 2u] = words.z;
-    tile_x[at + 3u] = words.w;
+// Where the vector of the first piece lies that a thread loads: those of a block are laid out by quarters of both its pieces.
+fn source_of(first_row: u32, i: u32, thread: u32) -> u32 {
+    let vector = i * THREADS + thread;
+    return min(first_row + vector / VECTORS, step.rows - 1u) * params.pieces * 4u + vector % VECTORS * 2u;
 }

@@ -15,8 +15,6 @@ struct Params {
 
 const THREADS: u32 = 256u;
 
-var<workgroup> squares: array<f32, THREADS>;
-
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     var source = group.x * params.cols;
@@ -27,15 +25,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var col = thread; col < params.cols; col += THREADS) {
         sum += x[source + col] * x[source + col];
     }
-    squares[thread] = sum;
-    workgroupBarrier();
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            squares[thread] += squares[thread + half];
-        }
-        workgroupBarrier();
-    }
-    let factor = rms_factor(squares[0], params.cols, params.epsilon);
+    let factor = rms_factor(sum_shares(sum, thread), params.cols, params.epsilon);
     for (var col = thread; col < params.stride; col += THREADS) {
         let to = group.x * params.stride + col;
         var value = 0.0;

@@ -13,8 +13,6 @@ struct Params {
 @group(0) @binding(3) var<storage, read> x: array<f32>;         // [rows, heads * head_dim]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>; // [rows, heads * head_dim]
 
-var<workgroup> squares: array<f32, THREADS>;
-
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let begin = (group.y * params.heads + group.x) * params.head_dim;
@@ -22,15 +20,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var i = thread; i < params.head_dim; i += THREADS) {
         sum += x[begin + i] * x[begin + i];
     }
-    squares[thread] = sum;
-    workgroupBarrier();
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            squares[thread] += squares[thread + half];
-        }
-        workgroupBarrier();
-    }
-    let factor = rms_factor(squares[0], params.head_dim, params.epsilon);
+    let factor = rms_factor(sum_shares(sum, thread), params.head_dim, params.epsilon);
     let place = group.x % params.key_heads * (params.heads / params.key_heads) + group.x / params.key_heads;
     let to = (group.y * params.heads + place) * params.head_dim;
     for (var i = thread; i < params.head_dim; i += THREADS) {

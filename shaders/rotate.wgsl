@@ -14,7 +14,6 @@ struct Params {
 @group(0) @binding(3) var<storage, read> signs: array<f32>;      // [cols]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;  // [rows, stride]
 
-var<workgroup> squares: array<f32, THREADS>;
 var<workgroup> block: array<f32, BLOCK>;
 
 @compute @workgroup_size(THREADS)
@@ -28,15 +27,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var col = thread; col < params.cols; col += THREADS) {
             sum += x[source + col] * x[source + col];
         }
-        squares[thread] = sum;
-        workgroupBarrier();
-        for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-            if thread < half {
-                squares[thread] += squares[thread + half];
-            }
-            workgroupBarrier();
-        }
-        factor = rms_factor(squares[0], params.cols, params.epsilon);
+        factor = rms_factor(sum_shares(sum, thread), params.cols, params.epsilon);
     }
     for (var i = thread; i < BLOCK; i += THREADS) {
         var value = x[source + first + i];

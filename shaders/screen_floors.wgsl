@@ -19,8 +19,6 @@ const BATCH: u32 = 8u;
 const SHORTEST: f32 = 1e-24;
 const LONGEST: f32 = 1e30;
 
-var<workgroup> squares: array<f32, THREADS>;
-
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     var sum = 0.0;
@@ -28,15 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let v = x[group.y * params.width + col];
         sum += v * v;
     }
-    squares[thread] = sum;
-    workgroupBarrier();
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            squares[thread] += squares[thread + half];
-        }
-        workgroupBarrier();
-    }
-    let total = squares[0];
+    let total = sum_shares(sum, thread);
     // Its own sum is off by no more than the bounds allow for.
     let length = sqrt(total) * (1.0 + f32(params.width + 16u) * 4.8e-7);
     let is_told = is_finite_bits(total) && total > SHORTEST && total < LONGEST;

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::layout::Attention;
 use crate::gpu::limits::CHUNK;
 use crate::gpu::shader::{Cached, Shader};
+use crate::gpu::step::tiles;
 use crate::gpu::{Cache, Gpu, MATVEC_ROWS, Tensor};
 
 impl Gpu {
@@ -96,7 +97,10 @@ impl Gpu {
         self.assert_attention(qkv, cache, heads);
         assert!(out.cols == heads.query_cols() && rows <= out.max_rows);
         let longest = self.rows.iter().map(|row| chunks_seen(&cache.shape, row)).max().unwrap_or(0);
-        let attention = Attention::new(&cache.shape, heads, rows, longest, self.device.0.largest_binding);
+        let sees_all =
+            append.is_none() && self.rows.iter().all(|row| cache.shape.first_seen(row.position as usize) == 0);
+        let in_tiles = sees_all.then(|| tiles(&self.rows).count());
+        let attention = Attention::new(&cache.shape, heads, (rows, in_tiles), longest, self.device.0.largest_binding);
         let scale = (1.0 / (heads.head_dim as f64).sqrt()) as f32;
         let chunks = attention.chunks as u32;
         let window = cache.shape.window.map_or(u32::MAX, |window| u32::try_from(window).unwrap_or(u32::MAX));
@@ -112,19 +116,28 @@ impl Gpu {
         ];
         let entry =
             cache.shape.bytes().expect("counted when it was made") / (cache.shape.slots * cache.shape.positions).max(1);
-        let bytes = self.rows.iter().map(|row| (positions_seen(&cache.shape, row) * entry) as u64).sum();
-        let groups = [heads.kv_heads * attention.heads.groups as usize, attention.splits, rows];
+        let bytes_of = |row| (positions_seen(&cache.shape, row) * entry) as u64;
         let (step, whole) = (self.step(), attention.splits == 1);
         let result = match whole {
             true => out.buffer.clone(),
             false => self.scratch(|gpu| &mut gpu.attention_parts, "attention", attention.partials_bytes(heads, rows)),
         };
-        match append {
-            None => {
-                let buffers = [&step, &cache.keys, &qkv.buffer, &result, &cache.values];
-                self.run(Shader::Attend { cut: attention.heads, append: None }, &params, &buffers, groups, bytes);
+        let groups = [heads.kv_heads * attention.heads.groups as usize, attention.splits, rows];
+        let bytes = self.rows.iter().map(bytes_of).sum();
+        let cached = [&step, &cache.keys, &qkv.buffer, &result, &cache.values];
+        match (append, attention.tile_heads) {
+            (None, None) => {
+                self.run(Shader::Attend { cut: attention.heads, append: None }, &params, &cached, groups, bytes);
             }
-            Some((rotations, pairs)) => {
+            (None, Some(of_tile)) => {
+                let shader = Shader::AttendTile { cache: attention.heads.cache, heads: of_tile };
+                let longest_rows = tiles(&self.rows).filter_map(|tile| tile.iter().max_by_key(|row| row.position));
+                let bytes = longest_rows.map(bytes_of).sum();
+                let of_tile = of_tile as usize;
+                let groups = [heads.heads / of_tile, attention.splits, tiles(&self.rows).count() * of_tile];
+                self.run(shader, &params[..shader.params().count()], &cached, groups, bytes);
+            }
+            (Some((rotations, pairs)), _) => {
                 let shader = Shader::Attend { cut: attention.heads, append: Some(pairs) };
                 let buffers = [&step, &rotations.buffer, &qkv.buffer, &result, &cache.keys, &cache.values];
                 self.run(shader, &params, &buffers, groups, bytes);

@@ -11,7 +11,7 @@ use crate::gpu::recorder::{Dispatch, Recorder};
 use crate::gpu::shader::Shader;
 
 /// Words of a result: one for each line of [`expected`].
-const RESULTS: usize = 8;
+const RESULTS: usize = 9;
 
 /// Words at which something can go wrong, by what they are taken for.
 #[derive(Clone, Copy)]
@@ -68,7 +68,7 @@ impl Case {
         let (is_halves, is_floats) = (matches!(self, Self::Halves(_)), matches!(self, Self::Floats(_)));
         let halves = [a as u16, (a >> 16) as u16].map(|bits| f16::from_bits(bits).to_f32().to_bits());
         let packed = [a, b].map(|bits| u32::from(f16::from_f32(f32::from_bits(bits)).to_bits()));
-        let rounded = f32::from_bits(b).round_ties_even() as i32;
+        let rounded = [a, b].map(|bits| f32::from_bits(bits).round_ties_even() as i32 as u32);
         let bytes = |word: u32| word.to_le_bytes().map(|byte| i32::from(byte as i8));
         let dot: i32 = bytes(a).iter().zip(bytes(b)).map(|(a, b)| a * b).sum();
         let of = |is: bool, right: u32| is.then_some(right);
@@ -80,7 +80,8 @@ impl Case {
             ("a product of four int8", integers(dot as u32)),
             ("the low bits of a product", integers(a.wrapping_mul(b))),
             ("four int8 unpacked and packed", integers(a)),
-            ("a float rounded to an integer", of(is_floats, rounded as u32)),
+            ("a float rounded to an integer", of(is_floats, rounded[0])),
+            ("the second float rounded to an integer", of(is_floats, rounded[1])),
             ("the upper half of a word with its sign", integers((a as i32 >> 16) as u32)),
         ]
     }

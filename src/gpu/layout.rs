@@ -2,8 +2,8 @@
 
 use crate::backend::{CacheShape, Heads};
 use crate::format::ternary::{BLOCK, padded};
-use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, MOST_GROUPS, QUANTIZE_THREADS, WORKGROUP_BYTES};
-use crate::gpu::shader::{Cached, HeadCut, Scaling, Shape};
+use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, MOST_GROUPS, QUANTIZE_THREADS, TILE_ROWS, WORKGROUP_BYTES};
+use crate::gpu::shader::{Cached, Dot, HeadCut, Scaling, Shape, Tile};
 
 /// Columns of a 16-byte piece of a weight row.
 const PIECE_COLS: usize = 64;
@@ -45,6 +45,17 @@ pub(crate) fn norm_matvec_shape(cols: usize, weight_rows: usize, glu: bool, scal
     (used <= WORKGROUP_BYTES).then_some(shape)
 }
 
+/// What a thread makes of a tile of a product: as much as its registers hold. Scales of groups of columns, and floats in the place of
+/// packed products, need them for other things; `wide` as for [`matvec_shape`].
+pub(crate) fn matmul_cut(scaling: Scaling, dot: Dot, wide: bool) -> Tile {
+    let (rows, outputs) = match (scaling, dot) {
+        (Scaling::Rows, Dot::Packed) if wide => (8, 8),
+        (Scaling::Rows, Dot::Packed) => (8, 4),
+        _ => (4, 4),
+    };
+    Tile { rows, outputs }
+}
+
 /// Workgroups where each thread makes one element of `[rows, cols]`.
 pub(crate) fn elementwise(rows: usize, cols: usize) -> [usize; 3] {
     [cols.div_ceil(ELEMENTWISE_THREADS), rows, 1]
@@ -54,6 +65,8 @@ pub(crate) fn elementwise(rows: usize, cols: usize) -> [usize; 3] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Attention {
     pub(crate) heads: HeadCut,
+    /// Query heads of a workgroup that takes a tile of rows; none where each row is taken alone.
+    pub(crate) tile_heads: Option<u32>,
     /// Workgroups that share a row's context.
     pub(crate) splits: usize,
     /// Chunks of the longest context that the cache has room for.
@@ -66,10 +79,24 @@ const BUSY: usize = 1024;
 const MOST_PARTIALS_BYTES: u64 = 64 << 20;
 
 impl Attention {
-    /// Cuts the attention of `rows` rows, each of which sees at most `longest` chunks of positions.
-    pub(crate) fn new(shape: &CacheShape, heads: Heads, rows: usize, longest: usize, largest_binding: u64) -> Self {
+    /// Cuts the attention of `rows` rows, which lie in `tiles` tiles, if they may be taken so, and each of which sees at most `longest`
+    /// chunks of positions.
+    pub(crate) fn new(
+        shape: &CacheShape,
+        heads: Heads,
+        (rows, tiles): (usize, Option<usize>),
+        longest: usize,
+        largest_binding: u64,
+    ) -> Self {
         let mut cut = Self::fitting(shape, heads.heads).expect("told when the cache was made");
-        let workgroups = rows * heads.kv_heads * cut.heads.groups as usize;
+        // Of tiles that are half empty as much is computed as of full ones.
+        let full = tiles.filter(|tiles| rows >= tiles * TILE_ROWS / 2);
+        let tiled = full.and_then(|tiles| Some((tiles, tile_heads(cut.heads.cache, heads.heads / heads.kv_heads)?)));
+        cut.tile_heads = tiled.map(|(_, heads)| heads);
+        let workgroups = match tiled {
+            Some((tiles, _)) => tiles * heads.heads,
+            None => rows * heads.kv_heads * cut.heads.groups as usize,
+        };
         let fits = cut.partials_bytes(heads, rows) <= MOST_PARTIALS_BYTES.min(largest_binding);
         if fits && workgroups < BUSY {
             // Powers of two, so that few kinds of bind groups are made as a context grows.
@@ -90,13 +117,20 @@ impl Attention {
         };
         let mut counts = (1..=together.min(8)).rev().filter(|n| together.is_multiple_of(*n));
         let heads = counts.find_map(cut)?;
-        Some(Self { heads, splits: 1, chunks: shape.positions.div_ceil(CHUNK) })
+        Some(Self { heads, tile_heads: None, splits: 1, chunks: shape.positions.div_ceil(CHUNK) })
     }
 
     /// Bytes of the partial sums of all chunks.
     pub(crate) fn partials_bytes(&self, heads: Heads, rows: usize) -> u64 {
         (rows * heads.heads * self.chunks * (2 + heads.head_dim) * 4) as u64
     }
+}
+
+/// Query heads that a workgroup takes of each row of a tile, of `together` that share a key/value head; none where heads do not divide
+/// as tiles need it.
+pub(crate) fn tile_heads(cache: Cached, together: usize) -> Option<u32> {
+    let divides = cache.piece_pairs() > 1 && cache.head_dim.is_power_of_two() && (64..=256).contains(&cache.head_dim);
+    divides.then(|| 1 << together.trailing_zeros().min(TILE_ROWS.ilog2()))
 }
 
 /// Rounds of positions whose scores with `heads` heads are added up at once, and heads whose weighted sums are, as workgroup memory

@@ -18,3 +18,5 @@ pub(crate) const TILE: usize = 64;
 pub(crate) const CHUNK: usize = 128;
 /// Rounds of positions that attention asks for before it uses the first.
 pub(crate) const ROUNDS_AHEAD: usize = 4;
+/// Rows of one sequence, and queries of a workgroup, where attention takes several rows together.
+pub(crate) const TILE_ROWS: usize = 16;

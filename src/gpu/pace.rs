@@ -10,17 +10,19 @@ use crate::time::Instant;
 
 /// What a submit of a driver that may reset its GPU should take at most.
 pub(crate) const LONGEST_SUBMIT: Duration = Duration::from_millis(100);
-/// Commands of a submit of a long step, as long as no such step was timed.
+/// Commands of a submit, times the rows of its step, as long as no step was timed: for one row, all that most models have.
+const FIRST_WORK: usize = 512;
+/// The fewest of them, whatever the rows.
 const FIRST_COMMANDS: usize = 16;
-/// Rows of a step that is never long: what it takes hardly depends on their number.
-const FEW_ROWS: usize = 32;
+/// The most rows of each kind of step but the last: within a kind, what a command takes hardly depends on their number. Steps of the
+/// last kind are counted in rows.
+const KINDS: [usize; 3] = [1, 8, 32];
 
 /// What is known of a device's speed, and what it was sent.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    longest: Duration, // that a submit should take
-    few: Option<f64>,  // seconds of a command of a step of few rows
-    many: Option<f64>, // seconds of a command and row of other steps
+    longest: Duration,                       // that a submit should take
+    seconds: [Option<f64>; KINDS.len() + 1], // of a command, of the last kind also of a row
     sent: VecDeque<Sent>,
     latest_done: Option<Instant>,
 }
@@ -34,9 +36,14 @@ struct Sent {
     commands: usize,
 }
 
+/// Which kind of step has so many rows.
+fn kind_of(rows: usize) -> usize {
+    KINDS.iter().take_while(|&&most| rows > most).count()
+}
+
 impl Pace {
     pub(crate) fn new(longest: Duration) -> Self {
-        Self { longest, few: None, many: None, sent: VecDeque::new(), latest_done: None }
+        Self { longest, seconds: [None; KINDS.len() + 1], sent: VecDeque::new(), latest_done: None }
     }
 
     /// How many of a step's commands go into one submit: all, if that is short enough.
@@ -44,15 +51,24 @@ impl Pace {
         if self.longest == Duration::MAX {
             return commands;
         }
-        let seconds = match (rows <= FEW_ROWS, self.few, self.many) {
-            (true, None, _) => return commands,
-            (false, _, None) => return FIRST_COMMANDS,
-            (true, Some(few), _) => few,
-            (false, _, Some(many)) => many * rows as f64,
+        let fitting = match self.seconds_of(rows) {
+            Some(seconds) => (self.longest.as_secs_f64() / seconds) as usize,
+            None => (FIRST_WORK / rows.max(1)).max(FIRST_COMMANDS),
         };
-        let fitting = (self.longest.as_secs_f64() / seconds) as usize;
         // Equal parts.
         commands.div_ceil(commands.div_ceil(fitting.max(1)).max(1)).max(1)
+    }
+
+    /// What a command of so many rows takes; where no step of the kind was timed, as many times what fewer rows take as it has
+    /// more of them.
+    fn seconds_of(&self, rows: usize) -> Option<f64> {
+        let kind = kind_of(rows);
+        if kind == KINDS.len() {
+            return self.seconds[kind].map(|seconds| seconds * rows as f64);
+        }
+        let fewer = || (0..kind).rev().find_map(|fewer| self.seconds[fewer].map(|seconds| (fewer, seconds)));
+        let least = |kind: usize| kind.checked_sub(1).map_or(1, |fewer| KINDS[fewer] + 1);
+        self.seconds[kind].or_else(|| fewer().map(|(fewer, seconds)| seconds * rows as f64 / least(fewer) as f64))
     }
 
     /// Notes what was sent, under a number that grows. What belongs to no step, which has no rows, tells nothing, and
@@ -65,13 +81,11 @@ impl Pace {
 
     /// Notes that all up to a number is done, after a wait from `waited` until `now`.
     pub(crate) fn done(&mut self, number: u64, waited: Instant, now: Instant) {
-        let (mut first, mut few_work, mut many_work) = (None, 0, 0);
+        let (mut first, mut work) = (None, [0; KINDS.len() + 1]);
         while let Some(&sent) = self.sent.front().filter(|sent| sent.number <= number) {
             first.get_or_insert(sent.at);
-            match sent.rows <= FEW_ROWS {
-                true => few_work += sent.commands,
-                false => many_work += sent.commands * sent.rows,
-            }
+            let kind = kind_of(sent.rows);
+            work[kind] += sent.commands * if kind == KINDS.len() { sent.rows } else { 1 };
             self.sent.pop_front();
         }
         let Some(first) = first else { return };
@@ -79,15 +93,13 @@ impl Pace {
         let begun = self.latest_done.map_or(first, |latest| latest.max(first));
         self.latest_done = Some(now);
         let took = now.saturating_duration_since(begun);
-        // Beside a long step, short ones do not count.
-        let (known, work) = match many_work {
-            0 => (&mut self.few, few_work),
-            work => (&mut self.many, work),
-        };
-        let seconds = took.as_secs_f64() / work.max(1) as f64;
+        // Beside steps of more rows, those of fewer do not count.
+        let Some(kind) = work.iter().rposition(|&work| work > 0) else { return };
+        let seconds = took.as_secs_f64() / work[kind] as f64;
         // Where the host came late it may have been done long before.
         let is_exact = now.saturating_duration_since(waited) >= took / 2;
         // A slow one counts at once, as contexts grow; fast ones little by little.
+        let known = &mut self.seconds[kind];
         *known = match *known {
             Some(before) if seconds < before => Some(seconds.max(before * 0.75)),
             _ if is_exact => Some(seconds),
@@ -109,11 +121,24 @@ mod tests {
     }
 
     #[test]
-    fn a_step_of_few_rows_is_one_submit_until_it_is_known_to_be_slow() {
+    fn a_step_of_one_row_is_one_submit_until_it_is_known_to_be_slow() {
         assert_eq!(Pace::new(LONGEST_SUBMIT).commands(1, 190), 190);
         assert_eq!(after(1, Duration::from_micros(10)).commands(32, 190), 190);
         assert_eq!(after(1, Duration::from_millis(1)).commands(1, 190), 95);
         assert_eq!(after(512, Duration::from_secs(1)).commands(1, 190), 190, "long steps tell nothing of it");
+    }
+
+    #[test]
+    fn rows_count_until_steps_of_as_many_were_timed() {
+        let cut = |pace: &Pace, rows| 320usize.div_ceil(pace.commands(rows, 320));
+        let unknown = Pace::new(LONGEST_SUBMIT);
+        assert_eq!([1, 8, 32].map(|rows| cut(&unknown, rows)), [1, 5, 20]);
+        let mut pace = after(1, Duration::from_micros(100));
+        assert_eq!([1, 8, 32].map(|rows| cut(&pace, rows)), [1, 3, 11], "each row may take as long as one");
+        let now = Instant::now() + Duration::from_secs(1);
+        pace.sent(2, now, 32, 100);
+        pace.done(2, now, now + Duration::from_millis(20));
+        assert_eq!([1, 8, 32].map(|rows| cut(&pace, rows)), [1, 3, 1], "32 rows take twice as long as one");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::backend::{Activation, Backend, Norm, Numerics, Reads};
 use crate::gpu::buffers::Buffer;
 use crate::gpu::cooperative::Cooperative;
-use crate::gpu::layout::{elementwise, grid, matvec_shape, norm_matvec_shape};
+use crate::gpu::layout::{elementwise, grid, matmul_cut, matvec_shape, norm_matvec_shape};
 use crate::gpu::limits::TILE;
 use crate::gpu::matrix::Shard;
 use crate::gpu::recorder::Dispatch;
@@ -79,7 +79,9 @@ impl Gpu {
                 let able = product.scaling == Scaling::Rows && Cooperative::is_exact(w.cols);
                 let shader = match self.device.0.cooperative.filter(|_| able) {
                     Some(cut) => Shader::MatmulCooperative { output, cut },
-                    None => Shader::Matmul { product },
+                    None => {
+                        Shader::Matmul { product, cut: matmul_cut(product.scaling, product.dot, self.device.0.wide) }
+                    }
                 };
                 let groups = [shard.rows.div_ceil(TILE), rows.count.div_ceil(TILE), 1];
                 let buffers = [rows.step, &shard.weights, &shard.scales, &x.values, &x.facts, &out.buffer];
@@ -219,4 +221,46 @@ fn product_params(w: &Matrix, shard: &Shard, outputs: usize) -> [u32; 7] {
     // Groups of columns are whole blocks; one scale covers the padded columns too.
     let group = if w.row_scales > 1 { w.group / 64 } else { w.pieces() };
     [w.pieces(), shard.rows, shard.first, outputs, group, w.row_scales, 0].map(|n| n as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::backend::Row;
+    use crate::format::Weights;
+    use crate::format::ternary::{Scales, Ternary};
+    use crate::gpu::{Adapter, Dot, GpuDevice, GpuOptions};
+
+    /// Software has the registers of the widest: what others compute is computed here on it.
+    #[test]
+    fn products_are_the_same_bits_with_few_registers() {
+        const COLS: usize = 384;
+        const OUTPUTS: usize = 130;
+        let trits: Vec<i8> = (0..OUTPUTS * COLS).map(|i| (i * i / 7 % 3) as i8 - 1).collect();
+        let scales = Scales::Rows((0..OUTPUTS).map(|i| 0.25 + i as f32).collect());
+        let weights = [Weights::Ternary(Ternary::pack(OUTPUTS, COLS, &trits, scales).unwrap())];
+        for adapter in Adapter::all_to_test() {
+            let options = GpuOptions { dot: Some(Dot::Packed), cooperative: Some(false), ..GpuOptions::default() };
+            for count in [8, 70] {
+                let x: Vec<i8> = (0..count * COLS).map(|i| (i * 37 % 251) as u8 as i8).collect();
+                let steps = (0..count as u32).map(|position| Row { sequence: 0, position, wants_logits: false });
+                let [wide, narrow] = [true, false].map(|wide| {
+                    let mut device = GpuDevice::open(&adapter, &options).unwrap();
+                    Arc::get_mut(&mut device.0).expect("just opened").wide = wide;
+                    let gpu = &mut Gpu::new(&device);
+                    let (w, mut out) = (gpu.matrix(&weights).unwrap(), gpu.tensor(count, OUTPUTS).unwrap());
+                    let mut q = gpu.quantized(count, COLS, Numerics::Int8Rows).unwrap();
+                    gpu.write_quantized(&mut q, &x, &vec![3.0; count]);
+                    gpu.begin(&steps.clone().collect::<Vec<_>>());
+                    gpu.matmul(&mut out, &w, &q);
+                    let mut values = vec![0.0; count * OUTPUTS];
+                    gpu.read_tensor(&out, &mut values).unwrap();
+                    values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+                });
+                assert!(wide == narrow && wide.iter().any(|&bits| bits != 0), "{count} rows");
+            }
+        }
+    }
 }

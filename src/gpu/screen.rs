@@ -41,9 +41,12 @@ impl Gpu {
         if !wanted || head.format != Format::F16 || head.screen.is_some() {
             return Ok(());
         }
-        match self.make_screen(head) {
-            Ok(screen) => head.screen = Some(Box::new(screen)),
+        let before = self.allocated;
+        match self.room_for_screen(head) {
+            Ok(screen) => head.screen = Some(Box::new(self.make_screen(head, screen))),
             Err(Error::Device(fault)) if fault.kind == DeviceErrorKind::OutOfMemory => {
+                // What there was room for is gone: nothing was recorded that holds it.
+                self.allocated = before;
                 log::warn!(
                     "the head is read whole for each token: there is no room for its screen ({})",
                     fault.message
@@ -54,29 +57,31 @@ impl Gpu {
         Ok(())
     }
 
-    fn make_screen(&mut self, head: &Matrix) -> Result<Screen> {
+    /// All memory of the screen of a head.
+    fn room_for_screen(&mut self, head: &Matrix) -> Result<Screen> {
         let row_bytes = head.cols.next_multiple_of(16);
-        let bounds = self.floats("the screen of the head", head.rows, 1)?;
         let mut shards = Vec::new();
         for shard in &head.shards {
             let weights = self.storage("the screen of the head", (shard.rows * row_bytes) as u64)?;
             let scales = self.floats("scales", shard.rows, 1)?;
-            let params = [head.pieces(), shard.rows, shard.first, row_bytes / 4, head.cols].map(|n| n as u32);
-            let buffers = [&shard.weights, &weights, &scales, &bounds];
-            self.run(Shader::ScreenRows, &params, &buffers, grid(shard.rows), 0);
             shards.push(Shard { first: shard.first, rows: shard.rows, weights, scales });
         }
-        self.recorder.submit();
-        let rows = Matrix {
-            format: Format::Screen,
-            row_bytes,
-            row_scales: 1,
-            group: head.cols,
-            shards,
-            screen: None,
-            ..*head
-        };
+        let bounds = self.floats("the screen of the head", head.rows, 1)?;
+        let (row_scales, group) = (1, head.cols);
+        let rows = Matrix { format: Format::Screen, row_bytes, row_scales, group, shards, screen: None, ..*head };
         Ok(Screen { rows, bounds })
+    }
+
+    /// Fills the screen of a head.
+    fn make_screen(&mut self, head: &Matrix, screen: Screen) -> Screen {
+        for (shard, made) in head.shards.iter().zip(&screen.rows.shards) {
+            let words = screen.rows.row_bytes / 4;
+            let params = [head.pieces(), shard.rows, shard.first, words, head.cols].map(|n| n as u32);
+            let buffers = [&shard.weights, &made.weights, &made.scales, &screen.bounds];
+            self.run(Shader::ScreenRows, &params, &buffers, grid(shard.rows), 0);
+        }
+        self.recorder.submit();
+        screen
     }
 
     /// Logits among which are the `count` largest of each row, exact; all others are smaller. False, and nothing, where the head has
@@ -113,5 +118,30 @@ impl Gpu {
             });
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Adapter, GpuDevice, GpuOptions};
+
+    #[test]
+    fn a_screen_that_has_no_room_keeps_no_memory() {
+        for adapter in Adapter::all_to_test() {
+            let options = GpuOptions { screening: Some(true), ..GpuOptions::default() };
+            let mut gpu = Gpu::new(&GpuDevice::open(&adapter, &options).unwrap());
+            let (weights, scales) = (gpu.storage("weights", 64).unwrap(), gpu.storage("scales", 16).unwrap());
+            let shards = vec![Shard { first: 0, rows: 4, weights, scales }];
+            let (format, before) = (Format::F16, gpu.allocated);
+            // No device has room for the bounds of so many rows.
+            let (rows, cols, row_bytes, group, row_scales) = (usize::MAX, 8, 16, 8, 1);
+            let mut head = Matrix { rows, cols, format, row_bytes, group, row_scales, shards, screen: None };
+            gpu.add_screen(&mut head).unwrap();
+            assert!(head.screen.is_none() && gpu.allocated == before, "{} bytes of {before}", gpu.allocated);
+            head.rows = 4;
+            gpu.add_screen(&mut head).unwrap();
+            assert!(head.screen.is_some() && gpu.allocated > before, "where there is room, there is one");
+        }
     }
 }

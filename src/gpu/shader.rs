@@ -42,6 +42,7 @@ pub(crate) enum Shader {
     },
     Matmul {
         product: Product,
+        cut: Tile,
     },
     MatmulCooperative {
         output: Output,
@@ -55,6 +56,12 @@ pub(crate) enum Shader {
     Attend {
         cut: HeadCut,
         append: Option<RopePairs>,
+    },
+    /// Of rows that follow each other, which were appended before.
+    AttendTile {
+        cache: Cached,
+        /// Query heads of a workgroup, which share a key/value head.
+        heads: u32,
     },
     AttendMerge {
         head_dim: u32,
@@ -200,6 +207,15 @@ impl Shape {
     }
 }
 
+/// What a thread makes of a tile of a product of many rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Tile {
+    /// Rows of activations.
+    pub(crate) rows: u32,
+    /// Weight rows.
+    pub(crate) outputs: u32,
+}
+
 /// What a cache is like, as far as shaders care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Cached {
@@ -258,7 +274,7 @@ impl Shader {
             Self::Matvec { .. } | Self::MatvecFloats { .. } => Reads::Trits,
             Self::Matmul { .. } | Self::MatmulCooperative { .. } | Self::ExpertMatvec { .. } => Reads::Trits,
             Self::Logits { .. } | Self::LogitsLeft { .. } => Reads::Head,
-            Self::Attend { .. } | Self::DeltaRule { .. } => Reads::Cache,
+            Self::Attend { .. } | Self::AttendTile { .. } | Self::DeltaRule { .. } => Reads::Cache,
             _ => Reads::Nothing,
         }
     }
@@ -297,6 +313,9 @@ impl Shader {
             }
             Self::Attend { append: Some(_), .. } => {
                 file!("attend", "heads kv_heads positions splits chunks scale pairs window", &[R, R, R, W, W, W])
+            }
+            Self::AttendTile { .. } => {
+                file!("attend_tile", "heads kv_heads positions splits chunks scale", &[R, R, R, W, R])
             }
             Self::AttendMerge { .. } => file!("attend_merge", "heads chunks window", &[R, R, W]),
             Self::Glu { .. } => file!("glu", "cols", &[R, W]),

@@ -1,6 +1,7 @@
 //! Attention over a cache that several sequences fill, in both number formats.
 
 use sterna::backend::{Backend, CachePrecision, CacheShape, Heads, Rope, RopePairs, Rotary, Row};
+use sterna::gpu::Gpu;
 
 use crate::FLOAT_SUM;
 use crate::floats::rope;
@@ -118,7 +119,7 @@ fn long_contexts_keep_their_precision<B: Backend>(backend: &mut B) {
 fn long_contexts_keep_their_bits<B: Backend>(backend: &mut B) {
     const TOTAL: usize = 400;
     const ALONE: usize = 17;
-    for (heads, kv_heads, head_dim) in [(10, 1, 36), (4, 2, 64)] {
+    for (heads, kv_heads, head_dim) in [(10, 1, 36), (4, 2, 64), (48, 1, 64), (3, 1, 128), (16, 1, 256)] {
         let heads = Heads { heads, kv_heads, head_dim };
         let qkv = Random(17).floats(TOTAL * heads.qkv_cols());
         let shape =
@@ -137,5 +138,36 @@ fn long_contexts_keep_their_bits<B: Backend>(backend: &mut B) {
         lens.extend([1; ALONE]);
         assert_same_bits(&in_steps(backend, &lens), &at_once);
         assert_same_bits(&in_steps(backend, &[2; TOTAL / 2]), &at_once);
+    }
+}
+
+/// Which shader took the rows: tiles that are half empty, windows that have begun and odd heads are for single rows.
+#[test]
+fn prompts_are_attended_to_in_tiles() {
+    let prompt = |sequence, count| (0..count).map(move |position| Row { sequence, position, wants_logits: false });
+    let (long, short): (Vec<Row>, Vec<Row>) = (prompt(0, 40).collect(), prompt(0, 7).collect());
+    let two = prompt(0, 20).chain(prompt(1, 12)).collect();
+    let cases = [
+        ("a prompt", long.clone(), 64, None, "attend_tile"),
+        ("two prompts", two, 128, None, "attend_tile"),
+        ("a prompt before its window begins", long.clone(), 64, Some(40), "attend_tile"),
+        ("few rows", short, 64, None, "attend"),
+        ("a window", long.clone(), 64, Some(39), "attend"),
+        ("heads of 80", long, 80, None, "attend"),
+    ];
+    for device in crate::gpu::devices(crate::PACKED) {
+        for (what, step, head_dim, window, wanted) in &cases {
+            let (heads, precision) = (Heads { heads: 4, kv_heads: 2, head_dim: *head_dim }, CachePrecision::F16);
+            let qkv = vec![Random(18).floats(step.len() * heads.qkv_cols())];
+            let rope = rope(RopePairs::Half, 16, *head_dim);
+            let shape =
+                CacheShape { slots: 2, positions: 64, kv_heads: 2, head_dim: *head_dim, precision, window: *window };
+            let gpu = &mut Gpu::new(&device);
+            Attention { heads, rope, shape, steps: vec![step.clone()], qkv }.run(gpu);
+            let kernels = gpu.work().kernels;
+            let took: Vec<_> =
+                kernels.iter().map(|kernel| kernel.name).filter(|name| name.starts_with("attend")).collect();
+            assert_eq!(took, [*wanted], "{what}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use sterna::backend::{Activation, Backend, Numerics, Rope, RopePairs, Row};
 
-use crate::material::{Random, assert_close, assert_same_bits, poisoned, poisoned_int8, rows, tensor};
+use crate::material::{Random, assert_close, assert_codes, assert_same_bits, poisoned, poisoned_int8, rows, tensor};
 use crate::oracle::reference;
 use crate::{FLOAT_SUM, SCALED_SUM};
 
@@ -27,7 +27,7 @@ fn assert_quantized_alike<B: Backend>(backend: &mut B, cols: usize, x: &[f32]) {
     for numerics in INT8 {
         let ours = quantized(backend, cols, numerics, x);
         let theirs = reference(|r| quantized(r, cols, numerics, x));
-        assert_eq!(ours.0, theirs.0, "{numerics}");
+        assert_codes(backend, &ours.0, &theirs.0);
         assert_same_bits(&ours.1, &theirs.1);
     }
 }

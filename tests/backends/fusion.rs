@@ -10,7 +10,7 @@ use sterna::gpu::Gpu;
 
 use crate::SCALED_SUM;
 use crate::floats::rope;
-use crate::material::{Random, assert_close, pack, poisoned, rows, tensor};
+use crate::material::{Random, assert_close, fused_tolerance, pack, poisoned, rows, tensor};
 
 crate::on_every_backend! {
     norm_and_product_are_one_after_the_other
@@ -95,7 +95,8 @@ fn norm_and_product_are_one_after_the_other<B: Backend>(backend: &mut B) {
                 let case = Case::new(random, cols, outputs, count, scales.clone());
                 for numerics in [Numerics::Int8Rows, Numerics::Int8Groups, Numerics::Float] {
                     let (ours, theirs) = (case.run(backend, numerics, false), case.run(backend, numerics, true));
-                    ours.iter().zip(theirs).for_each(|(ours, theirs)| assert_close(ours, &theirs, SCALED_SUM));
+                    let tolerance = fused_tolerance(backend);
+                    ours.iter().zip(theirs).for_each(|(ours, theirs)| assert_close(ours, &theirs, tolerance));
                 }
             }
         }

@@ -128,6 +128,40 @@ pub fn assert_same_bits(ours: &[f32], theirs: &[f32]) {
     }
 }
 
+/// Whether a backend may reorder sums and products of floats, and otherwise in each shader: Metal's compiler does ("fast math", which
+/// wgpu has no switch for). It is asked of the adapter, whose name tells.
+pub fn may_reorder<B: Backend>(backend: &B) -> bool {
+    backend.describe().contains("(Metal)")
+}
+
+/// Codes are the same everywhere, but where floats may be reordered: there, one that lies next to the boundary of two codes may be
+/// either of them.
+#[track_caller]
+pub fn assert_codes<B: Backend>(backend: &B, ours: &[i8], theirs: &[i8]) {
+    assert_eq!(ours.len(), theirs.len());
+    let place = first_other_code(may_reorder(backend), ours, theirs);
+    assert_eq!(place, None, "code {} is not {}", ours[place.unwrap_or(0)], theirs[place.unwrap_or(0)]);
+}
+
+fn first_other_code(may_reorder: bool, ours: &[i8], theirs: &[i8]) -> Option<usize> {
+    ours.iter().zip(theirs).position(|(a, b)| a.abs_diff(*b) > u8::from(may_reorder))
+}
+
+#[test]
+fn codes_may_differ_by_one_where_floats_may_be_reordered_and_nowhere_else() {
+    assert_eq!([false, true].map(|may| first_other_code(may, &[3, -127, 0], &[3, -127, 0])), [None; 2]);
+    assert_eq!([false, true].map(|may| first_other_code(may, &[3, -127, 0], &[3, -128, 0])), [Some(1), None]);
+    assert_eq!([false, true].map(|may| first_other_code(may, &[3, -127, 0], &[3, -127, 2])), [Some(2); 2]);
+    assert!(!may_reorder(&sterna::reference::Reference::default()));
+}
+
+/// How far a product may be off that is made of the same floats by other shaders: they have the same codes, but where those may
+/// differ by one. Of some hundred columns or more, some such codes are less than this part of the largest product.
+pub fn fused_tolerance<B: Backend>(backend: &B) -> f32 {
+    const SOME_CODES: f32 = 1e-2;
+    if may_reorder(backend) { SOME_CODES } else { crate::SCALED_SUM }
+}
+
 pub fn pack(rows: usize, cols: usize, trits: &[i8], scales: Scales) -> Weights {
     Weights::Ternary(Ternary::pack(rows, cols, trits, scales).unwrap())
 }

@@ -4,7 +4,9 @@ use sterna::backend::{Activation, Backend, MOST_BLOCK, Norm, Numerics, Row};
 use sterna::format::Weights;
 use sterna::format::ternary::{Scales, Ternary};
 
-use crate::material::{Random, assert_close, assert_same_bits, poisoned, read, rows, scales_a_row, tensor};
+use crate::material::{
+    Random, assert_close, assert_same_bits, fused_tolerance, poisoned, read, rows, scales_a_row, tensor,
+};
 use crate::oracle::reference;
 use crate::{FLOAT_SUM, SCALED_SUM};
 
@@ -120,7 +122,7 @@ fn bigger_verbs_turn_their_inputs_once<B: Backend>(b: &mut B) {
                 b.matmul(out, &w, &q);
             });
             let fused = poisoned(b, count, 2 * half, |b, out| b.norm_matmul(out, &mut q, &w, &x, norm));
-            assert_close(&fused, &plain, SCALED_SUM);
+            assert_close(&fused, &plain, fused_tolerance(b));
             for norm in [None, Some(norm)] {
                 let added = poisoned(b, count, 2 * half, |b, out| {
                     b.write_tensor(out, &before);
@@ -134,7 +136,7 @@ fn bigger_verbs_turn_their_inputs_once<B: Backend>(b: &mut B) {
                     }
                     b.matmul_add(out, &w, &q);
                 });
-                assert_close(&added, &plain, SCALED_SUM);
+                assert_close(&added, &plain, fused_tolerance(b));
             }
             let gates = tensor(b, 2 * half, &plain);
             let gated = poisoned(b, count, half, |b, out| b.glu(out, &gates, Activation::Silu));
@@ -142,7 +144,7 @@ fn bigger_verbs_turn_their_inputs_once<B: Backend>(b: &mut B) {
             let fused = poisoned(b, count, half, |b, out| {
                 b.norm_matmul_glu(out, &mut gate_up, &mut q, &w, &x, norm, Activation::Silu);
             });
-            assert_close(&fused, &gated, 10.0 * SCALED_SUM);
+            assert_close(&fused, &gated, 10.0 * fused_tolerance(b));
         }
     }
 }

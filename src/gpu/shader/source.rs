@@ -5,7 +5,7 @@ use crate::backend::{Activation, CachePrecision, ExpertShape, HeadNormOrder, MOS
 use crate::gpu::cooperative::{Cooperative, TEAMS};
 use crate::gpu::experts;
 use crate::gpu::layout::matvec_shape;
-use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, QUANTIZE_THREADS, ROUNDS_AHEAD, TILE};
+use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, QUANTIZE_THREADS, ROUNDS_AHEAD, TILE, TILE_ROWS};
 
 macro_rules! fragment {
     ($name:literal) => {
@@ -26,7 +26,8 @@ impl Shader {
                 text.number("THREADS", QUANTIZE_THREADS).quantizer(norm, cols, 1).add(fragment!("quantize_blocks"))
             }
             Self::Norm { selected, add } => {
-                text.truth("SELECTED", selected).truth("ADD", add).add(fragment!("step")).add(fragment!("float_order"))
+                text.truth("SELECTED", selected).truth("ADD", add).add(fragment!("step")).add(fragment!("float_order"));
+                text.add(fragment!("sum_shares"))
             }
             Self::Place => text.number("THREADS", ELEMENTWISE_THREADS as u32),
             Self::Matvec { product, shape, input } => {
@@ -40,7 +41,7 @@ impl Shader {
                     Input::Quantized => text.add(fragment!("x_stored")),
                     Input::Floats { norm, cols } => {
                         assert_eq!(shape.threads, QUANTIZE_THREADS, "so that sums of floats are added in one order");
-                        text.quantizer(norm, cols, 5);
+                        text.quantizer(norm, cols, 5).add(fragment!("x_row"));
                         match product.scaling {
                             Scaling::Blocks => text.add(fragment!("quantize_blocks")).add(fragment!("x_normed_blocks")),
                             _ => text.add(fragment!("quantize_row")).add(fragment!("x_normed")),
@@ -51,8 +52,10 @@ impl Shader {
             Self::MatvecFloats { output, shape } => {
                 text.shape(shape).truth("ADD", output == Output::Add).add(fragment!("step"))
             }
-            Self::Matmul { product } => text
+            Self::Matmul { product, cut } => text
                 .number("TILE", TILE as u32)
+                .number("ROWS", cut.rows)
+                .number("OUTPUTS", cut.outputs)
                 .output(product.output)
                 .truth("GROUPED", product.scaling != Scaling::Rows)
                 .truth("BLOCKS", product.scaling == Scaling::Blocks)
@@ -63,23 +66,23 @@ impl Shader {
                 text.rotation(pairs).cache(cache).add(fragment!("step"));
                 text.truth("NORM_BEFORE", norm == Some(HeadNormOrder::BeforeRope));
                 text.truth("NORM_AFTER", norm == Some(HeadNormOrder::AfterRope)).add(match norm {
-                    Some(_) => fragment!("head_norm"),
+                    Some(_) => concat!(fragment!("sum_shares"), fragment!("head_norm")),
                     None => fragment!("head_as_it_is"),
                 })
             }
             Self::Attend { cut, append } => {
                 text.number("GROUP", cut.heads).number("GROUPS", cut.groups).number("CHUNK", CHUNK as u32);
                 text.number("AHEAD", ROUNDS_AHEAD as u32).number("EXCHANGED", cut.exchanged);
-                text.number("TOGETHER", cut.together).cache(cut.cache).add(match cut.cache.piece_pairs() {
-                    1 => fragment!("pieces_any"),
-                    2 => fragment!("pieces_f32"),
-                    _ => fragment!("pieces_f16"),
-                });
+                text.number("TOGETHER", cut.together).cache(cut.cache).add(cut.cache.pieces());
                 text.add(fragment!("step")).add(fragment!("online_softmax"));
                 match append {
                     None => text.add(fragment!("attend_cached")),
                     Some(pairs) => text.rotation(pairs).add(fragment!("attend_append")),
                 }
+            }
+            Self::AttendTile { cache, heads } => {
+                text.number("GROUP", heads).number("TILE_ROWS", TILE_ROWS as u32).number("CHUNK", CHUNK as u32);
+                text.cache(cache).add(cache.pieces()).add(fragment!("step")).add(fragment!("online_softmax"))
             }
             Self::AttendMerge { head_dim } => {
                 text.number("HEAD_DIM", head_dim).number("CHUNK", CHUNK as u32);
@@ -94,14 +97,18 @@ impl Shader {
                 let shape = Shape { rows: 1, outputs: 1, ..matvec_shape(1, 1, false) };
                 text.shape(shape).add(fragment!("float_order")).add(Format::F16.unpack_piece()).vectors(aligned)
             }
-            Self::ScreenRows | Self::ScreenFloors => text.add(fragment!("float_order")),
+            Self::ScreenRows => text.add(fragment!("float_order")),
+            Self::ScreenFloors => text.add(fragment!("float_order")).add(fragment!("sum_shares")),
             Self::Convolve { taps } => {
                 text.number("THREADS", ELEMENTWISE_THREADS as u32).number("TAPS", taps).add(fragment!("step"))
             }
             Self::DeltaRule { head_dim } => {
                 text.number("HEAD_DIM", head_dim).add(fragment!("step")).add(fragment!("float_order"))
             }
-            Self::NormGate => text.number("THREADS", ELEMENTWISE_THREADS as u32).add(fragment!("float_order")),
+            Self::NormGate => {
+                text.number("THREADS", ELEMENTWISE_THREADS as u32).add(fragment!("float_order"));
+                text.add(fragment!("sum_shares"))
+            }
             Self::Gate => text.number("THREADS", ELEMENTWISE_THREADS as u32),
             Self::Route => text
                 .number("THREADS", ELEMENTWISE_THREADS as u32)
@@ -121,7 +128,8 @@ impl Shader {
                 .number("BLOCK", block)
                 .truth("NORM", norm)
                 .truth("INVERSE", inverse)
-                .add(fragment!("float_order")),
+                .add(fragment!("float_order"))
+                .add(fragment!("sum_shares")),
             Self::ArgmaxFirst => text.add(fragment!("float_order")).add(fragment!("argmax_first")),
             Self::ArgmaxLast => text.add(fragment!("argmax_last")),
             Self::Totals => text.add(fragment!("float_order")),
@@ -163,6 +171,17 @@ impl Format {
             Self::Int8 => fragment!("piece_int8"),
             Self::Screen => fragment!("piece_codes"),
             Self::Ternary => panic!("a dense head"),
+        }
+    }
+}
+
+impl Cached {
+    /// `Piece`, what is read at once.
+    fn pieces(self) -> &'static str {
+        match self.piece_pairs() {
+            1 => fragment!("pieces_any"),
+            2 => fragment!("pieces_f32"),
+            _ => fragment!("pieces_f16"),
         }
     }
 }

@@ -95,6 +95,12 @@ fn a_step_is_described_as_shaders_read_it() {
     assert_eq!(column("sequence"), [7, 8, 9, 10]);
     assert_eq!(column("position"), [70, 80, 90, 100]);
     assert_eq!(column("selected")[..2], [1, 3], "places of the rows that want logits");
+    assert_eq!((header("tiles"), column("tile")), (4, vec![0, 1, 2, 3]), "each row is of another sequence");
+    let prompts = [(1, 20), (2, 3), (1, 1)].map(|(sequence, count)| (0..count).map(move |i| row(sequence, i, false)));
+    step::describe(&prompts.into_iter().flatten().collect::<Vec<_>>(), 0..0, &mut words);
+    let tile = (entries.offset + find(entry, "tile").offset) as usize / 4;
+    let begins: Vec<u32> = words[tile..].iter().step_by(stride as usize / 4).take(4).copied().collect();
+    assert_eq!((words[find(members, "tiles").offset as usize / 4], begins), (4, vec![0, 16, 20, 23]));
 }
 
 fn name(member: &StructMember) -> &str {

@@ -3,7 +3,7 @@
 use crate::backend::{Activation, CachePrecision, CacheShape, HeadNormOrder, MOST_BLOCK, RopePairs};
 use crate::format::ternary::BLOCK;
 use crate::gpu::cooperative::Cooperative;
-use crate::gpu::layout::{Attention, matvec_shape, norm_matvec_shape};
+use crate::gpu::layout::{Attention, matmul_cut, matvec_shape, norm_matvec_shape, tile_heads};
 use crate::gpu::shader::{Cached, Dot, Format, Input, Output, Product, Scaling, Shader, Shape};
 
 const DENSE: [Format; 4] = [Format::F32, Format::F16, Format::Bf16, Format::Int8];
@@ -32,7 +32,11 @@ pub(super) fn core() -> Vec<Shader> {
     let outputs = [Output::Store, Output::Add];
     let scalings = [Scaling::Rows, Scaling::Groups, Scaling::Blocks];
     let products = outputs.into_iter().flat_map(|output| products(output, scalings));
-    all.extend(products.clone().map(|product| Shader::Matmul { product }));
+    for wide in [false, true] {
+        for product in products.clone() {
+            push_new(&mut all, Shader::Matmul { product, cut: matmul_cut(product.scaling, product.dot, wide) });
+        }
+    }
     for shape in shapes() {
         all.extend(products.clone().map(|product| Shader::Matvec { product, shape, input: Input::Quantized }));
         all.extend(outputs.map(|output| Shader::MatvecFloats { output, shape }));
@@ -125,6 +129,8 @@ fn attention(head_dim: usize) -> Vec<Shader> {
             let cut = Attention::fitting(&shape, 2 * together).expect("no head is too large").heads;
             let appends = [None].into_iter().chain(PAIRS.map(Some));
             shaders.extend(appends.map(|append| Shader::Attend { cut, append }));
+            let tile = tile_heads(cache, together).map(|heads| Shader::AttendTile { cache, heads });
+            tile.into_iter().for_each(|tile| push_new(&mut shaders, tile));
         }
     }
     shaders
