@@ -1,43 +1,55 @@
-//! Trits times int8 for many activation rows with AMX, the matrix unit of Intel's servers since 2023: one `tdpbsud`
-//! multiplies 16 activation rows of 64 columns with as many codes of 16 weight rows, 16384 products.
+//! Trits times int8 for several activation rows with AMX, the matrix unit of Intel's servers since 2023: one `tdpbusd` multiplies
+//! 64 columns of the codes of sixteen weight rows with those of sixteen activation rows, 16384 products.
 //!
-//! Weight rows come as [panels](super::panel), whose unpacked blocks all activation rows pass over. Where one scale covers a weight row, sums stay integers, and begin at minus the sum of the
-//! activations, because codes are trits + 1. Where each block has its own, the sums of a block are stored, and become floats
-//! while the next block is multiplied.
+//! A tile's row is a weight row: unpacking is a shift and a mask, and nothing is turned. What is turned are the activations, which are
+//! few: row `k` of their tiles holds four neighbouring columns of sixteen activation rows, once for a span. Sixteen activation rows so
+//! take about as long as one, which is as long as the weights take from memory.
+//!
+//! Where one scale covers a weight row, sums stay integers, and begin at minus the sum of the activations, because codes are trits + 1.
+//! Where each block has its own, the sums of a block are stored, and become floats while the next block is multiplied.
 //!
 //! An [`Amx`] exists only where the CPU has these instructions and the kernel lets this process use them; that is what
 //! makes the calls below sound. Rust has no stable intrinsics for AMX, so its instructions are inline assembly, each a whole
 //! loop: no tile lives from one to the next but the configuration.
 
 mod detect;
+mod operands;
 mod tiles;
 
 use std::any::Any;
 use std::arch::x86_64::*;
-use std::ops::Range;
 
-use super::panel::{BLOCK_TILES, HALVES, LANES, Panel};
-use super::vnni::{Avx512Vnni, panels as vectors};
+use super::panel::LANES;
+use super::vnni::Avx512Vnni;
 use crate::backend::Numerics;
-use crate::cpu::kernels::spans::{PANEL, PanelSums, SET, SpanRoom, TakeSums};
+use crate::cpu::kernels::spans::{PANEL, SET, SpanRoom, TakeSums};
 use crate::cpu::kernels::{BlockTile, KernelSet, Kernels, Tile};
-use tiles::{ActivationSet, NO_PRODUCTS, Products, TileUnit};
+use operands::{Activations, Codes, HALVES, turned};
+use tiles::{NO_SUMS, TileSums, TileUnit};
 
 /// The token: only [`Amx::detect`] gives one out.
 pub(crate) struct Amx {
     avx512: &'static Avx512Vnni,
 }
 
-/// Fewest activation rows that are worth a set of tiles, which zeros make full; fewer are multiplied by vectors.
-const FEWEST_IN_SET: usize = 10;
+/// Fewest activation rows that are worth tiles, which zeros make full. Measured on a Sapphire Rapids VM of two cores (2026-11-29), whole
+/// steps of the 0.7B shape and, of blocks with scales, of Bonsai 1.7B, of the time without tiles: 4 rows 1.28 and 1.11, 8 rows 0.96
+/// and 0.81, 16 rows 0.79 and 0.70.
+const FEWEST_SPAN_ROWS: usize = 7;
+/// The same where blocks have scales.
+const FEWEST_SPAN_ROWS_OF_BLOCKS: usize = 5;
 
 /// What a thread keeps for these kernels: as much as the longest row of activations needs.
 struct Room {
-    panel: Panel,
-    /// Activations of a set that zeros make full: `[SET, blocks * 128]`.
-    last: Vec<i8>,
-    /// Sums of the block that is being multiplied, and of the one before.
-    products: Box<[Products; 2]>,
+    activations: Activations,
+    codes: Box<Codes>,
+    /// Of each set of activation rows and each half of a panel.
+    sums: Vec<[TileSums; HALVES]>,
+    /// As many floats.
+    values: Vec<[[[f32; SET]; LANES]; HALVES]>,
+    /// Of the blocks that are being multiplied, of one and of the next.
+    products: Box<[[[TileSums; HALVES]; 2]; 2]>,
+    taken: Vec<[i32; PANEL]>, // of each activation row, or as many floats
 }
 
 impl Kernels for Amx {
@@ -50,23 +62,32 @@ impl Kernels for Amx {
     }
 
     fn span_rows(&self, rows: usize, numerics: Numerics) -> usize {
-        self.avx512.span_rows(rows, numerics)
+        let fewest = match numerics {
+            Numerics::Int8Rows => FEWEST_SPAN_ROWS,
+            Numerics::Int8Groups => FEWEST_SPAN_ROWS_OF_BLOCKS,
+            Numerics::Float => usize::MAX,
+        };
+        if rows < fewest { 0 } else { rows }
     }
 
     fn room(&self) -> Box<dyn Any + Send> {
-        Box::new(Room { panel: Panel::new(), last: Vec::new(), products: Box::new([NO_PRODUCTS; 2]) })
+        let sets = super::panel::ROWS / SET;
+        Box::new(Room {
+            activations: Activations::new(),
+            codes: Codes::boxed(),
+            sums: vec![[NO_SUMS; HALVES]; sets],
+            values: vec![[[[0.0; SET]; LANES]; HALVES]; sets],
+            products: Box::new([[[NO_SUMS; HALVES]; 2]; 2]),
+            taken: vec![[0; PANEL]; sets * SET],
+        })
     }
 
     fn reserve(&self, room: &mut SpanRoom, blocks: usize) {
-        let Room { panel, last, .. } = room.get();
-        panel.reserve(blocks);
-        if last.len() < SET * blocks * 128 {
-            last.resize(SET * blocks * 128, 0);
-        }
+        room.get::<Room>().activations.reserve(blocks);
     }
 
     fn span_codes(&self, room: &mut SpanRoom, tile: &Tile<'_>, x_sums: &[i32], take: TakeSums<'_, i32>) -> bool {
-        // SAFETY: `self` exists, so the CPU has AVX-512F, AVX-512BW, AVX-512 VNNI and AMX with int8, which this process may use.
+        // SAFETY: `self` exists, so the CPU has AVX-512F, AVX-512BW and AMX with int8, which this process may use.
         unsafe { span_codes(room.get(), tile, x_sums, take) }
         true
     }
@@ -77,140 +98,110 @@ impl Kernels for Amx {
     }
 }
 
-/// How many of some activation rows are multiplied by tiles: whole sets, and what is nearly one.
-fn rows_in_tiles(rows: usize) -> usize {
-    match rows % SET {
-        rest if rest < FEWEST_IN_SET => rows - rest,
-        _ => rows,
-    }
-}
-
 /// [`Kernels::span_codes`]; every code counts.
 ///
 /// # Safety
 /// The CPU has AMX with int8, and this process may use it.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn span_codes(room: &mut Room, tile: &Tile<'_>, x_sums: &[i32], take: TakeSums<'_, i32>) {
-    let Room { panel, last, .. } = room;
-    let in_tiles = rows_in_tiles(tile.rows);
-    let sets = Sets::new(tile, in_tiles, last);
+    let Room { activations, codes, sums, taken, .. } = room;
+    activations.turn(tile);
+    let sums = &mut sums[..activations.sets()];
     // SAFETY: the caller shows AMX.
     let unit = unsafe { TileUnit::configured() };
-    let mut unused = [[0; PANEL]; SET]; // the sums of the set beyond an odd number
-    panel.each(tile, take, |panel, sums, _, blocks| {
-        if blocks.start == 0 {
-            vectors::begin(sums, x_sums);
+    for output in (0..tile.outputs).step_by(PANEL) {
+        for (sums, x_sums) in sums.iter_mut().zip(x_sums.chunks(SET)) {
+            let mut row = [0; SET];
+            row.iter_mut().zip(x_sums).for_each(|(row, x_sum)| *row = -x_sum);
+            sums.iter_mut().for_each(|half| half.0.fill(row));
         }
-        let mut of_sets = sums.as_chunks_mut::<SET>().0.iter_mut().take(sets.count);
-        for pair in 0..sets.pairs() {
-            let Some(first) = of_sets.next() else { break };
-            let second = of_sets.next().unwrap_or(&mut unused);
-            unit.add(panel.codes(blocks.len()), sets.pair(pair, blocks.start), [first, second]);
+        for first in (0..tile.blocks).step_by(Codes::BLOCKS) {
+            let blocks = first..tile.blocks.min(first + Codes::BLOCKS);
+            codes.unpack(tile, output, blocks.clone());
+            for (pair, sums) in sums.chunks_mut(2).enumerate() {
+                let x = |set: usize| activations.set(2 * pair + set, blocks.clone());
+                match sums {
+                    [one, other] => unit.add_two(codes.of(blocks.len()), [x(0), x(1)], [one, other]),
+                    [one] => unit.add(codes.of(blocks.len()), x(0), one),
+                    _ => unreachable!("chunks of one or two"),
+                }
+            }
         }
-        vectors::add_codes(panel, sums, tile, in_tiles..tile.rows, blocks);
-    });
+        for (taken, sums) in taken.as_chunks_mut::<SET>().0.iter_mut().zip(&*sums) {
+            turned(taken, sums.each_ref().map(|half| &half.0));
+        }
+        take(output, &taken[..tile.rows]);
+    }
 }
 
 /// [`Kernels::span_blocks`]
 ///
 /// # Safety
 /// As for [`span_codes`].
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni,fma")]
+#[target_feature(enable = "avx512f,avx512bw,fma")]
 unsafe fn span_blocks(room: &mut Room, tile: &BlockTile<'_>, take: TakeSums<'_, f32>) {
-    let Room { panel, last, products } = room;
-    let in_tiles = rows_in_tiles(tile.tile.rows);
-    let sets = Sets::new(&tile.tile, in_tiles, last);
+    let Room { activations, codes, values, products, taken, .. } = room;
+    activations.turn(&tile.tile);
+    activations.turn_factors(tile);
+    let values = &mut values[..activations.sets()];
     // SAFETY: the caller shows AMX.
     let unit = unsafe { TileUnit::configured() };
-    panel.each(&tile.tile, take, |panel, values, output, blocks| {
-        if blocks.start == 0 {
-            panel.take_scales(tile, output);
-            values[..tile.tile.rows].fill([0.0; PANEL]);
-        }
-        // One block is multiplied while the sums of the one before become floats.
-        let mut before = None;
-        let mut turn = 0;
-        for pair in 0..sets.pairs() {
-            let rows = pair * 2 * SET..in_tiles.min((pair + 1) * 2 * SET);
-            for (place, block) in blocks.clone().enumerate() {
-                let codes = panel.codes(blocks.len()).map(|codes| &codes[place * BLOCK_TILES..][..BLOCK_TILES]);
-                unit.multiply(codes, sets.pair(pair, block), &mut products[turn]);
-                if let Some((rows, block)) = before.replace((rows.clone(), block)) {
-                    add_products(values, &products[1 - turn], panel, tile, rows, block);
+    for output in (0..tile.tile.outputs).step_by(PANEL) {
+        values.as_flattened_mut().as_flattened_mut().fill([0.0; SET]);
+        for first in (0..tile.tile.blocks).step_by(Codes::BLOCKS) {
+            let blocks = first..tile.tile.blocks.min(first + Codes::BLOCKS);
+            codes.unpack(&tile.tile, output, blocks.clone());
+            for (pair, values) in values.chunks_mut(2).enumerate() {
+                // One block is multiplied while the sums of the one before become floats.
+                let (mut before, mut turn) = (None, 0);
+                for block in blocks.clone().map(Some).chain([None]) {
+                    if let Some(block) = block {
+                        let x = |set: usize| activations.set(2 * pair + set, block..block + 1);
+                        let codes = codes.of_block(block - first);
+                        match (values.len(), &mut products[turn]) {
+                            (2, sums) => unit.multiply_two(codes, [x(0), x(1)], sums),
+                            (_, [sums, _]) => unit.multiply(codes, x(0), sums),
+                        }
+                    }
+                    if let Some(before) = std::mem::replace(&mut before, block) {
+                        for (place, values) in values.iter_mut().enumerate() {
+                            let set = 2 * pair + place;
+                            add_products(values, &products[1 - turn][place], activations, tile, (output, set, before));
+                        }
+                    }
+                    turn = 1 - turn;
                 }
-                turn = 1 - turn;
             }
         }
-        if let Some((rows, block)) = before {
-            add_products(values, &products[1 - turn], panel, tile, rows, block);
+        for (taken, values) in taken.as_chunks_mut::<SET>().0.iter_mut().zip(&*values) {
+            turned(taken, values.each_ref().map(|half| bytemuck::cast_ref(half)));
         }
-        vectors::add_blocks(panel, values, tile, in_tiles..tile.tile.rows, blocks);
-    });
+        take(output, bytemuck::cast_slice(&taken[..tile.tile.rows]));
+    }
 }
 
-/// Adds the sums of a block, less those of the activations, times its scales, for at most two sets of rows.
+/// Adds the sums of a block, less those of the activations, times its scales: of a panel's weight rows, from `output` on, and one set.
 #[inline]
 #[target_feature(enable = "avx512f,fma")]
 fn add_products(
-    values: &mut PanelSums<f32>,
-    products: &Products,
-    panel: &Panel,
+    values: &mut [[[f32; SET]; LANES]; HALVES],
+    products: &[TileSums; HALVES],
+    activations: &Activations,
     tile: &BlockTile<'_>,
-    rows: Range<usize>,
-    block: usize,
+    (output, set, block): (usize, usize, usize),
 ) {
-    let scales = panel.scales(block);
-    for (place, row) in rows.enumerate() {
-        let x = tile.row(row);
-        let (x_sum, step) = (x.sums[block], x.steps[block]);
-        for (half, values) in values[row].as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-            let sums = &products.0[place / SET * HALVES + half][place % SET];
-            // SAFETY: sixteen sums; the load may be unaligned.
-            let sums = unsafe { _mm512_loadu_si512(sums.as_ptr().cast()) };
-            let sums = _mm512_sub_epi32(sums, _mm512_set1_epi32(x_sum));
-            vectors::add_scaled(values, sums, scales, half, step);
+    let (x_sums, steps) = activations.factors(set, block);
+    // SAFETY: sixteen integers and sixteen floats; loads may be unaligned.
+    let (x_sums, steps) = unsafe { (_mm512_loadu_si512(x_sums.as_ptr().cast()), _mm512_loadu_ps(steps.as_ptr())) };
+    let rows = values.as_flattened_mut().iter_mut().zip(products.iter().flat_map(|half| &half.0));
+    for (row, (values, sums)) in rows.enumerate().take(tile.tile.outputs - output) {
+        let scale = tile.scales[(output + row) * tile.scales_stride + block];
+        // SAFETY: sixteen integers and sixteen floats; loads and the store may be unaligned.
+        unsafe {
+            let sums = _mm512_sub_epi32(_mm512_loadu_si512(sums.as_ptr().cast()), x_sums);
+            let factors = _mm512_mul_ps(_mm512_set1_ps(scale), steps);
+            let before = _mm512_loadu_ps(values.as_ptr());
+            _mm512_storeu_ps(values.as_mut_ptr(), _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), factors, before));
         }
-    }
-}
-
-/// Whole sets of activation rows where they lie, and one that zeros make full.
-struct Sets<'a> {
-    tile: &'a Tile<'a>,
-    last: &'a [i8], // [SET, x_stride], if there is one
-    count: usize,
-}
-
-impl<'a> Sets<'a> {
-    /// The sets of the first `rows` rows; `last` is room for one.
-    fn new(tile: &'a Tile<'a>, rows: usize, last: &'a mut [i8]) -> Self {
-        let rest = rows % SET;
-        if rest > 0 {
-            let len = tile.blocks * 128;
-            for (i, row) in last.chunks_exact_mut(tile.x_stride).enumerate().take(SET) {
-                match i < rest {
-                    true => row[..len].copy_from_slice(tile.activations(rows - rest + i).as_flattened()),
-                    false => row[..len].fill(0),
-                }
-            }
-        }
-        Self { tile, last, count: rows.div_ceil(SET) }
-    }
-
-    /// How many pairs of sets there are.
-    fn pairs(&self) -> usize {
-        self.count.div_ceil(2)
-    }
-
-    /// The sets of a pair from a block on. The second set beyond an odd number is the first once more, and its sums are not used.
-    #[inline(always)]
-    fn pair(&self, pair: usize, block: usize) -> [ActivationSet<'_>; 2] {
-        let stride = self.tile.x_stride;
-        [2 * pair, (2 * pair + 1).min(self.count - 1)].map(|set| {
-            let x = match (set + 1) * SET <= self.tile.rows {
-                true => &self.tile.x[set * SET * stride..],
-                false => self.last,
-            };
-            ActivationSet { x: &x[block * 128..], stride }
-        })
     }
 }

@@ -1,6 +1,6 @@
-//! Weight rows as AVX-512 and AMX multiply them with many activation rows: thirty-two at a time, a panel, unpacked so that
-//! lanes are weight rows. Row `k` of a [`Bytes`] holds four neighbouring columns of sixteen weight rows, which `vpdpbusd` and
-//! `tdpbsud` multiply with the same four columns of an activation row, and add to sixteen sums. So no sum is ever added across
+//! Weight rows as AVX-512 multiplies them with many activation rows: thirty-two at a time, a panel, unpacked so that
+//! lanes are weight rows. Row `k` of a [`Bytes`] holds four neighbouring columns of sixteen weight rows, which
+//! `vpdpbusd` multiplies with the same four columns of an activation row, and adds to sixteen sums. So no sum is ever added across
 //! lanes, and a weight row's scale is a lane of a vector of scales.
 //!
 //! Some blocks of a panel are unpacked at a time; they stay in the nearest cache while all activation rows pass over them.

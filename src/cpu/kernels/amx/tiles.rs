@@ -3,48 +3,89 @@
 use std::arch::asm;
 use std::marker::PhantomData;
 
-use crate::cpu::kernels::panel::{Bytes, HALVES, LANES};
-use crate::cpu::kernels::spans::{PANEL, SET};
+use super::operands::HALVES;
 
 /// Rows of a tile register.
 const REGISTER_ROWS: usize = 16;
 
-/// The products of two sets of activation rows and two halves of a panel: `[set][half]`, each `[row][output]`.
+/// A tile in memory: sixteen rows of 64 bytes.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-pub(super) struct Products(pub(super) [[[i32; LANES]; SET]; 2 * HALVES]);
+pub(super) struct Bytes(pub(super) [[u8; 64]; REGISTER_ROWS]);
 
-pub(super) const NO_PRODUCTS: Products = Products([[[0; LANES]; SET]; 2 * HALVES]);
+impl Bytes {
+    pub(super) const NONE: Self = Self([[0; 64]; REGISTER_ROWS]);
+}
 
-/// The loop over tiles of columns, between what loads the four tiles of sums and what stores them. Tiles 0 to 3 are `[set][half]`.
+/// Sums of sixteen weight rows with sixteen activation rows, `[weight row][activation row]`.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct TileSums(pub(super) [[i32; REGISTER_ROWS]; REGISTER_ROWS]);
+
+pub(super) const NO_SUMS: TileSums = TileSums([[0; REGISTER_ROWS]; REGISTER_ROWS]);
+
+/// The loop over tiles of columns for one set of activation rows, between what begins the two tiles of sums and what stores them.
 macro_rules! over_tiles {
-    ($codes:ident, $x:ident, $steps:ident, $x_stride:ident; $($load:literal),*; $($store:literal),*; $($operands:tt)*) => {
+    ($codes:ident, $x:ident, $sums:ident; $($begin:literal),*) => {
         asm!(
-            $($load,)*
+            $($begin,)*
             "2:",
-            "tileloadd tmm4, [{x} + {x_stride}]",
-            "tileloadd tmm6, [{a} + {stride}]",
-            "tdpbsud tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{b} + {stride}]",
-            "tdpbsud tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{y} + {x_stride}]",
-            "tdpbsud tmm2, tmm5, tmm6",
-            "tdpbsud tmm3, tmm5, tmm7",
+            "tileloadd tmm4, [{a} + {stride}]",
+            "tileloadd tmm6, [{x} + {stride}]",
+            "tdpbusd tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{b} + {stride}]",
+            "tdpbusd tmm1, tmm5, tmm6",
             "add {a}, 1024",
             "add {b}, 1024",
-            "add {x}, 64",
-            "add {y}, 64",
+            "add {x}, 1024",
             "dec {steps}",
             "jnz 2b",
-            $($store,)*
+            "tilestored [{sums} + {stride}], tmm0",
+            "tilestored [{sums} + {stride} + 1024], tmm1",
             a = inout(reg) $codes[0].as_ptr() => _,
             b = inout(reg) $codes[1].as_ptr() => _,
-            x = inout(reg) $x[0].x.as_ptr() => _,
-            y = inout(reg) $x[1].x.as_ptr() => _,
-            x_stride = in(reg) $x_stride,
-            steps = inout(reg) $steps => _,
+            x = inout(reg) $x.as_ptr() => _,
+            steps = inout(reg) steps($codes, [$x]) => _,
+            sums = in(reg) $sums.as_mut_ptr(),
             stride = in(reg) 64usize,
-            $($operands)*
+            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
+            options(nostack),
+        )
+    };
+}
+
+/// The same for two sets, which share the codes.
+macro_rules! over_tiles_of_two {
+    ($codes:ident, $x:ident, $one:expr, $other:expr; $($begin:literal),*) => {
+        asm!(
+            $($begin,)*
+            "2:",
+            "tileloadd tmm4, [{a} + {stride}]",
+            "tileloadd tmm6, [{x} + {stride}]",
+            "tdpbusd tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{b} + {stride}]",
+            "tdpbusd tmm1, tmm5, tmm6",
+            "tileloadd tmm7, [{y} + {stride}]",
+            "tdpbusd tmm2, tmm4, tmm7",
+            "tdpbusd tmm3, tmm5, tmm7",
+            "add {a}, 1024",
+            "add {b}, 1024",
+            "add {x}, 1024",
+            "add {y}, 1024",
+            "dec {steps}",
+            "jnz 2b",
+            "tilestored [{one} + {stride}], tmm0",
+            "tilestored [{one} + {stride} + 1024], tmm1",
+            "tilestored [{other} + {stride}], tmm2",
+            "tilestored [{other} + {stride} + 1024], tmm3",
+            a = inout(reg) $codes[0].as_ptr() => _,
+            b = inout(reg) $codes[1].as_ptr() => _,
+            x = inout(reg) $x[0].as_ptr() => _,
+            y = inout(reg) $x[1].as_ptr() => _,
+            steps = inout(reg) steps($codes, $x) => _,
+            one = in(reg) $one.as_mut_ptr(),
+            other = in(reg) $other.as_mut_ptr(),
+            stride = in(reg) 64usize,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
@@ -79,55 +120,56 @@ impl TileUnit {
         Self(PhantomData)
     }
 
-    /// Adds the products of a panel's codes and two sets of activation rows, over all their tiles, to the sums of each set:
-    /// `[row][output]`.
+    /// Adds the products of both halves of a panel and a set of activation rows, over all their tiles, to the sums.
     #[inline(always)]
-    pub(super) fn add(
-        &self,
-        codes: [&[Bytes]; HALVES],
-        x: [ActivationSet<'_>; 2],
-        sums: [&mut [[i32; PANEL]; SET]; 2],
-    ) {
-        let (steps, x_stride) = steps_of(codes, x);
-        let [first, second] = sums;
-        // SAFETY: `self` exists, so this thread's tiles are configured. The loop reads `steps` tiles of codes, 64 bytes a row, and
-        // 64 columns of sixteen activation rows as often, as `steps_of` shows; and reads and writes four tiles of sums: sixteen
-        // rows of two halves, 128 bytes a row.
+    pub(super) fn add(&self, codes: [&[Bytes]; HALVES], x: &[Bytes], sums: &mut [TileSums; HALVES]) {
+        // SAFETY: `self` exists, so this thread's tiles are configured. The loop reads as many tiles, of 1024 bytes, as `steps` says
+        // that all have; and reads and writes both tiles of sums.
         unsafe {
             over_tiles!(
-                codes, x, steps, x_stride;
-                "tileloadd tmm0, [{first} + {sums_stride}]",
-                "tileloadd tmm1, [{first} + {sums_stride} + 64]",
-                "tileloadd tmm2, [{second} + {sums_stride}]",
-                "tileloadd tmm3, [{second} + {sums_stride} + 64]";
-                "tilestored [{first} + {sums_stride}], tmm0",
-                "tilestored [{first} + {sums_stride} + 64], tmm1",
-                "tilestored [{second} + {sums_stride}], tmm2",
-                "tilestored [{second} + {sums_stride} + 64], tmm3";
-                first = in(reg) first.as_mut_ptr(),
-                second = in(reg) second.as_mut_ptr(),
-                sums_stride = in(reg) size_of::<[i32; PANEL]>(),
+                codes, x, sums;
+                "tileloadd tmm0, [{sums} + {stride}]",
+                "tileloadd tmm1, [{sums} + {stride} + 1024]"
             );
         }
     }
 
-    /// The products of a panel's codes and two sets of activation rows, over all their tiles.
+    /// The same for two sets.
     #[inline(always)]
-    pub(super) fn multiply(&self, codes: [&[Bytes]; HALVES], x: [ActivationSet<'_>; 2], products: &mut Products) {
-        let (steps, x_stride) = steps_of(codes, x);
-        // SAFETY: as in `add`; what is written are the four tiles of `products`, 64 bytes a row.
+    pub(super) fn add_two(
+        &self,
+        codes: [&[Bytes]; HALVES],
+        x: [&[Bytes]; 2],
+        [one, other]: [&mut [TileSums; HALVES]; 2],
+    ) {
+        // SAFETY: as in `add`.
         unsafe {
-            over_tiles!(
-                codes, x, steps, x_stride;
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3";
-                "tilestored [{products} + {stride}], tmm0",
-                "tilestored [{products} + {stride} + 1024], tmm1",
-                "tilestored [{products} + {stride} + 2048], tmm2",
-                "tilestored [{products} + {stride} + 3072], tmm3";
-                products = in(reg) products.0.as_mut_ptr(),
+            over_tiles_of_two!(
+                codes, x, one, other;
+                "tileloadd tmm0, [{one} + {stride}]",
+                "tileloadd tmm1, [{one} + {stride} + 1024]",
+                "tileloadd tmm2, [{other} + {stride}]",
+                "tileloadd tmm3, [{other} + {stride} + 1024]"
+            );
+        }
+    }
+
+    /// The products alone.
+    #[inline(always)]
+    pub(super) fn multiply(&self, codes: [&[Bytes]; HALVES], x: &[Bytes], sums: &mut [TileSums; HALVES]) {
+        // SAFETY: as in `add`; both tiles of sums are written.
+        unsafe { over_tiles!(codes, x, sums; "tilezero tmm0", "tilezero tmm1") };
+    }
+
+    /// The products of two sets alone.
+    #[inline(always)]
+    pub(super) fn multiply_two(&self, codes: [&[Bytes]; HALVES], x: [&[Bytes]; 2], sums: &mut [[TileSums; HALVES]; 2]) {
+        let [one, other] = sums;
+        // SAFETY: as in `add`; four tiles of sums are written.
+        unsafe {
+            over_tiles_of_two!(
+                codes, x, one, other;
+                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3"
             );
         }
     }
@@ -141,18 +183,10 @@ impl Drop for TileUnit {
     }
 }
 
-/// Sixteen activation rows, from some column on.
-#[derive(Clone, Copy)]
-pub(super) struct ActivationSet<'a> {
-    pub(super) x: &'a [i8],
-    /// From one row to the next.
-    pub(super) stride: usize,
-}
-
-/// The tiles of columns that both halves have, checked to be there of both sets, and the stride that these share.
-fn steps_of(codes: [&[Bytes]; HALVES], x: [ActivationSet<'_>; 2]) -> (usize, usize) {
-    let (steps, stride) = (codes[0].len(), x[0].stride);
-    assert!(steps > 0 && codes[1].len() == steps && x[1].stride == stride);
-    assert!(x.iter().all(|set| set.x.len() >= (SET - 1) * stride + steps * 64));
-    (steps, stride)
+/// The tiles of columns that all have.
+#[inline(always)]
+fn steps<const SETS: usize>(codes: [&[Bytes]; HALVES], x: [&[Bytes]; SETS]) -> usize {
+    let steps = codes[0].len();
+    assert!(steps > 0 && codes[1].len() == steps && x.iter().all(|x| x.len() == steps));
+    steps
 }
