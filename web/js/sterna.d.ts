@@ -55,6 +55,8 @@ export interface ModelInfo {
 export interface Message {
   role: string;
   content: string;
+  /** On the last message, of the model: it is gone on with, and no answer begun. */
+  prefix?: boolean;
 }
 
 export interface GenerateOptions {
@@ -101,5 +103,5 @@ export interface Model {
 
 export function load(source: ModelSource, options?: LoadOptions): Promise<Model>;
 
-/** Forgets the files that were downloaded, or one of them. */
+/** Forgets the files that were downloaded, or one of them. An error tells of files that stay, as another tab downloads them. */
 export function forget(url?: string | URL): Promise<void>;

@@ -1,6 +1,7 @@
 //! What the worker calls: a model that is loaded in this tab, and one generation at a time, step by step, so that the worker hears of
 //! an abort between two steps. Options and outcomes cross as JSON.
 
+mod panics;
 mod request;
 mod source;
 
@@ -42,16 +43,11 @@ struct Running {
     answer: Option<Answer>,
 }
 
-/// Sends panics, which are faults of this library, to the console with their place.
-#[wasm_bindgen(start)]
-pub fn start() {
-    std::panic::set_hook(Box::new(|panic| report(&panic.to_string())));
-}
-
+/// Bytes of memory that this module holds, which never shrinks: the most that was in use. It may be asked at any time, also while
+/// a step is waited for.
 #[wasm_bindgen]
-extern "C" {
-    #[wasm_bindgen(js_namespace = console, js_name = error)]
-    fn report(message: &str);
+pub fn memory() -> f64 {
+    core::arch::wasm32::memory_size(0) as f64 * 65536.0
 }
 
 #[wasm_bindgen]
@@ -136,11 +132,6 @@ impl Tab {
         if let Some(running) = &self.running {
             self.session.leave(running.id);
         }
-    }
-
-    /// Bytes of memory that this module holds, which never shrinks: the most that was in use.
-    pub fn memory(&self) -> f64 {
-        core::arch::wasm32::memory_size(0) as f64 * 65536.0
     }
 }
 
