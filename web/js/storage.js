@@ -120,14 +120,15 @@ async function fill(access, url, known, begin, onProgress) {
   access.truncate(have);
   const size = have + lengthOf(response);
   await begin({ tag: tagOf(response), size: size === have ? 0 : size });
-  for await (const piece of piecesOf(response)) {
+  const again = tagOf(response) ? "load again, and it goes on from there" : "load again";
+  for await (const piece of piecesOf(response, again)) {
     if (access.write(piece, { at: have }) < piece.length) {
       throw new Error("the browser's storage is full; free some, or give the model as a file");
     }
     have += piece.length;
     onProgress(have, size);
   }
-  if (size > 0 && have !== size) throw new Error(`only ${have} of ${size} bytes came; load again, and it goes on from there`);
+  if (size > 0 && have !== size) throw new Error(`only ${have} of ${size} bytes came; ${again}`);
   return have;
 }
 
@@ -168,13 +169,13 @@ async function ask(url, headers = {}) {
   return response;
 }
 
-/** The bytes of a response as they come. (Not every browser can iterate over a body.) */
-async function* piecesOf(response) {
+/** The bytes of a response as they come; `again` says what to do if they end too soon. (Not every browser can iterate over a body.) */
+async function* piecesOf(response, again) {
   const reader = response.body.getReader();
   try {
     for (;;) {
       const { done, value } = await reader.read().catch((cause) => {
-        throw new Error(`the download broke off (${cause.message}); load again, and it goes on from there`);
+        throw new Error(`the download broke off (${cause.message}); ${again}`);
       });
       if (done) return;
       yield value;
@@ -189,7 +190,7 @@ async function inMemory(url, onProgress) {
   const size = lengthOf(response);
   const pieces = [];
   let have = 0;
-  for await (const piece of piecesOf(response)) {
+  for await (const piece of piecesOf(response, "load again")) {
     pieces.push(piece);
     have += piece.length;
     onProgress(have, size);

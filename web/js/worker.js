@@ -72,7 +72,7 @@ const actions = {
     }
   },
 
-  memory: async () => module.memory(),
+  memory: async () => module.held_bytes(),
 
   forget: ({ url }) => forget(url),
 };

@@ -39,7 +39,7 @@ class Tab {
   show(isServed) {
     const { $, use, server } = this.#page;
     const { panel, choice, facts } = this.#parts;
-    $("welcome").append(panel);
+    $("turns").after(panel);
     const form = $("settings").querySelector("form");
     form.querySelector(".head").after(choice);
     form.append(facts);
@@ -73,8 +73,10 @@ class Tab {
   /** What the page shows of the engine. */
   look() {
     const { $ } = this.#page;
-    $("server").textContent = $("about").textContent = this.#state;
+    const { panel, state } = this.#parts;
+    $("server").textContent = state.textContent = this.#state;
     $("server").classList.remove("bad");
+    panel.classList.toggle("needed", !this.#model); // else it is seen where nothing was said yet
   }
 
   /** Loads a model in the place of the one that is there. */
@@ -179,16 +181,17 @@ function parts({ make, button }, tab) {
   const choices = [["auto", "what is faster"], ["webgpu", "the GPU (WebGPU)"], ["cpu", "the CPU (SIMD)"]];
   const device = make("select", {}, ...choices.map(([value, textContent]) => make("option", { value, textContent })));
   const progress = make("progress", { hidden: true, ariaLabel: "Progress of the load" });
+  const state = make("p", { className: "state" });
   const panel = make(
-    "section", { className: "tab", ariaLabel: "Which model runs in this tab" },
-    make("p", { textContent: "A ternary model that runs in this tab: nothing that you write leaves this machine." }), progress,
+    "section", { className: "tab column", ariaLabel: "Which model runs in this tab" }, state, progress,
+    make("p", { textContent: "A model in this tab sends nothing that you write anywhere." }),
     make("p", {}, shipped), make("p", {}, labelled("or a GGUF file, chosen or dropped here:", file)),
     make("p", {}, labelled("or its address:", url), " ", button("Fetch", fetchIt)), make("p", {}, labelled("on", device)),
   );
   const engines = [["server", "the server"], ["tab", "a model in this tab"]].map(([value, textContent]) => make("option", { value, textContent }));
   const choice = make("div", { className: "field" }, labelled("Answers come from", make("select", {}, ...engines)));
   const facts = make("details", { className: "field", hidden: true }, make("summary", { textContent: "What loading decided" }), make("ul"));
-  return { panel, choice, facts, progress, device };
+  return { panel, choice, facts, progress, device, state };
 }
 
 function remember(name) {

@@ -46,7 +46,7 @@ struct Running {
 /// Bytes of memory that this module holds, which never shrinks: the most that was in use. It may be asked at any time, also while
 /// a step is waited for.
 #[wasm_bindgen]
-pub fn memory() -> f64 {
+pub fn held_bytes() -> f64 {
     core::arch::wasm32::memory_size(0) as f64 * 65536.0
 }
 

@@ -14,7 +14,6 @@ const WAYS = [
 ];
 const way = ({ device, kernels }) => kernels ?? device;
 
-
 export function tests({ fresh, generated, root, scratch }) {
   const json = (path) => JSON.parse(readFileSync(join(root, "tests/data", path)));
   return {
@@ -139,6 +138,24 @@ export function tests({ fresh, generated, root, scratch }) {
         }
         if (outcome.after) assert.deepEqual(outcome.after, { count: 8, finish: "max-tokens" }, device);
       }
+      await context.close();
+    },
+
+    async "memory is told while a step is computed, on the GPU too"() {
+      const { page, context } = await fresh();
+      const outcome = await page.evaluate(async () => {
+        const { load } = await import("./sterna.js");
+        const model = await load("tales-4m-i2_s.gguf", { device: "webgpu" });
+        const told = [];
+        for await (const piece of model.generate("Once upon a time", { temperature: 0, maxTokens: 6, ignoreEnd: true })) {
+          told.push(model.memory().catch((error) => error.message));
+        }
+        const all = await Promise.all(told);
+        model.close();
+        return all;
+      });
+      assert.equal(outcome.length, 6);
+      for (const bytes of outcome) assert.ok(bytes > 1e6, `${bytes}`);
       await context.close();
     },
 
