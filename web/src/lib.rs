@@ -11,7 +11,7 @@ use std::sync::Arc;
 use js_sys::Function;
 use serde_json::{Value, json};
 use sterna::chat::{Answer, Chat, Delta};
-use sterna::cpu::CpuOptions;
+use sterna::cpu::{CpuOptions, Screening};
 use sterna::generate::{Finish, Piece, SequenceId};
 use sterna::gpu::{Adapter, GpuOptions};
 use sterna::{Device, Error, Model, Result, Session, StepBudget};
@@ -195,7 +195,8 @@ impl Chosen {
 
     fn cpu(request: &LoadRequest, reason: String) -> Result<Self> {
         let kernels = request.kernels.as_deref().map(str::parse).transpose()?;
-        let device = Device::cpu_with(CpuOptions { kernels, ..CpuOptions::default() });
+        // A screen of the head would take half as much again of what is scarcest in a page.
+        let device = Device::cpu_with(CpuOptions { kernels, screening: Screening::Never, ..CpuOptions::default() });
         Ok(Self { device, kind: "cpu", is_software: false, reason })
     }
 
