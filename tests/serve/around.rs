@@ -196,7 +196,8 @@ fn a_package_for_the_tab_is_served_without_a_key_and_nothing_beside_it() {
         assert!(answer.header("content-type").unwrap().starts_with(kind), "{path}");
     }
     assert_eq!(server.get("/").text(), "<p>the page");
-    for path in ["/notes.txt", "/relaxed/deeper/a.js", "/../secret.js", "/%2e%2e/secret.js", "/relaxed/../../secret.js"] {
+    for path in ["/notes.txt", "/relaxed/deeper/a.js", "/../secret.js", "/%2e%2e/secret.js", "/relaxed/../../secret.js"]
+    {
         let answer = server.get(path);
         assert!(answer.status >= 400 && !answer.text().contains("not for all"), "{path}: {}", answer.status);
     }

@@ -195,8 +195,8 @@ impl Chosen {
 
     fn cpu(request: &LoadRequest, reason: String) -> Result<Self> {
         let kernels = request.kernels.as_deref().map(str::parse).transpose()?;
-        // A screen of the head would take half as much again of what is scarcest in a page.
-        let device = Device::cpu_with(CpuOptions { kernels, screening: Screening::Never, ..CpuOptions::default() });
+        let screening = if request.screening { Screening::WhereFaster } else { Screening::Never };
+        let device = Device::cpu_with(CpuOptions { kernels, screening, ..CpuOptions::default() });
         Ok(Self { device, kind: "cpu", is_software: false, reason })
     }
 

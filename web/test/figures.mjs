@@ -25,7 +25,7 @@ const large = join(scratch, "0.7b.gguf");
 writeModel(large, { layers: 24, width: 1536, ffnWidth: 4096, heads: 16, vocabulary: 32002, isLlama: true });
 const models = [
   { name: "shipped", path: join(root, "models/tales-4m-i2_s.gguf"), url: "tales-4m-i2_s.gguf", prompt: 128, tokens: 200 },
-  { name: "0.7B", path: large, url: "0.7b.gguf", prompt: 32, tokens: 16, hasPeer: existsSync(peer) },
+  { name: "0.7B", path: large, url: "0.7b.gguf", prompt: 32, tokens: 16, isLarge: true },
 ];
 const server = await serve([join(root, "target/web/dist"), scratch, here, peer]);
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
@@ -37,16 +37,16 @@ async function blank() {
 }
 
 /** A side that loads a model in a page, and then measures as often as it is asked. A round has a prompt of its own, which is in no cache. */
-async function ours({ url, prompt, tokens }, kernels) {
+async function ours({ url, prompt, tokens }, kernels, screening = false) {
   const page = await blank();
   await page.evaluate(
-    async ([url, kernels]) => {
+    async ([url, kernels, screening]) => {
       const { load } = await import("./sterna.js");
-      globalThis.model = await load(url, { device: "cpu", kernels, context: 512 });
+      globalThis.model = await load(url, { device: "cpu", kernels, screening, context: 512 });
       // The first run warms the compiler of the engine up.
       for await (const _ of model.generate([1, 2, 3, 4], { temperature: 0, maxTokens: 4, ignoreEnd: true }));
     },
-    [url, kernels],
+    [url, kernels, screening],
   );
   const measure = (round) =>
     page.evaluate(
@@ -62,7 +62,7 @@ async function ours({ url, prompt, tokens }, kernels) {
       },
       [Array.from({ length: prompt }, (_, i) => 40 + ((i + 7 * round) % 60)), tokens],
     );
-  return { name: `Chromium, ${kernels}`, measure, close: () => page.close() };
+  return { name: `Chromium, ${kernels}${screening ? ", screened" : ""}`, measure, close: () => page.close() };
 }
 
 /** The same of llama.cpp. */
@@ -109,7 +109,8 @@ const median = (values) => values.sort((a, b) => a - b)[Math.floor(values.length
 for (const model of models) {
   const sides = [];
   for (const kernels of ["portable", "simd128", "relaxed-simd"]) sides.push(await ours(model, kernels));
-  if (model.hasPeer) sides.push(await theirs(model));
+  if (model.isLarge) sides.push(await ours(model, "relaxed-simd", true));
+  if (model.isLarge && existsSync(peer)) sides.push(await theirs(model));
   for (const kernels of native ? ["portable", "avx2", "avx512-vnni"] : []) sides.push(natively(model, kernels));
   const found = new Map(sides.map((side) => [side, []]));
   for (let round = 0; round < rounds; round++) {
@@ -126,7 +127,7 @@ for (const model of models) {
     const [speed, first] = ["speed", "first"].map((what) => found.get(side).map((one) => one[what]));
     const spread = `${Math.min(...speed).toFixed(1)} to ${Math.max(...speed).toFixed(1)}`;
     console.log(
-      `${model.name.padEnd(8)} ${side.name.padEnd(24)} ${median(speed).toFixed(1).padStart(8)} tokens/s (${spread})   ` +
+      `${model.name.padEnd(8)} ${side.name.padEnd(32)} ${median(speed).toFixed(1).padStart(8)} tokens/s (${spread})   ` +
         `first after ${median(first).toFixed(0).padStart(6)} ms`,
     );
     await side.close();
