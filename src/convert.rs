@@ -135,7 +135,7 @@ pub fn convert(
     let conversion = Conversion { model, options, roles: model.roles(), permutes: keys::permutes(model, &metadata) };
     let tables = conversion.tables(&mut changes)?;
     conversion.check_shapes()?;
-    let plans = conversion.plans(&tables);
+    let plans = conversion.plans(&tables)?;
     let layout = Layout::new(&metadata, &plans)?;
 
     let Some(read) = conversion.write(&layout, output.file(), path, &tables, progress)? else {
@@ -230,16 +230,17 @@ impl Conversion<'_> {
         Ok(())
     }
 
-    fn plans(&self, tables: &[(Role, Table)]) -> Vec<TensorPlan> {
+    fn plans(&self, tables: &[(Role, Table)]) -> Result<Vec<TensorPlan>> {
         let plan = |role: &Role| {
             let (rows, cols) = role.shape(self.model.config());
             let table = tables.iter().find(|(place, _)| place == role);
             let encoding = match table {
                 Some((_, table)) => table.encoding,
                 None if role.is_linear() => self.options.linear,
-                None => self.float_encoding(role),
+                None => self.float_encoding(role)?,
             };
-            TensorPlan { name: role.gguf_name(), rows, cols, matrices: role.matrices(self.model.config()), encoding }
+            let matrices = role.matrices(self.model.config());
+            Ok(TensorPlan { name: role.gguf_name(), rows, cols, matrices, encoding })
         };
         self.roles.iter().map(plan).collect()
     }
@@ -273,7 +274,7 @@ impl Conversion<'_> {
                     self.look(role, &weights, &mut seen)?;
                     self.options.linear.encode(&weights).map_err(|error| named(role, error))?.into()
                 }
-                None => match self.float_encoding(&role) {
+                None => match self.float_encoding(&role)? {
                     Encoding::F32 => float::encode_f32(&self.vector(role)?).into(),
                     encoding => {
                         encoding.encode(&self.model.required(role)?).map_err(|error| named(role, error))?.into()
@@ -316,15 +317,18 @@ impl Conversion<'_> {
     }
 
     /// How floats are written: norms and divisors as readers want them, matrices as the model has them.
-    fn float_encoding(&self, role: &Role) -> Encoding {
-        match self.model.weights(*role).ok().flatten().filter(|_| role.is_dense()) {
-            Some(Weights::Dense(dense)) => match dense.values() {
+    fn float_encoding(&self, role: &Role) -> Result<Encoding> {
+        if !role.is_dense() {
+            return Ok(Encoding::F32);
+        }
+        Ok(match self.model.required(*role)? {
+            Weights::Dense(dense) => match dense.values() {
                 Values::F16(_) => Encoding::F16,
                 Values::Bf16(_) => Encoding::Bf16,
                 _ => Encoding::F32,
             },
-            _ => Encoding::F32,
-        }
+            Weights::Ternary(_) => Encoding::F32,
+        })
     }
 
     /// The gain of a norm, other floats of a layer, or divisors of rotary frequencies.

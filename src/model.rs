@@ -28,6 +28,7 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::encodings::{Encoding, Suspicion};
 use crate::format::gguf::{Gguf, Metadata};
+use crate::format::ranges::Section;
 use crate::format::safetensors::Checkpoint;
 use crate::format::{Ranges, Weights, locate};
 use crate::tokenizer::Tokenizer;
@@ -60,18 +61,24 @@ trait WeightSource: Send + Sync {
     fn has(&self, role: Role) -> bool;
 
     /// The bytes of a role's tensor as they lie in a GGUF file.
-    fn stored(&self, _role: Role) -> Option<(Encoding, Bytes)> {
+    fn stored(&self, _role: Role) -> Option<(Encoding, Section)> {
         None
     }
 
-    /// What a look at a few places of the first rows of a role's tensor suspects.
-    fn suspect(&self, _role: Role, _rows: usize) -> Option<Suspicion> {
-        None
+    /// What a look at a few places of the first rows of a role's tensor suspects; no more of it is read.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if they cannot be read.
+    fn suspect(&self, _role: Role, _rows: usize) -> Result<Option<Suspicion>> {
+        Ok(None)
     }
 
     /// The longest run of zero bytes in a role's tensor, if it is longer than rows of zeros explain.
-    fn blank_bytes(&self, _role: Role) -> Option<usize> {
-        None
+    ///
+    /// # Errors
+    /// [`Error::Io`] if they cannot be read.
+    fn blank_bytes(&self, _role: Role) -> Result<Option<usize>> {
+        Ok(None)
     }
 
     /// Zero bytes at the end of the file.
@@ -154,9 +161,12 @@ impl Model {
         Self::of_gguf(Gguf::parse(bytes.into())?, options)
     }
 
-    /// A model in a GGUF file of which pieces are read when they are needed: its beginning now, each tensor when it is looked
-    /// through, which opening does, and when it is loaded. For
-    /// files that cannot be mapped and should not be held in memory beside what is made of them, as in a browser.
+    /// A model in a GGUF file of which pieces are read when they are needed. For files that cannot be mapped and should not be held in
+    /// memory beside what is made of them, as in a browser.
+    ///
+    /// Opening reads the beginning, which is kept, the gains of norms, and a few places of each matrix, as it does of a file that is mapped;
+    /// loading reads each tensor once. Only what looks empty is read as a whole when it is opened, and a layer of each kind of floats
+    /// that may be ternary.
     ///
     /// # Errors
     /// As [`Model::from_bytes_with`], and [`Error::Io`] if a piece cannot be read.
@@ -306,7 +316,7 @@ impl Model {
     }
 
     /// The bytes of a role's tensor as they lie in the GGUF file, and their encoding; none in a directory.
-    pub(crate) fn stored(&self, role: Role) -> Option<(Encoding, Bytes)> {
+    pub(crate) fn stored(&self, role: Role) -> Option<(Encoding, Section)> {
         self.weights.stored(role)
     }
 

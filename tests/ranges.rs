@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use sterna::format::Ranges;
+use sterna::format::gguf::Gguf;
 use sterna::model::OpenOptions;
 use sterna::{Device, Error, GenerateOptions, Model, Session, SessionOptions};
 
@@ -14,7 +15,8 @@ use sterna::{Device, Error, GenerateOptions, Model, Session, SessionOptions};
 struct Pieces {
     bytes: Vec<u8>,
     claimed: u64,
-    fails_from: u64, // offsets that cannot be read
+    fails_from: u64,           // offsets that cannot be read
+    fails_once: Option<usize>, // the place, among all reads, of one that fails
     read: Mutex<Vec<Range<u64>>>,
     largest: AtomicU64,
 }
@@ -22,7 +24,14 @@ struct Pieces {
 impl Pieces {
     fn new(bytes: Vec<u8>) -> Self {
         let claimed = bytes.len() as u64;
-        Self { bytes, claimed, fails_from: u64::MAX, read: Mutex::default(), largest: AtomicU64::new(0) }
+        Self {
+            bytes,
+            claimed,
+            fails_from: u64::MAX,
+            fails_once: None,
+            read: Mutex::default(),
+            largest: AtomicU64::new(0),
+        }
     }
 }
 
@@ -34,9 +43,10 @@ impl Ranges for Pieces {
     fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), IoError> {
         let end = offset + bytes.len() as u64;
         assert!(end <= self.claimed, "nothing beyond the end is asked for");
-        self.read.lock().unwrap().push(offset..end);
+        let mut read = self.read.lock().unwrap();
+        read.push(offset..end);
         self.largest.fetch_max(bytes.len() as u64, Ordering::Relaxed);
-        if end > self.fails_from {
+        if end > self.fails_from || self.fails_once == Some(read.len() - 1) {
             return Err(IoError::other("the storage was cleared"));
         }
         let found = self.bytes.get(offset as usize..end as usize);
@@ -45,8 +55,55 @@ impl Ranges for Pieces {
     }
 }
 
+fn file(path: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
 fn shipped() -> Vec<u8> {
-    std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/models/tales-4m-i2_s.gguf")).unwrap()
+    file("models/tales-4m-i2_s.gguf")
+}
+
+fn begin_of_tensors(file: &[u8]) -> usize {
+    let gguf = Gguf::parse(file.to_vec().into()).unwrap();
+    gguf.tensors().iter().map(|info| info.offset).min().unwrap()
+}
+
+/// The file with a key before all others, which makes it that many bytes longer, or some more that keep its alignment.
+fn with_long_key(file: &[u8], more: usize) -> Vec<u8> {
+    let mut longer = file[..16].to_vec();
+    longer.extend((u64::from_le_bytes(file[16..24].try_into().unwrap()) + 1).to_le_bytes());
+    let key = b"general.description.of.all";
+    longer.extend((key.len() as u64).to_le_bytes());
+    longer.extend(key);
+    longer.extend(8u32.to_le_bytes()); // a string
+    let head = longer.len() + 8 - 24;
+    let text = more.next_multiple_of(32).max(head) - head;
+    longer.extend((text as u64).to_le_bytes());
+    longer.extend(vec![b'x'; text]);
+    longer.extend(&file[24..]);
+    longer
+}
+
+/// Files of several encodings whose tensors lie behind the first piece that is read, with what each is there for.
+fn behind_the_first_piece() -> Vec<(&'static str, Vec<u8>)> {
+    let mut zeros = file("tests/data/golden/bitnet-256/tq1_0.gguf");
+    let gguf = Gguf::parse(zeros.clone().into()).unwrap();
+    let info = gguf.tensor("blk.0.ffn_up.weight").unwrap();
+    zeros[info.offset..info.offset + info.span].fill(0);
+    let files = [
+        ("no blocks", shipped()),
+        ("blocks of which some are zero", zeros),
+        ("a number of several meanings", file("tests/data/golden/qwen3-256/q2_0_g128.gguf")),
+        ("ternary weights hidden in floats", file("tests/data/golden/bitnet-128-online/f16.gguf")),
+    ];
+    files
+        .map(|(what, file)| {
+            let more = (1 << 20) - 64 - begin_of_tensors(&file);
+            let longer = with_long_key(&file, more);
+            assert!((begin_of_tensors(&longer) + 64).abs_diff(1 << 20) <= 64, "{what}");
+            (what, longer)
+        })
+        .into()
 }
 
 fn open(pieces: Pieces) -> Result<Model, Error> {
@@ -72,33 +129,78 @@ fn no_piece_is_larger_than_the_beginning_or_a_tensor() {
     let pieces = Arc::new(Pieces::new(shipped()));
     let model = Model::from_ranges(pieces.clone(), &OpenOptions::default()).unwrap();
     greedy(&model);
-    let gguf = sterna::format::gguf::Gguf::parse(shipped().into()).unwrap();
+    let gguf = Gguf::parse(shipped().into()).unwrap();
     let most = gguf.tensors().iter().map(|info| info.span as u64).max().unwrap().max(1 << 20);
     assert!(pieces.largest.load(Ordering::Relaxed) <= most && most < pieces.claimed);
 }
 
 #[test]
 fn a_beginning_that_is_longer_than_the_first_piece_is_read_on() {
-    // A key of two million bytes stands before all others.
-    let (file, text) = (shipped(), vec![b'x'; 2 << 20]);
-    let mut longer = file[..16].to_vec();
-    longer.extend((u64::from_le_bytes(file[16..24].try_into().unwrap()) + 1).to_le_bytes());
-    let key = b"general.description.of.all";
-    longer.extend((key.len() as u64).to_le_bytes());
-    longer.extend(key);
-    longer.extend(8u32.to_le_bytes()); // a string
-    // As long as keeps the alignment of what follows.
-    let padding = (longer.len() + 8 + text.len() - 24).next_multiple_of(32) - (longer.len() + 8 + text.len() - 24);
-    longer.extend(((text.len() + padding) as u64).to_le_bytes());
-    longer.extend(text);
-    longer.extend(vec![b'x'; padding]);
-    longer.extend(&file[24..]);
+    let longer = with_long_key(&shipped(), 2 << 20);
     let whole = Model::from_bytes(longer.clone()).unwrap();
     let pieces = Arc::new(Pieces::new(longer));
     let model = Model::from_ranges(pieces.clone(), &OpenOptions::default()).unwrap();
     assert_eq!(model.config(), whole.config());
     let read = pieces.read.lock().unwrap();
-    assert_eq!(read[..2], [0..1 << 20, 0..(4 << 20).min(pieces.claimed)]);
+    assert_eq!(read[..2], [0..1 << 20, 1 << 20..(4 << 20).min(pieces.claimed)]);
+}
+
+#[test]
+fn what_opening_decides_is_the_same_as_from_memory() {
+    for (what, file) in behind_the_first_piece() {
+        let (whole, pieces) = (Model::from_bytes(file.clone()).unwrap(), open(Pieces::new(file)).unwrap());
+        let told = |model: &Model| model.decisions().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(told(&pieces), told(&whole), "{what}");
+    }
+}
+
+#[test]
+fn opening_reads_a_few_places_and_loading_the_rest_once() {
+    for (what, file) in behind_the_first_piece() {
+        let length = file.len() as u64;
+        let pieces = Arc::new(Pieces::new(file));
+        let read = || pieces.read.lock().unwrap().iter().map(|range| range.end - range.start).sum::<u64>();
+        let model = Model::from_ranges(pieces.clone(), &OpenOptions::default()).unwrap();
+        let opening = read() - (1 << 20);
+        let tensors = length - (1 << 20);
+        // What looks empty or may hide trits is read as a whole, one tensor each here.
+        let most = if what == "no blocks" { tensors / 10 } else { tensors / 3 };
+        assert!(opening < most, "{what}: {opening} of {tensors} bytes");
+        Session::new(&model, &Device::cpu(), &SessionOptions::default()).unwrap();
+        assert!(read() <= length + opening, "{what}: {} of {length} bytes, {opening} of them before", read());
+    }
+}
+
+#[test]
+fn whichever_read_fails_the_error_says_why_it_could_not_be_read() {
+    let attempt = |pieces: &Arc<Pieces>| {
+        let model = Model::from_ranges(pieces.clone(), &OpenOptions::default())?;
+        Session::new(&model, &Device::cpu(), &SessionOptions::default()).map(|_| ())
+    };
+    for (what, file) in behind_the_first_piece() {
+        let sound = Arc::new(Pieces::new(file.clone()));
+        attempt(&sound).unwrap();
+        let count = sound.read.lock().unwrap().len();
+        for place in (0..count).step_by(count.div_ceil(60)).chain([count - 1]) {
+            let pieces = Arc::new(Pieces { fails_once: Some(place), ..Pieces::new(file.clone()) });
+            match attempt(&pieces) {
+                Err(error @ Error::Io { .. }) => {
+                    assert!(error.to_string().contains("the storage was cleared"), "{error}")
+                }
+                other => panic!("{what}, read {place} of {count}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn another_format_is_named_however_long_its_header_is() {
+    let header = 2u64 << 20;
+    let mut safetensors = header.to_le_bytes().to_vec();
+    safetensors.push(b'{');
+    safetensors.resize(8 + header as usize + 1000, b' ');
+    let error = open(Pieces::new(safetensors)).unwrap_err().to_string();
+    assert!(error.contains("this is a safetensors file"), "{error}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::http::cors::Cors;
 use crate::http::error::ApiError;
 use crate::http::keys::Keys;
 use crate::metrics::Metrics;
+use crate::routes::page::Package;
 
 /// The server.
 pub struct App {
@@ -24,6 +25,7 @@ pub struct App {
     pub engine: Engine,
     pub metrics: Arc<Metrics>,
     pub served: OnceLock<Arc<Served>>,
+    pub package: Package,
 }
 
 /// The model that is served.

@@ -119,6 +119,10 @@ pub struct Settings {
     #[arg(long, value_name = "ORIGIN")]
     pub cors: Vec<String>,
 
+    /// What web/build made, its target/web/dist: with it, the chat page can also run a model in the tab of whoever opens it.
+    #[arg(long, value_name = "FOLDER")]
+    pub web: Option<PathBuf>,
+
     /// What the names of common metrics begin with; "vllm:" makes them those that dashboards and routers know.
     #[arg(long, value_name = "PREFIX", default_value = "sterna_")]
     pub metrics_prefix: String,

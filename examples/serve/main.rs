@@ -51,6 +51,7 @@ use http::cors::Cors;
 use http::front::Front;
 use http::keys::Keys;
 use metrics::Metrics;
+use routes::page::Package;
 use setup::Setup;
 
 /// Threads that read requests and send answers, which is little work.
@@ -78,14 +79,15 @@ fn main() -> anyhow::Result<ExitCode> {
         .max_blocking_threads(PARSING_THREADS)
         .enable_all()
         .build()?;
-    runtime.block_on(serve(args, keys, SocketAddr::new(host, port)))?;
+    let package = args.settings.web.as_deref().map(Package::read).transpose()?.unwrap_or_default();
+    runtime.block_on(serve(args, keys, package, SocketAddr::new(host, port)))?;
     // What still runs aside is not waited for.
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
 }
 
 /// Listens, loads the model meanwhile, and serves it until a signal comes.
-async fn serve(args: Args, keys: Keys, address: SocketAddr) -> anyhow::Result<()> {
+async fn serve(args: Args, keys: Keys, package: Package, address: SocketAddr) -> anyhow::Result<()> {
     // Until the model is there, a signal ends the program at once.
     let setup = Setup::begin()?;
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen at {address}"))?;
@@ -98,6 +100,7 @@ async fn serve(args: Args, keys: Keys, address: SocketAddr) -> anyhow::Result<()
         engine,
         metrics: Arc::new(Metrics::new()),
         served: OnceLock::new(),
+        package,
     });
     let (ends, connections) = watch::channel(false);
     let most = app.settings.max_connections;

@@ -6,7 +6,7 @@ mod embeddings;
 mod health;
 mod metrics;
 mod models;
-mod page;
+pub mod page;
 mod state;
 mod tokenize;
 
@@ -58,7 +58,7 @@ pub fn all(app: &Arc<App>) -> Router {
             .route(&format!("{prefix}/models"), get(models::list))
             .route(&format!("{prefix}/models/{{*id}}"), get(models::one));
     }
-    router.fallback(not_found).method_not_allowed_fallback(not_allowed).with_state(app.clone())
+    router.fallback(page::package).method_not_allowed_fallback(not_allowed).with_state(app.clone())
 }
 
 /// The name of a path in metrics, where names that clients make up must not become series.
@@ -73,10 +73,10 @@ pub fn label(path: &str) -> &'static str {
 
 /// Whether a path needs no key: a page asks for the key that it then sends, and whoever watches a server has none.
 pub fn is_free(app: &App, path: &str) -> bool {
-    HEALTH.contains(&path) || path == "/" || (path == "/metrics" && !app.settings.metrics_key)
+    HEALTH.contains(&path) || path == "/" || app.package.has(path) || (path == "/metrics" && !app.settings.metrics_key)
 }
 
-async fn not_found(request: Request) -> ApiError {
+fn not_found(request: &Request) -> ApiError {
     let path = request.uri().path();
     let hint = match path.starts_with("/api/") {
         true => "; Ollama's interface is not spoken here: use OpenAI's, at /v1",

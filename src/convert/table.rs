@@ -71,7 +71,7 @@ impl Table {
 
     pub(super) fn bytes(&self, model: &Model, role: Role) -> Result<Bytes> {
         if self.way == Way::Copied {
-            return Ok(model.stored(role).expect("it was there when the way was chosen").1);
+            return model.stored(role).expect("it was there when the way was chosen").1.read_all();
         }
         let bytes = match model.required(role)? {
             Weights::Ternary(ternary) if self.encoding.is_ternary() => {

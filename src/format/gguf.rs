@@ -25,7 +25,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::format::file::{map, read};
-use crate::format::ranges::{Ranges, Store};
+use crate::format::ranges::{Ranges, Section, Store};
 
 pub use directory::TensorInfo;
 pub use metadata::{Array, Metadata, Value};
@@ -59,7 +59,7 @@ struct Part {
     alignment: usize,
 }
 
-/// What is read of the beginning of a file at first, where only pieces of it are read; four times as much as long as that is not
+/// What is read of the beginning of a file at first, where only pieces of it are read; up to four times as much as long as that is not
 /// enough for keys and directory. And the most.
 const FIRST_HEAD: usize = 1 << 20;
 const MOST_HEAD: usize = 256 << 20;
@@ -99,16 +99,16 @@ impl Gguf {
         Gguf::parse_part(bytes)?.that_is_whole()
     }
 
-    /// Parses a file of which pieces are read: its beginning now, the tensors when they are looked through or loaded.
+    /// Parses a file of which pieces are read: its beginning now, tensors when they are looked at or loaded.
     ///
     /// # Errors
     /// As [`Gguf::parse`], and [`Error::Io`] if a piece cannot be read.
     pub fn from_ranges(source: Arc<dyn Ranges>) -> Result<Gguf> {
-        let store = Store::of_ranges(source)?;
+        let mut store = Store::of_ranges(source)?;
         let mut head_bytes = FIRST_HEAD.min(store.len());
         loop {
-            let head = store.read(0..head_bytes)?;
-            if let Some(error) = foreign::recognise(&head) {
+            let head = store.keep_head(head_bytes)?;
+            if let Some(error) = foreign::recognise(&head, store.len()) {
                 return Err(error);
             }
             let mut reader = reader::Reader::new(&head, store.len());
@@ -132,7 +132,7 @@ impl Gguf {
 
     /// The same, of a file that may be a part of a split model.
     fn parse_part(bytes: Bytes) -> Result<Gguf> {
-        if let Some(error) = foreign::recognise(&bytes) {
+        if let Some(error) = foreign::recognise(&bytes, bytes.len()) {
             return Err(error);
         }
         let mut reader = reader::Reader::new(&bytes, bytes.len());
@@ -221,7 +221,12 @@ impl Gguf {
     /// # Panics
     /// If `info` is from a longer file and does not lie within this one.
     pub fn read_data(&self, info: &TensorInfo) -> Result<Bytes> {
-        self.parts[info.part].bytes.read(info.offset..info.offset + info.span)
+        self.section(info).read_all()
+    }
+
+    /// The same bytes, of which only some may be read.
+    pub(crate) fn section(&self, info: &TensorInfo) -> Section {
+        Section::new(&self.parts[info.part].bytes, info.offset..info.offset + info.span)
     }
 }
 

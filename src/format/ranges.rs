@@ -12,6 +12,9 @@ use crate::allocation::filled;
 use crate::error::{Error, Result};
 
 /// Where pieces of a file come from.
+///
+/// Opening a model asks for its beginning and for a few short pieces of each tensor, loading for each tensor as a whole, once. A source
+/// for which a request is dear, as over a network, had better read more than it is asked for, and keep it for the next request.
 pub trait Ranges: Send + Sync {
     /// Bytes of the whole file.
     fn size(&self) -> u64;
@@ -28,8 +31,16 @@ pub trait Ranges: Send + Sync {
 pub(crate) enum Store {
     /// In memory, or mapped.
     Whole(Bytes),
-    /// Read when they are needed; with the length of the file.
-    Pieces(Arc<dyn Ranges>, usize),
+    /// Read when they are needed.
+    Pieces(Pieces),
+}
+
+/// A file of which pieces are read, but for its beginning, which is kept: its keys are windows of that.
+#[derive(Clone)]
+pub(crate) struct Pieces {
+    source: Arc<dyn Ranges>,
+    length: usize, // of the file, in bytes
+    head: Bytes,
 }
 
 impl Store {
@@ -38,7 +49,7 @@ impl Store {
     pub(crate) fn of_ranges(source: Arc<dyn Ranges>) -> Result<Self> {
         let size = source.size();
         match usize::try_from(size) {
-            Ok(length) => Ok(Self::Pieces(source, length)),
+            Ok(length) => Ok(Self::Pieces(Pieces { source, length, head: Bytes::new() })),
             Err(_) => {
                 Err(Error::Unsupported(format!("a file of {size} bytes, which are more than memory can address")))
             }
@@ -49,7 +60,7 @@ impl Store {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Whole(bytes) => bytes.len(),
-            Self::Pieces(_, length) => *length,
+            Self::Pieces(pieces) => pieces.length,
         }
     }
 
@@ -60,14 +71,20 @@ impl Store {
     pub(crate) fn read(&self, range: Range<usize>) -> Result<Bytes> {
         match self {
             Self::Whole(bytes) => Ok(bytes.slice(range)),
-            Self::Pieces(source, length) => {
-                assert!(range.start <= range.end && range.end <= *length, "{range:?} of {length} bytes");
-                let mut bytes = filled(range.len(), 0)?;
-                let read = source.read(range.start as u64, &mut bytes);
-                read.map_err(|cause| Error::io(PathBuf::from("the model file"), cause))?;
-                Ok(bytes.into())
-            }
+            Self::Pieces(pieces) => pieces.read(range),
         }
+    }
+
+    /// The first bytes of the file, which are kept, so that they are not read again.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub(crate) fn keep_head(&mut self, length: usize) -> Result<Bytes> {
+        let head = self.read(0..length)?;
+        if let Self::Pieces(pieces) = self {
+            pieces.head = head.clone();
+        }
+        Ok(head)
     }
 
     /// Bytes of 0 at the end of the file, as far as they can be read.
@@ -84,5 +101,70 @@ impl Store {
             }
         }
         self.len() - end
+    }
+}
+
+impl Pieces {
+    fn read(&self, range: Range<usize>) -> Result<Bytes> {
+        let Self { source, length, head } = self;
+        assert!(range.start <= range.end && range.end <= *length, "{range:?} of {length} bytes");
+        if range.end <= head.len() {
+            return Ok(head.slice(range));
+        }
+        let kept = head.get(range.start..).unwrap_or_default();
+        let mut bytes = filled(range.len(), 0)?;
+        let (first, rest) = bytes.split_at_mut(kept.len());
+        first.copy_from_slice(kept);
+        let read = source.read((range.start + kept.len()) as u64, rest);
+        read.map_err(|cause| Error::io(PathBuf::from("the model file"), cause))?;
+        Ok(bytes.into())
+    }
+}
+
+/// Some bytes of a file, such as a tensor's, of which not all need be read.
+#[derive(Clone)]
+pub(crate) struct Section {
+    store: Store,
+    place: Range<usize>,
+}
+
+impl Section {
+    pub(crate) fn new(store: &Store, place: Range<usize>) -> Self {
+        Self { store: store.clone(), place }
+    }
+
+    /// How many bytes they are.
+    pub(crate) fn len(&self) -> usize {
+        self.place.len()
+    }
+
+    /// The first of them, at most so many.
+    pub(crate) fn first(&self, length: usize) -> Self {
+        let end = self.place.start + length.min(self.len());
+        Self { store: self.store.clone(), place: self.place.start..end }
+    }
+
+    /// Some of them, counted from the first.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub(crate) fn read(&self, range: Range<usize>) -> Result<Bytes> {
+        assert!(range.end <= self.len(), "{range:?} of {} bytes", self.len());
+        self.store.read(self.place.start + range.start..self.place.start + range.end)
+    }
+
+    /// All of them.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub(crate) fn read_all(&self) -> Result<Bytes> {
+        self.store.read(self.place.clone())
+    }
+}
+
+impl From<Bytes> for Section {
+    fn from(bytes: Bytes) -> Self {
+        let place = 0..bytes.len();
+        Self { store: Store::Whole(bytes), place }
     }
 }

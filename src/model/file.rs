@@ -5,18 +5,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::backend::Numerics;
 use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::format::Weights;
 use crate::format::encodings::{Encoding, I2sLayout, Suspicion, hidden::hidden_ternary};
 use crate::format::gguf::{Encodings, Gguf, resolve};
+use crate::format::ranges::Section;
 use crate::model::config::{LongRope, divide, original_context, says_long_rope, unread};
 use crate::model::directory::{self, named};
 use crate::model::padding;
-use crate::model::soundness::blank;
+use crate::model::soundness::{blank, told_when_loaded};
 use crate::model::{Config, Model, Role, RopeScaling, SamplingDefaults, WeightSource};
 use crate::tokenizer::Tokenizer;
 
@@ -79,7 +78,7 @@ pub(super) fn from_gguf(gguf: Gguf, options: &OpenOptions) -> Result<Model> {
         )));
     }
     let mut weights = FileWeights { gguf, encodings, config: config.clone(), layout: options.i2s_layout };
-    decisions.extend(weights.hidden_decisions());
+    decisions.extend(weights.hidden_decisions()?);
     decisions.extend(apply_rope_factors(&mut weights)?);
     let config = weights.config.clone();
     let metadata = Arc::new(weights.gguf.metadata().clone());
@@ -138,24 +137,28 @@ impl WeightSource for FileWeights {
         self.gguf.tensor(&role.gguf_name()).is_some()
     }
 
-    fn stored(&self, role: Role) -> Option<(Encoding, Bytes)> {
+    fn stored(&self, role: Role) -> Option<(Encoding, Section)> {
         let info = self.gguf.tensor(&role.gguf_name())?;
         let encoding = self.encodings.of(info.type_id).ok()?;
         let (rows, cols) = role.shape(&self.config);
-        let bytes = self.gguf.read_data(info).ok()?.slice(..encoding.size(rows, cols).ok()?); // the directory was checked for it
+        let bytes = self.gguf.section(info).first(encoding.size(rows, cols).ok()?); // the directory was checked for it
         Some((encoding, bytes))
     }
 
-    fn suspect(&self, role: Role, rows: usize) -> Option<Suspicion> {
-        let (encoding, bytes) = self.stored(role)?;
-        let suspicion = encoding.suspect(&bytes, rows, role.shape(&self.config).1);
-        let has_factor = || !role.is_linear() || self.output_scale(role).is_ok_and(|scale| scale != 0.0);
-        if suspicion.is_some() || has_factor() { suspicion } else { Some(Suspicion::Empty) }
+    fn suspect(&self, role: Role, rows: usize) -> Result<Option<Suspicion>> {
+        let Some((encoding, bytes)) = self.stored(role) else { return Ok(None) };
+        let suspicion = encoding.suspect(&bytes, rows, role.shape(&self.config).1)?;
+        if suspicion.is_some() || !role.is_linear() {
+            return Ok(suspicion);
+        }
+        // What else is wrong with a factor is told when it is loaded.
+        let has_factor = told_when_loaded(self.output_scale(role))?.is_some_and(|scale| scale != 0.0);
+        Ok(if has_factor { None } else { Some(Suspicion::Empty) })
     }
 
-    fn blank_bytes(&self, role: Role) -> Option<usize> {
-        let (encoding, bytes) = self.stored(role)?;
-        blank(&bytes, encoding.is_ternary())
+    fn blank_bytes(&self, role: Role) -> Result<Option<usize>> {
+        let Some((encoding, bytes)) = self.stored(role) else { return Ok(None) };
+        Ok(blank(&bytes.read_all()?, encoding.is_ternary()))
     }
 
     fn zero_tail(&self) -> usize {
@@ -180,7 +183,10 @@ impl FileWeights {
 
     /// What linear layers in dense encodings hide, told by the smallest layer of each encoding: to look into all of
     /// them would read the file twice. Whether the others are ternary too shows when they are loaded.
-    fn hidden_decisions(&self) -> Vec<Decision> {
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a layer cannot be read.
+    fn hidden_decisions(&self) -> Result<Vec<Decision>> {
         let mut smallest = BTreeMap::<u32, (usize, Role)>::new();
         for info in self.gguf.tensors() {
             let role = Role::from_gguf_name(&info.name).filter(|role| role.is_linear());
@@ -192,15 +198,21 @@ impl FileWeights {
                 }
             }
         }
-        let decide = |(type_id, (_, role)): (u32, (usize, Role))| {
-            let (name, encoding) = (role.gguf_name(), self.encodings.of(type_id).ok()?);
+        let mut decisions = Vec::new();
+        for (_, role) in smallest.into_values() {
+            let name = role.gguf_name();
+            let Some((encoding, bytes)) = self.stored(role) else { continue };
             let (rows, cols) = role.shape(&self.config);
-            let bytes = self.gguf.read_data(self.gguf.tensor(&name)?).ok()?;
-            let Weights::Dense(dense) = encoding.decode(&bytes, rows, cols, self.layout).ok()? else { return None };
-            let choice = format!("hidden in {encoding}: {}", hidden_ternary(&dense).ok()??);
-            Some(Decision::new("ternary weights", choice, format!("found in \"{name}\", the smallest such layer")))
-        };
-        smallest.into_iter().filter_map(decide).collect()
+            let Ok(Weights::Dense(dense)) = encoding.decode(&bytes.read_all()?, rows, cols, self.layout) else {
+                continue;
+            };
+            if let Some(hidden) = told_when_loaded(hidden_ternary(&dense))?.flatten() {
+                let choice = format!("hidden in {encoding}: {hidden}");
+                let why = format!("found in \"{name}\", the smallest such layer");
+                decisions.push(Decision::new("ternary weights", choice, why));
+            }
+        }
+        Ok(decisions)
     }
 }
 

@@ -41,10 +41,10 @@ impl Model {
                         blank.add(|| format!("{}: {what}", name()));
                     }
                 }
-                _ if role.is_linear() => match self.weights.suspect(role, role.shape(&self.config).0) {
-                    Some(Suspicion::Empty) if self.is_zero(role) => empty.add(name),
+                _ if role.is_linear() => match self.weights.suspect(role, role.shape(&self.config).0)? {
+                    Some(Suspicion::Empty) if self.is_zero(role)? => empty.add(name),
                     Some(_) => {
-                        if let Some(bytes) = self.weights.blank_bytes(role) {
+                        if let Some(bytes) = self.weights.blank_bytes(role)? {
                             blank.add(|| format!("{}: {bytes} in a row", name()));
                         }
                     }
@@ -81,12 +81,10 @@ impl Model {
         let rows = self.config.vocabulary;
         let tokens = self.tokenizer.as_ref().map_or(rows, |tokenizer| tokenizer.vocabulary_size());
         let is_unused = role == Role::Head && self.config.pooling.is_some();
-        if is_unused || self.weights.suspect(role, tokens).is_none() {
+        if is_unused || self.weights.suspect(role, tokens)?.is_none() {
             return Ok(None);
         }
-        let Some(contents) = self.contents(role, &mut |_| ControlFlow::Continue(())).ok().flatten() else {
-            return Ok(None); // what is wrong is told when it is loaded
-        };
+        let Some(contents) = self.whole_contents(role)? else { return Ok(None) };
         if contents.is_zero() {
             return Err(self.all_zero(role, "every value is 0"));
         }
@@ -94,13 +92,14 @@ impl Model {
         Ok((16 * zero > contents.rows).then(|| format!("{zero} of {rows} rows")))
     }
 
-    fn is_zero(&self, role: Role) -> bool {
-        let contents = self.contents(role, &mut |_| ControlFlow::Continue(()));
-        contents.ok().flatten().is_some_and(|contents| contents.is_zero())
+    fn is_zero(&self, role: Role) -> Result<bool> {
+        Ok(self.whole_contents(role)?.is_some_and(|contents| contents.is_zero()))
     }
 
-    fn contents(&self, role: Role, go_on: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<Option<Contents>> {
-        Ok(Contents::of(&self.required(role)?, go_on))
+    /// What is in a tensor, if it can be decoded.
+    fn whole_contents(&self, role: Role) -> Result<Option<Contents>> {
+        let Some(weights) = told_when_loaded(self.required(role))? else { return Ok(None) };
+        Ok(Contents::of(&weights, &mut |_| ControlFlow::Continue(())))
     }
 
     /// The error for a tensor of zeros without which there is no model.
@@ -227,4 +226,15 @@ pub(super) fn blank(bytes: &[u8], is_ternary: bool) -> Option<usize> {
         longest = longest.max(run);
     }
     (longest >= least).then_some(longest)
+}
+
+/// An outcome that opening can do without, as loading tells what is wrong; but a file that cannot be read is never a sound one.
+///
+/// # Errors
+/// [`Error::Io`] alone.
+pub(super) fn told_when_loaded<T>(outcome: Result<T>) -> Result<Option<T>> {
+    match outcome {
+        Err(error @ Error::Io { .. }) => Err(error),
+        outcome => Ok(outcome.ok()),
+    }
 }

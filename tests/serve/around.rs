@@ -164,10 +164,47 @@ fn routes_have_the_manners_of_http() {
     }
     let page = server.get("/");
     assert!(page.header("content-type").unwrap().starts_with("text/html") && page.text().contains("<!doctype html>"));
+    // Alone, it has no second engine to ask for.
+    assert!(!page.text().contains("<html lang=\"en\" data-package>"));
     assert_eq!(server.get("/slots").status, 404);
     let shown = Server::start(&["--slots-route", "--slots", "3"]);
     assert_eq!(shown.get("/slots").ok().as_array().unwrap().len(), 3);
     assert_eq!(shown.get("/props").ok()["total_slots"], 3);
+}
+
+#[test]
+fn a_package_for_the_tab_is_served_without_a_key_and_nothing_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let package = folder.path().join("dist");
+    std::fs::create_dir_all(package.join("relaxed/deeper")).unwrap();
+    let files = [
+        ("index.html", "<p>the page", "text/html"),
+        ("tab.js", "join()", "text/javascript"),
+        ("sterna.js", "load()", "text/javascript"),
+        ("relaxed/module.wasm", "\0asm", "application/wasm"),
+    ];
+    for (path, text, _) in files {
+        std::fs::write(package.join(path), text).unwrap();
+    }
+    for path in ["notes.txt", "relaxed/deeper/a.js", "../secret.js"] {
+        std::fs::write(package.join(path), "not for all").unwrap();
+    }
+    let server = Server::start_unready(&["--api-key", "first", "--web", package.to_str().unwrap()]);
+    for (path, text, kind) in files {
+        let answer = server.get(&format!("/{path}"));
+        assert_eq!((answer.status, answer.text().as_str()), (200, text), "{path}");
+        assert!(answer.header("content-type").unwrap().starts_with(kind), "{path}");
+    }
+    assert_eq!(server.get("/").text(), "<p>the page");
+    for path in ["/notes.txt", "/relaxed/deeper/a.js", "/../secret.js", "/%2e%2e/secret.js", "/relaxed/../../secret.js"]
+    {
+        let answer = server.get(path);
+        assert!(answer.status >= 400 && !answer.text().contains("not for all"), "{path}: {}", answer.status);
+    }
+    // A folder that is none is told before anything is served.
+    let output = crate::server::output(&["--web", folder.path().to_str().unwrap()]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("holds no package for a page"), "{told}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ export class SternaError extends Error {
 
 /** Loads a model: from an address, a file that the user gave, or bytes. */
 export async function load(source, options = {}) {
-  const { device = "auto", context, precise, cache, kernels, onProgress, signal, workerUrl } = options;
+  const { device = "auto", context, precise, cache, kernels, screening, onProgress, signal, workerUrl } = options;
   if (!["auto", "webgpu", "cpu"].includes(device)) {
     throw new SternaError(`there is no device "${device}"; it is "auto", "webgpu" or "cpu"`);
   }
@@ -23,7 +23,7 @@ export async function load(source, options = {}) {
   };
   signal?.addEventListener("abort", stop, { once: true });
   try {
-    const wanted = { device: device === "auto" ? undefined : device, context, precise, cache, kernels };
+    const wanted = { device: device === "auto" ? undefined : device, context, precise, cache, kernels, screening };
     const [sent, moved] = sendable(source);
     const info = await link.call("load", { source: sent, options: wanted }, moved, onProgress);
     return new Model(link, info);

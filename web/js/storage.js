@@ -5,18 +5,18 @@ const FOLDER = "sterna-models";
 /** What is read of a file at once, so that a large tensor is not held twice. */
 const PIECE = 8 << 20;
 
-/** The source of a model: its size, where it is kept, and a way to read it. */
+/** The source of a model: its size, where it is kept, a way to read it, and one to let go of it. */
 export async function open({ url, blob, bytes }, onProgress) {
   if (bytes) {
     const read = (offset, into) => into.set(bytes.subarray(offset, offset + into.length));
-    return { size: bytes.length, storage: "memory", read };
+    return { size: bytes.length, storage: "memory", read, close() {} };
   }
   if (blob) return ofFile(blob, "file");
   const folder = await storage();
   return folder ? ofHandle(await download(folder, url, onProgress)) : inMemory(url, onProgress);
 }
 
-/** Removes what was downloaded from an address, or all. */
+/** Removes what was downloaded from an address, or all; an error where something stays. */
 export async function forget(url) {
   const folder = await storage();
   if (!folder) return;
@@ -27,7 +27,18 @@ export async function forget(url) {
   } else {
     for await (const name of folder.keys()) names.push(name);
   }
-  for (const name of names) await folder.removeEntry(name).catch(() => {});
+  let failure = null;
+  for (const name of names) {
+    try {
+      await folder.removeEntry(name);
+    } catch (cause) {
+      if (cause.name !== "NotFoundError") failure ??= cause;
+    }
+  }
+  if (failure) {
+    const inUse = failure.name === "NoModificationAllowedError";
+    throw new Error(inUse ? "a file is in use: another tab loads or downloads it; forget it when that is done" : `a file stays: ${failure.message}`);
+  }
 }
 
 /** The folder in the browser's storage; none where it has no such storage, as in some private windows. */
@@ -51,7 +62,7 @@ async function ofHandle(handle) {
   const read = (offset, into) => {
     if (access.read(into, { at: offset }) < into.length) throw new Error("the file is shorter than it was; load it again");
   };
-  return { size: access.getSize(), storage: "browser", read };
+  return { size: access.getSize(), storage: "browser", read, close: () => access.close() };
 }
 
 function ofFile(file, storage) {
@@ -64,7 +75,7 @@ function ofFile(file, storage) {
       into.set(piece, first);
     }
   };
-  return { size: file.size, storage, read };
+  return { size: file.size, storage, read, close() {} };
 }
 
 async function nameOf(url) {
@@ -76,7 +87,8 @@ async function nameOf(url) {
 async function download(folder, url, onProgress) {
   const name = await nameOf(url);
   const handle = await folder.getFileHandle(name, { create: true });
-  const known = await readJson(folder, `${name}.json`);
+  const note = `${name}.json`;
+  const known = await readJson(folder, note);
   if (known?.isWhole && (await handle.getFile()).size === known.size) return handle;
   let access;
   try {
@@ -85,63 +97,105 @@ async function download(folder, url, onProgress) {
     throw new Error("another tab is downloading this model; wait until it is done");
   }
   try {
-    await fill(access, folder, name, url, known, onProgress);
+    const size = await fill(access, url, known, (facts) => writeJson(folder, note, { url, ...facts, isWhole: false }), onProgress);
+    access.flush();
+    await writeJson(folder, note, { url, size, isWhole: true });
   } finally {
     access.close();
   }
   return handle;
 }
 
-async function fill(access, folder, name, url, known, onProgress) {
-  // Only what has the same tag is the same file.
-  let have = known?.tag ? access.getSize() : 0;
-  const headers = have > 0 ? { Range: `bytes=${have}-`, "If-Range": known.tag } : {};
-  const response = await ask(url, headers);
-  if (response.status === 416) throw new Error(`${url}: the server's file is shorter than what was downloaded; forget it and load again`);
-  if (response.status !== 206) have = 0;
+/** Brings what lacks of a file, and gives its size. `begin` is told what will be known of it if the download breaks off. */
+async function fill(access, url, known, begin, onProgress) {
+  let have = access.getSize();
+  // All of it came, and only the note of that is missing.
+  if (have > 0 && have === known?.size) return have;
+  let response = have > 0 && known?.tag ? await ask(url, { range: `bytes=${have}-` }) : null;
+  if (!response || !goesOn(response, have, known)) {
+    await response?.body?.cancel();
+    have = 0;
+    response = await ask(url);
+  }
   access.truncate(have);
-  const length = Number(response.headers.get("content-length") ?? 0);
-  const size = length > 0 && !response.headers.get("content-encoding") ? have + length : 0;
-  const tag = response.headers.get("etag");
-  await writeJson(folder, `${name}.json`, { url, tag: tag?.startsWith("W/") ? null : tag, size, isWhole: false });
-  const reader = response.body.getReader();
-  for (;;) {
-    const { done, value } = await reader.read().catch((cause) => {
-      throw new Error(`the download broke off (${cause.message}); load again, and it goes on from there`);
-    });
-    if (done) break;
-    if (access.write(value, { at: have }) < value.length) {
+  const size = have + lengthOf(response);
+  await begin({ tag: tagOf(response), size: size === have ? 0 : size });
+  const again = tagOf(response) ? "load again, and it goes on from there" : "load again";
+  for await (const piece of piecesOf(response, again)) {
+    if (access.write(piece, { at: have }) < piece.length) {
       throw new Error("the browser's storage is full; free some, or give the model as a file");
     }
-    have += value.length;
+    have += piece.length;
     onProgress(have, size);
   }
-  access.flush();
-  if (size > 0 && have !== size) throw new Error(`only ${have} of ${size} bytes came; load again, and it goes on from there`);
-  await writeJson(folder, `${name}.json`, { url, tag, size: have, isWhole: true });
+  if (size > 0 && have !== size) throw new Error(`only ${have} of ${size} bytes came; ${again}`);
+  return have;
 }
 
-async function ask(url, headers) {
+/**
+ * Whether a response is the rest of what is there: the same file by its tag, from that byte on, to the same end. (The request says
+ * nothing of the tag, since a header for that would need more of a server on another origin than most of them allow.)
+ */
+function goesOn(response, have, known) {
+  if (response.status !== 206 || tagOf(response) !== known.tag) return false;
+  // Of another origin, a page may not be shown the range, but the length.
+  const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers.get("content-range") ?? "");
+  const [from, end] = range ? [Number(range[1]), Number(range[2]) + 1] : [have, have + lengthOf(response)];
+  return from === have && end === (known.size || end) && (!range || range[3] === "*" || Number(range[3]) === end);
+}
+
+/** What tells a file from another at the same address; none if nothing does. */
+function tagOf(response) {
+  if (response.headers.get("content-encoding")) return null; // places count in what was packed
+  const tag = response.headers.get("etag");
+  return tag && !tag.startsWith("W/") ? tag : response.headers.get("last-modified");
+}
+
+/** Bytes that follow; 0 if that is not known. */
+function lengthOf(response) {
+  return response.headers.get("content-encoding") ? 0 : Number(response.headers.get("content-length") ?? 0);
+}
+
+/** The server's answer, which the browser keeps nowhere else. */
+async function ask(url, headers = {}) {
   let response;
   try {
-    response = await fetch(url, { headers });
+    response = await fetch(url, { headers, cache: "no-store" });
   } catch (cause) {
     throw new Error(`${url} cannot be fetched (${cause.message}); is it there, and does its server allow other pages (CORS)?`);
   }
+  // A range that is not there is no failure: all of the file is asked for then.
   if (!response.ok && response.status !== 416) throw new Error(`${url}: the server says ${response.status} ${response.statusText}`);
   return response;
 }
 
+/** The bytes of a response as they come; `again` says what to do if they end too soon. (Not every browser can iterate over a body.) */
+async function* piecesOf(response, again) {
+  const reader = response.body.getReader();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read().catch((cause) => {
+        throw new Error(`the download broke off (${cause.message}); ${again}`);
+      });
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
 async function inMemory(url, onProgress) {
-  const response = await ask(url, {});
-  const size = Number(response.headers.get("content-length") ?? 0);
+  const response = await ask(url);
+  const size = lengthOf(response);
   const pieces = [];
   let have = 0;
-  for await (const piece of response.body) {
+  for await (const piece of piecesOf(response, "load again")) {
     pieces.push(piece);
     have += piece.length;
     onProgress(have, size);
   }
+  if (size > 0 && have !== size) throw new Error(`only ${have} of ${size} bytes came; load again`);
   return ofFile(new Blob(pieces), "memory");
 }
 

@@ -18,12 +18,14 @@ function hasRelaxedDots() {
   return new WebAssembly.Instance(new WebAssembly.Module(module)).exports.f() === -1536;
 }
 
-const sources = new Map();
+const sources = new Map(); // of the load in progress
+let module = null;
 let tab = null;
 let aborted = false;
 
 // What the module calls for pieces of a file.
 globalThis.sternaRead = (source, offset, bytes) => sources.get(source).read(offset, bytes);
+let lastSource = 0;
 
 self.onmessage = async ({ data: { call, what, ...rest } }) => {
   if (what === "abort") {
@@ -40,12 +42,19 @@ self.onmessage = async ({ data: { call, what, ...rest } }) => {
 
 const actions = {
   async load({ source, options }, tell) {
-    const module = await instantiate(options.kernels);
+    module = await instantiate(options.kernels);
     const file = await open(source, (done, all) => tell({ phase: "download", done, all }));
-    sources.set(1, file);
-    const progress = (done, all) => tell({ phase: "load", done, all });
-    tab = await module.Tab.load(1, file.size, JSON.stringify(options), progress);
-    return { ...JSON.parse(tab.describe()), storage: file.storage };
+    const number = (lastSource += 1);
+    sources.set(number, file);
+    try {
+      const progress = (done, all) => tell({ phase: "load", done, all });
+      tab = await module.Tab.load(number, file.size, JSON.stringify(options), progress);
+      return { ...JSON.parse(tab.describe()), storage: file.storage };
+    } finally {
+      // All was read, or will not be: bytes are held no longer than that, and a file may be forgotten.
+      sources.delete(number);
+      file.close();
+    }
   },
 
   async generate({ request }, tell) {
@@ -63,7 +72,7 @@ const actions = {
     }
   },
 
-  memory: async () => tab.memory(),
+  memory: async () => module.held_bytes(),
 
   forget: ({ url }) => forget(url),
 };

@@ -1,6 +1,7 @@
 //! What the worker calls: a model that is loaded in this tab, and one generation at a time, step by step, so that the worker hears of
 //! an abort between two steps. Options and outcomes cross as JSON.
 
+mod panics;
 mod request;
 mod source;
 
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use js_sys::Function;
 use serde_json::{Value, json};
 use sterna::chat::{Answer, Chat, Delta};
-use sterna::cpu::CpuOptions;
+use sterna::cpu::{CpuOptions, Screening};
 use sterna::generate::{Finish, Piece, SequenceId};
 use sterna::gpu::{Adapter, GpuOptions};
 use sterna::{Device, Error, Model, Result, Session, StepBudget};
@@ -42,16 +43,11 @@ struct Running {
     answer: Option<Answer>,
 }
 
-/// Sends panics, which are faults of this library, to the console with their place.
-#[wasm_bindgen(start)]
-pub fn start() {
-    std::panic::set_hook(Box::new(|panic| report(&panic.to_string())));
-}
-
+/// Bytes of memory that this module holds, which never shrinks: the most that was in use. It may be asked at any time, also while
+/// a step is waited for.
 #[wasm_bindgen]
-extern "C" {
-    #[wasm_bindgen(js_namespace = console, js_name = error)]
-    fn report(message: &str);
+pub fn held_bytes() -> f64 {
+    core::arch::wasm32::memory_size(0) as f64 * 65536.0
 }
 
 #[wasm_bindgen]
@@ -137,11 +133,6 @@ impl Tab {
             self.session.leave(running.id);
         }
     }
-
-    /// Bytes of memory that this module holds, which never shrinks: the most that was in use.
-    pub fn memory(&self) -> f64 {
-        core::arch::wasm32::memory_size(0) as f64 * 65536.0
-    }
 }
 
 impl Tab {
@@ -204,7 +195,8 @@ impl Chosen {
 
     fn cpu(request: &LoadRequest, reason: String) -> Result<Self> {
         let kernels = request.kernels.as_deref().map(str::parse).transpose()?;
-        let device = Device::cpu_with(CpuOptions { kernels, ..CpuOptions::default() });
+        let screening = if request.screening { Screening::WhereFaster } else { Screening::Never };
+        let device = Device::cpu_with(CpuOptions { kernels, screening, ..CpuOptions::default() });
         Ok(Self { device, kind: "cpu", is_software: false, reason })
     }
 

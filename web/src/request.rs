@@ -22,6 +22,8 @@ pub struct LoadRequest {
     pub kernels: Option<String>,
     /// Whether inputs of linear layers are held in f32.
     pub precise: bool,
+    /// Whether the CPU has a copy of a large head by which most tokens are ruled out. Memory is what is scarcest in a page.
+    pub screening: bool,
 }
 
 impl LoadRequest {

@@ -1,14 +1,15 @@
 // The page and the JavaScript face in a real browser: headless Chromium with its software WebGPU, driven by Playwright's core.
 // `web/test/run` installs that and says where things are. A test's name is a claim; what fails ends with its message and status 1.
 
-import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
+import * as downloads from "./downloads.mjs";
+import * as face from "./face.mjs";
+import * as page from "./page.mjs";
 import { serve } from "./server.mjs";
-import { writeModel } from "./synthetic.mjs";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 const root = join(here, "../..");
@@ -20,15 +21,17 @@ const wanted = process.argv.slice(2);
 
 mkdirSync(scratch, { recursive: true });
 const server = await serve([dist, scratch, verbs, join(root, "tests/data"), here]);
+const elsewhere = await serve([scratch], { isOpen: true }); // another origin, whose files any page may have
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox", "--enable-unsafe-webgpu"],
 });
 
-/** An empty page with the face, in a browser profile of its own. */
-async function fresh(path = "blank.html") {
-  const context = await browser.newContext({ viewport: { width: 1000, height: 760 } });
+/** An empty page with the face, or another, in a browser profile of its own. */
+async function fresh(path = "blank.html", options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1000, height: 760 }, ...options });
   const page = await context.newPage();
+  page.setDefaultTimeout(60_000);
   page.on("console", (message) => message.type() === "error" && console.log(`    the page says: ${message.text()}`));
   await page.goto(`${server.address}/${path}`);
   return { page, context };
@@ -57,332 +60,8 @@ function generated(page, source, options, prompt, request) {
   );
 }
 
-const json = (path) => JSON.parse(readFileSync(join(root, "tests/data", path)));
-const WAYS = [
-  { device: "cpu", kernels: "relaxed-simd" },
-  { device: "cpu", kernels: "simd128" },
-  { device: "cpu", kernels: "portable" },
-  { device: "webgpu" },
-];
-const way = ({ device, kernels }) => kernels ?? device;
-
-const tests = {
-  async "the kernels of WebAssembly do what the reference does, verb by verb"() {
-    for (const kernels of ["portable", "simd128", "relaxed-simd"]) {
-      const { page, context } = await fresh();
-      const count = await page.evaluate(async (kernels) => {
-        const verbs = await import("./sterna_verbs.js");
-        await verbs.default({ module_or_path: "./sterna_verbs_bg.wasm" });
-        const names = verbs.names();
-        names.forEach((name, place) => {
-          try {
-            verbs.run(place, kernels);
-          } catch (error) {
-            throw new Error(`${name} on ${kernels}: ${error.message}; the console has more`);
-          }
-        });
-        return names.length;
-      }, kernels);
-      assert.ok(count > 20, `${count} claims`);
-      console.log(`    ${kernels}: ${count} claims`);
-      await context.close();
-    }
-  },
-
-  async "the shipped model tells what the reference tells"() {
-    const { page, context } = await fresh();
-    for (const options of WAYS) {
-      for (const { prompt, greedy, safe_tokens: safe } of json("tales/golden.json").prompts) {
-        const count = options.device === "webgpu" ? Math.min(safe, 24) : safe; // software takes long for a token
-        const made = await generated(page, "tales-4m-i2_s.gguf", options, prompt, { temperature: 0, maxTokens: count });
-        assert.deepEqual(made.ids, greedy.slice(0, count), `${way(options)}: ${prompt}`);
-        assert.equal(made.info.device, options.device);
-        if (options.kernels) assert.match(made.info.deviceName, new RegExp(`\\b${options.kernels}\\b`));
-        if (options.device === "webgpu") break; // software: one is enough
-      }
-      console.log(`    ${way(options)}`);
-    }
-    await context.close();
-  },
-
-  async "golden models make the ids of the reference"() {
-    const { page, context } = await fresh();
-    const models = [["bitnet-256", "i2_s"], ["bitnet-256", "tq1_0"], ["llama-256", "i2_s"], ["qwen3-256", "ptq1_0", true]];
-    for (const [name, file, precise] of models) {
-      const { input_ids: prompt, greedy } = json(`golden/${name}/golden.json`);
-      for (const options of WAYS) {
-        // Software takes long for a token.
-        const count = options.device === "webgpu" ? 12 : greedy.length;
-        const request = { temperature: 0, maxTokens: count, ignoreEnd: true };
-        const made = await generated(page, `golden/${name}/${file}.gguf`, { ...options, precise, cache: "f32" }, prompt, request);
-        assert.deepEqual(made.ids, greedy.slice(0, count), `${name}/${file} on ${way(options)}`);
-      }
-      console.log(`    ${name}/${file}`);
-    }
-    await context.close();
-  },
-
-  async "sampling repeats with its seed, and text ends where it is asked to"() {
-    const { page, context } = await fresh();
-    const draw = (seed) => generated(page, "tales-4m-i2_s.gguf", { device: "cpu" }, "Once", { seed, temperature: 1, maxTokens: 30 });
-    const [first, again, other] = [await draw(7), await draw(7), await draw(8)];
-    assert.deepEqual(first.ids, again.ids);
-    assert.notDeepEqual(first.ids, other.ids);
-    const stopped = await generated(page, "tales-4m-i2_s.gguf", { device: "cpu" }, "Once upon a time", { temperature: 0, stop: [" boys"] });
-    assert.ok(!stopped.text.includes(" boys") && stopped.finish === "end", JSON.stringify(stopped));
-    await context.close();
-  },
-
-  async "software WebGPU is not taken unasked, and the reason is told"() {
-    const { page, context } = await fresh();
-    const made = await generated(page, "tales-4m-i2_s.gguf", {}, "Once", { temperature: 0, maxTokens: 2 });
-    assert.equal(made.info.device, "cpu");
-    assert.match(made.info.reason, /software/);
-    await context.close();
-  },
-
-  async "without WebGPU the CPU is taken, and asking for the GPU is an error"() {
-    const { page, context } = await fresh("blank.html");
-    const outcome = await page.evaluate(async () => {
-      const { load } = await import("./sterna.js");
-      const workerUrl = "no-gpu-worker.js";
-      const model = await load("tales-4m-i2_s.gguf", { workerUrl });
-      const info = model.info;
-      model.close();
-      const error = await load("tales-4m-i2_s.gguf", { workerUrl, device: "webgpu" }).catch((error) => error.message);
-      return { info, error };
-    });
-    assert.equal(outcome.info.device, "cpu");
-    for (const text of [outcome.info.reason, outcome.error]) assert.match(text, /no WebGPU.*use the CPU/);
-    await context.close();
-  },
-
-  async "an abort ends a generation, and the model goes on with the next"() {
-    const { page, context } = await fresh();
-    for (const device of ["cpu", "webgpu"]) {
-      const outcome = await page.evaluate(async (device) => {
-        const { load } = await import("./sterna.js");
-        const model = await load("tales-4m-i2_s.gguf", { device });
-        const run = async (stop, limits) => {
-          let [count, finish] = [0, null];
-          for await (const piece of model.generate("Once upon a time", { temperature: 0, maxTokens: 400, ignoreEnd: true, ...limits })) {
-            count += 1;
-            finish = piece.finish;
-            if (count === 5 && stop(piece)) break;
-          }
-          return { count, finish };
-        };
-        const controller = new AbortController();
-        const outcome = device === "webgpu" ? { called: await run(() => (model.abort(), false)) } : {
-          called: await run(() => (model.abort(), false)),
-          signalled: await run(() => (controller.abort(), false), { signal: controller.signal }),
-          left: await run(() => true),
-          after: await run(() => false, { maxTokens: 8 }),
-        };
-        model.close();
-        return outcome;
-      }, device);
-      for (const kind of ["called", "signalled"].filter((kind) => outcome[kind])) {
-        assert.equal(outcome[kind].finish, "aborted", `${device}, ${kind}: ${JSON.stringify(outcome[kind])}`);
-        assert.ok(outcome[kind].count < 300, JSON.stringify(outcome[kind]));
-      }
-      if (outcome.after) assert.deepEqual(outcome.after, { count: 8, finish: "max-tokens" }, device);
-    }
-    await context.close();
-  },
-
-  async "wrong files and wrong requests are errors that name what is wrong"() {
-    const { page, context } = await fresh();
-    const errors = await page.evaluate(async () => {
-      const { load } = await import("./sterna.js");
-      const told = (promise) => promise.then(() => "no error", (error) => `${error.name}: ${error.message}`);
-      const whole = new Uint8Array(await (await fetch("tales-4m-i2_s.gguf")).arrayBuffer());
-      const model = await load(whole.slice(), { device: "cpu" });
-      const ask = async (prompt, options) => {
-        for await (const _ of model.generate(prompt, options)) break;
-      };
-      return {
-        page: await told(load("index.html", { device: "cpu" })),
-        absent: await told(load("nothing.gguf", { device: "cpu" })),
-        cut: await told(load(whole.slice(0, 1000000), { device: "cpu" })),
-        empty: await told(load(new Blob([]), { device: "cpu" })),
-        kind: await told(load(42)),
-        device: await told(load(whole.slice(), { device: "tpu" })),
-        context: await told(load(whole.slice(), { device: "cpu", context: 100000 })),
-        messages: await told(ask([{ role: "user", content: "hello" }])),
-        prompt: await told(ask({})),
-        temperature: await told(ask("Once", { temperature: -1 })),
-        unknown: await told(ask("Once", { temprature: 1 })),
-        ids: await told(ask([5, 999999])),
-        after: await told(ask("Once", { maxTokens: 1 })),
-      };
-    });
-    const expected = {
-      page: /HTML page, not a model/, absent: /server says 404/, cut: /cut off|past the end/, empty: /empty/, kind: /an address, a File/,
-      device: /"auto", "webgpu" or "cpu"/, context: /context of 100000/, messages: /no chat template/, prompt: /a prompt is/,
-      temperature: /temperature/, unknown: /temprature/, ids: /999999 is outside/, after: /^no error$/,
-    };
-    for (const [name, pattern] of Object.entries(expected)) assert.match(errors[name], pattern, `${name}: ${errors[name]}`);
-    await context.close();
-  },
-
-  async "a lost GPU is an error that says to load again, and a new load works"() {
-    const { page, context } = await fresh();
-    const outcome = await page.evaluate(async () => {
-      const { load } = await import("./sterna.js");
-      // The worker that loads is the one that can lose its GPU.
-      let worker;
-      const Real = globalThis.Worker;
-      globalThis.Worker = class extends Real {
-        constructor(...rest) {
-          super(...rest);
-          worker = this;
-        }
-      };
-      const model = await load("tales-4m-i2_s.gguf", { device: "webgpu", workerUrl: "lost-worker.js" });
-      let error = "no error";
-      try {
-        for await (const piece of model.generate("Once upon a time", { maxTokens: 400, ignoreEnd: true })) {
-          if (piece.usage.made === 3) worker.postMessage({ what: "lose" });
-        }
-      } catch (thrown) {
-        error = thrown.message;
-      }
-      model.close();
-      const again = await load("tales-4m-i2_s.gguf", { device: "webgpu" });
-      let made = 0;
-      for await (const piece of again.generate("Once", { maxTokens: 3, temperature: 0 })) made = piece.usage.made;
-      again.close();
-      return { error, made };
-    });
-    assert.match(outcome.error, /load the model again/);
-    assert.equal(outcome.made, 3);
-    await context.close();
-  },
-
-  async "a download that broke off goes on from there, and the second load needs no network"() {
-    const size = writeModel(join(scratch, "broken.gguf"), { layers: 4, width: 512, ffnWidth: 1024, heads: 8, vocabulary: 4096 });
-    const { page, context } = await fresh();
-    const load = () =>
-      page.evaluate(async () => {
-        const { load } = await import("./sterna.js");
-        const seen = [];
-        try {
-          const model = await load("broken.gguf", { device: "cpu", onProgress: ({ phase, done, all }) => phase === "download" && seen.push([done, all]) });
-          model.close();
-          return { seen, storage: model.info.storage };
-        } catch (error) {
-          return { seen, error: error.message };
-        }
-      });
-    server.state.breakAt = size / 2;
-    const broken = await load();
-    assert.match(broken.error, /broke off.*goes on from there/);
-    server.state.breakAt = Infinity;
-    server.state.requests.length = 0;
-    const whole = await load();
-    const [request] = server.state.requests.filter(({ path }) => path === "/broken.gguf");
-    assert.match(request.range, /^bytes=[1-9]\d*-$/);
-    assert.deepEqual(whole.seen.at(-1), [size, size]);
-    assert.equal(whole.storage, "browser");
-    server.state.requests.length = 0;
-    const second = await load();
-    assert.ok(!second.error && second.seen.length === 0, JSON.stringify(second));
-    assert.equal(server.state.requests.filter(({ path }) => path === "/broken.gguf").length, 0);
-    await context.close();
-  },
-
-  async "a file of 300 MB takes at most 1.3 times its size"() {
-    const size = writeModel(join(scratch, "large.gguf"), { layers: 28, width: 1536, ffnWidth: 4096, heads: 16, vocabulary: 32002 });
-    assert.ok(size > 290e6, `${size}`);
-    const { page, context } = await fresh();
-    const before = memoryOfRenderers();
-    const outcome = await page.evaluate(async () => {
-      const { load } = await import("./sterna.js");
-      const model = await load("large.gguf", { device: "cpu", context: 64 });
-      let made = 0;
-      for await (const piece of model.generate([1, 2, 3], { temperature: 0, maxTokens: 4, ignoreEnd: true })) made = piece.usage.made;
-      return { made, memory: await model.memory() };
-    });
-    const most = memoryOfRenderers();
-    console.log(`    the file ${mega(size)}, the module ${mega(outcome.memory)}, the renderer ${mega(before)} before and ${mega(most)} at most`);
-    assert.equal(outcome.made, 4);
-    assert.ok(outcome.memory <= 1.3 * size, `${outcome.memory} of ${size}`);
-    assert.ok(most - before <= 1.3 * size, `${most - before} of ${size}`);
-    await context.close();
-    rmSync(join(scratch, "large.gguf"));
-  },
-
-  async "the page takes the shipped model by keyboard, tells a story and stops"() {
-    for (const [name, viewport] of Object.entries({ desk: { width: 1000, height: 760 }, phone: { width: 360, height: 740 } })) {
-      const { page, context } = await fresh("index.html");
-      await page.setViewportSize(viewport);
-      await page.screenshot({ path: join(scratch, `${name}-empty.png`), fullPage: true });
-      await page.keyboard.press("Tab");
-      await page.keyboard.press("Enter"); // the shipped model is the first thing to reach
-      await page.locator("#talk").waitFor({ state: "visible" });
-      assert.match(await page.locator("#status").textContent(), /tales-4m: bitnet-b1\.58, 4 layers.*cpu/);
-      assert.equal(await page.evaluate(() => document.activeElement.id), "text");
-      await page.locator("#temperature").fill("0");
-      await page.locator("#text").focus();
-      await page.keyboard.press("Control+Enter");
-      await page.locator("#speed", { hasText: "ended: max-tokens" }).waitFor();
-      assert.match(await page.locator(".turn").textContent(), /^Once upon a time, the Pequod's public/);
-      assert.match(await page.locator("#speed").textContent(), /^200 tokens, [\d.]+ a second; the first after \d+ ms/);
-      await page.screenshot({ path: join(scratch, `${name}-story.png`), fullPage: true });
-      const isWide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
-      assert.ok(!isWide, `${name}: the page is wider than the screen`);
-      await context.close();
-    }
-  },
-
-  async "a file that is dropped is loaded, and a wrong one is told"() {
-    const { page, context } = await fresh("index.html");
-    await page.locator("#file").setInputFiles(join(root, "README.md"));
-    await page.locator("#error", { hasText: "malformed" }).waitFor();
-    const transfer = await page.evaluateHandle(async () => {
-      const transfer = new DataTransfer();
-      transfer.items.add(new File([await (await fetch("tales-4m-i2_s.gguf")).arrayBuffer()], "dropped.gguf"));
-      return transfer;
-    });
-    await page.dispatchEvent("#drop", "drop", { dataTransfer: transfer });
-    await page.locator("#talk").waitFor({ state: "visible" });
-    assert.equal(await page.locator("#error").textContent(), "");
-    await context.close();
-  },
-
-  async "the page and the shipped model work without a network"() {
-    const { page, context } = await fresh("index.html");
-    await page.evaluate(() => navigator.serviceWorker.ready);
-    await page.reload(); // now everything passes the service worker
-    await page.locator("#shipped").click();
-    await page.locator("#talk").waitFor({ state: "visible" });
-    await context.setOffline(true);
-    await page.reload();
-    await page.locator("#shipped").click();
-    await page.locator("#talk").waitFor({ state: "visible" });
-    await page.locator("#send").click();
-    await page.locator("#speed", { hasText: "ended" }).waitFor();
-    await context.close();
-  },
-};
-
-const mega = (bytes) => `${(bytes / 1e6).toFixed(0)} MB`;
-
-/** The most memory that a renderer of this browser had so far, as Linux tells. */
-function memoryOfRenderers() {
-  const status = (pid) => {
-    try {
-      return [readFileSync(`/proc/${pid}/status`, "utf8"), readFileSync(`/proc/${pid}/cmdline`, "utf8")];
-    } catch {
-      return ["", ""];
-    }
-  };
-  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
-  const renderers = pids.map(status).filter(([, command]) => command.includes("--type=renderer"));
-  return Math.max(...renderers.map(([text]) => Number(/VmHWM:\s+(\d+)/.exec(text)?.[1] ?? 0) * 1024));
-}
-
+const tools = { fresh, generated, server, elsewhere, root, scratch };
+const tests = { ...face.tests(tools), ...downloads.tests(tools), ...page.tests(tools) };
 let failures = 0;
 for (const [name, test] of Object.entries(tests)) {
   if (wanted.length > 0 && !wanted.some((part) => name.includes(part))) continue;
@@ -397,4 +76,5 @@ for (const [name, test] of Object.entries(tests)) {
 }
 await browser.close();
 server.close();
+elsewhere.close();
 process.exit(failures > 0 ? 1 : 0);

@@ -1,15 +1,15 @@
-// A GGUF file of the shape of a BitNet model with random trits: the real amount of work, and output that means nothing. The same
-// seed makes the same bytes.
+// A GGUF file with random trits, of the shape of a BitNet model in I2_S or of a Llama in TQ2_0, which llama.cpp reads too: the real amount
+// of work, and output that means nothing. The same seed makes the same bytes.
 
 import { closeSync, openSync, writeSync } from "node:fs";
 
-const [F32, F16, I2_S] = [0, 1, 36];
+const [F32, F16, TQ2_0, I2_S] = [0, 1, 35, 36];
 const [U32, FLOAT, BOOL, STRING, ARRAY, I32] = [4, 6, 7, 8, 9, 5];
 
 /** Writes the file, and gives its size. */
-export function writeModel(path, { layers, width, ffnWidth, heads, vocabulary, context = 2048, seed = 1 }) {
+export function writeModel(path, { layers, width, ffnWidth, heads, vocabulary, context = 2048, seed = 1, isLlama = false }) {
   const random = generator(seed);
-  const prefix = "bitnet-b1.58";
+  const [prefix, trits] = isLlama ? ["llama", TQ2_0] : ["bitnet-b1.58", I2_S];
   const names = Array.from({ length: vocabulary }, (_, i) => (i < 256 ? byteName(i) : `t${i}`));
   const keys = [
     ["general.architecture", STRING, prefix],
@@ -36,10 +36,12 @@ export function writeModel(path, { layers, width, ffnWidth, heads, vocabulary, c
   const tensors = [["token_embd.weight", [width, vocabulary], F16], ["output_norm.weight", [width], F32]];
   for (let layer = 0; layer < layers; layer++) {
     const add = (name, shape, type) => tensors.push([`blk.${layer}.${name}.weight`, shape, type]);
-    for (const name of ["attn_q", "attn_k", "attn_v", "attn_output"]) add(name, [width, width], I2_S);
-    for (const name of ["ffn_gate", "ffn_up"]) add(name, [width, ffnWidth], I2_S);
-    add("ffn_down", [ffnWidth, width], I2_S);
-    for (const name of ["attn_norm", "ffn_norm", "attn_sub_norm"]) add(name, [width], F32);
+    for (const name of ["attn_q", "attn_k", "attn_v", "attn_output"]) add(name, [width, width], trits);
+    for (const name of ["ffn_gate", "ffn_up"]) add(name, [width, ffnWidth], trits);
+    add("ffn_down", [ffnWidth, width], trits);
+    for (const name of ["attn_norm", "ffn_norm"]) add(name, [width], F32);
+    if (isLlama) continue;
+    add("attn_sub_norm", [width], F32);
     add("ffn_sub_norm", [ffnWidth], F32);
   }
   const head = new Head();
@@ -60,24 +62,35 @@ export function writeModel(path, { layers, width, ffnWidth, heads, vocabulary, c
   return size;
 }
 
+/** The file with a text key before all others, filled up by `filler` (whose one blank may be more) so that tensors stay where they can. */
+export function withKey(file, key, text, filler) {
+  const padding = 32 - ((4 + 8 + key.length + 8 + text.length + filler.length - 1) % 32);
+  const pair = new Head().text(key).u32(STRING).text(text + filler.replace(" ", " ".repeat(padding)));
+  const counted = Buffer.from(file.subarray(0, 24));
+  counted.writeBigUInt64LE(counted.readBigUInt64LE(16) + 1n, 16);
+  return Buffer.concat([counted, pair.bytes(), file.subarray(24)]);
+}
+
 function bytesOf(shape, type) {
   const count = shape.reduce((a, b) => a * b, 1);
-  return { [F32]: 4 * count, [F16]: 2 * count, [I2_S]: count / 4 + 32 }[type];
+  return { [F32]: 4 * count, [F16]: 2 * count, [TQ2_0]: (count / 256) * 66, [I2_S]: count / 4 + 32 }[type];
 }
 
 /** Codes 0 to 2 with a scale, halves around zero, or ones. */
 function tensor(shape, type, noise, random, width) {
   const bytes = Buffer.alloc(padded(bytesOf(shape, type)));
   if (type === F32) new Float32Array(bytes.buffer, bytes.byteOffset, shape[0]).fill(1);
-  if (type === I2_S) {
-    const codes = bytesOf(shape, type) - 32;
+  if (type === I2_S || type === TQ2_0) {
+    const codes = type === I2_S ? bytesOf(shape, type) - 32 : bytesOf(shape, type);
     const first = random.below(noise.length / 2);
     // Two bits are a code; where both are set, they are none, and the lower one is cleared.
     for (let i = 0; i < codes; i++) {
       const byte = noise[(first + i) % noise.length];
       bytes[i] = byte & ~((byte >> 1) & 0x55);
     }
-    bytes.writeFloatLE(1 / Math.sqrt(width), codes);
+    if (type === I2_S) bytes.writeFloatLE(1 / Math.sqrt(width), codes);
+    // A block of 256 ends with its scale, an f16: 2^-5.
+    else for (let i = 64; i < codes; i += 66) bytes.writeUInt16LE(10 << 10, i);
   }
   if (type === F16) {
     const first = random.below(noise.length / 2);
@@ -150,8 +163,12 @@ class Head {
     return this.u32(value);
   }
 
+  bytes() {
+    return Buffer.concat(this.#parts);
+  }
+
   padded() {
-    const bytes = Buffer.concat(this.#parts);
+    const bytes = this.bytes();
     return Buffer.concat([bytes, Buffer.alloc(padded(bytes.length) - bytes.length)]);
   }
 }

@@ -3,8 +3,8 @@
 
 use crate::error::Error;
 
-/// What the file is instead, if it does not start with `GGUF`.
-pub(super) fn recognise(file: &[u8]) -> Option<Error> {
+/// What a file of `length` bytes is instead, if it does not start with `GGUF`. `file` are its first bytes, or all.
+pub(super) fn recognise(file: &[u8], length: usize) -> Option<Error> {
     let malformed = |text: &str| Some(Error::Malformed(text.into()));
     let unsupported = |text: &str| Some(Error::Unsupported(text.into()));
     match file {
@@ -23,7 +23,7 @@ pub(super) fn recognise(file: &[u8]) -> Option<Error> {
              file itself",
         ),
         _ if is_html(file) => malformed("this is an HTML page, not a model: the download gave an error or login page"),
-        _ if is_safetensors(file) => unsupported(
+        _ if is_safetensors(file, length) => unsupported(
             "this is a safetensors file, not GGUF: give it the ending .safetensors, with its config.json beside it, or open \
              the directory that holds both",
         ),
@@ -38,9 +38,9 @@ fn is_html(file: &[u8]) -> bool {
 }
 
 /// A safetensors file is the length of a JSON object as u64, then the object.
-fn is_safetensors(file: &[u8]) -> bool {
-    matches!(file.split_first_chunk::<8>(), Some((length, rest @ [b'{', ..]))
-        if u64::from_le_bytes(*length) <= rest.len() as u64)
+fn is_safetensors(file: &[u8], length: usize) -> bool {
+    matches!(file.split_first_chunk::<8>(), Some((header, [b'{', ..]))
+        if u64::from_le_bytes(*header) <= length as u64 - 8)
 }
 
 fn first_bytes(file: &[u8]) -> String {

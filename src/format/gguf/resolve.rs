@@ -47,7 +47,7 @@ impl Encodings {
 ///
 /// # Errors
 /// [`Error::Unsupported`] if a number with several meanings can mean none of them here, or more than one, or one that
-/// this version does not read. The text lists all meanings and what ruled them out.
+/// this version does not read. The text lists all meanings and what ruled them out. [`Error::Io`] if a piece of the file cannot be read.
 pub fn resolve(gguf: &Gguf) -> Result<Encodings> {
     let mut by_number = BTreeMap::<u32, Vec<&TensorInfo>>::new();
     for info in gguf.tensors() {
@@ -85,7 +85,7 @@ impl Search<'_> {
             why = "it fits the tensors' sizes and the keys";
             self.ask_keys()?;
         }
-        self.rule_out(|search, meaning| search.look(meaning).err());
+        self.look()?;
         match self.left.as_slice() {
             [Meaning { name, encoding: Some(encoding), .. }] => {
                 let reason = match self.out.is_empty() {
@@ -105,10 +105,16 @@ impl Search<'_> {
     /// Drops each meaning for which `why_not` has a reason.
     fn rule_out(&mut self, why_not: impl Fn(&Self, &Meaning) -> Option<String>) {
         for meaning in std::mem::take(&mut self.left) {
-            match why_not(self, &meaning) {
-                Some(reason) => self.out.push(format!("{}: {reason}", meaning.name)),
-                None => self.left.push(meaning),
-            }
+            let reason = why_not(self, &meaning);
+            self.judge(meaning, reason);
+        }
+    }
+
+    /// Drops a meaning if there is a reason.
+    fn judge(&mut self, meaning: Meaning, reason: Option<String>) {
+        match reason {
+            Some(reason) => self.out.push(format!("{}: {reason}", meaning.name)),
+            None => self.left.push(meaning),
         }
     }
 
@@ -136,16 +142,30 @@ impl Search<'_> {
         }
     }
 
-    /// Looks at some blocks of some tensors.
-    fn look(&self, meaning: &Meaning) -> Result<(), String> {
-        let Some(encoding) = meaning.encoding else { return Ok(()) };
+    /// Drops each meaning that some blocks of some tensors contradict.
+    ///
+    /// # Errors
+    /// As [`Gguf::read_data`]: bytes that cannot be read speak against no meaning.
+    fn look(&mut self) -> Result<()> {
+        for meaning in std::mem::take(&mut self.left) {
+            let reason = self.contradiction(&meaning)?;
+            self.judge(meaning, reason);
+        }
+        Ok(())
+    }
+
+    fn contradiction(&self, meaning: &Meaning) -> Result<Option<String>> {
+        let Some(encoding) = meaning.encoding else { return Ok(None) };
         let (tensors, places) = LOOKS;
         let step = self.tensors.len().div_ceil(tensors);
-        self.tensors.iter().step_by(step).try_for_each(|info| {
+        for info in self.tensors.iter().step_by(step) {
             let (rows, cols) = matrix(info);
-            let bytes = self.gguf.read_data(info).map_err(|error| error.to_string())?;
-            encoding.sample(&bytes, rows, cols, places)
-        })
+            let reason = encoding.sample(&self.gguf.section(info), rows, cols, places)?;
+            if reason.is_some() {
+                return Ok(reason);
+            }
+        }
+        Ok(None)
     }
 
     fn error(&self, what: &str) -> Error {

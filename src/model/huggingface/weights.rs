@@ -186,25 +186,30 @@ impl WeightSource for DirectoryWeights {
         self.tensors.place(role).is_some() || self.divisors.iter().any(|(place, _)| *place == role)
     }
 
-    fn suspect(&self, role: Role, rows: usize) -> Option<Suspicion> {
-        let ((stem, form), cols) = (self.tensors.place(role)?, role.shape(&self.config).1);
-        let suspect = |tensor: &StoredTensor, rows, cols| encoding(tensor)?.suspect(&tensor.data, rows, cols);
+    fn suspect(&self, role: Role, rows: usize) -> Result<Option<Suspicion>> {
+        let (Some((stem, form)), cols) = (self.tensors.place(role), role.shape(&self.config).1) else {
+            return Ok(None);
+        };
+        let suspect = |tensor: &StoredTensor, rows, cols| match encoding(tensor) {
+            Some(encoding) => encoding.suspect(&tensor.data.clone().into(), rows, cols),
+            None => Ok(None),
+        };
         let weight = self.stored(stem, ".weight");
         match *form {
             Form::Floats => suspect(weight, rows, cols),
-            Form::Packed => suspect_codes(&weight.data),
+            Form::Packed => suspect_codes(&weight.data.clone().into()),
             // Of words that look sound, the scales may be zero.
             Form::Words { bits, columns } => {
-                let scales = suspect(self.stored(stem, ".scales"), 1, rows * (cols / columns));
-                let words = suspect_codes(&weight.data[..rows * cols * bits / 8]);
-                words.or(scales.filter(|suspicion| *suspicion == Suspicion::Empty))
+                let scales = suspect(self.stored(stem, ".scales"), 1, rows * (cols / columns))?;
+                let words = suspect_codes(&weight.data.slice(..rows * cols * bits / 8).into())?;
+                Ok(words.or(scales.filter(|suspicion| *suspicion == Suspicion::Empty)))
             }
         }
     }
 
-    fn blank_bytes(&self, role: Role) -> Option<usize> {
-        let (stem, form) = self.tensors.place(role)?;
-        blank(&self.stored(stem, ".weight").data, *form != Form::Floats)
+    fn blank_bytes(&self, role: Role) -> Result<Option<usize>> {
+        let Some((stem, form)) = self.tensors.place(role) else { return Ok(None) };
+        Ok(blank(&self.stored(stem, ".weight").data, *form != Form::Floats))
     }
 
     fn name(&self, role: Role) -> String {

@@ -20,6 +20,8 @@ mod material;
 mod norms;
 #[path = "../../../tests/backends/oracle.rs"]
 mod oracle;
+#[path = "../../src/panics.rs"]
+mod panics;
 #[path = "../../../tests/backends/products.rs"]
 mod products;
 
@@ -57,18 +59,6 @@ macro_rules! on_every_cpu {
 fn claims() -> Vec<Claim> {
     let files = [products::claims, blocks::claims, floats::claims, norms::claims, head::claims, attention::claims];
     files.into_iter().flat_map(|claims| claims()).collect()
-}
-
-/// Sends panics to the console.
-#[wasm_bindgen(start)]
-pub fn start() {
-    std::panic::set_hook(Box::new(|panic| report(&panic.to_string())));
-}
-
-#[wasm_bindgen]
-extern "C" {
-    #[wasm_bindgen(js_namespace = console, js_name = error)]
-    fn report(message: &str);
 }
 
 /// The names of all claims.
