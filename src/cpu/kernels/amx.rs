@@ -174,7 +174,7 @@ unsafe fn span_blocks(room: &mut Room, tile: &BlockTile<'_>, take: TakeSums<'_, 
             }
         }
         for (taken, values) in taken.as_chunks_mut::<SET>().0.iter_mut().zip(&*values) {
-            turned(taken, values.each_ref().map(|half| bytemuck::cast_ref(half)));
+            turned(taken, values.each_ref().map(bytemuck::cast_ref));
         }
         take(output, bytemuck::cast_slice(&taken[..tile.tile.rows]));
     }
