@@ -41,9 +41,9 @@ struct Plan {
     steps: usize,
 }
 
-const ON_CPU: Plan = Plan { prompts: &[128, 512], contexts: &[64, 1024], batches: &[4, 8, 16], steps: 32 };
+const ON_CPU: Plan = Plan { prompts: &[128, 512, 2048], contexts: &[64, 1024], batches: &[2, 3, 4, 8, 16], steps: 32 };
 const ON_GPU: Plan = Plan { prompts: &[128, 512, 2048], contexts: &[64, 2048, 8192], batches: &[8, 32], steps: 128 };
-const QUICK: Plan = Plan { prompts: &[128], contexts: &[64], batches: &[4, 8, 16], steps: 16 };
+const QUICK: Plan = Plan { prompts: &[128], contexts: &[64], batches: &[2, 3, 4, 8, 16], steps: 16 };
 /// Whether everything runs: the figures mean nothing.
 const SMALL: Plan = Plan { prompts: &[40], contexts: &[16, 150], batches: &[2, 9], steps: 4 };
 

@@ -196,6 +196,7 @@ impl Cpu {
         let size = screen.size();
         self.counts.read(Kernel::Refine, left.len() * size.fine_row());
         let (kernels, left, out) = (self.kernels, &left[..], Disjoint::new(logits));
+        let digits = &mut digits[..2 * size.others];
         for (digit, of_digit) in digits.chunks_exact_mut(size.others).enumerate() {
             of_digit.copy_from_slice(&others[(digit * probes.len() + place) * size.others..][..size.others]);
         }
@@ -258,7 +259,7 @@ impl Cpu {
             }
             digits == Digits::Both || probes.iter().flatten().all(Probe::high_is_enough)
         };
-        // Of one vector, both digits cost nothing while weights come from memory.
+        // Of one vector, both digits: with vectors of bytes they cost nothing while weights come from memory.
         let high_only = rows.len() > 1 && look(Digits::High);
         let digits = if high_only { 1 } else { 2 };
         if !high_only {

@@ -39,7 +39,7 @@
 //!
 //! # The rounding of the bounds themselves
 //!
-//! * Norms and sums of a row and of the hidden vector are sums in f64 of at most 2^22 terms without a sign: they are
+//! * Norms and sums of a row and of the hidden vector are sums in f64 of at most 2^20 terms without a sign: they are
 //!   wrong by 2^-30 of themselves; those of g are added in f32, 24 at a time, and their norm is wrong by 2^-19.
 //! * v, e and g are differences in f32: together they are wrong by vectors of norms below 2^-21·‖v‖. d and y are differences in f64, and y
 //!   is rounded to f32 (2^-24 of itself). `2^-20·(‖x‖ + Σ|c_i|·‖U_i‖)·‖v‖` is added for all of these, as that is above ‖y‖, too.
@@ -48,7 +48,7 @@
 //! * `x·w̄` is a sum in f64: wrong by 2^-30·‖x‖·‖w̄‖, which is added.
 //! * The error of a row, `B·‖e‖ + A·s + O·t + C·‖v‖ + M`, is computed in f32: five roundings upon each term, three more in the making
 //!   of its factors, 2^-20.9 in all. [`SLACK`] is added twice, to the factors of the row and of the hidden vector: 2^-17.
-//! * The estimate is made in f64, from sums of integers, and rounded once to f32, once more with the second plane, and once when the error is added: 2^-22 of its
+//! * The estimate is made in f64, from sums of integers (what that rounds is far below what is added for v), and rounded once to f32, once more with the second plane, and once when the error is added: 2^-22 of its
 //!   size and 2^-24 of the error's. 2^-20 of its size is added.
 //! * What underflows in f32 is below 2^-126 for each operation: [`FLOOR`] is 2^-100.
 //!

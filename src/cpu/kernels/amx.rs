@@ -19,12 +19,12 @@ mod tiles;
 use std::any::Any;
 use std::arch::x86_64::*;
 
-use super::panel::LANES;
+use super::panel::{HALVES, LANES, ROWS};
 use super::vnni::Avx512Vnni;
 use crate::backend::Numerics;
 use crate::cpu::kernels::spans::{PANEL, SET, SpanRoom, TakeSums};
 use crate::cpu::kernels::{BlockTile, KernelSet, Kernels, Tile};
-use operands::{Activations, Codes, HALVES, turned};
+use operands::{Activations, Codes, turned};
 use tiles::{NO_SUMS, TileSums, TileUnit};
 
 /// The token: only [`Amx::detect`] gives one out.
@@ -32,12 +32,12 @@ pub(crate) struct Amx {
     avx512: &'static Avx512Vnni,
 }
 
-/// Fewest activation rows that are worth tiles, which zeros make full. Measured on a Sapphire Rapids VM of two cores (2026-11-29), whole
-/// steps of the 0.7B shape and, of blocks with scales, of Bonsai 1.7B, of the time without tiles: 4 rows 1.28 and 1.11, 8 rows 0.96
-/// and 0.81, 16 rows 0.79 and 0.70.
-const FEWEST_SPAN_ROWS: usize = 7;
+/// Fewest activation rows that are worth tiles, which zeros make full; fewer are multiplied by vectors. Measured on a Sapphire Rapids VM
+/// of two cores (2026-11-29), whole steps of the 0.7B shape and, of blocks with scales, of Bonsai 1.7B, of the time by vectors (of 16
+/// rows and of blocks, in panels): 4 rows 1.28 and 1.11, 8 rows 0.96 and 0.81, 16 rows 0.79 and 0.70.
+const FEWEST_IN_TILES: usize = 7;
 /// The same where blocks have scales.
-const FEWEST_SPAN_ROWS_OF_BLOCKS: usize = 5;
+const FEWEST_IN_TILES_OF_BLOCKS: usize = 5;
 
 /// What a thread keeps for these kernels: as much as the longest row of activations needs.
 struct Room {
@@ -50,6 +50,7 @@ struct Room {
     /// Of the blocks that are being multiplied, of one and of the next.
     products: Box<[[[TileSums; HALVES]; 2]; 2]>,
     taken: Vec<[i32; PANEL]>, // of each activation row, or as many floats
+    of_vectors: SpanRoom,
 }
 
 impl Kernels for Amx {
@@ -62,16 +63,14 @@ impl Kernels for Amx {
     }
 
     fn span_rows(&self, rows: usize, numerics: Numerics) -> usize {
-        let fewest = match numerics {
-            Numerics::Int8Rows => FEWEST_SPAN_ROWS,
-            Numerics::Int8Groups => FEWEST_SPAN_ROWS_OF_BLOCKS,
-            Numerics::Float => usize::MAX,
-        };
-        if rows < fewest { 0 } else { rows }
+        match numerics {
+            Numerics::Int8Rows if rows >= FEWEST_IN_TILES => rows,
+            _ => self.avx512.span_rows(rows, numerics),
+        }
     }
 
     fn room(&self) -> Box<dyn Any + Send> {
-        let sets = super::panel::ROWS / SET;
+        let sets = ROWS / SET;
         Box::new(Room {
             activations: Activations::new(),
             codes: Codes::boxed(),
@@ -79,11 +78,14 @@ impl Kernels for Amx {
             values: vec![[[[0.0; SET]; LANES]; HALVES]; sets],
             products: Box::new([[[NO_SUMS; HALVES]; 2]; 2]),
             taken: vec![[0; PANEL]; sets * SET],
+            of_vectors: SpanRoom::new(self.avx512),
         })
     }
 
     fn reserve(&self, room: &mut SpanRoom, blocks: usize) {
-        room.get::<Room>().activations.reserve(blocks);
+        let Room { activations, of_vectors, .. } = room.get();
+        activations.reserve(blocks);
+        self.avx512.reserve(of_vectors, blocks);
     }
 
     fn span_codes(&self, room: &mut SpanRoom, tile: &Tile<'_>, x_sums: &[i32], take: TakeSums<'_, i32>) -> bool {
@@ -93,8 +95,12 @@ impl Kernels for Amx {
     }
 
     fn span_blocks(&self, room: &mut SpanRoom, tile: &BlockTile<'_>, take: TakeSums<'_, f32>) {
-        // SAFETY: as above; every such CPU has FMA.
-        unsafe { span_blocks(room.get(), tile, take) }
+        let room: &mut Room = room.get();
+        match tile.tile.rows < FEWEST_IN_TILES_OF_BLOCKS {
+            true => self.avx512.span_blocks(&mut room.of_vectors, tile, take),
+            // SAFETY: as above; every such CPU has FMA.
+            false => unsafe { span_blocks(room, tile, take) },
+        }
     }
 }
 

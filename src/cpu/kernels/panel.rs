@@ -184,7 +184,7 @@ fn put(to: &mut [u8; 64], bytes: __m512i) {
 /// Sixteen rows of sixteen values of 32 bits, as columns.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transposed(r: [__m512i; LANES]) -> [__m512i; LANES] {
+pub(super) fn transposed(r: [__m512i; LANES]) -> [__m512i; LANES] {
     let mut pairs = r;
     for i in (0..16).step_by(2) {
         pairs[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);

@@ -5,7 +5,7 @@ use std::any::Any;
 
 use super::Kernels;
 
-/// Activation rows that a table or a register of tiles takes: what is nearly a set is filled with zeros.
+/// Activation rows that a table or a register of tiles takes: what is less, or nearly one, is filled with zeros.
 pub(crate) const SET: usize = 16;
 /// Most weight rows of a span: long enough to be worth building tables.
 pub(crate) const SPAN: usize = 1024;

@@ -9,7 +9,7 @@ mod bytes;
 mod floats;
 mod heads;
 mod nibbles;
-pub(super) mod panels;
+mod panels;
 mod ymm;
 mod zmm;
 

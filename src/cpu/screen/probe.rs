@@ -80,8 +80,8 @@ impl Probe {
             return None;
         }
         let peak_of = |x: &[f32]| f64::from(x.iter().fold(f32::MIN_POSITIVE, |peak, v| peak.max(v.abs())));
-        // So that the sum of 127·|p_j| over a row fits 31 bits.
-        let levels_of = |columns: usize, most: i32| f64::from((i32::MAX / (127 * columns as i32)).min(most));
+        // So that the sum of 136·|p_j| over a row fits 31 bits: 16·8 + 8, of rows that have no codes, is the most.
+        let levels_of = |columns: usize, most: i32| f64::from((i32::MAX / (136 * columns as i32)).min(most));
         let levels = levels_of(outliers.len(), i32::from(i16::MAX));
         let outlier_factor = peak_of(x) / levels;
         // The other columns, zeros in place of the outliers.
@@ -96,10 +96,10 @@ impl Probe {
             rests += (v - outlier_factor * level).powi(2);
         }
         let levels = levels_of(high.len(), i32::from(i8::MAX));
-        let (factor, base) = (peak_of(y) / levels, levels + 1.0);
+        let (factor, base) = (peak_of(y) / levels, 2.0 * levels);
         let split = |v: f64| {
             let high = round(v / factor).clamp(-levels, levels);
-            (high, round((v / factor - high) * base).clamp(-levels, levels))
+            (high, round((v / factor - high) * base))
         };
         high[x.len()..].fill(0);
         low[x.len()..].fill(0);

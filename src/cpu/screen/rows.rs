@@ -16,6 +16,8 @@ use crate::format::Dense;
 
 /// Most rows that are looked at for what all have in common.
 const SAMPLES: usize = 2048;
+/// The smallest of a row's largest values that has codes: how many of its 127th parts a value is could not be told of smaller ones.
+const SMALLEST_OF_A_ROW: f32 = 1e-30;
 /// A value whose square may be lost in f32, and more.
 const LOST_SQUARES: f64 = 1e-18;
 
@@ -129,12 +131,16 @@ impl RowMaker<'_> {
         for (outlier, &column) in of_outliers.iter_mut().zip(*places) {
             *outlier = std::mem::take(&mut v[column as usize]);
         }
+        let absmax = [kernels.absmax(of_outliers), kernels.absmax(v)];
+        if absmax.iter().any(|absmax| (f32::MIN_POSITIVE..SMALLEST_OF_A_ROW).contains(absmax)) {
+            return;
+        }
         let (outlier_codes, coarse) = out.coarse.split_at_mut(out.coarse.len() - out.fine.len());
-        let absmax = kernels.absmax(of_outliers);
+        let [absmax, others_absmax] = absmax;
         *out.outlier_scale = absmax / 127.0;
         let outlier_codes: &mut [i8] = bytemuck::cast_slice_mut(outlier_codes);
         kernels.round(&mut outlier_codes[..places.len()], of_outliers, 127.0 / absmax);
-        let absmax = kernels.absmax(v);
+        let absmax = others_absmax;
         *out.scale = absmax / LEVELS;
         let lost = LOST_SQUARES * (cols as f64).sqrt();
         *out.fine_residual = up(kernels.halve(coarse, out.fine, v, absmax).sqrt() + lost);

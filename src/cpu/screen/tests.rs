@@ -31,17 +31,24 @@ fn check(rows: &[Vec<f32>], seen: &[f32], x: &[f32]) -> Result<(), TestCaseError
             let (high, low) = others.split_at_mut(size.others);
             let scratch = Scratch { outliers: &mut outliers, high, low, y: &mut vec![0.0; size.cols] };
             let Some(probe) = Probe::new(&screen, scratch, x, digits) else { continue };
-            let first = if digits == Digits::High { &others[..size.others] } else { &others };
-            let integers = Integers { outliers: &outliers, others: first };
+            // Beside two other vectors, of which nothing is known.
+            let other: Vec<i8> = others.iter().rev().copied().collect();
+            let vectors: Vec<i8> = (others.chunks_exact(size.others).zip(other.chunks_exact(size.others)))
+                .take(if digits == Digits::High { 1 } else { 2 })
+                .flat_map(|(digit, other)| [other, digit, other].concat())
+                .collect();
+            let outliers = [&outliers[..]; 3].concat();
+            let integers = Integers { outliers: &outliers, others: &vectors };
             let bounds_by = |planes| {
-                let (mut estimates, mut uppers) = (vec![0.0; rows.len()], vec![0.0; rows.len()]);
+                let (mut estimates, mut uppers) = (vec![0.0; 3 * rows.len()], vec![0.0; 3 * rows.len()]);
                 let (all, above) = (Disjoint::new(&mut estimates), Disjoint::new(&mut uppers));
                 let bounds = Bounds { estimates: all, first: 0, uppers: above };
                 for strip in 0..size.strips() {
                     // SAFETY: one call after the other.
-                    unsafe { screen.estimate(kernels, &bounds, integers, &[Some(probe)], planes, strip) };
+                    unsafe { screen.estimate(kernels, &bounds, integers, &[None, Some(probe), None], planes, strip) };
                 }
-                (estimates, uppers)
+                let of_the_second = rows.len()..2 * rows.len();
+                (estimates[of_the_second.clone()].to_vec(), uppers[of_the_second].to_vec())
             };
             let ((estimates, uppers), (_, by_both)) = (bounds_by(Planes::First), bounds_by(Planes::Both));
             for (row, w) in rows.iter().enumerate() {
@@ -61,6 +68,38 @@ fn check(rows: &[Vec<f32>], seen: &[f32], x: &[f32]) -> Result<(), TestCaseError
         }
     }
     Ok(())
+}
+
+#[test]
+fn nibbles_times_bytes_are_the_same_in_every_set_and_for_any_number_of_rows() {
+    for lines in [1, 2, 3, 20] {
+        let weights =
+            |line: usize, byte: usize| if line.is_multiple_of(2) { 255 } else { (line * 89 + byte * 37) as u8 };
+        let w: Vec<u8> = (0..lines * 64).map(|place| weights(place / 64, place % 64)).collect();
+        for rows in 1..=33 {
+            let x: Vec<i8> = (0..rows * lines * 128)
+                .map(|place| match place / (lines * 128) % 3 {
+                    0 => 127,
+                    1 => -127,
+                    _ => ((place * 73 + 19) % 255) as i16 as u8 as i8,
+                })
+                .map(|x| x.max(-127))
+                .collect();
+            let mut expected = vec![0i32; rows];
+            for (row, expected) in expected.iter_mut().enumerate() {
+                for column in 0..lines * 128 {
+                    let byte = w[column / 128 * 64 + column % 64];
+                    let w = if column % 128 < 64 { byte & 15 } else { byte >> 4 };
+                    *expected += i32::from(w) * i32::from(x[row * lines * 128 + column]);
+                }
+            }
+            for kernels in KernelSet::available().iter().filter_map(|set| set.table()) {
+                let mut sums = vec![0; rows];
+                kernels.dot_nibbles(&mut sums, &w, &x);
+                assert_eq!(sums, expected, "{}, {lines} lines, {rows} rows", kernels.set());
+            }
+        }
+    }
 }
 
 /// Numbers of one size, or of very different sizes, with some zeros.
@@ -85,7 +124,7 @@ fn logits_lie_within_their_bounds_where_codes_stand_for_more_than_twice_their_va
             let mut row = vec![value; cols];
             (row[0], row[1]) = (1e-12, if largest > 0.0 { largest } else { value });
             let other: Vec<f32> = row.iter().map(|w| -w).collect();
-            for step in [1.0, 1.0 / 128.0] {
+            for step in [1.0, 1.0 / 254.0] {
                 // Of the columns that are no outliers, the last has the largest value of the hidden vector: a step of the digit is `step`.
                 let (mut x, mut seen) = (vec![-0.501 * step; cols], vec![0.0; cols]);
                 (x[0], x[cols - 1], seen[0]) = (127.0, 127.0, 1.0);

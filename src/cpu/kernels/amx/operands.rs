@@ -3,16 +3,10 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::tiles::Bytes;
 use crate::cpu::kernels::avx2::prefetch_to_second;
-use crate::cpu::kernels::panel::{LANES, ROWS, in_lanes};
+use crate::cpu::kernels::panel::{BLOCK_TILES, Bytes, HALVES, LANES, NO_BYTES, ROWS, in_lanes, transposed};
 use crate::cpu::kernels::spans::{PANEL, SET};
 use crate::cpu::kernels::{BlockTile, Tile};
-
-/// Tiles of weight rows in a panel.
-pub(super) const HALVES: usize = PANEL / LANES;
-/// Tiles of 64 columns in a block.
-const BLOCK_TILES: usize = 2;
 
 /// The codes of some blocks of a panel, a byte each: `[half][tile of 64 columns][weight row]`.
 pub(super) struct Codes([[Bytes; Codes::BLOCKS * BLOCK_TILES]; HALVES]);
@@ -22,7 +16,7 @@ impl Codes {
     pub(super) const BLOCKS: usize = 8;
 
     pub(super) fn boxed() -> Box<Self> {
-        Box::new(Self([[Bytes::NONE; Self::BLOCKS * BLOCK_TILES]; HALVES]))
+        Box::new(Self([[NO_BYTES; Self::BLOCKS * BLOCK_TILES]; HALVES]))
     }
 
     /// The codes of the first `blocks` blocks that were unpacked.
@@ -82,7 +76,7 @@ impl Activations {
     pub(super) fn reserve(&mut self, blocks: usize) {
         let count = ROWS / SET * blocks;
         if self.x_sums.len() < count {
-            self.x.resize(count * BLOCK_TILES, Bytes::NONE);
+            self.x.resize(count * BLOCK_TILES, NO_BYTES);
             self.x_sums.resize(count, [0; SET]);
             self.steps.resize(count, [0.0; SET]);
         }
@@ -110,14 +104,18 @@ impl Activations {
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(super) fn turn(&mut self, tile: &Tile<'_>) {
+        assert!(tile.rows <= ROWS);
         (self.sets, self.blocks) = (tile.rows.div_ceil(SET), tile.blocks);
         for (set, tiles) in self.x.chunks_exact_mut(tile.blocks * BLOCK_TILES).enumerate().take(self.sets) {
             let first = set * SET;
             for (place, to) in tiles.iter_mut().enumerate() {
-                let columns = in_lanes(SET.min(tile.rows - first), |row| {
-                    bytemuck::cast_slice(&tile.activations(first + row).as_flattened()[place * 64..][..64])
-                });
-                for (to, columns) in to.0.iter_mut().zip(columns) {
+                let mut rows = [_mm512_setzero_si512(); SET];
+                for (row, columns) in (first..tile.rows).zip(&mut rows) {
+                    let x = &tile.activations(row).as_flattened()[place * 64..][..64];
+                    // SAFETY: 64 bytes; the load may be unaligned.
+                    *columns = unsafe { _mm512_loadu_si512(x.as_ptr().cast()) };
+                }
+                for (to, columns) in to.0.iter_mut().zip(transposed(rows)) {
                     // SAFETY: 64 bytes; the store may be unaligned.
                     unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), columns) };
                 }

@@ -3,26 +3,15 @@
 use std::arch::asm;
 use std::marker::PhantomData;
 
-use super::operands::HALVES;
-
-/// Rows of a tile register.
-const REGISTER_ROWS: usize = 16;
-
-/// A tile in memory: sixteen rows of 64 bytes.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-pub(super) struct Bytes(pub(super) [[u8; 64]; REGISTER_ROWS]);
-
-impl Bytes {
-    pub(super) const NONE: Self = Self([[0; 64]; REGISTER_ROWS]);
-}
+use crate::cpu::kernels::panel::{Bytes, HALVES, LANES};
+use crate::cpu::kernels::spans::SET;
 
 /// Sums of sixteen weight rows with sixteen activation rows, `[weight row][activation row]`.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-pub(super) struct TileSums(pub(super) [[i32; REGISTER_ROWS]; REGISTER_ROWS]);
+pub(super) struct TileSums(pub(super) [[i32; SET]; LANES]);
 
-pub(super) const NO_SUMS: TileSums = TileSums([[0; REGISTER_ROWS]; REGISTER_ROWS]);
+pub(super) const NO_SUMS: TileSums = TileSums([[0; SET]; LANES]);
 
 /// The loop over tiles of columns for one set of activation rows, between what begins the two tiles of sums and what stores them.
 macro_rules! over_tiles {
@@ -114,7 +103,7 @@ impl TileUnit {
         let mut configuration =
             Configuration { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
         configuration.row_bytes[..8].fill(64);
-        configuration.rows[..8].fill(REGISTER_ROWS as u8);
+        configuration.rows[..8].fill(LANES as u8);
         // SAFETY: the caller shows AMX; 64 bytes are read.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &configuration, options(nostack, readonly)) };
         Self(PhantomData)

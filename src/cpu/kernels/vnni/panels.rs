@@ -19,7 +19,7 @@ pub(super) fn span_codes(panel: &mut Panel, tile: &Tile<'_>, x_sums: &[i32], tak
         if blocks.start == 0 {
             begin(sums, x_sums);
         }
-        add_codes(panel, sums, tile, 0..tile.rows, blocks);
+        add_codes(panel, &mut sums[..tile.rows], tile, blocks);
     });
 }
 
@@ -31,27 +31,21 @@ pub(super) fn span_blocks(panel: &mut Panel, tile: &BlockTile<'_>, take: TakeSum
             panel.take_scales(tile, output);
             values[..tile.tile.rows].fill([0.0; PANEL]);
         }
-        add_blocks(panel, values, tile, 0..tile.tile.rows, blocks);
+        add_blocks(panel, &mut values[..tile.tile.rows], tile, blocks);
     });
 }
 
 /// Sums begin at minus the sum of the activations, because codes are trits + 1.
-pub(crate) fn begin(sums: &mut PanelSums<i32>, x_sums: &[i32]) {
+fn begin(sums: &mut PanelSums<i32>, x_sums: &[i32]) {
     for (sums, x_sum) in sums.iter_mut().zip(x_sums) {
         sums.fill(-x_sum);
     }
 }
 
-/// Adds the products of some blocks, those of a stretch, for some activation rows.
+/// Adds the products of some blocks, those of a stretch, for all activation rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
-pub(crate) fn add_codes(
-    panel: &Panel,
-    sums: &mut PanelSums<i32>,
-    tile: &Tile<'_>,
-    rows: Range<usize>,
-    blocks: Range<usize>,
-) {
+fn add_codes(panel: &Panel, sums: &mut PanelSums<i32>, tile: &Tile<'_>, blocks: Range<usize>) {
     let add = |first: usize, sums: &mut [[i32; PANEL]]| match sums.len() {
         1 => codes_of_rows::<1>(panel, sums, tile, first, blocks.clone()),
         2 => codes_of_rows::<2>(panel, sums, tile, first, blocks.clone()),
@@ -62,21 +56,15 @@ pub(crate) fn add_codes(
         7 => codes_of_rows::<7>(panel, sums, tile, first, blocks.clone()),
         _ => codes_of_rows::<ROWS>(panel, sums, tile, first, blocks.clone()),
     };
-    for (some, sums) in sums[rows.clone()].chunks_mut(ROWS).enumerate() {
-        add(rows.start + some * ROWS, sums);
+    for (some, sums) in sums.chunks_mut(ROWS).enumerate() {
+        add(some * ROWS, sums);
     }
 }
 
 /// As [`add_codes`], where each block has its scales.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni,fma")]
-pub(crate) fn add_blocks(
-    panel: &Panel,
-    values: &mut PanelSums<f32>,
-    tile: &BlockTile<'_>,
-    rows: Range<usize>,
-    blocks: Range<usize>,
-) {
+fn add_blocks(panel: &Panel, values: &mut PanelSums<f32>, tile: &BlockTile<'_>, blocks: Range<usize>) {
     let add = |first: usize, values: &mut [[f32; PANEL]]| match values.len() {
         1 => blocks_of_rows::<1>(panel, values, tile, first, blocks.clone()),
         2 => blocks_of_rows::<2>(panel, values, tile, first, blocks.clone()),
@@ -87,8 +75,8 @@ pub(crate) fn add_blocks(
         7 => blocks_of_rows::<7>(panel, values, tile, first, blocks.clone()),
         _ => blocks_of_rows::<ROWS>(panel, values, tile, first, blocks.clone()),
     };
-    for (some, values) in values[rows.clone()].chunks_mut(ROWS).enumerate() {
-        add(rows.start + some * ROWS, values);
+    for (some, values) in values.chunks_mut(ROWS).enumerate() {
+        add(some * ROWS, values);
     }
 }
 
@@ -187,7 +175,7 @@ unsafe fn add_block<const COUNT: usize>(
 /// `values += sums * (scale * step)`, the order of operations that every kernel of this set has.
 #[inline]
 #[target_feature(enable = "avx512f,fma")]
-pub(crate) fn add_scaled(values: &mut [f32; LANES], sums: __m512i, scales: &[f32; PANEL], half: usize, step: f32) {
+fn add_scaled(values: &mut [f32; LANES], sums: __m512i, scales: &[f32; PANEL], half: usize, step: f32) {
     let scales = &scales.as_chunks::<LANES>().0[half];
     // SAFETY: sixteen floats each; loads and stores may be unaligned.
     unsafe {
