@@ -218,10 +218,10 @@ fn score(positions: u32, count: u32, own: u32, ahead: Pieces, slot: u32, lane: u
 fn weigh(count: u32, thread: u32) {
     for (var i = thread; i < GROUP * PARTS; i += THREADS) {
         let first = i % PARTS * (CHUNK / PARTS);
-        var most = -3.0e38;
+        var most = LOWEST;
         for (var position = first; position < first + CHUNK / PARTS; position++) {
             // Those beyond `count` were not written.
-            most = max(most, select(-3.0e38, scores[position * GROUP + i / PARTS], position < count));
+            most = max(most, select(LOWEST, scores[position * GROUP + i / PARTS], position < count));
         }
         largest[i] = most;
     }

@@ -40,7 +40,6 @@ const VALUE_LOADS: u32 = (STAGED * LANES + THREADS - 1u) / THREADS;
 const QUADS: u32 = (HEAD_DIM + 127u) / 128u;          // of queries
 const PARTS: u32 = 16u;                               // of a chunk, whose weights are added up
 const APART: u32 = 32u;                               // between a thread's positions
-const LOWEST: vec4<f32> = vec4<f32>(-3.0e38);
 const_assert CHUNK == THREADS && CHUNK == 4u * APART && LANES * SLOTS == THREADS && HEAD_DIM % SLICE == 0u;
 
 // Of a slice, keys [CHUNK, KEY_STRIDE] and queries [QUERIES, SLICE_QUADS]; then weights [QUERIES / 4, CHUNK], of four queries
@@ -234,9 +233,9 @@ fn weigh(positions: u32, count: u32, counts: vec4<u32>, rows: Rows, thread: u32)
         }
     }
 
-    var most = LOWEST;
+    var most = vec4<f32>(LOWEST);
     for (var i = 0u; i < 4u; i++) {
-        most = max(most, select(LOWEST, scores[i], vec4<u32>(place + i * APART) < counts));
+        most = max(most, select(vec4<f32>(LOWEST), scores[i], vec4<u32>(place + i * APART) < counts));
     }
     parts[thread] = most;
     workgroupBarrier();
@@ -245,7 +244,7 @@ fn weigh(positions: u32, count: u32, counts: vec4<u32>, rows: Rows, thread: u32)
         largest_parts[thread] = max(max(parts[origin], parts[origin + 1u]), max(parts[origin + 2u], parts[origin + 3u]));
     }
     workgroupBarrier();
-    most = LOWEST;
+    most = vec4<f32>(LOWEST);
     for (var i = 0u; i < 8u; i++) {
         most = max(most, largest_parts[four * 8u + i]);
     }

@@ -15,5 +15,7 @@ fn merge(before: Partial, next: Partial) -> Partial {
     return Partial(max(before.largest, next.largest), before.total * factors.x + next.total * factors.y);
 }
 
-// Before the first: finite, so that no difference is NaN.
-const NO_PARTIAL: Partial = Partial(-3.0e38, 0.0);
+// Below all scores, and finite, so that no difference is NaN.
+const LOWEST: f32 = -3.0e38;
+// Before the first.
+const NO_PARTIAL: Partial = Partial(LOWEST, 0.0);

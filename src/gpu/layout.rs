@@ -79,8 +79,8 @@ const BUSY: usize = 1024;
 const MOST_PARTIALS_BYTES: u64 = 64 << 20;
 
 impl Attention {
-    /// Cuts the attention of `rows` rows, which lie in `tiles` tiles, if they may be taken so, and each of which sees at most `longest`
-    /// chunks of positions.
+    /// Cuts the attention of `rows` rows, each of which sees at most `longest` chunks of positions. `tiles` is how many tiles the rows
+    /// make, none where they may not be taken so; where tiles would be less than half full, rows are taken alone too.
     pub(crate) fn new(
         shape: &CacheShape,
         heads: Heads,
@@ -89,9 +89,11 @@ impl Attention {
         largest_binding: u64,
     ) -> Self {
         let mut cut = Self::fitting(shape, heads.heads).expect("told when the cache was made");
-        // Of tiles that are half empty as much is computed as of full ones.
+        // As much is computed of a tile as of a full one.
         let full = tiles.filter(|tiles| rows >= tiles * TILE_ROWS / 2);
-        let tiled = full.and_then(|tiles| Some((tiles, tile_heads(cut.heads.cache, heads.heads / heads.kv_heads)?)));
+        let tiled = full
+            .and_then(|tiles| Some((tiles, tile_heads(cut.heads.cache, heads.heads / heads.kv_heads)?)))
+            .filter(|&(tiles, heads)| tiles * heads as usize <= MOST_GROUPS as usize);
         cut.tile_heads = tiled.map(|(_, heads)| heads);
         let workgroups = match tiled {
             Some((tiles, _)) => tiles * heads.heads,
