@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the tests of each smaller set of features: all that they have, but for whole models on GPUs and long texts. Ten minutes on two
-# cores, most of it building; `.ci/run` builds all of them, and runs the unit tests of none and all tests of all features.
+# cores, most of it building; `.ci/run` checks and lints all of them, and tests none and all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
