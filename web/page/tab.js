@@ -194,7 +194,7 @@ function parts({ make, button }, tab) {
   const file = make("input", { type: "file", accept: ".gguf", onchange: ({ target }) => target.files[0] && tab.load(target.files[0], target.files[0].name) });
   const url = make("input", { type: "url", placeholder: "https://…/model.gguf" });
   const fetchIt = () => url.value && tab.load(url.value, url.value);
-  url.onkeydown = (event) => event.key === "Enter" && fetchIt();
+  url.addEventListener("keydown", (event) => event.key === "Enter" && fetchIt()); // (false from an "onkeydown" would take every other key)
   const choices = [["auto", "what is faster"], ["webgpu", "the GPU (WebGPU)"], ["cpu", "the CPU (SIMD)"]];
   const device = make("select", {}, ...choices.map(([value, textContent]) => make("option", { value, textContent })));
   const progress = make("progress", { hidden: true, ariaLabel: "Progress of the load" });
