@@ -119,7 +119,9 @@ pub struct Settings {
     #[arg(long, value_name = "ORIGIN")]
     pub cors: Vec<String>,
 
-    /// What web/build made, its target/web/dist: with it, the chat page can also run a model in the tab of whoever opens it.
+    /// What web/build made, its target/web/dist: with it, the chat page can also run a model in the tab of whoever opens it. The page,
+    /// its scripts and modules, and the small model that comes with them are served to all, without a key; nothing else of that folder
+    /// is, nor the file of --model. Browsers allow WebGPU, storage and use without a network only on https or localhost.
     #[arg(long, value_name = "FOLDER")]
     pub web: Option<PathBuf>,
 

@@ -58,7 +58,10 @@ pub fn all(app: &Arc<App>) -> Router {
             .route(&format!("{prefix}/models"), get(models::list))
             .route(&format!("{prefix}/models/{{*id}}"), get(models::one));
     }
-    router.fallback(page::package).method_not_allowed_fallback(not_allowed).with_state(app.clone())
+    for path in app.package.paths() {
+        router = router.route(path, get(page::package));
+    }
+    router.fallback(not_found).method_not_allowed_fallback(not_allowed).with_state(app.clone())
 }
 
 /// The name of a path in metrics, where names that clients make up must not become series.
@@ -76,7 +79,7 @@ pub fn is_free(app: &App, path: &str) -> bool {
     HEALTH.contains(&path) || path == "/" || app.package.has(path) || (path == "/metrics" && !app.settings.metrics_key)
 }
 
-fn not_found(request: &Request) -> ApiError {
+async fn not_found(request: Request) -> ApiError {
     let path = request.uri().path();
     let hint = match path.starts_with("/api/") {
         true => "; Ollama's interface is not spoken here: use OpenAI's, at /v1",

@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 
 /// Where pieces of a file come from.
 ///
-/// Opening a model asks for its beginning and for a few short pieces of each tensor, loading for each tensor as a whole, once. A source
-/// for which a request is dear, as over a network, had better read more than it is asked for, and keep it for the next request.
+/// Opening a model asks for its beginning and for places of its tensors, few or all as [`Model::from_ranges`](crate::Model::from_ranges)
+/// tells; loading asks for each tensor as a whole, once. A source for which a request is dear, as over a network, had better read more than
+/// it is asked for, and keep it for the next request.
 pub trait Ranges: Send + Sync {
     /// Bytes of the whole file.
     fn size(&self) -> u64;

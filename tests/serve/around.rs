@@ -166,6 +166,9 @@ fn routes_have_the_manners_of_http() {
     assert!(page.header("content-type").unwrap().starts_with("text/html") && page.text().contains("<!doctype html>"));
     // Alone, it has no second engine to ask for.
     assert!(!page.text().contains("<html lang=\"en\" data-package>"));
+    let policy = page.text().lines().find(|line| line.contains("Content-Security-Policy")).unwrap().to_owned();
+    assert!(policy.contains("script-src 'unsafe-inline';") && policy.contains("trusted-types 'none'"), "{policy}");
+    assert!(!policy.contains("worker-src"), "{policy}");
     assert_eq!(server.get("/slots").status, 404);
     let shown = Server::start(&["--slots-route", "--slots", "3"]);
     assert_eq!(shown.get("/slots").ok().as_array().unwrap().len(), 3);
@@ -176,35 +179,56 @@ fn routes_have_the_manners_of_http() {
 fn a_package_for_the_tab_is_served_without_a_key_and_nothing_beside_it() {
     let folder = tempfile::tempdir().unwrap();
     let package = folder.path().join("dist");
-    std::fs::create_dir_all(package.join("relaxed/deeper")).unwrap();
-    let files = [
-        ("index.html", "<p>the page", "text/html"),
-        ("tab.js", "join()", "text/javascript"),
-        ("sterna.js", "load()", "text/javascript"),
-        ("relaxed/module.wasm", "\0asm", "application/wasm"),
-    ];
-    for (path, text, _) in files {
-        std::fs::write(package.join(path), text).unwrap();
+    for inner in ["relaxed/deeper", "simd128"] {
+        std::fs::create_dir_all(package.join(inner)).unwrap();
     }
-    for path in ["notes.txt", "relaxed/deeper/a.js", "../secret.js"] {
+    // What the page keeps for the time without a network is what it takes.
+    let worker = std::fs::read_to_string("web/page/service-worker.js").unwrap();
+    let kept = worker.split_once("const FILES = [").unwrap().1.split_once("];").unwrap().0;
+    let kept = kept.split('"').skip(1).step_by(2).map(|file| if file == "./" { "index.html" } else { file });
+    let files: Vec<_> = kept.chain(["service-worker.js"]).collect();
+    assert!(files.len() == 11 && files.contains(&"relaxed/sterna_web_bg.wasm"), "{files:?}");
+    for file in &files {
+        std::fs::write(package.join(file), format!("this is {file}")).unwrap();
+    }
+    let others = ["notes.txt", "more.js", "relaxed/sterna_web.d.ts", "relaxed/deeper/a.js", "../secret.js"];
+    for path in others {
         std::fs::write(package.join(path), "not for all").unwrap();
     }
     let server = Server::start_unready(&["--api-key", "first", "--web", package.to_str().unwrap()]);
-    for (path, text, kind) in files {
-        let answer = server.get(&format!("/{path}"));
-        assert_eq!((answer.status, answer.text().as_str()), (200, text), "{path}");
-        assert!(answer.header("content-type").unwrap().starts_with(kind), "{path}");
+    for file in &files {
+        let answer = server.get(&format!("/{file}?version"));
+        assert_eq!((answer.status, answer.text()), (200, format!("this is {file}")));
+        let kind = match file.rsplit_once('.').unwrap().1 {
+            "html" => "text/html",
+            "js" => "text/javascript",
+            "wasm" => "application/wasm",
+            _ => "application/octet-stream",
+        };
+        assert!(answer.header("content-type").unwrap().starts_with(kind), "{file}");
     }
-    assert_eq!(server.get("/").text(), "<p>the page");
-    for path in ["/notes.txt", "/relaxed/deeper/a.js", "/../secret.js", "/%2e%2e/secret.js", "/relaxed/../../secret.js"]
-    {
-        let answer = server.get(path);
-        assert!(answer.status >= 400 && !answer.text().contains("not for all"), "{path}: {}", answer.status);
+    assert_eq!(server.get("/").text(), "this is index.html");
+    for path in ["/index.html", "/tab.js", "/simd128/sterna_web_bg.wasm"] {
+        let head = server.client().ask("HEAD", path, &[], b"");
+        assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
+        for method in ["POST", "PUT", "DELETE"] {
+            let wrong = server.client().ask(method, path, &[], b"");
+            assert_eq!((wrong.error().0, wrong.header("allow")), (405, Some("GET,HEAD")), "{method} {path}");
+        }
     }
-    // A folder that is none is told before anything is served.
-    let output = crate::server::output(&["--web", folder.path().to_str().unwrap()]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && told.contains("holds no package for a page"), "{told}");
+    let around = ["/%2e%2e/secret.js", "/relaxed/../../secret.js", "/../dist/tab.js", "/relaxed/..%2ftab.js"];
+    for path in others.iter().map(|path| format!("/{path}")).chain(around.map(str::to_owned)) {
+        assert_eq!(server.get(&path).status, 401, "{path}");
+        let keyed = server.client().ask("GET", &path, &[("x-api-key", "first")], b"");
+        assert_eq!(keyed.error(), (404, None, None), "{path}");
+    }
+    // A folder that lacks some of it is told before anything is served.
+    for missing in [package.join("relaxed/sterna_web.js"), package.join("index.html")] {
+        std::fs::remove_file(missing).unwrap();
+        let output = crate::server::output(&["--web", package.to_str().unwrap()]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && told.contains("holds no package for a page"), "{told}");
+    }
 }
 
 #[test]

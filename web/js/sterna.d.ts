@@ -106,4 +106,4 @@ export interface Model {
 export function load(source: ModelSource, options?: LoadOptions): Promise<Model>;
 
 /** Forgets the files that were downloaded, or one of them. An error tells of files that stay, as another tab downloads them. */
-export function forget(url?: string | URL): Promise<void>;
+export function forget(url?: string | URL, options?: Pick<LoadOptions, "workerUrl">): Promise<void>;

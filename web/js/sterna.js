@@ -16,7 +16,7 @@ export async function load(source, options = {}) {
     throw new SternaError(`there is no device "${device}"; it is "auto", "webgpu" or "cpu"`);
   }
   signal?.throwIfAborted();
-  const worker = new Worker(workerUrl ?? new URL("./worker.js", import.meta.url), { type: "module" });
+  const worker = begin(workerUrl);
   const link = new Link(worker);
   const stop = () => {
     link.close(new DOMException("the load was aborted", "AbortError"));
@@ -36,13 +36,17 @@ export async function load(source, options = {}) {
 }
 
 /** Forgets the files that were downloaded, or one of them. */
-export async function forget(url) {
-  const link = new Link(new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
+export async function forget(url, { workerUrl } = {}) {
+  const link = new Link(begin(workerUrl));
   try {
     await link.call("forget", { url: url && new URL(url, document.baseURI).href });
   } finally {
     link.close();
   }
+}
+
+function begin(workerUrl) {
+  return new Worker(workerUrl ?? new URL("./worker.js", import.meta.url), { type: "module" });
 }
 
 /** What a worker is given: addresses as such, bytes without a copy where they are all of their buffer. */

@@ -20,24 +20,32 @@ export async function open({ url, blob, bytes }, onProgress) {
 export async function forget(url) {
   const folder = await storage();
   if (!folder) return;
-  const names = [];
+  const names = new Set();
   if (url) {
-    const name = await nameOf(url);
-    names.push(name, `${name}.json`);
+    names.add(await nameOf(url));
   } else {
-    for await (const name of folder.keys()) names.push(name);
+    for await (const name of folder.keys()) names.add(name.replace(/\.json$/, ""));
   }
   let failure = null;
   for (const name of names) {
     try {
-      await folder.removeEntry(name);
+      await remove(folder, name);
+      await remove(folder, `${name}.json`); // a file that stays keeps its note
     } catch (cause) {
-      if (cause.name !== "NotFoundError") failure ??= cause;
+      failure ??= cause;
     }
   }
   if (failure) {
     const inUse = failure.name === "NoModificationAllowedError";
     throw new Error(inUse ? "a file is in use: another tab loads or downloads it; forget it when that is done" : `a file stays: ${failure.message}`);
+  }
+}
+
+async function remove(folder, name) {
+  try {
+    await folder.removeEntry(name);
+  } catch (cause) {
+    if (cause.name !== "NotFoundError") throw cause;
   }
 }
 
@@ -112,14 +120,15 @@ async function fill(access, url, known, begin, onProgress) {
   // All of it came, and only the note of that is missing.
   if (have > 0 && have === known?.size) return have;
   let response = have > 0 && known?.tag ? await ask(url, { range: `bytes=${have}-` }) : null;
-  if (!response || !goesOn(response, have, known)) {
+  let size = response && endOf(response, have, known);
+  if (size === null) {
     await response?.body?.cancel();
     have = 0;
     response = await ask(url);
+    size = lengthOf(response);
   }
   access.truncate(have);
-  const size = have + lengthOf(response);
-  await begin({ tag: tagOf(response), size: size === have ? 0 : size });
+  await begin({ tag: tagOf(response), size });
   const again = tagOf(response) ? "load again, and it goes on from there" : "load again";
   for await (const piece of piecesOf(response, again)) {
     if (access.write(piece, { at: have }) < piece.length) {
@@ -133,15 +142,18 @@ async function fill(access, url, known, begin, onProgress) {
 }
 
 /**
- * Whether a response is the rest of what is there: the same file by its tag, from that byte on, to the same end. (The request says
- * nothing of the tag, since a header for that would need more of a server on another origin than most of them allow.)
+ * Where the file ends, 0 if nothing says so, where a response is the rest of what is there: the same file by its tag, from that byte on,
+ * to the same end. Else none. (The request says nothing of the tag, since a header for that would need more of a server on another origin
+ * than most of them allow.)
  */
-function goesOn(response, have, known) {
-  if (response.status !== 206 || tagOf(response) !== known.tag) return false;
-  // Of another origin, a page may not be shown the range, but the length.
+function endOf(response, have, known) {
+  if (response.status !== 206 || tagOf(response) !== known.tag) return null;
+  // Of another origin, a page may not be shown the range, but the length; and what is sent in chunks has none.
   const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers.get("content-range") ?? "");
-  const [from, end] = range ? [Number(range[1]), Number(range[2]) + 1] : [have, have + lengthOf(response)];
-  return from === have && end === (known.size || end) && (!range || range[3] === "*" || Number(range[3]) === end);
+  const length = lengthOf(response);
+  const [from, end] = range ? [Number(range[1]), Number(range[2]) + 1] : [have, length > 0 ? have + length : known.size];
+  const isWhole = !range || range[3] === "*" || Number(range[3]) === end;
+  return from === have && end === (known.size || end) && (end > have || end === 0) && isWhole ? end : null;
 }
 
 /** What tells a file from another at the same address; none if nothing does. */
@@ -164,8 +176,9 @@ async function ask(url, headers = {}) {
   } catch (cause) {
     throw new Error(`${url} cannot be fetched (${cause.message}); is it there, and does its server allow other pages (CORS)?`);
   }
-  // A range that is not there is no failure: all of the file is asked for then.
-  if (!response.ok && response.status !== 416) throw new Error(`${url}: the server says ${response.status} ${response.statusText}`);
+  // A range that is not there is no failure: all of the file is asked for then. Who asked for all of it has no use for a part.
+  const isFine = headers.range ? response.ok || response.status === 416 : response.status === 200;
+  if (!isFine) throw new Error(`${url}: the server says ${response.status} ${response.statusText}`);
   return response;
 }
 

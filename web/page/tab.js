@@ -1,7 +1,7 @@
 // The chat page's second engine: a model in this tab. The page (examples/serve/page.html) takes it where `web/build` has put it beside
 // this file; where a server answers at the same place, people choose between the two.
 
-import { load } from "./sterna.js";
+import { forget, load } from "./sterna.js";
 
 const SHIPPED = ["tales-4m-i2_s.gguf", "The shipped story model (1.9 MB)"];
 const SAMPLING = { temperature: "temperature", top_p: "topP", top_k: "topK", min_p: "minP", repetition_penalty: "repetitionPenalty", seed: "seed" };
@@ -14,8 +14,9 @@ const script = (path) => (policy ? policy.createScriptURL(path) : path);
 
 /** Adds the engine to the page, which lends what it is made of. */
 export async function join(page) {
-  // The page, the modules and the shipped model are there without a network the next time.
-  navigator.serviceWorker?.register(script("service-worker.js")).catch(() => {});
+  // The page, the modules and the shipped model are there without a network once that is installed.
+  navigator.serviceWorker?.register(script("service-worker.js"))
+    .catch((error) => console.warn(`Without a network this page will not be there: ${error.message}`));
   const tab = new Tab(page);
   const answers = await fetch("health").catch(() => null);
   const isServed = answers?.headers.get("content-type")?.includes("json") ?? false;
@@ -60,8 +61,11 @@ class Tab {
     };
     take(isServed ? remembered() ?? "server" : "tab");
     if (!isServed) panel.querySelector("button").focus();
-    for (const kind of ["dragenter", "dragover"]) addEventListener(kind, (event) => event.preventDefault());
+    // What is no file, as a text that is dragged into the composer, is the browser's own.
+    const isFile = (event) => event.dataTransfer?.types.includes("Files") ?? false;
+    for (const kind of ["dragenter", "dragover"]) addEventListener(kind, (event) => isFile(event) && event.preventDefault());
     addEventListener("drop", (event) => {
+      if (!isFile(event)) return;
       event.preventDefault();
       const [file] = event.dataTransfer.files;
       if (!file) return;
@@ -91,6 +95,7 @@ class Tab {
     facts.hidden = true;
     progress.hidden = false;
     progress.removeAttribute("value");
+    this.#parts.forgotten.textContent = "";
     this.#tell(`Loading ${name} …`);
     const onProgress = ({ phase, done, all }) => {
       const part = all > 0 ? ` (${Math.floor((100 * done) / all)} %)` : "";
@@ -111,6 +116,18 @@ class Tab {
       if (mine === this.#loading) progress.hidden = true;
     }
     $("input").focus();
+  }
+
+  /** Removes all that was downloaded; a model that is loaded stays. */
+  async forget() {
+    const { $, alarm } = this.#page;
+    try {
+      await forget(undefined, { workerUrl: script("worker.js") });
+      alarm("");
+      $("spoken").textContent = this.#parts.forgotten.textContent = "No downloaded model is kept in this browser.";
+    } catch (error) {
+      alarm(error.message);
+    }
   }
 
   #ready(name) {
@@ -177,21 +194,23 @@ function parts({ make, button }, tab) {
   const file = make("input", { type: "file", accept: ".gguf", onchange: ({ target }) => target.files[0] && tab.load(target.files[0], target.files[0].name) });
   const url = make("input", { type: "url", placeholder: "https://…/model.gguf" });
   const fetchIt = () => url.value && tab.load(url.value, url.value);
-  url.onkeydown = (event) => event.key === "Enter" && fetchIt();
+  url.addEventListener("keydown", (event) => event.key === "Enter" && fetchIt()); // (false from an "onkeydown" would take every other key)
   const choices = [["auto", "what is faster"], ["webgpu", "the GPU (WebGPU)"], ["cpu", "the CPU (SIMD)"]];
   const device = make("select", {}, ...choices.map(([value, textContent]) => make("option", { value, textContent })));
   const progress = make("progress", { hidden: true, ariaLabel: "Progress of the load" });
   const state = make("p", { className: "state" });
+  const forgotten = make("p");
   const panel = make(
     "section", { className: "tab column", ariaLabel: "Which model runs in this tab" }, state, progress,
     make("p", { textContent: "A model in this tab sends nothing that you write anywhere." }),
     make("p", {}, shipped), make("p", {}, labelled("or a GGUF file, chosen or dropped here:", file)),
     make("p", {}, labelled("or its address:", url), " ", button("Fetch", fetchIt)), make("p", {}, labelled("on", device)),
+    make("p", {}, button("Forget downloaded models", () => tab.forget())), forgotten,
   );
   const engines = [["server", "the server"], ["tab", "a model in this tab"]].map(([value, textContent]) => make("option", { value, textContent }));
   const choice = make("div", { className: "field" }, labelled("Answers come from", make("select", {}, ...engines)));
   const facts = make("details", { className: "field", hidden: true }, make("summary", { textContent: "What loading decided" }), make("ul"));
-  return { panel, choice, facts, progress, device, state };
+  return { panel, choice, facts, progress, device, state, forgotten };
 }
 
 function remember(name) {

@@ -11,25 +11,29 @@ export function tests({ fresh, server, elsewhere, scratch }) {
   const shape = { layers: 4, width: 512, ffnWidth: 1024, heads: 8, vocabulary: 4096 };
   const write = (seed) => writeModel(path, { ...shape, seed });
 
-  /** Loads the file, and tells what was seen of the download, or the error. */
-  const loaded = (page, from = server, options = {}) =>
-    page.evaluate(async ([url, options]) => {
+  /** Loads the file, and tells what was seen of the download, or the error. A download that is to break off does so when it has `cutAt` bytes. */
+  const loaded = (page, from = server, options = {}, cutAt = Infinity) =>
+    page.evaluate(async ([url, options, cutAt]) => {
       const { load } = await import("./sterna.js");
       const seen = [];
       try {
-        const onProgress = ({ phase, done, all }) => phase === "download" && seen.push([done, all]);
+        const onProgress = ({ phase, done, all }) => {
+          if (phase !== "download") return;
+          seen.push([done, all]);
+          if (done >= cutAt) fetch(new URL("/cut", url), { mode: "no-cors" });
+        };
         const model = await load(url, { device: "cpu", onProgress, ...options });
         model.close();
         return { seen, storage: model.info.storage };
       } catch (error) {
         return { seen, error: error.message };
       }
-    }, [`${from.address}/broken.gguf`, options]);
+    }, [`${from.address}/broken.gguf`, options, cutAt]);
 
   /** What came of a load that broke off in the middle. */
   const brokenOff = async (page, size, from = server) => {
     from.state.breakAt = size / 2;
-    const broken = await loaded(page, from);
+    const broken = await loaded(page, from, {}, size / 2);
     from.state.breakAt = Infinity;
     assert.match(broken.error ?? "no error", /broke off.*goes on from there/);
     from.state.requests.length = 0;
@@ -79,6 +83,55 @@ export function tests({ fresh, server, elsewhere, scratch }) {
       await context.close();
     },
 
+    async "a rest whose length nobody says is taken, to the end that was known or that its range tells"() {
+      const size = write(1);
+      // One shows its range, the other nothing; and what was known may be nothing either.
+      for (const [from, wasKnown, told] of [[server, true, size], [server, false, size], [elsewhere, true, size], [elsewhere, false, 0]]) {
+        const { page, context } = await fresh();
+        from.state.isChunked = !wasKnown;
+        await brokenOff(page, size, from);
+        from.state.isChunked = true;
+        // It breaks off again: what was known is known still.
+        from.state.breakAt = size / 4;
+        assert.match((await loaded(page, from, {}, (size * 3) / 4)).error ?? "no error", /broke off.*goes on from there/);
+        from.state.breakAt = Infinity;
+        const whole = await loaded(page, from);
+        from.state.isChunked = false;
+        assert.deepEqual(whole.error, undefined);
+        assert.deepEqual(requests(from).map(({ range }) => range !== null), [true, true]);
+        assert.deepEqual(whole.seen.at(-1), [size, told]);
+        assert.ok(whole.seen[0][0] > (size * 3) / 4, `${whole.seen[0]} begins where it broke off`);
+        await context.close();
+      }
+    },
+
+    async "more than was known of is begun anew, not gone on with"() {
+      const size = write(1);
+      const { page, context } = await fresh();
+      await brokenOff(page, size, elsewhere);
+      await note(page, { size: 1000 });
+      elsewhere.state.isChunked = true;
+      const whole = await loaded(page, elsewhere);
+      elsewhere.state.isChunked = false;
+      assert.deepEqual(whole.error, undefined);
+      assert.deepEqual(requests(elsewhere).map(({ range }) => range !== null), [true, false]);
+      await context.close();
+    },
+
+    async "who asks for all of a file is content with no part of it, nor with less"() {
+      write(1);
+      const { page, context } = await fresh();
+      for (const workerUrl of ["worker.js", "no-storage-worker.js"]) {
+        for (const status of [206, 203, 416, 404]) {
+          server.state.status = status;
+          const { error } = await loaded(page, server, { workerUrl });
+          server.state.status = null;
+          assert.match(error ?? "no error", new RegExp(`the server says ${status}`), workerUrl);
+        }
+      }
+      await context.close();
+    },
+
     async "another file, or another part of it than was asked for, is loaded from its beginning"() {
       for (const kind of ["another file", "another part"]) {
         const size = write(1);
@@ -119,7 +172,7 @@ export function tests({ fresh, server, elsewhere, scratch }) {
       assert.equal(whole.storage, "memory", whole.error);
       assert.deepEqual(whole.seen.at(-1), [size, size]);
       server.state.breakAt = size / 2;
-      const broken = await loaded(page, server, options);
+      const broken = await loaded(page, server, options, size / 2);
       server.state.breakAt = Infinity;
       assert.match(broken.error ?? "no error", /broke off.*load again$/);
       await context.close();
@@ -145,12 +198,16 @@ export function tests({ fresh, server, elsewhere, scratch }) {
         const loading = told(load("broken.gguf?slow", { device: "cpu", signal: controller.signal, onProgress: begun.resolve }));
         await begun.promise;
         const ofDownload = await told(forget());
+        const kept = await Array.fromAsync(folder.keys());
         controller.abort();
         await loading;
-        return { ofModel, again, made, left, ofDownload };
+        return { ofModel, again, made, left, ofDownload, kept };
       });
       assert.deepEqual([outcome.ofModel, outcome.again, outcome.made, outcome.left], ["no error", "no error", 2, 0], JSON.stringify(outcome));
       assert.match(outcome.ofDownload, /in use/);
+      // What stays can be gone on with.
+      const [file] = outcome.kept.sort();
+      assert.deepEqual(outcome.kept, [file, `${file}.json`]);
       await context.close();
     },
   };

@@ -1,9 +1,11 @@
 // The page: a model in the tab, by keyboard, on a phone, in the dark, without a network, and beside a server.
 
 import assert from "node:assert/strict";
-import { readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { cpSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 
+import { serve } from "./server.mjs";
 import { withKey } from "./synthetic.mjs";
 
 const LOOKS = {
@@ -15,6 +17,14 @@ const TEMPLATE = "{% for message in messages %}{{ message.content }}{% if not lo
 
 export function tests({ fresh, root, scratch, server }) {
   const shipped = join(root, "models/tales-4m-i2_s.gguf");
+  const dist = join(root, "target/web/dist");
+  const installed = (page) => page.evaluate(async () => { await navigator.serviceWorker.ready; });
+  /** What the page keeps, by the names of its caches. */
+  const kept = (page) =>
+    page.evaluate(async () => {
+      const urls = async (name) => (await (await caches.open(name)).keys()).map(({ url }) => url);
+      return Promise.all((await caches.keys()).map(async (name) => [name, await urls(name)]));
+    });
   const picture = (page, name) => page.screenshot({ path: join(scratch, `${name}.png`) });
   const set = async (page, fields) => {
     await page.getByRole("button", { name: "Settings" }).click();
@@ -102,13 +112,47 @@ export function tests({ fresh, root, scratch, server }) {
       await page.dispatchEvent("body", "drop", { dataTransfer: transfer });
       await ready(page);
       assert.ok(!(await page.locator("#alarm").isVisible()));
+      // A text that is dragged is none of the page's business.
+      const taken = await page.evaluate(() => {
+        const of = (kind, fill) => {
+          const dataTransfer = new DataTransfer();
+          fill(dataTransfer);
+          return !document.body.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer }));
+        };
+        const kinds = ["dragenter", "dragover", "drop"];
+        const file = new File(["no model"], "a.gguf");
+        return [kinds.map((kind) => of(kind, (data) => data.setData("text/plain", "text"))), kinds.map((kind) => of(kind, (data) => data.items.add(file)))];
+      });
+      assert.deepEqual(taken, [[false, false, false], [true, true, true]]);
       await context.close();
     },
 
-    async "the page and the shipped model work without a network from the first visit on"() {
+    async "downloaded models are forgotten by keyboard"() {
       const { page, context } = await fresh("index.html");
-      await page.evaluate(() => navigator.serviceWorker.ready);
-      await context.setOffline(true);
+      const files = () =>
+        page.evaluate(async () => Array.fromAsync((await (await navigator.storage.getDirectory()).getDirectoryHandle("sterna-models")).keys()));
+      const first = page.locator(".tab button").first();
+      await first.press("Enter");
+      await ready(page);
+      assert.equal((await files()).length, 2, "the model and its note");
+      await first.focus();
+      const focused = () => page.evaluate(() => document.activeElement.textContent);
+      for (let presses = 0; presses < 10 && (await focused()) !== "Forget downloaded models"; presses += 1) await page.keyboard.press("Tab");
+      await page.keyboard.press("Enter");
+      await page.locator(".tab", { hasText: "No downloaded model is kept" }).waitFor();
+      assert.equal((await files()).length, 0);
+      assert.match(await page.locator(".tab .state").textContent(), /in this tab/, "what is loaded stays");
+      await picture(page, "forgotten");
+      await context.close();
+    },
+
+    async "the page and the shipped model work without a network once they are installed"() {
+      const own = await serve([dist]);
+      const { page, context } = await fresh();
+      await page.goto(`${own.address}/index.html`);
+      await installed(page);
+      own.close();
+      await assert.rejects(fetch(own.address));
       await page.reload();
       await page.locator(".tab button").first().click();
       await ready(page);
@@ -119,15 +163,68 @@ export function tests({ fresh, root, scratch, server }) {
     },
 
     async "the page that works without a network keeps all files of the package"() {
-      const dist = join(root, "target/web/dist");
       const files = readdirSync(dist, { recursive: true }).filter((file) => statSync(join(dist, file)).isFile());
       const { page, context } = await fresh("index.html");
-      await page.evaluate(() => navigator.serviceWorker.ready);
-      const kept = await page.evaluate(async () => (await (await caches.open("sterna-page")).keys()).map(({ url }) => url));
+      await installed(page);
+      const [[, urls], ...others] = await kept(page);
+      assert.deepEqual(others, []);
       const needed = files.map((file) => relative(".", file)).filter((file) => !/\.d\.ts$|^service-worker\.js$/.test(file));
-      const expected = needed.map((file) => `${server.address}/${file}`.replace(/index\.html$/, ""));
-      assert.deepEqual(kept.sort(), expected.sort());
+      const version = createHash("sha256").update(readFileSync(shipped)).digest("hex").slice(0, 16);
+      const address = (file) => `${server.address}/${file}`.replace(/index\.html$/, "").replace(/\.gguf$/, `$&?${version}`);
+      assert.deepEqual(urls.sort(), needed.map(address).sort());
       await context.close();
+    },
+
+    async "a new package takes the place of the one that was kept, as a whole, and of no other"() {
+      const folder = join(scratch, "package");
+      rmSync(folder, { recursive: true, force: true });
+      cpSync(dist, folder, { recursive: true });
+      const change = (file, edit) => writeFileSync(join(folder, file), edit(readFileSync(join(folder, file), "utf8")));
+      const own = await serve([folder]);
+      own.state.headers["cache-control"] = "max-age=3600";
+      const { page, context } = await fresh();
+      await page.goto(`${own.address}/index.html`);
+      await installed(page);
+      const [[before]] = await kept(page);
+      const others = ["somebody else's", "sterna-page http://localhost/beside/ 1"];
+      await page.evaluate((names) => Promise.all(names.map((name) => caches.open(name))), others);
+      const text = (name) => page.evaluate(async (name) => (await (await caches.open(name)).match("tab.js")).text(), name);
+      // What is fetched meanwhile is not mixed with what is kept.
+      change("tab.js", (text) => `${text}// another`);
+      await page.evaluate(async () => (await fetch("tab.js", { cache: "reload" })).text());
+      assert.ok(!(await text(before)).endsWith("// another"));
+      change("tab.js", (text) => `${text} package`);
+      change("service-worker.js", (text) => text.replace(/const PACKAGE = "\w+"/, 'const PACKAGE = "another"'));
+      await page.evaluate(async () => (await navigator.serviceWorker.getRegistration()).update());
+      await page.waitForFunction(async (before) => !(await caches.has(before)), before);
+      const names = (await kept(page)).map(([name]) => name);
+      const after = `sterna-page ${own.address}/ another`;
+      assert.deepEqual(names.sort(), [...others, after].sort());
+      assert.ok((await text(after)).endsWith("// another package"), "of the server, not of the browser's cache");
+      await context.close();
+      own.close();
+    },
+
+    async "a page that cannot be kept says so, and one without its engine has the server's"() {
+      const folder = join(scratch, "part");
+      rmSync(folder, { recursive: true, force: true });
+      cpSync(dist, folder, { recursive: true });
+      rmSync(join(folder, "service-worker.js"));
+      const own = await serve([folder]);
+      const { page, context } = await fresh();
+      const warned = page.waitForEvent("console", (message) => message.type() === "warning" && /Without a network/.test(message.text()));
+      await page.goto(`${own.address}/index.html`);
+      await warned;
+      rmSync(join(folder, "tab.js"));
+      const json = (body) => ({ contentType: "application/json", body: JSON.stringify(body) });
+      await page.route("**/health", (route) => route.fulfill(json({ status: "ok" })));
+      await page.route("**/v1/models", (route) => route.fulfill(json({ data: [{ id: "served" }] })));
+      await page.route("**/props", (route) => route.fulfill(json({})));
+      await page.reload();
+      await page.locator("#server", { hasText: "served" }).waitFor();
+      assert.match(await page.locator("#alarm").textContent(), /tab\.js|module/);
+      await context.close();
+      own.close();
     },
 
     async "where a server answers beside the page, people choose who does"() {

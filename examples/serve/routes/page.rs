@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::header;
@@ -17,31 +17,47 @@ use crate::app::App;
 /// The page that is shown without a package.
 const ALONE: &[u8] = include_bytes!("../page.html");
 
+/// The path of the page in a package.
+const PAGE: &str = "/index.html";
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const MODULE: &str = "application/wasm";
+/// The files of a package with their media types: what `web/page/service-worker.js` keeps, and that file.
+const FILES: &[(&str, &str)] = &[
+    (PAGE, HTML),
+    ("/tab.js", SCRIPT),
+    ("/sterna.js", SCRIPT),
+    ("/worker.js", SCRIPT),
+    ("/storage.js", SCRIPT),
+    ("/service-worker.js", SCRIPT),
+    ("/simd128/sterna_web.js", SCRIPT),
+    ("/simd128/sterna_web_bg.wasm", MODULE),
+    ("/relaxed/sterna_web.js", SCRIPT),
+    ("/relaxed/sterna_web_bg.wasm", MODULE),
+    ("/tales-4m-i2_s.gguf", "application/octet-stream"),
+];
+
 /// What `web/build` made, by path; empty if there is none. It is read when the server begins, so that no path leads elsewhere later.
 #[derive(Default)]
-pub struct Package(HashMap<String, (&'static str, Bytes)>);
+pub struct Package(HashMap<&'static str, (&'static str, Bytes)>);
 
 impl Package {
-    /// The files of a folder and of the folders in it.
+    /// The files of a package in a folder, all of them; whatever else lies there is left.
     pub fn read(folder: &Path) -> anyhow::Result<Self> {
         let mut package = Self::default();
-        package.add(folder, "/").with_context(|| format!("cannot read the package in {}", folder.display()))?;
-        let is_whole = ["/index.html", "/tab.js", "/sterna.js"].iter().all(|path| package.0.contains_key(*path));
-        ensure!(is_whole, "{} holds no package for a page: give the target/web/dist of web/build", folder.display());
+        for &(path, kind) in FILES {
+            let bytes = fs::read(folder.join(&path[1..])).with_context(|| {
+                let folder = folder.display();
+                format!("{folder} holds no package for a page, as {path} cannot be read: give the target/web/dist of web/build")
+            })?;
+            package.0.insert(path, (kind, bytes.into()));
+        }
         Ok(package)
     }
 
-    fn add(&mut self, folder: &Path, prefix: &str) -> anyhow::Result<()> {
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            if path.is_dir() && prefix == "/" {
-                self.add(&path, &format!("/{name}/"))?;
-            } else if let Some(kind) = kind(name) {
-                self.0.insert(format!("{prefix}{name}"), (kind, fs::read(&path)?.into()));
-            }
-        }
-        Ok(())
+    /// The paths of its files.
+    pub fn paths(&self) -> impl Iterator<Item = &'static str> {
+        self.0.keys().copied()
     }
 
     /// Whether there is a file at a path.
@@ -50,34 +66,19 @@ impl Package {
     }
 }
 
-/// The media type of a file that a package has.
-fn kind(name: &str) -> Option<&'static str> {
-    Some(match Path::new(name).extension()?.to_str()? {
-        "html" => "text/html; charset=utf-8",
-        "js" => "text/javascript; charset=utf-8",
-        "wasm" => "application/wasm",
-        "gguf" => "application/octet-stream",
-        _ => return None,
-    })
-}
-
 pub async fn page(State(app): State<Arc<App>>) -> Response {
-    file(&app, "/index.html").unwrap_or_else(|| sent("text/html; charset=utf-8", Bytes::from_static(ALONE)))
+    file(&app, PAGE)
 }
 
 /// A file of the package.
 pub async fn package(State(app): State<Arc<App>>, request: Request) -> Response {
-    match file(&app, request.uri().path()) {
-        Some(answer) => answer,
-        None => super::not_found(&request).into_response(),
-    }
+    file(&app, request.uri().path())
 }
 
-fn file(app: &App, path: &str) -> Option<Response> {
-    app.package.0.get(path).map(|(kind, bytes)| sent(kind, bytes.clone()))
-}
-
-fn sent(kind: &'static str, bytes: Bytes) -> Response {
+/// A file of the package; the page that is shown without one, where it is not there.
+fn file(app: &App, path: &str) -> Response {
+    let alone = (HTML, Bytes::from_static(ALONE));
+    let (kind, bytes) = app.package.0.get(path).cloned().unwrap_or(alone);
     let headers = [
         (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, "no-cache"),
