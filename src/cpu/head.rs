@@ -12,7 +12,7 @@ use crate::cpu::counts::Kernel;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::{DenseRow, Kernels};
 use crate::cpu::matrix::Matrix;
-use crate::cpu::screen::{Bounds, Digits, Growth, Integers, Planes, Probe, Scratch, Screen, TOGETHER};
+use crate::cpu::screen::{Bounds, Growth, Integers, Planes, Probe, Scratch, Screen, TOGETHER};
 use crate::cpu::tensor::Tensor;
 use crate::cpu::{Cpu, Screening};
 use crate::ranking::Candidate;
@@ -248,24 +248,14 @@ impl Cpu {
         let Screener { outliers, others, y, probes, uppers, .. } = &mut self.screener;
         let (outliers, others) =
             (&mut outliers[..rows.len() * size.outliers], &mut others[..2 * rows.len() * size.others]);
-        let mut look = |digits: Digits| {
-            let (high, low) = others.split_at_mut(rows.len() * size.others);
-            let others = high.chunks_exact_mut(size.others).zip(low.chunks_exact_mut(size.others));
-            probes.clear();
-            for ((row, outliers), (high, low)) in rows.clone().zip(outliers.chunks_exact_mut(size.outliers)).zip(others)
-            {
-                let scratch = Scratch { outliers, high, low, y: &mut y[..size.cols] };
-                probes.push(Probe::new(screen, scratch, x.row(row), digits));
-            }
-            digits == Digits::Both || probes.iter().flatten().all(Probe::high_is_enough)
-        };
-        // Of one vector, both digits: with vectors of bytes they cost nothing while weights come from memory.
-        let high_only = rows.len() > 1 && look(Digits::High);
-        let digits = if high_only { 1 } else { 2 };
-        if !high_only {
-            look(Digits::Both);
+        let (high, low) = others.split_at_mut(rows.len() * size.others);
+        let of_rows = high.chunks_exact_mut(size.others).zip(low.chunks_exact_mut(size.others));
+        probes.clear();
+        for ((row, outliers), (high, low)) in rows.clone().zip(outliers.chunks_exact_mut(size.outliers)).zip(of_rows) {
+            let scratch = Scratch { outliers, high, low, y: &mut y[..size.cols] };
+            probes.push(Probe::new(screen, scratch, x.row(row)));
         }
-        let integers = Integers { outliers, others: &others[..digits * rows.len() * size.others] };
+        let integers = Integers { outliers, others };
         let (kernels, probes) = (self.kernels, &probes[..]);
         let bounds = Bounds {
             estimates: Disjoint::new(out.rows_mut(rows.end)),

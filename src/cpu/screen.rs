@@ -13,8 +13,7 @@
 //! # The bounds
 //!
 //! The hidden vector is `x = z + d`, and d a residual. In the outliers `z = a·p`, in the other columns `z = b·(h + l/r)`: integers p, two
-//! digits h and l to the base r, and factors. Of some vectors at once l is left out, as products take longer than memory there: then d
-//! is larger. With `c = U'x` (any numbers would do) and `y = x − Uc`,
+//! digits h and l to the base r, and factors. With `c = U'x` (any numbers would do) and `y = x − Uc`,
 //!
 //! `x·w = x·w̄ + t·(z·o) + s·(z·16c) + d·(v − e) + c·U'e + y·e`,
 //!
@@ -27,8 +26,7 @@
 //!   `8.51·s·Σ_large|y_j| + ‖y_small‖·‖e‖`. This holds for any split; one with large columns beyond √12 times the root mean square
 //!   of the others is near the smallest bound.
 //! * Of the rows that this leaves, both planes are read: as above with `s·(16c + f)`, g instead of e, 0.51 instead of 8.51, and x instead
-//!   of y. Where the first plane met h alone, the second meets both digits: its own d is bounded as the other one is, as `|s·f|` is no more
-//!   than 2.2 of the value either.
+//!   of y.
 //!
 //! The logit to be bounded is the one that [`Kernels::dot_dense`] computes. It converts weights exactly and rounds each
 //! product and each sum once, to f32, in some order. Of n terms none passes more than n roundings, so the result differs
@@ -63,7 +61,7 @@ mod probe;
 mod rows;
 
 pub(crate) use growth::Growth;
-pub(crate) use probe::{Digits, Probe, Scratch};
+pub(crate) use probe::{Probe, Scratch};
 
 use std::ops::Range;
 
@@ -179,7 +177,7 @@ pub(crate) struct Bounds<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Integers<'a> {
     pub(crate) outliers: &'a [i16], // [vectors, size.outliers]
-    pub(crate) others: &'a [i8],    // [digits, vectors, size.others]
+    pub(crate) others: &'a [i8],    // [2, vectors, size.others], the h and the l
 }
 
 /// The sums of a row's products with a hidden vector's integers.
@@ -219,11 +217,10 @@ impl Screen {
         strip: usize,
     ) {
         let size = self.size;
-        let digits = integers.others.len() / (probes.len() * size.others);
         let mut sums = [[0i32; 2 * TOGETHER]; 3];
         let [of_outliers, first, second] = &mut sums;
         let of_outliers = &mut of_outliers[..probes.len()];
-        let [first, second] = [first, second].map(|sums| &mut sums[..digits * probes.len()]);
+        let [first, second] = [first, second].map(|sums| &mut sums[..2 * probes.len()]);
         // The sums of some rows at a time: what is made of them is a loop of vectors.
         let mut products = [[Sums::NONE; GROUP]; TOGETHER];
         let strip = strip * size.strip_rows()..size.rows.min((strip + 1) * size.strip_rows());
@@ -244,11 +241,7 @@ impl Screen {
                         let (first, second) = (first[place] - probe.eights[digit], second[place] - probe.eights[digit]);
                         16 * first + if planes == Planes::Both { second } else { 0 }
                     };
-                    products[i][place] = Sums {
-                        outliers: of_outliers[i],
-                        high: of_digit(0),
-                        low: if digits == 2 { of_digit(1) } else { 0 },
-                    };
+                    products[i][place] = Sums { outliers: of_outliers[i], high: of_digit(0), low: of_digit(1) };
                 }
             }
             for (i, probe) in probes.iter().enumerate() {

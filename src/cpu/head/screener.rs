@@ -11,7 +11,7 @@ use crate::ranking::Ranking;
 /// What screening works with, used again from step to step.
 pub(in crate::cpu) struct Screener {
     pub(super) outliers: Vec<i16>,         // [TOGETHER, outliers]
-    pub(super) others: Vec<i8>,            // [digits, vectors that are together, others]
+    pub(super) others: Vec<i8>,            // [2, vectors that are together, others]
     pub(super) digits: Vec<i8>,            // [2, others], those of one vector
     pub(super) y: Vec<f32>,                // [cols]
     pub(super) probes: Vec<Option<Probe>>, // [TOGETHER]

@@ -13,10 +13,6 @@ const EIGHT_AND_HALF: f64 = 8.51;
 /// The largest share of a value that its codes may stand for: 16 steps begin at 7.49.
 const MOST_OF_ROUNDED: f64 = 2.2;
 
-/// The most that the first digit may leave, of what codes of 4 bits are multiplied with: they leave a sixth of a row, so bounds are at most
-/// about half as wide again.
-const MOST_LEFT: f32 = 1.0 / 12.0;
-
 /// What a hidden vector contributes to estimates and errors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probe {
@@ -55,14 +51,6 @@ impl Shares {
     }
 }
 
-/// The digits of a hidden vector that meet the first plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Digits {
-    /// The first, of vectors that share a pass.
-    High,
-    Both,
-}
-
 /// Where a probe is made.
 pub(crate) struct Scratch<'a> {
     pub(crate) outliers: &'a mut [i16], // [size.outliers]
@@ -73,7 +61,7 @@ pub(crate) struct Scratch<'a> {
 
 impl Probe {
     /// Turns a hidden vector to integers; none if its size forbids bounds. (Then the integers are unspecified.)
-    pub(crate) fn new(screen: &Screen, scratch: Scratch<'_>, x: &[f32], digits: Digits) -> Option<Self> {
+    pub(crate) fn new(screen: &Screen, scratch: Scratch<'_>, x: &[f32]) -> Option<Self> {
         let Scratch { outliers, high, low, y } = scratch;
         let norm = in_lanes(x, |v| v * v).sqrt();
         if !(1.0 / LARGEST_NORM..=LARGEST_NORM).contains(&norm) {
@@ -110,18 +98,11 @@ impl Probe {
             eights[0] += 8 * i32::from(*high);
             eights[1] += 8 * i32::from(*low);
         }
-        let of_both = in_lanes(y, |v| {
+        let of_others = in_lanes(y, |v| {
             let (high, low) = split(v);
             (v - factor * (high + low / base)).powi(2)
         });
-        let rest_of_both = (rests + of_both).sqrt();
-        let (rest, more_rest) = match digits {
-            Digits::High => {
-                let of_high = in_lanes(y, |v| (v - factor * split(v).0).powi(2));
-                ((rests + of_high).sqrt(), rest_of_both)
-            }
-            Digits::Both => (rest_of_both, 0.0),
-        };
+        let rest = (rests + of_others).sqrt();
         let mut parts = [0.0; DIRECTIONS];
         for (part, direction) in parts.iter_mut().zip(screen.directions.chunks_exact(x.len())) {
             *part = dot(direction, x);
@@ -131,25 +112,25 @@ impl Probe {
         let sizes: f64 = parts.iter().map(|part| part.abs()).sum();
         // Of U'e, for each ‖e‖.
         let of_parts = 1.01 * rounding * sizes;
-        let of_norm = |rest: f64| MOST_OF_ROUNDED * rest + norm * rounding + (norm + 1.01 * sizes) / f64::from(1 << 20);
+        let of_norm = MOST_OF_ROUNDED * rest + norm * rounding + (norm + 1.01 * sizes) / f64::from(1 << 20);
         let of_parts_lost = sizes * f64::from(f32::MIN_POSITIVE);
         let constant = norm * in_lanes(&screen.mean, |v| v * v).sqrt() / f64::from(1 << 30) + of_parts_lost;
-        let shares = |y: &[f32], squares: f64, half: f64, of_parts: f64, rest: f64| {
+        let shares = |y: &[f32], squares: f64, half: f64, of_parts: f64| {
             let (small, large) = small_and_large(y);
             let outliers = HALF * (screen.places.len() as f64).sqrt();
             Shares {
                 of_residual: up(small + of_parts),
                 of_scale: up(half * large),
                 of_outlier_scale: up(outliers * (squares.sqrt() + of_parts)),
-                of_norm: up(of_norm(rest)),
+                of_norm: up(of_norm),
                 constant: up(constant),
             }
         };
-        let fine = shares(y, squares, HALF, 0.0, rest + more_rest);
+        let fine = shares(y, squares, HALF, 0.0);
         subtract(y, x, &screen.directions, &parts);
         let squares =
             screen.places.iter().map(|&column| f64::from(std::mem::take(&mut y[column as usize])).powi(2)).sum();
-        let coarse = shares(y, squares, EIGHT_AND_HALF, of_parts, rest);
+        let coarse = shares(y, squares, EIGHT_AND_HALF, of_parts);
         Some(Self { outlier_factor, factor, base, eights, constant: dot(&screen.mean, x), parts, coarse, fine })
     }
 
@@ -157,11 +138,6 @@ impl Probe {
     #[inline(always)]
     pub(super) fn of_digits(&self, high: i32, low: i32) -> f64 {
         self.factor * (f64::from(high) + f64::from(low) / self.base)
-    }
-
-    /// Whether the first digit is nearly all of the hidden vector: what it leaves widens the bounds little.
-    pub(crate) fn high_is_enough(&self) -> bool {
-        self.coarse.of_norm <= self.coarse.of_residual * MOST_LEFT
     }
 }
 

@@ -26,45 +26,42 @@ fn check(rows: &[Vec<f32>], seen: &[f32], x: &[f32]) -> Result<(), TestCaseError
     for kernels in KernelSet::available().iter().filter_map(|set| set.table()) {
         let screen = screen_of(&head, seen, kernels);
         let size = *screen.size();
-        for digits in [Digits::High, Digits::Both] {
-            let (mut outliers, mut others) = (vec![0; size.outliers], vec![0; 2 * size.others]);
-            let (high, low) = others.split_at_mut(size.others);
-            let scratch = Scratch { outliers: &mut outliers, high, low, y: &mut vec![0.0; size.cols] };
-            let Some(probe) = Probe::new(&screen, scratch, x, digits) else { continue };
-            // Beside two other vectors, of which nothing is known.
-            let other: Vec<i8> = others.iter().rev().copied().collect();
-            let vectors: Vec<i8> = (others.chunks_exact(size.others).zip(other.chunks_exact(size.others)))
-                .take(if digits == Digits::High { 1 } else { 2 })
-                .flat_map(|(digit, other)| [other, digit, other].concat())
-                .collect();
-            let outliers = [&outliers[..]; 3].concat();
-            let integers = Integers { outliers: &outliers, others: &vectors };
-            let bounds_by = |planes| {
-                let (mut estimates, mut uppers) = (vec![0.0; 3 * rows.len()], vec![0.0; 3 * rows.len()]);
-                let (all, above) = (Disjoint::new(&mut estimates), Disjoint::new(&mut uppers));
-                let bounds = Bounds { estimates: all, first: 0, uppers: above };
-                for strip in 0..size.strips() {
-                    // SAFETY: one call after the other.
-                    unsafe { screen.estimate(kernels, &bounds, integers, &[None, Some(probe), None], planes, strip) };
-                }
-                let of_the_second = rows.len()..2 * rows.len();
-                (estimates[of_the_second.clone()].to_vec(), uppers[of_the_second].to_vec())
-            };
-            let ((estimates, uppers), (_, by_both)) = (bounds_by(Planes::First), bounds_by(Planes::Both));
-            for (row, w) in rows.iter().enumerate() {
-                let mut computed = [0.0];
-                kernels.dot_dense(&mut computed, DenseRow::new(&head, row), x);
-                let exact: f64 = w.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
-                let coarse = (estimates[row], uppers[row]);
-                let fine = screen.refined(kernels, row, estimates[row], &others, &probe);
-                for upper in [uppers[row], fine, by_both[row]] {
-                    let holds = computed[0] <= upper && exact <= f64::from(upper);
-                    prop_assert!(holds || upper == f32::INFINITY, "{computed:?}, {exact}: {coarse:?}, {fine}");
-                }
-                // What is below is bounded as what is above.
-                let lower = f64::from(coarse.0) - (f64::from(coarse.1) - f64::from(coarse.0)) * (1.0 + 1e-6);
-                prop_assert!(exact >= lower || coarse.1 == f32::INFINITY, "{exact}: {coarse:?}");
+        let (mut outliers, mut others) = (vec![0; size.outliers], vec![0; 2 * size.others]);
+        let (high, low) = others.split_at_mut(size.others);
+        let scratch = Scratch { outliers: &mut outliers, high, low, y: &mut vec![0.0; size.cols] };
+        let Some(probe) = Probe::new(&screen, scratch, x) else { continue };
+        // Beside two other vectors, of which nothing is known.
+        let other: Vec<i8> = others.iter().rev().copied().collect();
+        let vectors: Vec<i8> = (others.chunks_exact(size.others).zip(other.chunks_exact(size.others)))
+            .flat_map(|(digit, other)| [other, digit, other].concat())
+            .collect();
+        let outliers = [&outliers[..]; 3].concat();
+        let integers = Integers { outliers: &outliers, others: &vectors };
+        let bounds_by = |planes| {
+            let (mut estimates, mut uppers) = (vec![0.0; 3 * rows.len()], vec![0.0; 3 * rows.len()]);
+            let (all, above) = (Disjoint::new(&mut estimates), Disjoint::new(&mut uppers));
+            let bounds = Bounds { estimates: all, first: 0, uppers: above };
+            for strip in 0..size.strips() {
+                // SAFETY: one call after the other.
+                unsafe { screen.estimate(kernels, &bounds, integers, &[None, Some(probe), None], planes, strip) };
             }
+            let of_the_second = rows.len()..2 * rows.len();
+            (estimates[of_the_second.clone()].to_vec(), uppers[of_the_second].to_vec())
+        };
+        let ((estimates, uppers), (_, by_both)) = (bounds_by(Planes::First), bounds_by(Planes::Both));
+        for (row, w) in rows.iter().enumerate() {
+            let mut computed = [0.0];
+            kernels.dot_dense(&mut computed, DenseRow::new(&head, row), x);
+            let exact: f64 = w.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
+            let coarse = (estimates[row], uppers[row]);
+            let fine = screen.refined(kernels, row, estimates[row], &others, &probe);
+            for upper in [uppers[row], fine, by_both[row]] {
+                let holds = computed[0] <= upper && exact <= f64::from(upper);
+                prop_assert!(holds || upper == f32::INFINITY, "{computed:?}, {exact}: {coarse:?}, {fine}");
+            }
+            // What is below is bounded as what is above.
+            let lower = f64::from(coarse.0) - (f64::from(coarse.1) - f64::from(coarse.0)) * (1.0 + 1e-6);
+            prop_assert!(exact >= lower || coarse.1 == f32::INFINITY, "{exact}: {coarse:?}");
         }
     }
     Ok(())
