@@ -2,8 +2,7 @@
 //! 64 columns of the codes of sixteen weight rows with those of sixteen activation rows, 16384 products.
 //!
 //! A tile's row is a weight row: unpacking is a shift and a mask, and nothing is turned. What is turned are the activations, which are
-//! few: row `k` of their tiles holds four neighbouring columns of sixteen activation rows, once for a span. Sixteen activation rows so
-//! take about as long as one, which is as long as the weights take from memory.
+//! few: row `k` of their tiles holds four neighbouring columns of sixteen activation rows, once for a span.
 //!
 //! Where one scale covers a weight row, sums stay integers, and begin at minus the sum of the activations, because codes are trits + 1.
 //! Where each block has its own, the sums of a block are stored, and become floats while the next block is multiplied.

@@ -12,9 +12,6 @@ use crate::cpu::kernels::{BlockRow, BlockTile};
 /// Most blocks of a weight row that are multiplied before their sums become floats: 2 KiB, which are read in one stream.
 const STRETCH: usize = 64;
 
-/// Lines of codes that are fetched while the sums of sixteen blocks of sixteen weight rows become floats.
-const FETCHED: usize = 12;
-
 /// The sums of some blocks of sixteen weight rows: `[output][block]`, without gaps.
 type Sums = [i32; LANES * STRETCH];
 
@@ -31,10 +28,7 @@ pub(super) fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>) {
                 let codes = &tile.tile.codes[output * tile.tile.codes_stride + first * 32..];
                 let x = &tile.row(row).x[first..first + blocks];
                 multiply(&mut sums, codes, tile.tile.codes_stride, outputs, x, &tile.scales(output)[first..]);
-                // What comes after them is on its way from memory meanwhile.
-                let next =
-                    codes.as_ptr().wrapping_add((outputs - 1) * tile.tile.codes_stride + blocks * 32 + AHEAD_BYTES);
-                lanes = add(lanes, &sums, tile, (output, row, first, blocks), next);
+                lanes = add(lanes, &sums, tile, output, row, first, blocks);
             }
             let mut values = [0.0; LANES];
             // SAFETY: sixteen floats; the store may be unaligned.
@@ -82,24 +76,22 @@ fn multiply(sums: &mut Sums, codes: &[u8], stride: usize, outputs: usize, x: &[[
     }
 }
 
-/// Adds the sums of some blocks, less those of the activations, times their scales: `[output]`. The codes from `next` on are fetched
-/// meanwhile, as many as memory gives in that time.
+/// Adds the sums of some blocks, less those of the activations, times their scales: `[output]`.
 #[inline]
 #[target_feature(enable = "avx512f,fma")]
 fn add(
     mut values: __m512,
     sums: &Sums,
     tile: &BlockTile<'_>,
-    (output, row, first, blocks): (usize, usize, usize, usize),
-    next: *const u8,
+    output: usize,
+    row: usize,
+    first: usize,
+    blocks: usize,
 ) -> __m512 {
     let BlockRow { sums: x_sums, steps, .. } = tile.row(row);
     let outputs = (tile.tile.outputs - output).min(LANES);
     for place in (0..blocks).step_by(LANES) {
         let some = (blocks - place).min(LANES);
-        for line in 0..FETCHED {
-            prefetch(next.wrapping_add((place / LANES * FETCHED + line) * 64));
-        }
         let sums = in_lanes(outputs, |i| &sums[i * blocks + place..][..some]);
         let scales = in_lanes(outputs, |i| bytemuck::cast_slice(&tile.scales(output + i)[first + place..][..some]));
         for (block, (sums, scales)) in (first + place..first + place + some).zip(sums.into_iter().zip(scales)) {
