@@ -13,9 +13,13 @@ pub(super) struct TileSums(pub(super) [[i32; SET]; LANES]);
 
 pub(super) const NO_SUMS: TileSums = TileSums([[0; SET]; LANES]);
 
-/// The loop over tiles of columns for one set of activation rows, between what begins the two tiles of sums and what stores them.
+/// The loop over tiles of columns for one set of activation rows, between what begins the two tiles of sums and what stores them; with
+/// what a second set adds to each.
 macro_rules! over_tiles {
-    ($codes:ident, $x:ident, $sums:ident; $($begin:literal),*) => {
+    (
+        $codes:ident, $steps:expr, $x:expr, $sums:expr; $($begin:literal),*;
+        $($multiply:literal),*; $($advance:literal),*; $($store:literal),*; $($operands:tt)*
+    ) => {
         asm!(
             $($begin,)*
             "2:",
@@ -24,20 +28,25 @@ macro_rules! over_tiles {
             "tdpbusd tmm0, tmm4, tmm6",
             "tileloadd tmm5, [{b} + {stride}]",
             "tdpbusd tmm1, tmm5, tmm6",
+            $($multiply,)*
             "add {a}, 1024",
             "add {b}, 1024",
             "add {x}, 1024",
+            $($advance,)*
             "dec {steps}",
             "jnz 2b",
             "tilestored [{sums} + {stride}], tmm0",
             "tilestored [{sums} + {stride} + 1024], tmm1",
+            $($store,)*
             a = inout(reg) $codes[0].as_ptr() => _,
             b = inout(reg) $codes[1].as_ptr() => _,
             x = inout(reg) $x.as_ptr() => _,
-            steps = inout(reg) steps($codes, [$x]) => _,
+            steps = inout(reg) $steps => _,
             sums = in(reg) $sums.as_mut_ptr(),
             stride = in(reg) 64usize,
-            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
+            $($operands)*
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
         )
     };
@@ -46,38 +55,13 @@ macro_rules! over_tiles {
 /// The same for two sets, which share the codes.
 macro_rules! over_tiles_of_two {
     ($codes:ident, $x:ident, $one:expr, $other:expr; $($begin:literal),*) => {
-        asm!(
-            $($begin,)*
-            "2:",
-            "tileloadd tmm4, [{a} + {stride}]",
-            "tileloadd tmm6, [{x} + {stride}]",
-            "tdpbusd tmm0, tmm4, tmm6",
-            "tileloadd tmm5, [{b} + {stride}]",
-            "tdpbusd tmm1, tmm5, tmm6",
-            "tileloadd tmm7, [{y} + {stride}]",
-            "tdpbusd tmm2, tmm4, tmm7",
-            "tdpbusd tmm3, tmm5, tmm7",
-            "add {a}, 1024",
-            "add {b}, 1024",
-            "add {x}, 1024",
-            "add {y}, 1024",
-            "dec {steps}",
-            "jnz 2b",
-            "tilestored [{one} + {stride}], tmm0",
-            "tilestored [{one} + {stride} + 1024], tmm1",
-            "tilestored [{other} + {stride}], tmm2",
-            "tilestored [{other} + {stride} + 1024], tmm3",
-            a = inout(reg) $codes[0].as_ptr() => _,
-            b = inout(reg) $codes[1].as_ptr() => _,
-            x = inout(reg) $x[0].as_ptr() => _,
+        over_tiles!(
+            $codes, steps($codes, $x), $x[0], $one; $($begin),*;
+            "tileloadd tmm7, [{y} + {stride}]", "tdpbusd tmm2, tmm4, tmm7", "tdpbusd tmm3, tmm5, tmm7";
+            "add {y}, 1024";
+            "tilestored [{other} + {stride}], tmm2", "tilestored [{other} + {stride} + 1024], tmm3";
             y = inout(reg) $x[1].as_ptr() => _,
-            steps = inout(reg) steps($codes, $x) => _,
-            one = in(reg) $one.as_mut_ptr(),
             other = in(reg) $other.as_mut_ptr(),
-            stride = in(reg) 64usize,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
         )
     };
 }
@@ -116,9 +100,9 @@ impl TileUnit {
         // that all have; and reads and writes both tiles of sums.
         unsafe {
             over_tiles!(
-                codes, x, sums;
+                codes, steps(codes, [x]), x, sums;
                 "tileloadd tmm0, [{sums} + {stride}]",
-                "tileloadd tmm1, [{sums} + {stride} + 1024]"
+                "tileloadd tmm1, [{sums} + {stride} + 1024]";;;;
             );
         }
     }
@@ -135,8 +119,8 @@ impl TileUnit {
         unsafe {
             over_tiles_of_two!(
                 codes, x, one, other;
-                "tileloadd tmm0, [{one} + {stride}]",
-                "tileloadd tmm1, [{one} + {stride} + 1024]",
+                "tileloadd tmm0, [{sums} + {stride}]",
+                "tileloadd tmm1, [{sums} + {stride} + 1024]",
                 "tileloadd tmm2, [{other} + {stride}]",
                 "tileloadd tmm3, [{other} + {stride} + 1024]"
             );
@@ -147,7 +131,7 @@ impl TileUnit {
     #[inline(always)]
     pub(super) fn multiply(&self, codes: [&[Bytes]; HALVES], x: &[Bytes], sums: &mut [TileSums; HALVES]) {
         // SAFETY: as in `add`; both tiles of sums are written.
-        unsafe { over_tiles!(codes, x, sums; "tilezero tmm0", "tilezero tmm1") };
+        unsafe { over_tiles!(codes, steps(codes, [x]), x, sums; "tilezero tmm0", "tilezero tmm1";;;;) };
     }
 
     /// The products of two sets alone.
