@@ -39,7 +39,9 @@ mod vnni;
 mod wasm;
 
 pub use set::KernelSet;
-pub(crate) use tiles::{BlockRow, BlockTile, BlockWeights, DenseRow, Entries, FloatRow, FloatTile, TILE_ROWS, Tile};
+pub(crate) use tiles::{
+    BlockRow, BlockTile, BlockWeights, DenseRow, Entries, FloatRow, FloatTile, NibbleRows, TILE_ROWS, Tile,
+};
 
 use std::any::Any;
 
@@ -120,10 +122,10 @@ pub(crate) trait Kernels: Sync {
         self.older().dot_bytes(out, w, x);
     }
 
-    /// `out[row] = w · x[row]`, exactly, for weights of 0 to 15, two in a byte, and `x: [out.len(), 2 w.len()]` of −127 to 127: byte j of
-    /// each line of 64 has column j of 128 in its low half, column 64 + j in its high half. `w` is whole lines, at most 2^19 bytes, so that
-    /// no order of additions overflows.
-    fn dot_nibbles(&self, out: &mut [i32], w: &[u8], x: &[i8]) {
+    /// `out[(output, row)] = w[output] · x[row]`, exactly, for `x: [_, 2 w.len()]` of −127 to 127. Rows of weights are whole lines, at most
+    /// 2^19 bytes, so that no order of additions overflows. All pass over some activation rows, then over others: they should fit the nearest
+    /// cache beside those.
+    fn dot_nibbles(&self, out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
         self.older().dot_nibbles(out, w, x);
     }
 

@@ -66,7 +66,7 @@ pub(crate) use probe::{Probe, Scratch};
 use std::ops::Range;
 
 use crate::cpu::disjoint::Disjoint;
-use crate::cpu::kernels::Kernels;
+use crate::cpu::kernels::{Kernels, NibbleRows};
 use crate::cpu::pages::Area;
 use crate::format::ternary::padded;
 use crate::format::{Dense, Values};
@@ -85,6 +85,10 @@ const DIRECTIONS: usize = 4;
 const PER_OUTLIER: usize = 25;
 /// Rows that are bounded together.
 const GROUP: usize = 64;
+/// Rows over which hidden vectors pass some at a time, while both stay in the nearest cache. Up to [`FEW_VECTORS`] pass over one row after
+/// the other: reading in one stream is worth more.
+const NEAR: usize = 8;
+const FEW_VECTORS: usize = 8;
 /// Hidden vectors that share a pass over the copy.
 pub(crate) const TOGETHER: usize = 16;
 /// Most columns of a head: sums of products of as many integers fit 32 bits.
@@ -177,7 +181,7 @@ pub(crate) struct Bounds<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Integers<'a> {
     pub(crate) outliers: &'a [i16], // [vectors, size.outliers]
-    pub(crate) others: &'a [i8],    // [2, vectors, size.others], the h and the l
+    pub(crate) others: &'a [i8],    // [vectors, 2, size.others], the h and the l
 }
 
 /// The sums of a row's products with a hidden vector's integers.
@@ -217,31 +221,40 @@ impl Screen {
         strip: usize,
     ) {
         let size = self.size;
-        let mut sums = [[0i32; 2 * TOGETHER]; 3];
-        let [of_outliers, first, second] = &mut sums;
-        let of_outliers = &mut of_outliers[..probes.len()];
-        let [first, second] = [first, second].map(|sums| &mut sums[..2 * probes.len()]);
+        let digits = 2 * probes.len();
+        let near = if probes.len() <= FEW_VECTORS { 1 } else { NEAR };
+        let mut of_outliers = [0i32; TOGETHER * NEAR]; // [row, vector]
+        let mut of_planes = [[0i32; 2 * TOGETHER * NEAR]; 2]; // [row, vector, digit]
+        let [first, second] = &mut of_planes;
         // The sums of some rows at a time: what is made of them is a loop of vectors.
         let mut products = [[Sums::NONE; GROUP]; TOGETHER];
         let strip = strip * size.strip_rows()..size.rows.min((strip + 1) * size.strip_rows());
         for begin in strip.clone().step_by(GROUP) {
             let rows = begin..strip.end.min(begin + GROUP);
-            for (place, row) in rows.clone().enumerate() {
-                let codes = &self.coarse[row * size.coarse_row()..][..size.coarse_row()];
-                let (outliers, others) = codes.split_at(size.outliers);
-                kernels.dot_bytes(of_outliers, bytemuck::cast_slice(outliers), integers.outliers);
-                kernels.dot_nibbles(first, others, integers.others);
-                if planes == Planes::Both {
-                    kernels.dot_nibbles(second, self.fine_codes(row), integers.others);
+            for begin in rows.clone().step_by(near) {
+                let near = begin..rows.end.min(begin + near);
+                for (row, sums) in near.clone().zip(of_outliers.chunks_exact_mut(probes.len())) {
+                    let outliers = &self.coarse[row * size.coarse_row()..][..size.outliers];
+                    kernels.dot_bytes(sums, bytemuck::cast_slice(outliers), integers.outliers);
                 }
-                for (i, probe) in probes.iter().enumerate() {
-                    let Some(probe) = probe else { continue };
-                    let of_digit = |digit: usize| {
-                        let place = digit * probes.len() + i;
-                        let (first, second) = (first[place] - probe.eights[digit], second[place] - probe.eights[digit]);
-                        16 * first + if planes == Planes::Both { second } else { 0 }
-                    };
-                    products[i][place] = Sums { outliers: of_outliers[i], high: of_digit(0), low: of_digit(1) };
+                let sums = ..near.len() * digits;
+                kernels.dot_nibbles(&mut first[sums], self.coarse_codes(near.clone()), integers.others);
+                if planes == Planes::Both {
+                    kernels.dot_nibbles(&mut second[sums], self.fine_codes(near.clone()), integers.others);
+                }
+                let of_rows = of_outliers.chunks_exact(probes.len());
+                let of_rows = of_rows.zip(first.chunks_exact(digits)).zip(second.chunks_exact(digits));
+                for (place, ((outliers, first), second)) in
+                    (near.start - rows.start..near.end - rows.start).zip(of_rows)
+                {
+                    for (i, probe) in probes.iter().enumerate() {
+                        let Some(probe) = probe else { continue };
+                        let of_digit = |digit: usize| {
+                            let [first, second] = [first, second].map(|sums| sums[2 * i + digit] - probe.eights[digit]);
+                            16 * first + if planes == Planes::Both { second } else { 0 }
+                        };
+                        products[i][place] = Sums { outliers: outliers[i], high: of_digit(0), low: of_digit(1) };
+                    }
                 }
             }
             for (i, probe) in probes.iter().enumerate() {
@@ -298,8 +311,14 @@ impl Screen {
         }
     }
 
-    fn fine_codes(&self, row: usize) -> &[u8] {
-        &self.fine[row * self.size.fine_row()..][..self.size.fine_row()]
+    fn coarse_codes(&self, rows: Range<usize>) -> NibbleRows<'_> {
+        let codes = &self.coarse[rows.start * self.size.coarse_row() + self.size.outliers..];
+        NibbleRows::new(codes, rows.len(), self.size.fine_row(), self.size.coarse_row())
+    }
+
+    fn fine_codes(&self, rows: Range<usize>) -> NibbleRows<'_> {
+        let len = self.size.fine_row();
+        NibbleRows::new(&self.fine[rows.start * len..], rows.len(), len, len)
     }
 
     /// The upper bound of one row's logit for one hidden vector, by both planes. `estimate` is that of the first; `others: [2, size.others]`
@@ -313,7 +332,7 @@ impl Screen {
         probe: &Probe,
     ) -> f32 {
         let mut sums = [0i32; 2];
-        kernels.dot_nibbles(&mut sums, self.fine_codes(row), others);
+        kernels.dot_nibbles(&mut sums, self.fine_codes(row..row + 1), others);
         let [high, low] = std::array::from_fn(|digit| sums[digit] - probe.eights[digit]);
         let more = f64::from(self.scales[row]) * probe.of_digits(high, low);
         let along = |part: usize| f64::from(self.along[part * self.size.rows + row]) * probe.parts[part];

@@ -49,9 +49,12 @@ pub(crate) struct Aligned {
 }
 
 impl Aligned {
+    /// No values, for now.
+    pub(crate) const NONE: Self = Self { values: Vec::new(), begin: 0, len: 0 };
+
     const LINE: usize = 64;
 
-    fn zeros(len: usize) -> Result<Self> {
+    pub(crate) fn zeros(len: usize) -> Result<Self> {
         let values: Vec<i8> = filled(len.saturating_add(Self::LINE), 0)?;
         // `align_offset` may not know, and then answers `usize::MAX`: alignment is for speed alone.
         let begin = Some(values.as_ptr().align_offset(Self::LINE)).filter(|&begin| begin < Self::LINE).unwrap_or(0);

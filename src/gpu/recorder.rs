@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use crate::backend::{GpuCounters, KernelCount, Reads};
 use crate::error::{Error, Result};
 use crate::gpu::buffers::Buffer;
-use crate::gpu::context::GpuDevice;
+use crate::gpu::context::{Context, GpuDevice};
 use crate::gpu::limits::MOST_GROUPS;
 use crate::gpu::pace::Pace;
 use crate::gpu::profile::Profiler;
@@ -158,15 +158,15 @@ impl Recorder {
     }
 
     fn bind(&mut self, key: Key, buffers: &[&Buffer], reads: Reads) -> u32 {
-        let device = &self.device.0.device;
-        let params = wgpu::util::DeviceExt::create_buffer_init(
-            device,
-            &wgpu::util::BufferInitDescriptor {
-                label: Some("params"),
-                contents: bytemuck::cast_slice(&key.params),
-                usage: wgpu::BufferUsages::UNIFORM,
-            },
-        );
+        let Context { device, queue, .. } = &*self.device.0;
+        // Not mapped when it is made: a device that was lost gives no memory to map, and wgpu would panic.
+        let params = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("params"),
+            size: size_of_val(&key.params) as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        queue.write_buffer(&params, 0, bytemuck::cast_slice(&key.params));
         let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: params.as_entire_binding() }];
         for (binding, buffer) in (1..).zip(buffers) {
             entries.push(wgpu::BindGroupEntry { binding, resource: buffer.raw.as_entire_binding() });

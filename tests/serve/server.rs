@@ -1,5 +1,6 @@
 //! A server that runs as long as a test does.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -35,13 +36,19 @@ impl Server {
 
     /// The same, before its model is loaded.
     pub fn start_unready(arguments: &[&str]) -> Self {
+        Self::start_on(&[&["--device", "cpu", "--threads", "1"], arguments].concat(), &[])
+    }
+
+    /// The same on a device that the arguments name, with more variables of the environment.
+    pub fn start_on(arguments: &[&str], environment: &[(&str, &OsStr)]) -> Self {
         let mut command = Command::new(program());
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["--port", "0", "--device", "cpu", "--threads", "1"]);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["--port", "0"]).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         for variable in ["RUST_BACKTRACE", "RUST_LOG", "STERNA_THREADS", "STERNA_API_KEY"] {
             command.env_remove(variable);
         }
         command.env("XDG_RUNTIME_DIR", "/nonexistent"); // so that it is one process from the start
+        command.envs(environment.iter().copied());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let told = Arc::new(Mutex::new(Vec::new()));
@@ -122,7 +129,10 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let status = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the server ended by {status:?}, and had told: {:#?}", self.told());
+        }
     }
 }
 

@@ -21,7 +21,8 @@ export interface LoadOptions {
   precise?: boolean;
   /** The number format of cached keys and values: "f16", the default, or "f32". */
   cache?: "f16" | "f32";
-  /** Makes tokens sooner on the CPU where the vocabulary is large, for half the head's memory more: the same tokens. Default false. */
+  /** Reads less of the head at each token, on the CPU, for half the head's memory more: the same tokens, and with vocabularies much
+   *  larger than 32,000 perhaps sooner. Default false. */
   screening?: boolean;
   /** The kernels of the CPU: "relaxed-simd", "simd128" or "portable". By default the fastest that this browser runs. */
   kernels?: string;

@@ -1,25 +1,27 @@
 //! What screening works with.
 
-use std::ops::Range;
-
 use crate::allocation::{area, filled};
 use crate::backend::MOST_CANDIDATES;
 use crate::cpu::screen::{Probe, Size, TOGETHER};
+use crate::cpu::tensor::Aligned;
 use crate::error::Result;
 use crate::ranking::Ranking;
 
-/// What screening works with, used again from step to step.
+/// What screening works with, used again from step to step. "Rows" are those of a step that are screened together.
 pub(in crate::cpu) struct Screener {
-    pub(super) outliers: Vec<i16>,         // [TOGETHER, outliers]
-    pub(super) others: Vec<i8>,            // [2, vectors that are together, others]
-    pub(super) digits: Vec<i8>,            // [2, others], those of one vector
-    pub(super) y: Vec<f32>,                // [cols]
-    pub(super) probes: Vec<Option<Probe>>, // [TOGETHER]
-    pub(super) uppers: Vec<f32>,           // [TOGETHER, vocabulary]
-    pub(super) left: Vec<u32>,             // the tokens left in the running, at most the vocabulary
-    pub(super) logits: Vec<f32>,           // theirs, or their upper bounds
-    pub(super) ranking: Ranking,
-    pub(super) steps_of_both: u32,        // that are still to read both planes
+    pub(super) outliers: Vec<i16>,                  // [TOGETHER, outliers]
+    pub(super) others: Aligned,                     // [TOGETHER, 2, others]
+    pub(super) y: Vec<f32>,                         // [TOGETHER, cols]
+    pub(super) probes: Vec<Option<Probe>>,          // [rows]
+    pub(super) uppers: Vec<f32>,                    // [TOGETHER, vocabulary], at last the logits of what is left
+    pub(super) rankings: Vec<Ranking>,              // [TOGETHER]
+    pub(super) largest: Vec<Option<(u32, f32)>>,    // [rows, as many as decide], tokens and their logits
+    pub(super) thresholds: [Option<f32>; TOGETHER], // none of rows that are not screened
+    pub(super) left: Vec<u16>, // [vocabulary], bit i: whether the i-th row has the token left in the running
+    pub(super) tokens: Vec<u32>, // left of one row, at most the vocabulary
+    pub(super) logits: Vec<f32>, // theirs
+    pub(super) ranking: Ranking, // of what is handed over
+    pub(super) steps_of_both: u32, // that are still to read both planes
     pub(in crate::cpu) exact_logits: u64, // computed so far for rows that were screened
 }
 
@@ -27,12 +29,15 @@ impl Screener {
     pub(in crate::cpu) fn new() -> Self {
         Self {
             outliers: Vec::new(),
-            others: Vec::new(),
-            digits: Vec::new(),
+            others: Aligned::NONE,
             y: Vec::new(),
             probes: Vec::with_capacity(TOGETHER),
             uppers: Vec::new(),
+            rankings: Vec::new(),
+            largest: Vec::new(),
+            thresholds: [None; TOGETHER],
             left: Vec::new(),
+            tokens: Vec::new(),
             logits: Vec::new(),
             ranking: Ranking::new(),
             steps_of_both: 0,
@@ -45,9 +50,9 @@ impl Screener {
         !self.uppers.is_empty()
     }
 
-    /// Makes room to rank as many candidates as may be asked for, and as many more, so that no step allocates.
+    /// Makes room to rank as many candidates as may be asked for, so that no step allocates.
     pub(in crate::cpu) fn reserve_ranking(&mut self) -> Result<()> {
-        self.ranking.reserve(2 * MOST_CANDIDATES)
+        self.ranking.reserve(MOST_CANDIDATES)
     }
 
     /// Makes room for a screen, so that no step allocates.
@@ -57,22 +62,31 @@ impl Screener {
             Ok(())
         }
         room(&mut self.outliers, area(TOGETHER, size.outliers)?, 0)?;
-        room(&mut self.others, area(2 * TOGETHER, size.others)?, 0)?;
-        room(&mut self.digits, area(2, size.others)?, 0)?;
-        room(&mut self.y, size.cols, 0.0)?;
+        self.others = Aligned::zeros(area(2 * TOGETHER, size.others)?.max(self.others.len()))?;
+        room(&mut self.y, area(TOGETHER, size.cols)?, 0.0)?;
         room(&mut self.uppers, area(TOGETHER, size.rows)?, 0.0)?;
+        self.rankings.resize_with(TOGETHER, Ranking::new);
+        self.rankings.iter_mut().try_for_each(|ranking| ranking.reserve(2 * MOST_CANDIDATES))?;
+        room(&mut self.largest, 2 * TOGETHER * MOST_CANDIDATES, None)?;
         room(&mut self.left, size.rows, 0)?;
+        room(&mut self.tokens, size.rows, 0)?;
         room(&mut self.logits, size.rows, 0.0)
     }
 
-    /// Leaves the tokens whose upper bounds reach the threshold.
-    pub(super) fn leave(&mut self, uppers: Range<usize>, threshold: f32) {
-        self.left.clear();
-        for (piece, uppers) in self.uppers[uppers].chunks(64).enumerate() {
-            // Counting them all is one vector loop; most pieces have none.
-            if uppers.iter().filter(|&&upper| upper >= threshold).count() > 0 {
-                let places = uppers.iter().enumerate().filter(|(_, upper)| **upper >= threshold);
-                self.left.extend(places.map(|(place, _)| (piece * 64 + place) as u32));
+    /// Gathers the tokens that one row has left, and their logits.
+    pub(super) fn gather(&mut self, place: usize, vocabulary: usize) {
+        const PIECE: usize = 64;
+        self.tokens.clear();
+        self.logits.clear();
+        let logits = &self.uppers[place * vocabulary..][..vocabulary];
+        let is_left = |left: u16| left >> place & 1 == 1;
+        for (piece, left) in self.left[..vocabulary].chunks(PIECE).enumerate() {
+            // Looking at them all is one vector loop; most pieces have none.
+            if is_left(left.iter().fold(0, |all, left| all | left)) {
+                for token in (piece * PIECE..).zip(left).filter(|(_, left)| is_left(**left)).map(|(token, _)| token) {
+                    self.tokens.push(token as u32);
+                    self.logits.push(logits[token]);
+                }
             }
         }
     }

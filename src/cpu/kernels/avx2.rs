@@ -17,7 +17,7 @@ use crate::cpu::floats;
 use crate::cpu::kernels::portable::Portable;
 use crate::cpu::kernels::spans::{SET, SpanLimits, SpanRoom, TakeSums};
 use crate::cpu::kernels::vector::{dense, heads, trits as float_trits};
-use crate::cpu::kernels::{BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, Tile};
+use crate::cpu::kernels::{BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Tile};
 
 /// Bytes between a load of weights and the prefetch that goes with it: 2 KiB is about 200 ns of streaming, twice the
 /// latency of memory.
@@ -111,7 +111,7 @@ impl Kernels for Avx2 {
         unsafe { bytes::dot_bytes(out, w, x) }
     }
 
-    fn dot_nibbles(&self, out: &mut [i32], w: &[u8], x: &[i8]) {
+    fn dot_nibbles(&self, out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
         // SAFETY: `self` exists, so the CPU has AVX2.
         unsafe { nibbles::dot_nibbles(out, w, x) }
     }

@@ -1,6 +1,7 @@
 //! Rows of weights of 4 bits times int8 activations, for the screened head: a line of weights becomes bytes on its way from memory, for
 //! some activation rows at once. Written once; a set says in [`LineSums`] what its vectors do.
 
+use super::NibbleRows;
 use super::avx2::{AHEAD_BYTES, prefetch};
 use super::bytes::{LINE, by_shared_rows};
 
@@ -26,10 +27,17 @@ pub(super) trait LineSums: Copy {
 /// # Safety
 /// The CPU has the instructions of `S`.
 #[inline(always)]
-pub(super) unsafe fn dot_nibbles<S: LineSums>(out: &mut [i32], w: &[u8], x: &[i8]) {
-    let (lines, rest) = w.as_chunks::<LINE>();
-    assert!(rest.is_empty() && x.len() == 2 * out.len() * w.len());
-    by_shared_rows!(dot[S,], out, lines, x, 2 * w.len());
+pub(super) unsafe fn dot_nibbles<S: LineSums>(out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
+    let (columns, vectors) = (2 * w.len(), out.len() / w.rows());
+    assert!(x.len() == vectors * columns && out.len() == vectors * w.rows());
+    for (tile, x) in x.chunks(S::SHARED * columns).enumerate() {
+        for row in 0..w.rows() {
+            let (lines, rest) = w.row(row).as_chunks::<LINE>();
+            assert!(rest.is_empty());
+            let out = &mut out[row * vectors + tile * S::SHARED..][..x.len() / columns];
+            by_shared_rows!(dot[S,], out, lines, x, columns);
+        }
+    }
 }
 
 /// # Safety

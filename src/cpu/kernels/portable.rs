@@ -3,7 +3,9 @@
 
 use crate::cpu::floats::{self, brain, half};
 use crate::cpu::kernels::spans::{SPAN, SpanLimits};
-use crate::cpu::kernels::{BlockRow, BlockTile, BlockWeights, DenseRow, Entries, FloatTile, KernelSet, Kernels, Tile};
+use crate::cpu::kernels::{
+    BlockRow, BlockTile, BlockWeights, DenseRow, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Tile,
+};
 
 /// The set that every CPU can run.
 pub(crate) struct Portable;
@@ -44,7 +46,7 @@ impl Kernels for Portable {
         dot_bytes(out, w, x);
     }
 
-    fn dot_nibbles(&self, out: &mut [i32], w: &[u8], x: &[i8]) {
+    fn dot_nibbles(&self, out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
         dot_nibbles(out, w, x);
     }
 
@@ -255,13 +257,16 @@ pub(crate) fn dot_bytes(out: &mut [i32], w: &[i8], x: &[i16]) {
 }
 
 /// [`Kernels::dot_nibbles`].
-pub(crate) fn dot_nibbles(out: &mut [i32], w: &[u8], x: &[i8]) {
-    for (o, x) in out.iter_mut().zip(x.chunks_exact(2 * w.len())) {
-        *o = 0;
-        for (w, x) in w.chunks_exact(64).zip(x.chunks_exact(128)) {
-            let (low, high) = x.split_at(64);
-            for ((&w, &low), &high) in w.iter().zip(low).zip(high) {
-                *o += i32::from(w & 15) * i32::from(low) + i32::from(w >> 4) * i32::from(high);
+pub(crate) fn dot_nibbles(out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
+    let vectors = x.len() / (2 * w.len());
+    for (row, out) in out.chunks_exact_mut(vectors).enumerate() {
+        for (o, x) in out.iter_mut().zip(x.chunks_exact(2 * w.len())) {
+            *o = 0;
+            for (w, x) in w.row(row).chunks_exact(64).zip(x.chunks_exact(128)) {
+                let (low, high) = x.split_at(64);
+                for ((&w, &low), &high) in w.iter().zip(low).zip(high) {
+                    *o += i32::from(w & 15) * i32::from(low) + i32::from(w >> 4) * i32::from(high);
+                }
             }
         }
     }

@@ -160,6 +160,38 @@ impl<'a> DenseRow<'a> {
     }
 }
 
+/// Rows of weights of 0 to 15, two in a byte: byte j of each line of 64 has column j of 128 in its low half, column 64 + j in its high half.
+#[derive(Clone, Copy)]
+pub(crate) struct NibbleRows<'a> {
+    bytes: &'a [u8], // from the first row on
+    rows: usize,
+    len: usize,    // of a row, in bytes
+    stride: usize, // from one row to the next
+}
+
+impl<'a> NibbleRows<'a> {
+    /// `rows` rows of `len` bytes, `stride` bytes apart.
+    pub(crate) fn new(bytes: &'a [u8], rows: usize, len: usize, stride: usize) -> Self {
+        assert!(rows > 0 && len > 0);
+        Self { bytes, rows, len, stride }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes of a row: half as many as it has columns.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> &'a [u8] {
+        &self.bytes[row * self.stride..][..self.len]
+    }
+}
+
 /// Keys or values of consecutive positions, `[positions, head_dim]`.
 #[derive(Clone, Copy)]
 pub(crate) enum Entries<'a> {

@@ -32,9 +32,7 @@ fn check(rows: &[Vec<f32>], seen: &[f32], x: &[f32]) -> Result<(), TestCaseError
         let Some(probe) = Probe::new(&screen, scratch, x) else { continue };
         // Beside two other vectors, of which nothing is known.
         let other: Vec<i8> = others.iter().rev().copied().collect();
-        let vectors: Vec<i8> = (others.chunks_exact(size.others).zip(other.chunks_exact(size.others)))
-            .flat_map(|(digit, other)| [other, digit, other].concat())
-            .collect();
+        let vectors = [&other[..], &others, &other].concat();
         let outliers = [&outliers[..]; 3].concat();
         let integers = Integers { outliers: &outliers, others: &vectors };
         let bounds_by = |planes| {
@@ -69,11 +67,13 @@ fn check(rows: &[Vec<f32>], seen: &[f32], x: &[f32]) -> Result<(), TestCaseError
 
 #[test]
 fn nibbles_times_bytes_are_the_same_in_every_set_and_for_any_number_of_rows() {
-    for lines in [1, 2, 3, 20] {
+    for (lines, outputs) in [(1, 1), (2, 7), (3, 300), (20, 30)] {
+        // A line lies between the rows.
         let weights =
             |line: usize, byte: usize| if line.is_multiple_of(2) { 255 } else { (line * 89 + byte * 37) as u8 };
-        let w: Vec<u8> = (0..lines * 64).map(|place| weights(place / 64, place % 64)).collect();
-        for rows in 1..=33 {
+        let w: Vec<u8> = (0..outputs * (lines + 1) * 64 - 64).map(|place| weights(place / 64, place % 64)).collect();
+        let w = NibbleRows::new(&w, outputs, lines * 64, (lines + 1) * 64);
+        for rows in (1..=33).step_by(if outputs > 100 { 8 } else { 1 }) {
             let x: Vec<i8> = (0..rows * lines * 128)
                 .map(|place| match place / (lines * 128) % 3 {
                     0 => 127,
@@ -82,18 +82,22 @@ fn nibbles_times_bytes_are_the_same_in_every_set_and_for_any_number_of_rows() {
                 })
                 .map(|x| x.max(-127))
                 .collect();
-            let mut expected = vec![0i32; rows];
-            for (row, expected) in expected.iter_mut().enumerate() {
-                for column in 0..lines * 128 {
-                    let byte = w[column / 128 * 64 + column % 64];
+            let product = |output: usize, row: usize| {
+                let column = |column: usize| {
+                    let byte = w.row(output)[column / 128 * 64 + column % 64];
                     let w = if column % 128 < 64 { byte & 15 } else { byte >> 4 };
-                    *expected += i32::from(w) * i32::from(x[row * lines * 128 + column]);
-                }
-            }
+                    i32::from(w) * i32::from(x[row * lines * 128 + column])
+                };
+                (0..lines * 128).map(column).sum::<i32>()
+            };
+            let expected: Vec<i32> = (0..outputs)
+                .flat_map(|output| (0..rows).map(move |row| (output, row)))
+                .map(|(o, r)| product(o, r))
+                .collect();
             for kernels in KernelSet::available().iter().filter_map(|set| set.table()) {
-                let mut sums = vec![0; rows];
-                kernels.dot_nibbles(&mut sums, &w, &x);
-                assert_eq!(sums, expected, "{}, {lines} lines, {rows} rows", kernels.set());
+                let mut sums = vec![0; outputs * rows];
+                kernels.dot_nibbles(&mut sums, w, &x);
+                assert_eq!(sums, expected, "{}, {outputs} rows of {lines} lines, {rows} rows", kernels.set());
             }
         }
     }

@@ -3,12 +3,13 @@
 use std::arch::x86_64::*;
 
 use super::lanes::add_lanes_i32;
+use crate::cpu::kernels::NibbleRows;
 use crate::cpu::kernels::bytes::LINE;
 use crate::cpu::kernels::nibbles::{self, LineSums};
 
 /// [`crate::cpu::kernels::Kernels::dot_nibbles`].
 #[target_feature(enable = "avx2")]
-pub(super) fn dot_nibbles(out: &mut [i32], w: &[u8], x: &[i8]) {
+pub(super) fn dot_nibbles(out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
     // SAFETY: this function's instructions are those that `__m256i` needs.
     unsafe { nibbles::dot_nibbles::<__m256i>(out, w, x) }
 }

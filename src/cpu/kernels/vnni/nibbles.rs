@@ -2,13 +2,14 @@
 
 use std::arch::x86_64::*;
 
+use crate::cpu::kernels::NibbleRows;
 use crate::cpu::kernels::avx2::lanes::add_lanes_i32;
 use crate::cpu::kernels::bytes::LINE;
 use crate::cpu::kernels::nibbles::{self, LineSums};
 
 /// [`crate::cpu::kernels::Kernels::dot_nibbles`].
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
-pub(super) fn dot_nibbles(out: &mut [i32], w: &[u8], x: &[i8]) {
+pub(super) fn dot_nibbles(out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
     // SAFETY: this function's instructions are those that the sums need.
     unsafe { nibbles::dot_nibbles::<LowAndHigh>(out, w, x) }
 }

@@ -15,7 +15,7 @@ use crate::backend::Numerics;
 use crate::cpu::kernels::avx2::Avx2;
 use crate::cpu::kernels::panel::{self, Panel};
 use crate::cpu::kernels::spans::{PANEL, SpanLimits, SpanRoom, TakeSums};
-use crate::cpu::kernels::{BlockTile, Entries, FloatTile, KernelSet, Kernels, Tile};
+use crate::cpu::kernels::{BlockTile, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Tile};
 
 /// Fewest activation rows that are worth unpacking a panel of weight rows.
 const FEWEST_SPAN_ROWS: usize = 13;
@@ -119,7 +119,7 @@ impl Kernels for Avx512Vnni {
         unsafe { bytes::dot_bytes(out, w, x) }
     }
 
-    fn dot_nibbles(&self, out: &mut [i32], w: &[u8], x: &[i8]) {
+    fn dot_nibbles(&self, out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
         // SAFETY: as above, and AVX2.
         unsafe { nibbles::dot_nibbles(out, w, x) }
     }
