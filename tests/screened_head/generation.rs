@@ -7,8 +7,8 @@ use sterna::generate::{GenerateOptions, Prompt, Sampling, Session, SessionOption
 use sterna::model::SyntheticShape;
 use sterna::{Device, Model};
 
-fn generate(model: &Model, cpu: CpuOptions, prompts: &[Prompt]) -> Vec<Vec<u32>> {
-    let options = SessionOptions { context: Some(64), sequences: prompts.len(), ..SessionOptions::default() };
+fn generate(model: &Model, cpu: CpuOptions, context: usize, prompts: &[Prompt]) -> Vec<Vec<u32>> {
+    let options = SessionOptions { context: Some(context), sequences: prompts.len(), ..SessionOptions::default() };
     let mut session = Session::new(model, &Device::cpu_with(cpu), &options).unwrap();
     let mut ids = vec![Vec::new(); prompts.len()];
     for piece in session.generate_batch(prompts).unwrap() {
@@ -58,6 +58,7 @@ fn the_same_seed_tells_the_same_with_and_without_a_screen() {
                 generate(
                     &model,
                     CpuOptions { threads: Some(threads), kernels: Some(kernels), screening, ..CpuOptions::default() },
+                    64,
                     prompts,
                 )
             };
@@ -78,6 +79,22 @@ fn the_same_seed_tells_the_same_with_and_without_a_screen() {
 fn a_model_of_real_size_tells_the_same_with_and_without_a_screen() {
     let model = Model::synthetic(SyntheticShape::Bitnet700M, 3);
     let prompts = prompts(&samplings(1)[..6], 5);
-    let with = |screening| generate(&model, CpuOptions { screening, ..CpuOptions::default() }, &prompts);
+    let with = |screening| generate(&model, CpuOptions { screening, ..CpuOptions::default() }, 64, &prompts);
     assert_eq!(with(Screening::WhereFaster), with(Screening::Never));
+}
+
+/// Tokens of 64 sequences at once, drawn in all ways: `cargo test --release --test screened_head -- --ignored`.
+#[test]
+#[ignore = "it takes ten minutes"]
+fn a_hundred_thousand_tokens_are_those_of_the_exact_head() {
+    const TOKENS: usize = 391;
+    let model = Model::synthetic(SyntheticShape::Bitnet700M, 3);
+    for first in 0..4 {
+        let mut prompts = prompts(&samplings(9)[..64], TOKENS);
+        prompts.iter_mut().for_each(|prompt| prompt.ids[0] = 1 + first);
+        let with = |screening| generate(&model, CpuOptions { screening, ..CpuOptions::default() }, 512, &prompts);
+        let (screened, exact) = (with(Screening::WhereFaster), with(Screening::Never));
+        assert!(exact.iter().all(|ids| ids.len() == TOKENS));
+        assert_eq!(screened, exact, "prompts that begin with {}", 1 + first);
+    }
 }
