@@ -27,16 +27,16 @@ if [ ! -d "$sysroot/lib/rustlib/src/rust/library" ]; then
 fi
 export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$PWD/target/tsan"
 # A child of a process with several threads is a test of the pool. The sanitizer cannot follow it and would end it.
-export TSAN_OPTIONS="halt_on_error=0 exitcode=66 die_after_fork=0 suppressions=$PWD/tests/tsan.suppressions"
+export TSAN_OPTIONS="halt_on_error=0 exitcode=66 die_after_fork=0"
 
 # Output that the harness would catch goes through a buffer that all threads share, behind a lock inside the library.
 shown=--nocapture
 # Batches and prompts in chunks on two threads, stories on one to several; those on a GPU would check its driver.
 names=(each_sequence_of_a_batch a_prompt_in_chunks ids_do_not_depend_on_the_number_of_threads)
 
-tests() { cargo test --target "$target" -Zbuild-std "$@" -- --test-threads=1 "$shown"; }
-pool() { tests --quiet --manifest-path tests/loom/Cargo.toml --lib; }
-sessions() { cargo test --target "$target" -Zbuild-std --test generation -- --test-threads=1 "$shown" --skip gpu "${names[@]}"; }
+tests() { cargo test --target "$target" -Zbuild-std "$@"; }
+pool() { tests --quiet --manifest-path tests/loom/Cargo.toml --lib -- --test-threads=1 "$shown"; }
+sessions() { tests --test generation -- --test-threads=1 "$shown" --skip gpu "${names[@]}"; }
 
 case "${1:-both}" in
     pool) pool ;;

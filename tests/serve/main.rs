@@ -17,10 +17,10 @@ mod forms;
 mod hub;
 mod limits;
 mod load;
-#[cfg(all(target_os = "linux", feature = "gpu"))]
+#[cfg(all(target_os = "linux", target_env = "gnu", feature = "gpu"))]
 mod lost;
 mod metrics;
 mod server;
-#[cfg(all(target_os = "linux", feature = "gpu"))]
+#[cfg(all(target_os = "linux", target_env = "gnu", feature = "gpu"))]
 #[path = "../common/skipped.rs"]
 mod skipped;

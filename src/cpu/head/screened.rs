@@ -1,5 +1,5 @@
-//! The logits that a screen leaves in the running, of up to [`TOGETHER`] rows of a step at once: whatever is read of the head or its
-//! copy is read once for all of them.
+//! The logits that a screen leaves in the running, of up to [`TOGETHER`] rows of a step at once: the copy is read once for all of them, and so
+//! is what it leaves of the head.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -111,6 +111,7 @@ impl Cpu {
         let (kernels, cols) = (self.kernels, x.cols);
         let Screener { rankings, largest, probes, thresholds, exact_logits, .. } = &mut self.screener;
         let largest = &mut largest[..rows.len() * room];
+        largest.fill(None); // where a task is left out, as the threads were told to stop
         let (of_rows, found) = (Disjoint::new(rankings), Disjoint::new(largest));
         self.workers.share(rows.len() * head.rows, rows.len(), &|place, _| {
             // SAFETY: each place is one task.
@@ -122,7 +123,7 @@ impl Cpu {
             found.iter_mut().zip(best.chain(std::iter::repeat(None))).for_each(|(found, best)| *found = best);
         });
         self.counts.read(Kernel::DotDense, largest.len() * (head.bytes / head.rows.max(1)));
-        *exact_logits += largest.len() as u64;
+        *exact_logits += largest.iter().flatten().count() as u64;
         let found = Disjoint::new(largest);
         self.workers.share(rows.len() * room * cols, (rows.len() * room).div_ceil(TASK_ROWS), &|task, _| {
             let places = task * TASK_ROWS..(rows.len() * room).min((task + 1) * TASK_ROWS);
@@ -204,7 +205,9 @@ impl Cpu {
             *steps_of_both = STEPS_OF_BOTH;
         }
         *exact_logits += exact.into_inner() as u64;
-        self.counts.read(Kernel::Refine, refined * size.fine_row());
+        if planes == Planes::First {
+            self.counts.read(Kernel::Refine, refined * size.fine_row());
+        }
         self.counts.read(Kernel::DotDense, exact_rows.into_inner() * (head.bytes / head.rows.max(1)));
     }
 }

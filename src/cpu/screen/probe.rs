@@ -1,5 +1,5 @@
-//! The hidden vector's share of the bounds: its integers, and the few numbers that depend on it alone. It is made by one
-//! thread while the others wait, so its loops are such that the compiler makes vectors of them.
+//! The hidden vector's share of the bounds: its integers, and the few numbers that depend on it alone. That of one
+//! vector is made by one thread while the others wait, so its loops are such that the compiler makes vectors of them.
 
 use super::{DIRECTIONS, FLOOR, LARGEST_NORM, SLACK, Screen};
 

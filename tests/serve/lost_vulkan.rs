@@ -1,10 +1,10 @@
 //! A `libvulkan.so.1` that hands every call to the system's own, until the file that `LOST_WHERE` names is there: from then on each
 //! submit ends as on a GPU that was reset or pulled out, with `VK_ERROR_DEVICE_LOST`. `LOST_VULKAN` names the system's library.
 //!
-//! No driver loses its device when asked to, and what a program does then must be seen once from outside.
-#![cfg(unix)]
+//! No driver loses its device when asked to, and what a program does then must be seen once from outside. Whatever is looked up is kept
+//! for all devices: the program opens one. A library of its own, which the test has `rustc` build.
 
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -15,6 +15,12 @@ type Lookup = unsafe extern "C" fn(*mut c_void, *const c_char) -> Option<Functio
 type Submit = unsafe extern "C" fn(*mut c_void, u32, *const c_void, u64) -> i32;
 
 const ERROR_DEVICE_LOST: i32 = -4;
+const RTLD_NOW: c_int = 2;
+
+unsafe extern "C" {
+    fn dlopen(path: *const c_char, flags: c_int) -> *mut c_void;
+    fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
+}
 
 static LOOKUP_OF_DEVICE: OnceLock<Lookup> = OnceLock::new();
 static SUBMIT: OnceLock<Submit> = OnceLock::new();
@@ -31,9 +37,9 @@ fn lookup() -> Lookup {
         // SAFETY: both texts end with a zero; the library stays open, and its symbol is a function of this type by Vulkan's
         // description.
         unsafe {
-            let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+            let library = dlopen(path.as_ptr(), RTLD_NOW);
             assert!(!library.is_null(), "{path:?} cannot be opened");
-            let symbol = libc::dlsym(library, c"vkGetInstanceProcAddr".as_ptr());
+            let symbol = dlsym(library, c"vkGetInstanceProcAddr".as_ptr());
             assert!(!symbol.is_null(), "{path:?} is no Vulkan");
             std::mem::transmute::<*mut c_void, Lookup>(symbol)
         }
