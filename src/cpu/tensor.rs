@@ -49,7 +49,7 @@ pub(crate) struct Aligned {
 }
 
 impl Aligned {
-    /// No values, for now.
+    /// Of no length, where room is made later.
     pub(crate) const NONE: Self = Self { values: Vec::new(), begin: 0, len: 0 };
 
     const LINE: usize = 64;
