@@ -68,6 +68,7 @@
 //!   crate `tokenizers` and what that needs. Without it, every model opens and runs as with it, ids become text, and a
 //!   generation ends where the model ends it; but prompts must be ids, and [`mod@convert`] refuses such models: what would make
 //!   ids of text is an error that names the feature. Nothing in the interface depends on it.
+//! * `chat` (on by default): the module `chat`, which renders conversations and takes answers apart. It brings the crate `minijinja`.
 //! * `constrain` (off by default): the module `constrain`, which holds answers to JSON, to a JSON schema or to a call of a tool. It brings
 //!   the crate `llguidance`.
 //! * `relaxed-simd` (off by default): on WebAssembly, kernels with the dot products of relaxed SIMD. A module of them loads only where the
@@ -78,6 +79,7 @@
 
 mod allocation;
 pub mod backend;
+#[cfg(feature = "chat")]
 pub mod chat;
 #[cfg(feature = "constrain")]
 pub mod constrain;

@@ -5,8 +5,7 @@ use std::thread::{self, Builder};
 
 /// Calls `work` on up to `most` threads at once, the calling one among them, and returns when all are done. The work takes
 /// its own share, from a queue that all know: a thread that cannot start is one less to take from it.
-pub(crate) fn together(most: usize, work: impl Fn() + Sync) {
-    let work = &work;
+pub(crate) fn together(most: usize, work: &(dyn Fn() + Sync)) {
     thread::scope(|scope| {
         for _ in 1..most {
             if Builder::new().spawn_scoped(scope, work).is_err() {
@@ -42,7 +41,7 @@ mod tests {
         for threads in [0, 1, 2, 5] {
             let queue = Queue::new(1..=100_usize);
             let sum = AtomicUsize::new(0);
-            together(threads, || {
+            together(threads, &|| {
                 while let Some(item) = queue.take() {
                     sum.fetch_add(item, Ordering::Relaxed);
                 }

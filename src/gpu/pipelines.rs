@@ -39,7 +39,7 @@ impl Context {
         if !missing.is_empty() {
             let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(missing.len());
             let (shaders, refusal) = (Queue::new(missing.iter().copied()), Mutex::new(Ok(())));
-            together(threads, || {
+            together(threads, &|| {
                 while let Some(shader) = shaders.take() {
                     match self.attempt(wgpu::ErrorFilter::Validation, || self.compile(shader)) {
                         Ok(pipeline) => drop(lock(&self.pipelines).insert(shader, pipeline)),

@@ -4,7 +4,7 @@
 //! puts the file together with constants and shared fragments.
 
 mod source;
-#[cfg(test)]
+#[cfg(all(test, feature = "shader-tests"))]
 mod tests;
 
 use crate::backend::{Activation, CachePrecision, HeadNormOrder, Reads, RopePairs};

@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// The features that this was built with; so are the examples, or all would be built again.
-const FEATURES: [(&str, bool); 6] = [
+const FEATURES: [(&str, bool); 8] = [
     ("default", cfg!(feature = "default")),
     ("gpu", cfg!(feature = "gpu")),
     ("text", cfg!(feature = "text")),
+    ("chat", cfg!(feature = "chat")),
     ("constrain", cfg!(feature = "constrain")),
     ("serve", cfg!(feature = "serve")),
     ("relaxed-simd", cfg!(feature = "relaxed-simd")),
+    ("shader-tests", cfg!(feature = "shader-tests")),
 ];
 
 /// The folder of the built examples, of the same profile. Cargo builds them with all tests, but not with one alone; so it is asked

@@ -57,7 +57,7 @@ pub(super) fn each_row_noted<N: Send, E: Send>(
     let share = rows.div_ceil(threads); // rows a thread
     let parts = bytes.chunks_mut(share * row_bytes).zip(notes.chunks_mut(share * row_notes)).enumerate();
     let (parts, lowest) = (Queue::new(parts), Mutex::new(None::<(usize, E)>));
-    together(threads, || {
+    together(threads, &|| {
         while let Some((i, (part, notes))) = parts.take() {
             if let Err(error) = run(i * share, part, notes) {
                 let mut lowest = lowest.lock().expect("nothing panics that holds it");
