@@ -8,7 +8,7 @@
 mod gpu;
 
 use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use sterna::Model;
 use sterna::gpu::Adapter;
@@ -27,24 +27,23 @@ const SHARE_OF_LAYERS: usize = 3;
 /// traffic binds the machine; while other programs take its cores, arithmetic does.
 const BATCH_EFFICIENCY: f64 = 0.55;
 
-fn model() -> Model {
-    Model::synthetic(SyntheticShape::Bitnet2B, 1)
-}
+/// Made once, and not beside what is measured.
+static MODEL: LazyLock<Model> = LazyLock::new(|| Model::synthetic(SyntheticShape::Bitnet2B, 1));
 
 fn plan(sections: &[Section]) -> Plan {
     let sections = sections.to_vec();
     Plan { sections, prompts: vec![64], tokens: 8, batch_prompt: 8, ..Plan::quick() }
 }
 
-/// Runs a plan and prints what it found; a second time if the first fails.
-fn check(model: &Model, plan: &Plan) -> Option<Report> {
+/// Runs a plan on the model and prints what it found; a second time if the first fails.
+fn check(plan: &Plan) -> Option<Report> {
     if std::env::var_os("STERNA_EMULATED").is_some() {
         skipped("the performance targets: this CPU is emulated (STERNA_EMULATED is set)");
         return None;
     }
     let _machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let run = || {
-        let report = validate(model, plan, &mut |_| ControlFlow::Continue(())).unwrap();
+        let report = validate(&MODEL, plan, &mut |_| ControlFlow::Continue(())).unwrap();
         report.criteria.iter().for_each(print);
         report
     };
@@ -91,7 +90,7 @@ fn one_sequence_on_the_cpu_meets_the_floors() {
         },
         ..plan(&[Section::Cpu])
     };
-    let Some(report) = check(&model(), &plan) else { return };
+    let Some(report) = check(&plan) else { return };
     for what in ["I2_S", "superblocks", "mean time", "plain loops"] {
         assert!(is_judged(&report, "AC5.1", what), "{what}");
     }
@@ -109,7 +108,7 @@ fn one_sequence_on_the_cpu_meets_the_floors() {
 fn a_cache_saves_the_time_of_the_prefix_and_changes_nothing() {
     let plan = plan(&[Section::Cache]);
     assert_eq!((plan.cache_prompt, plan.targets.cache_speedup), (1024, 1.5));
-    let Some(report) = check(&model(), &plan) else { return };
+    let Some(report) = check(&plan) else { return };
     for what in ["1024 tokens", "keys and values", "logits"] {
         assert!(is_judged(&report, "AC5.3", what), "{what}");
     }
@@ -119,7 +118,7 @@ fn a_cache_saves_the_time_of_the_prefix_and_changes_nothing() {
 fn sequences_of_a_batch_share_the_weights_and_get_what_they_get_alone() {
     let targets = Targets { batch_efficiency: BATCH_EFFICIENCY, ..Targets::default() };
     let plan = Plan { batches: vec![2], targets, ..plan(&[Section::Batch]) };
-    let Some(report) = check(&model(), &plan) else { return };
+    let Some(report) = check(&plan) else { return };
     let efficiency = report.criteria.iter().find(|c| c.what.contains("efficiency")).and_then(|c| c.value);
     assert!(efficiency.is_some_and(|value| value >= BATCH_EFFICIENCY), "{efficiency:?}");
     assert!(is_judged(&report, "AC5.4", "each sequence"));
@@ -132,7 +131,7 @@ fn a_gpu_is_faster_than_the_cpu_and_as_right() {
     let opened = gpu::devices(Default::default()); // prints, or fails, where a GPU is required and there is none
     assert_eq!(opened.len(), adapters.len());
     let plan = Plan { gpus: Some(adapters.clone()), ..plan(&[Section::Gpu]) };
-    let Some(report) = check(&model(), &plan) else { return };
+    let Some(report) = check(&plan) else { return };
     for adapter in &adapters {
         let name = adapter.name();
         let of_it = |c: &&Criterion| c.device.contains(&name) && c.what.contains("plain loops");

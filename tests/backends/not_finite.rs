@@ -108,13 +108,20 @@ fn norms_of_what_is_not_finite_are_not_finite<B: Backend>(b: &mut B) {
 
 const HEADS: Heads = Heads { heads: 4, kv_heads: 2, head_dim: 64 };
 const POSITIONS: u32 = 300;
+/// Many rows a step, and rows by themselves from before what is changed to where heads are in several pieces.
+const STEPS: [&[usize]; 2] = [&[75; 4], &ALONE];
+const ALONE: [usize; 36] = {
+    let mut lens = [1; 36];
+    (lens[0], lens[35]) = (126, 140);
+    lens
+};
 
 /// Attention of every row of a sequence, whose keys and values `change` may touch: `change(position, keys, values)` of the first
-/// key/value head. Rows in steps of `step`.
+/// key/value head. Rows in steps of `lens`.
 fn attended<B: Backend>(
     b: &mut B,
     precision: CachePrecision,
-    step: usize,
+    lens: &[usize],
     change: impl Fn(u32, &mut [f32], &mut [f32]),
 ) -> (Vec<f32>, [Vec<f32>; 2]) {
     let Heads { kv_heads, head_dim, .. } = HEADS;
@@ -126,9 +133,11 @@ fn attended<B: Backend>(
     }
     let shape = CacheShape { slots: 1, positions, kv_heads, head_dim, precision, window: None };
     let mut cache = b.cache(shape).unwrap();
-    let all: Vec<Row> = rows(positions);
+    let (all, mut begin): (Vec<Row>, _) = (rows(positions), 0);
     let mut outputs = Vec::new();
-    for (rows, qkv) in all.chunks(step).zip(qkv.chunks(step * HEADS.qkv_cols())) {
+    for &len in lens {
+        let (rows, qkv) = (&all[begin..][..len], &qkv[begin * HEADS.qkv_cols()..][..len * HEADS.qkv_cols()]);
+        begin += len;
         b.begin(rows);
         let mut rotations = b.tensor(rows.len(), head_dim).unwrap();
         b.rotations(&mut rotations, &rope(RopePairs::Half, head_dim / 2, head_dim));
@@ -141,6 +150,7 @@ fn attended<B: Backend>(
     let mut entries = [vec![0.0; positions * head_dim], vec![0.0; positions * head_dim]];
     let [keys, values] = &mut entries;
     b.read_cache(&cache, CachePlace { slot: 0, kv_head: 0, positions }, keys, values).unwrap();
+    assert_eq!(begin, positions);
     (outputs, entries)
 }
 
@@ -159,30 +169,30 @@ fn assert_not_finite_from(first: u32, outputs: &[f32], what: &str) {
 
 fn attention_to_what_is_not_finite_is_not_finite<B: Backend>(b: &mut B) {
     for precision in [CachePrecision::F16, CachePrecision::F32] {
-        for step in [1, 75] {
+        for lens in STEPS {
             for value in NOT_FINITE {
-                let (outputs, _) = attended(b, precision, step, |position, keys, _| {
+                let (outputs, _) = attended(b, precision, lens, |position, keys, _| {
                     if position == 130 {
                         keys[5] = value;
                     }
                 });
-                assert_not_finite_from(130, &outputs, &format!("a key of {value}, {precision:?}, steps of {step}"));
-                let (outputs, _) = attended(b, precision, step, |position, _, values| {
+                assert_not_finite_from(130, &outputs, &format!("a key of {value}, {precision:?}, steps of {lens:?}"));
+                let (outputs, _) = attended(b, precision, lens, |position, _, values| {
                     if position == 131 {
                         values[63] = value;
                     }
                 });
                 // One feature of the value, and so of the output.
                 let broken = outputs.iter().position(|v| !v.is_finite()).map(|place| place / HEADS.query_cols());
-                assert_eq!(broken, Some(131), "a value of {value}, {precision:?}, steps of {step}");
+                assert_eq!(broken, Some(131), "a value of {value}, {precision:?}, steps of {lens:?}");
             }
             // Scores beyond f32, though keys and queries are not.
-            let (outputs, _) = attended(b, CachePrecision::F32, step, |position, keys, _| {
+            let (outputs, _) = attended(b, CachePrecision::F32, lens, |position, keys, _| {
                 if position == 7 {
                     keys.fill(3e38);
                 }
             });
-            assert_not_finite_from(7, &outputs, &format!("huge keys, steps of {step}"));
+            assert_not_finite_from(7, &outputs, &format!("huge keys, steps of {lens:?}"));
         }
     }
 }
@@ -192,20 +202,20 @@ fn heads_without_a_place_in_f16_are_not_finite<B: Backend>(b: &mut B) {
     for (size, fits) in
         [(65519.0, true), (65520.0, false), (1e9, false), (2e-5, true), (1.5e-5, false), (1e-12, false), (0.0, true)]
     {
-        for step in [1, 75] {
+        for lens in STEPS {
             let change = |position: u32, _: &mut [f32], values: &mut [f32]| {
                 if position == 140 {
                     values.fill(0.0);
                     values[9] = size;
                 }
             };
-            let (outputs, [_, values]) = attended(b, CachePrecision::F16, step, change);
+            let (outputs, [_, values]) = attended(b, CachePrecision::F16, lens, change);
             let broken = if fits { POSITIONS } else { 140 };
-            assert_not_finite_from(broken, &outputs, &format!("values of {size}, steps of {step}"));
+            assert_not_finite_from(broken, &outputs, &format!("values of {size}, steps of {lens:?}"));
             assert_eq!(values[140 * HEADS.head_dim + 9].is_finite(), fits, "values of {size}");
-            let (outputs, _) = attended(b, CachePrecision::F32, step, change);
-            assert_not_finite_from(POSITIONS, &outputs, &format!("values of {size} in f32, steps of {step}"));
-            let (outputs, [keys, _]) = attended(b, CachePrecision::F16, step, |position, keys, _| {
+            let (outputs, _) = attended(b, CachePrecision::F32, lens, change);
+            assert_not_finite_from(POSITIONS, &outputs, &format!("values of {size} in f32, steps of {lens:?}"));
+            let (outputs, [keys, _]) = attended(b, CachePrecision::F16, lens, |position, keys, _| {
                 if position == 140 {
                     keys.fill(0.0);
                     keys[9] = size;
@@ -213,11 +223,11 @@ fn heads_without_a_place_in_f16_are_not_finite<B: Backend>(b: &mut B) {
             });
             // The rotation moves some of it to another feature, so the bounds are met elsewhere.
             if !(60000.0..100_000.0).contains(&size) && !(1e-6..3e-5).contains(&size) {
-                assert_not_finite_from(broken, &outputs, &format!("keys of {size}, steps of {step}"));
+                assert_not_finite_from(broken, &outputs, &format!("keys of {size}, steps of {lens:?}"));
                 assert_eq!(keys[140 * HEADS.head_dim..][..HEADS.head_dim].iter().all(|v| v.is_finite()), fits);
             }
         }
     }
-    let all_well = attended(b, CachePrecision::F16, 75, |_, _, _| {});
+    let all_well = attended(b, CachePrecision::F16, STEPS[0], |_, _, _| {});
     assert_not_finite_from(POSITIONS, &all_well.0, "nothing was changed");
 }

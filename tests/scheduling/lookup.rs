@@ -18,7 +18,7 @@ crate::on_every_device!(
 );
 
 /// Tokens that are made of each prompt.
-const TOKENS: usize = 24;
+const TOKENS: usize = 16;
 
 /// Tokens that say the same again and again.
 fn repeating(random: &mut Random) -> Vec<u32> {
