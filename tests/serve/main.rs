@@ -24,3 +24,19 @@ mod server;
 #[cfg(all(target_os = "linux", target_env = "gnu", feature = "gpu"))]
 #[path = "../common/skipped.rs"]
 mod skipped;
+
+/// What waits for deadlines of half a minute and more waits for all of them at once.
+#[test]
+fn deadlines_are_kept() {
+    let tests: [(&str, fn()); 3] = [
+        ("bodies that do not come", limits::heads_and_bodies_that_do_not_come_end_their_connections_and_no_others),
+        ("an answer that nobody reads", limits::a_client_that_does_not_read_its_answer_is_let_go),
+        ("a stream that nobody reads", cancel::whoever_reads_nothing_keeps_nobody_else_waiting),
+    ];
+    std::thread::scope(|scope| {
+        for (name, test) in tests {
+            // A panic names the thread, and ends this test too.
+            std::thread::Builder::new().name(name.into()).spawn_scoped(scope, test).unwrap();
+        }
+    });
+}

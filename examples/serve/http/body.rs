@@ -1,10 +1,14 @@
 //! The body of a request: read whole, within limits of size and time, and parsed on a thread where nobody waits for others.
 
+use std::future::poll_fn;
+use std::ops::Deref;
+use std::pin::Pin;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::error::ApiError;
@@ -15,33 +19,75 @@ const MOST_BYTES: usize = 8 << 20;
 const MOST_DISCARDED: usize = 64 << 20;
 /// How long a body may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What each body has for itself, so that small ones are read whatever large ones do.
+const OWN_BYTES: usize = 64 << 10;
+/// A unit of the room that all bodies share beyond that, in bytes; and how many there are: 256 MiB.
+const UNIT: usize = 1 << 10;
+static ROOM: Semaphore = Semaphore::const_new((256 << 20) / UNIT);
+
+/// A body, and its share of the room for all, until it is dropped.
+#[derive(Default)]
+pub struct Held {
+    bytes: Vec<u8>,
+    room: Option<SemaphorePermit<'static>>,
+}
+
+impl Held {
+    /// Adds a piece.
+    ///
+    /// # Errors
+    /// 413 if the body is too large, 503 if others have all the room.
+    fn add(&mut self, piece: &[u8]) -> Result<(), ApiError> {
+        if piece.len() > MOST_BYTES - self.bytes.len() {
+            return Err(too_large());
+        }
+        let no_room = || ApiError::unavailable("too_many_bodies", "too many large requests are being read; try again");
+        self.bytes.try_reserve(piece.len()).map_err(|_| no_room())?;
+        let wanted = self.bytes.capacity().saturating_sub(OWN_BYTES).div_ceil(UNIT);
+        let more = wanted.saturating_sub(self.room.as_ref().map_or(0, SemaphorePermit::num_permits));
+        let more = ROOM.try_acquire_many(more as u32).map_err(|_| no_room())?; // at most 16 Ki: a Vec doubles
+        match &mut self.room {
+            Some(room) => room.merge(more),
+            None => self.room = Some(more),
+        }
+        self.bytes.extend_from_slice(piece);
+        Ok(())
+    }
+}
+
+impl Deref for Held {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// Reads the body of a request.
-pub async fn read(request: Request) -> Result<Bytes, ApiError> {
+pub async fn read(request: Request) -> Result<Held, ApiError> {
     let (parts, body) = request.into_parts();
     check_encoding(&parts.headers)?;
     let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let too_large = || {
-        let message = format!("the body is larger than {} MiB", MOST_BYTES >> 20);
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
-    };
     if let Some(length) = length.filter(|&length: &u64| length > MOST_BYTES as u64) {
         if length <= MOST_DISCARDED as u64 {
-            let _ = timeout(PATIENCE, discard(body)).await; // whatever comes of it, the answer is the same
+            // Whatever comes of it, the answer is the same.
+            let _ = timeout(PATIENCE, each_piece(body, |_| Ok(()))).await;
         }
         return Err(too_large());
     }
-    match timeout(PATIENCE, to_bytes(body, MOST_BYTES)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) => Err(match is_too_large(&error) {
-            true => too_large(),
-            false => ApiError::new(StatusCode::BAD_REQUEST, "the body broke off"),
-        }),
+    let mut held = Held::default();
+    match timeout(PATIENCE, each_piece(body, |piece| held.add(&piece))).await {
+        Ok(outcome) => outcome.map(|()| held),
         Err(_) => {
             let message = format!("the body did not arrive within {} s", PATIENCE.as_secs());
             Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message))
         }
     }
+}
+
+fn too_large() -> ApiError {
+    let message = format!("the body is larger than {} MiB", MOST_BYTES >> 20);
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
 }
 
 fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
@@ -54,24 +100,15 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-/// Whether a body was cut at the limit, or else broke off.
-fn is_too_large(error: &axum::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if error.to_string().contains("length limit exceeded") {
-            return true;
+/// Hands over every piece of a body as it comes.
+async fn each_piece(mut body: Body, mut take: impl FnMut(Bytes) -> Result<(), ApiError>) -> Result<(), ApiError> {
+    while let Some(frame) = poll_fn(|context| hyper::body::Body::poll_frame(Pin::new(&mut body), context)).await {
+        let frame = frame.map_err(|_| ApiError::new(StatusCode::BAD_REQUEST, "the body broke off"))?;
+        if let Ok(piece) = frame.into_data() {
+            take(piece)?;
         }
-        cause = error.source();
     }
-    false
-}
-
-async fn discard(body: Body) {
-    let mut body = body;
-    let next = |body: &mut Body, context: &mut std::task::Context<'_>| {
-        hyper::body::Body::poll_frame(std::pin::Pin::new(body), context)
-    };
-    while let Some(Ok(_)) = std::future::poll_fn(|context| next(&mut body, context)).await {}
+    Ok(())
 }
 
 /// Does work that takes a while, such as reading JSON and encoding text, where no other request waits for it. If it panics, that is
