@@ -19,7 +19,7 @@ impl Amx {
 
 /// CPUID leaf 7: tiles and their int8 products; and XCR0: the system saves the tiles' configuration and data.
 fn cpu_has_int8_tiles() -> bool {
-    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+    use std::arch::x86_64::{__cpuid_count, _xgetbv, CpuidResult};
     const TILE_AND_INT8: u32 = 1 << 24 | 1 << 25;
     const OSXSAVE: u32 = 1 << 27;
     const TILE_STATE: u64 = 1 << 17 | 1 << 18;
@@ -28,9 +28,10 @@ fn cpu_has_int8_tiles() -> bool {
         // SAFETY: register 0 is always there.
         unsafe { _xgetbv(0) }
     }
-    #[allow(unused_unsafe, reason = "asking the CPU is unsafe in Rust 1.89 and safe in later versions")]
+    // Unsafe in Rust 1.89, the oldest that is promised, and safe in later versions.
+    let ask: unsafe fn(u32, u32) -> CpuidResult = __cpuid_count;
     // SAFETY: every 64-bit x86 has the instruction.
-    let [most, features, extended] = unsafe { [__cpuid(0).eax, __cpuid(1).ecx, __cpuid_count(7, 0).edx] };
+    let [most, features, extended] = unsafe { [ask(0, 0).eax, ask(1, 0).ecx, ask(7, 0).edx] };
     if most < 7 || features & OSXSAVE == 0 {
         return false;
     }
