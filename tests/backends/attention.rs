@@ -5,12 +5,14 @@ use sterna::gpu::Gpu;
 
 use crate::FLOAT_SUM;
 use crate::floats::rope;
-use crate::material::{Random, assert_close, assert_same_bits, poisoned, read, tensor};
+use crate::material::{Random, assert_close, assert_same_bits, poisoned, precisions_and_pairs, read, tensor};
 use crate::oracle::reference;
 
 crate::on_every_backend! {
-    attention_reads_what_was_appended
     long_contexts_keep_their_precision
+}
+crate::on_every_backend_but_base! {
+    attention_reads_what_was_appended
     long_contexts_keep_their_bits
 }
 
@@ -76,15 +78,13 @@ fn some_heads() -> [Heads; 7] {
 
 fn attention_reads_what_was_appended<B: Backend>(backend: &mut B) {
     let random = &mut Random(13);
-    for heads in some_heads() {
-        for precision in [CachePrecision::F16, CachePrecision::F32] {
-            for pairs in [RopePairs::Half, RopePairs::Interleaved] {
-                // All features turned, and only some.
-                for turned in [heads.head_dim / 2, heads.head_dim / 3] {
-                    let case = ragged(random, heads, rope(pairs, turned, heads.head_dim), precision);
-                    for (ours, theirs) in case.run(backend).iter().zip(reference(|r| case.run(r))) {
-                        assert_close(ours, &theirs, FLOAT_SUM);
-                    }
+    for (i, heads) in some_heads().into_iter().enumerate() {
+        for (precision, pairs) in precisions_and_pairs(i) {
+            // All features turned, and only some.
+            for turned in [heads.head_dim / 2, heads.head_dim / 3] {
+                let case = ragged(random, heads, rope(pairs, turned, heads.head_dim), precision);
+                for (ours, theirs) in case.run(backend).iter().zip(reference(|r| case.run(r))) {
+                    assert_close(ours, &theirs, FLOAT_SUM);
                 }
             }
         }

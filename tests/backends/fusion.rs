@@ -3,17 +3,19 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sterna::backend::{Activation, Backend, CachePrecision, CacheShape, Heads, Norm, Numerics, RopePairs, Rotary, Row};
+use sterna::backend::{Activation, Backend, CacheShape, Heads, Norm, Numerics, Rotary, Row};
 use sterna::format::Weights;
 use sterna::format::ternary::Scales;
 use sterna::gpu::Gpu;
 
 use crate::SCALED_SUM;
 use crate::floats::rope;
-use crate::material::{Random, assert_close, fused_tolerance, pack, poisoned, rows, tensor};
+use crate::material::{Random, assert_close, fused_tolerance, pack, poisoned, precisions_and_pairs, rows, tensor};
 
 crate::on_every_backend! {
     norm_and_product_are_one_after_the_other
+}
+crate::on_every_backend_but_base! {
     rotation_and_attention_are_one_after_the_other
 }
 
@@ -107,45 +109,42 @@ fn rotation_and_attention_are_one_after_the_other<B: Backend>(backend: &mut B) {
     const LONG: usize = 125;
     let random = &mut Random(22);
     let shapes = [(4, 2, 64), (20, 5, 128), (18, 2, 36), (3, 3, 100), (2, 1, 6)];
-    for (heads, kv_heads, head_dim) in shapes {
+    for (i, (heads, kv_heads, head_dim)) in shapes.into_iter().enumerate() {
         let heads = Heads { heads, kv_heads, head_dim };
-        for precision in [CachePrecision::F16, CachePrecision::F32] {
-            for pairs in [RopePairs::Half, RopePairs::Interleaved] {
-                let rope = rope(pairs, head_dim / 3, head_dim);
-                // A prompt each for two sequences, then a token of both, across a chunk of the context. Of the long prompt
-                // only keys and values matter.
-                let run = |sequence, begin, end| {
-                    (begin..end).map(move |position| Row { sequence, position, wants_logits: true })
-                };
-                let mut steps: Vec<Vec<Row>> = vec![run(0, 0, LONG as u32).collect(), run(1, 0, 30).collect()];
-                steps.extend((0..6).map(|i| run(0, 125 + i, 126 + i).chain(run(1, 30 + i, 31 + i)).collect()));
-                steps.push(run(0, 131, 132).collect());
-                let qkv: Vec<_> = steps.iter().map(|step| random.floats(step.len() * heads.qkv_cols())).collect();
-                let attend = |b: &mut B, plainly: bool| -> Vec<f32> {
-                    let shape = CacheShape { slots: 2, positions: 300, kv_heads, head_dim, precision, window: None };
-                    let mut cache = b.cache(shape).unwrap();
-                    let mut outputs = Vec::new();
-                    for (step, qkv) in steps.iter().zip(&qkv) {
-                        let mut rotations = b.tensor(step.len(), 2 * rope.frequencies.len()).unwrap();
-                        let mut qkv = tensor(b, heads.qkv_cols(), qkv);
-                        b.begin(step);
-                        b.rotations(&mut rotations, &rope);
-                        if step.len() == LONG {
-                            b.rope_append(&mut qkv, &mut cache, Rotary::plain(&rotations, pairs), heads);
-                            continue;
-                        }
-                        outputs.extend(poisoned(b, step.len(), heads.query_cols(), |b, out| match plainly {
-                            true => {
-                                b.rope_append(&mut qkv, &mut cache, Rotary::plain(&rotations, pairs), heads);
-                                b.attend(out, &qkv, &cache, heads);
-                            }
-                            false => b.rope_attend(out, &mut qkv, &mut cache, Rotary::plain(&rotations, pairs), heads),
-                        }));
+        for (precision, pairs) in precisions_and_pairs(i) {
+            let rope = rope(pairs, head_dim / 3, head_dim);
+            // A prompt each for two sequences, then a token of both, across a chunk of the context. Of the long prompt
+            // only keys and values matter.
+            let run =
+                |sequence, begin, end| (begin..end).map(move |position| Row { sequence, position, wants_logits: true });
+            let mut steps: Vec<Vec<Row>> = vec![run(0, 0, LONG as u32).collect(), run(1, 0, 30).collect()];
+            steps.extend((0..6).map(|i| run(0, 125 + i, 126 + i).chain(run(1, 30 + i, 31 + i)).collect()));
+            steps.push(run(0, 131, 132).collect());
+            let qkv: Vec<_> = steps.iter().map(|step| random.floats(step.len() * heads.qkv_cols())).collect();
+            let attend = |b: &mut B, plainly: bool| -> Vec<f32> {
+                let shape = CacheShape { slots: 2, positions: 300, kv_heads, head_dim, precision, window: None };
+                let mut cache = b.cache(shape).unwrap();
+                let mut outputs = Vec::new();
+                for (step, qkv) in steps.iter().zip(&qkv) {
+                    let mut rotations = b.tensor(step.len(), 2 * rope.frequencies.len()).unwrap();
+                    let mut qkv = tensor(b, heads.qkv_cols(), qkv);
+                    b.begin(step);
+                    b.rotations(&mut rotations, &rope);
+                    if step.len() == LONG {
+                        b.rope_append(&mut qkv, &mut cache, Rotary::plain(&rotations, pairs), heads);
+                        continue;
                     }
-                    outputs
-                };
-                assert_close(&attend(backend, false), &attend(backend, true), SCALED_SUM);
-            }
+                    outputs.extend(poisoned(b, step.len(), heads.query_cols(), |b, out| match plainly {
+                        true => {
+                            b.rope_append(&mut qkv, &mut cache, Rotary::plain(&rotations, pairs), heads);
+                            b.attend(out, &qkv, &cache, heads);
+                        }
+                        false => b.rope_attend(out, &mut qkv, &mut cache, Rotary::plain(&rotations, pairs), heads),
+                    }));
+                }
+                outputs
+            };
+            assert_close(&attend(backend, false), &attend(backend, true), SCALED_SUM);
         }
     }
 }

@@ -50,13 +50,34 @@ macro_rules! on_every_backend {
     ($($claim:ident)*) => {$(
         mod $claim {
             $crate::on_every_cpu!(@ $claim);
-            #[test]
-            fn gpu() { $crate::with_every_gpu(module_path!(), $crate::PACKED, super::$claim) }
+            $crate::on_every_gpu!(@ $claim);
             /// The base path: floats instead of packed dot products, small pieces of matrices, indices checked, steps in parts.
             #[test]
             fn gpu_base() { $crate::with_every_gpu(module_path!(), $crate::BASE, super::$claim) }
         }
     )*};
+}
+
+/// The same without the base path, for attention in many shapes: its shaders have no dot products of integers, each takes a driver half
+/// a second to compile, and that indices may be checked and steps cut is claimed in fewer shapes.
+#[macro_export]
+macro_rules! on_every_backend_but_base {
+    ($($claim:ident)*) => {$(
+        mod $claim {
+            $crate::on_every_cpu!(@ $claim);
+            $crate::on_every_gpu!(@ $claim);
+        }
+    )*};
+}
+
+#[macro_export]
+macro_rules! on_every_gpu {
+    (@ $claim:ident) => {
+        #[test]
+        fn gpu() {
+            $crate::with_every_gpu(module_path!(), $crate::PACKED, super::$claim)
+        }
+    };
 }
 
 /// One test for each thread count; each runs its body with every kernel set.

@@ -1,6 +1,6 @@
 //! What the tests are made of: random numbers, tensors whose unwritten places show, weights of every kind, comparisons.
 
-use sterna::backend::{Backend, Numerics, Row};
+use sterna::backend::{Backend, CachePrecision, Numerics, RopePairs, Row};
 use sterna::format::Weights;
 use sterna::format::dense::{Dense, Values};
 use sterna::format::ternary::{Scales, Ternary};
@@ -33,6 +33,13 @@ impl Random {
     pub fn scales(&mut self, count: usize) -> Vec<f32> {
         self.floats(count).iter().map(|v| v * 0.5 + 0.51).collect()
     }
+}
+
+/// Both precisions of a cache, each with one kind of pairs, by turns: two shapes after one another have all four. Each shape with
+/// all of them would be twice as many shaders.
+pub fn precisions_and_pairs(i: usize) -> [(CachePrecision, RopePairs); 2] {
+    let pairs = [RopePairs::Half, RopePairs::Interleaved];
+    [(CachePrecision::F16, pairs[i % 2]), (CachePrecision::F32, pairs[(i + 1) % 2])]
 }
 
 pub fn rows(count: usize) -> Vec<Row> {

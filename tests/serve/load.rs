@@ -48,8 +48,8 @@ fn a_request_that_waits_too_long_is_told_and_forgotten() {
     server.wait_idle();
 }
 
-#[test]
-fn a_stream_that_waits_can_begin_at_once_and_is_kept_alive() {
+/// Called by `deadlines_are_kept`.
+pub fn a_stream_that_waits_can_begin_at_once_and_is_kept_alive() {
     let server = Server::start(&["--slots", "1", "--early-headers"]);
     let mut slow = Client::with_little_room(server.address);
     let many =

@@ -28,9 +28,10 @@ mod skipped;
 /// What waits for deadlines of half a minute and more waits for all of them at once.
 #[test]
 fn deadlines_are_kept() {
-    let tests: [(&str, fn()); 3] = [
+    let tests: [(&str, fn()); 4] = [
         ("bodies that do not come", limits::heads_and_bodies_that_do_not_come_end_their_connections_and_no_others),
         ("an answer that nobody reads", limits::a_client_that_does_not_read_its_answer_is_let_go),
+        ("a stream that waits", load::a_stream_that_waits_can_begin_at_once_and_is_kept_alive),
         ("a stream that nobody reads", cancel::whoever_reads_nothing_keeps_nobody_else_waiting),
     ];
     std::thread::scope(|scope| {

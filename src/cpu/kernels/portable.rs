@@ -215,38 +215,59 @@ fn dot_stretch(codes: &[[i16; 128]], x: &[[i8; 128]]) -> i32 {
     lanes.iter().map(|&sum| i32::from(sum)).sum()
 }
 
-/// [`Kernels::dot_dense`].
+/// Vectors that each widened weight, or key, is multiplied with.
+const TOGETHER: usize = 4;
+
+/// [`Kernels::dot_dense`]. Weights are widened once for several vectors, whose sums do not wait for one another.
 pub(crate) fn dot_dense(out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {
     let cols = x.len() / out.len();
-    for (o, x) in out.iter_mut().zip(x.chunks_exact(cols)) {
-        *o = match w {
-            DenseRow::F32(w) => dot(w.as_chunks().0, x, |&b| f32::from_le_bytes(b)),
-            DenseRow::F16(w) => dot(w.as_chunks().0, x, |&b| half(u16::from_le_bytes(b))),
-            DenseRow::Bf16(w) => dot(w.as_chunks().0, x, |&b| brain(u16::from_le_bytes(b))),
-            DenseRow::Int8 { codes, scales, columns } => (codes.chunks_exact(columns).zip(x.chunks_exact(columns)))
-                .zip(scales)
-                .map(|((codes, x), scale)| dot(codes, x, |&c| f32::from(c as i8)) * scale)
-                .sum(),
-        };
+    let (several, rest) = out.as_chunks_mut::<TOGETHER>();
+    let (x_several, x_rest) = x.split_at(several.len() * TOGETHER * cols);
+    for (out, x) in several.iter_mut().zip(x_several.chunks_exact(TOGETHER * cols)) {
+        *out = dot_dense_with(w, std::array::from_fn(|i| &x[i * cols..][..cols]));
+    }
+    for (out, x) in rest.iter_mut().zip(x_rest.chunks_exact(cols)) {
+        [*out] = dot_dense_with(w, [x]);
     }
 }
 
-/// `Σ read(w) * x` in eight lanes: column `c` belongs to lane `c % 8`.
-#[inline(always)]
-fn dot<W>(w: &[W], x: &[f32], read: impl Fn(&W) -> f32) -> f32 {
-    assert_eq!(w.len(), x.len());
-    let mut lanes = [0.0f32; 8];
-    let ((w, w_rest), (x, x_rest)) = (w.as_chunks::<8>(), x.as_chunks::<8>());
-    for (w, x) in w.iter().zip(x) {
-        let w: [f32; 8] = std::array::from_fn(|lane| read(&w[lane]));
-        for ((sum, w), x) in lanes.iter_mut().zip(w).zip(x) {
-            *sum += w * x;
+fn dot_dense_with<const N: usize>(w: DenseRow<'_>, x: [&[f32]; N]) -> [f32; N] {
+    match w {
+        DenseRow::F32(w) => dot(w.as_chunks().0, x, |&b| f32::from_le_bytes(b)),
+        DenseRow::F16(w) => dot(w.as_chunks().0, x, |&b| half(u16::from_le_bytes(b))),
+        DenseRow::Bf16(w) => dot(w.as_chunks().0, x, |&b| brain(u16::from_le_bytes(b))),
+        DenseRow::Int8 { codes, scales, columns } => {
+            let mut sums = [0.0; N];
+            for (group, (codes, scale)) in codes.chunks_exact(columns).zip(scales).enumerate() {
+                let of_group = dot(codes, x.map(|x| &x[group * columns..][..columns]), |&c| f32::from(c as i8));
+                sums.iter_mut().zip(of_group).for_each(|(sum, of_group)| *sum += of_group * scale);
+            }
+            sums
         }
     }
-    for ((sum, w), x) in lanes.iter_mut().zip(w_rest).zip(x_rest) {
-        *sum += read(w) * x;
+}
+
+/// `Σ read(w) * x` of each vector in eight lanes: column `c` belongs to lane `c % 8`.
+#[inline(always)]
+fn dot<W, const N: usize>(w: &[W], x: [&[f32]; N], read: impl Fn(&W) -> f32) -> [f32; N] {
+    let (w, w_rest) = w.as_chunks::<8>();
+    let x = x.map(|x| x.as_chunks::<8>());
+    assert!(x.iter().all(|(x, x_rest)| x.len() == w.len() && x_rest.len() == w_rest.len()));
+    let mut lanes = [[0.0f32; 8]; N];
+    for (place, w) in w.iter().enumerate() {
+        let w: [f32; 8] = std::array::from_fn(|lane| read(&w[lane]));
+        for (lanes, (x, _)) in lanes.iter_mut().zip(&x) {
+            for ((sum, w), x) in lanes.iter_mut().zip(w).zip(&x[place]) {
+                *sum += w * x;
+            }
+        }
     }
-    lanes.iter().sum()
+    for (lanes, (_, x)) in lanes.iter_mut().zip(x) {
+        for ((sum, w), x) in lanes.iter_mut().zip(w_rest).zip(x) {
+            *sum += read(w) * x;
+        }
+    }
+    lanes.map(|lanes| lanes.iter().sum())
 }
 
 /// [`Kernels::dot_bytes`].
@@ -272,22 +293,28 @@ pub(crate) fn dot_nibbles(out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
     }
 }
 
-/// [`Kernels::scores`].
+/// [`Kernels::scores`]. Keys are widened once for several heads.
 pub(crate) fn scores(scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
     let positions = scores.len() / (q.len() / head_dim);
-    for (scores, q) in scores.chunks_exact_mut(positions).zip(q.chunks_exact(head_dim)) {
-        match keys {
-            Entries::F16(keys) => {
-                for (score, key) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
-                    *score = dot(key, q, |&k| half(k)) * factor;
-                }
-            }
-            Entries::F32(keys) => {
-                for (score, key) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
-                    *score = dot(key, q, |&k| k) * factor;
-                }
-            }
+    for (scores, q) in scores.chunks_mut(TOGETHER * positions).zip(q.chunks(TOGETHER * head_dim)) {
+        match q.len() / head_dim {
+            TOGETHER => scores_of_heads::<TOGETHER>(scores, q, keys, head_dim, factor),
+            _ => (scores.chunks_exact_mut(positions).zip(q.chunks_exact(head_dim)))
+                .for_each(|(scores, q)| scores_of_heads::<1>(scores, q, keys, head_dim, factor)),
         }
+    }
+}
+
+fn scores_of_heads<const N: usize>(scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
+    let (positions, q) = (scores.len() / N, std::array::from_fn::<_, N, _>(|head| &q[head * head_dim..][..head_dim]));
+    let mut write = |position: usize, of_heads: [f32; N]| {
+        of_heads.iter().enumerate().for_each(|(head, score)| scores[head * positions + position] = score * factor);
+    };
+    match keys {
+        Entries::F16(keys) => (keys.chunks_exact(head_dim).take(positions).enumerate())
+            .for_each(|(position, key)| write(position, dot(key, q, |&k| half(k)))),
+        Entries::F32(keys) => (keys.chunks_exact(head_dim).take(positions).enumerate())
+            .for_each(|(position, key)| write(position, dot(key, q, |&k| k))),
     }
 }
 
