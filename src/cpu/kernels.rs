@@ -7,6 +7,7 @@
 //! | the same, of activations in f32 | [`Kernels::dot_floats`] | `vector/`, over each set's eight or sixteen floats |
 //! | `logits` | [`Kernels::dot_dense`] | `vector/`, over each set's eight floats |
 //! | `best`, `candidates` | [`Kernels::dot_nibbles`], `dot_bytes`, then `dot_dense` | `nibbles.rs`, `bytes.rs`, over each set's vectors |
+//! | the same, in between | [`Kernels::bound`] | `bounds.rs`, compiled for each set |
 //! | `attend` | [`Kernels::scores`], [`Kernels::mix`] | `vector/`, over each set's eight or sixteen floats |
 //! | `quantize`, `norm_quantize`, `norm_selected`, `glu`, `delta_rule`, `argmax`, softmax | the others | `floats.rs`, compiled for each set |
 //!
@@ -18,6 +19,7 @@
 pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+pub(crate) mod bounds;
 #[cfg(target_arch = "x86_64")]
 mod bytes;
 #[cfg(target_arch = "aarch64")]
@@ -46,6 +48,7 @@ pub(crate) use tiles::{
 use std::any::Any;
 
 use crate::backend::Numerics;
+use crate::cpu::kernels::bounds::{BoundedRows, Factors, RowBounds, Shares, Sums};
 use crate::cpu::kernels::spans::{SpanLimits, SpanRoom, TakeSums};
 
 /// Most query heads of one call of [`Kernels::scores`] and [`Kernels::mix`]. The loops are written for pairs.
@@ -127,6 +130,11 @@ pub(crate) trait Kernels: Sync {
     /// cache beside those.
     fn dot_nibbles(&self, out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
         self.older().dot_nibbles(out, w, x);
+    }
+
+    /// Estimates and upper bounds of at most [`bounds::GROUP`] rows' logits, from the sums of the two before.
+    fn bound(&self, out: RowBounds<'_>, sums: &Sums, rows: &BoundedRows<'_>, factors: &Factors, shares: &Shares) {
+        self.older().bound(out, sums, rows, factors, shares);
     }
 
     /// `scores[(head, position)] = q[head] · keys[position] * factor`. `q: [heads, head_dim]`, at most [`HEADS`].

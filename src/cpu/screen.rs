@@ -48,7 +48,7 @@
 //!   of its factors, 2^-20.9 in all. [`SLACK`] is added twice, to the factors of the row and of the hidden vector: 2^-17.
 //! * The estimate is made in f64, from sums of integers (what that rounds is far below what is added for v), and rounded once to f32, once more with the second plane, and once when the error is added: 2^-22 of its
 //!   size and 2^-24 of the error's. 2^-20 of its size is added.
-//! * What underflows in f32 is below 2^-126 for each operation: [`FLOOR`] is 2^-100.
+//! * What underflows in f32 is below 2^-126 for each operation: 2^-100 is added.
 //!
 //! # The choice
 //!
@@ -66,6 +66,7 @@ pub(crate) use probe::{Probe, Scratch};
 use std::ops::Range;
 
 use crate::cpu::disjoint::Disjoint;
+use crate::cpu::kernels::bounds::{BoundedRows, DIRECTIONS, GROUP, RowBounds, Sums};
 use crate::cpu::kernels::{Kernels, NibbleRows};
 use crate::cpu::pages::Area;
 use crate::format::ternary::padded;
@@ -73,18 +74,12 @@ use crate::format::{Dense, Values};
 
 /// What factors are enlarged by, against rounding: 1 + 2^-18.
 const SLACK: f64 = 1.0 + 1.0 / (1 << 18) as f64;
-/// What every error is enlarged by, against underflow: 2^-100.
-const FLOOR: f32 = f32::from_bits((127 - 100) << 23);
 /// The largest norm of a row or a hidden vector that is bounded; the smallest of a hidden vector is its reciprocal.
 const LARGEST_NORM: f64 = 1e15;
 /// Bytes of codes that a task reads.
 const STRIP_BYTES: usize = 64 << 10;
-/// Directions along which residuals are kept.
-const DIRECTIONS: usize = 4;
 /// Columns of which one is an outlier.
 const PER_OUTLIER: usize = 25;
-/// Rows that are bounded together.
-const GROUP: usize = 64;
 /// Rows over which hidden vectors pass some at a time, while both stay in the nearest cache. Up to [`FEW_VECTORS`] pass over one row after
 /// the other: reading in one stream is worth more.
 const NEAR: usize = 8;
@@ -184,18 +179,6 @@ pub(crate) struct Integers<'a> {
     pub(crate) others: &'a [i8],    // [vectors, 2, size.others], the h and the l
 }
 
-/// The sums of a row's products with a hidden vector's integers.
-#[derive(Clone, Copy)]
-struct Sums {
-    outliers: i32,
-    high: i32,
-    low: i32,
-}
-
-impl Sums {
-    const NONE: Self = Self { outliers: 0, high: 0, low: 0 };
-}
-
 impl Screen {
     pub(crate) fn size(&self) -> &Size {
         &self.size
@@ -227,7 +210,7 @@ impl Screen {
         let mut of_planes = [[0i32; 2 * TOGETHER * NEAR]; 2]; // [row, vector, digit]
         let [first, second] = &mut of_planes;
         // The sums of some rows at a time: what is made of them is a loop of vectors.
-        let mut products = [[Sums::NONE; GROUP]; TOGETHER];
+        let mut products = [Sums::NONE; TOGETHER];
         let strip = strip * size.strip_rows()..size.rows.min((strip + 1) * size.strip_rows());
         for begin in strip.clone().step_by(GROUP) {
             let rows = begin..strip.end.min(begin + GROUP);
@@ -243,71 +226,50 @@ impl Screen {
                     kernels.dot_nibbles(&mut second[sums], self.fine_codes(near.clone()), integers.others);
                 }
                 let of_rows = of_outliers.chunks_exact(probes.len());
-                let of_rows = of_rows.zip(first.chunks_exact(digits)).zip(second.chunks_exact(digits));
-                for (place, ((outliers, first), second)) in
+                let of_rows = of_rows.zip(first.chunks_exact(digits).zip(second.chunks_exact(digits)));
+                for (place, (outliers, (first, second))) in
                     (near.start - rows.start..near.end - rows.start).zip(of_rows)
                 {
-                    for (i, probe) in probes.iter().enumerate() {
+                    let of_planes = first.as_chunks::<2>().0.iter().zip(second.as_chunks::<2>().0);
+                    let of_probes = probes.iter().zip(outliers.iter().zip(of_planes));
+                    for ((probe, (outliers, (first, second))), sums) in of_probes.zip(&mut products) {
                         let Some(probe) = probe else { continue };
                         let of_digit = |digit: usize| {
-                            let [first, second] = [first, second].map(|sums| sums[2 * i + digit] - probe.eights[digit]);
+                            let [first, second] = [first, second].map(|sums| sums[digit] - probe.eights[digit]);
                             16 * first + if planes == Planes::Both { second } else { 0 }
                         };
-                        products[i][place] = Sums { outliers: outliers[i], high: of_digit(0), low: of_digit(1) };
+                        sums.outliers[place] = *outliers;
+                        (sums.high[place], sums.low[place]) = (of_digit(0), of_digit(1));
                     }
                 }
             }
-            for (i, probe) in probes.iter().enumerate() {
+            let bounded = self.bounded(rows.clone(), planes);
+            for (i, (probe, sums)) in probes.iter().zip(&products).enumerate() {
                 let Some(probe) = probe else { continue };
                 let place = (bounds.first + i) * size.rows;
                 // SAFETY: the rows of this strip are this call's alone.
-                let (estimates, uppers) = unsafe {
-                    (
-                        bounds.estimates.cut(place + rows.start..place + rows.end),
-                        bounds.uppers.cut(i * size.rows + rows.start..i * size.rows + rows.end),
-                    )
+                let out = unsafe {
+                    RowBounds {
+                        estimates: bounds.estimates.cut(place + rows.start..place + rows.end),
+                        uppers: bounds.uppers.cut(i * size.rows + rows.start..i * size.rows + rows.end),
+                    }
                 };
-                self.bound(estimates, uppers, rows.clone(), &products[i], probe, planes);
+                let shares = if planes == Planes::Both { &probe.fine } else { &probe.coarse };
+                kernels.bound(out, sums, &bounded, &probe.factors, shares);
             }
         }
     }
 
-    /// The bounds of some rows, from their sums.
-    fn bound(
-        &self,
-        estimates: &mut [f32],
-        uppers: &mut [f32],
-        rows: Range<usize>,
-        products: &[Sums],
-        probe: &Probe,
-        planes: Planes,
-    ) {
-        let mut values = [0.0f64; GROUP];
-        let values = &mut values[..rows.len()];
-        let (scales, outlier_scales) = (&self.scales[rows.clone()], &self.outlier_scales[rows.clone()]);
-        for (value, (sums, (&outlier_scale, &scale))) in
-            values.iter_mut().zip(products.iter().zip(outlier_scales.iter().zip(scales)))
-        {
-            *value = probe.constant
-                + f64::from(outlier_scale) * (probe.outlier_factor * f64::from(sums.outliers))
-                + f64::from(scale) * probe.of_digits(sums.high, sums.low);
-        }
-        let (shares, residuals) = match planes {
-            Planes::First => (&probe.coarse, &self.residuals),
-            Planes::Both => (&probe.fine, &self.fine_residuals),
-        };
-        if planes == Planes::First {
-            for (along, part) in self.along.chunks_exact(self.size.rows).zip(probe.parts) {
-                for (value, &along) in values.iter_mut().zip(&along[rows.clone()]) {
-                    *value += f64::from(along) * part;
-                }
-            }
-        }
-        let constants = residuals[rows.clone()].iter().zip(scales).zip(outlier_scales.iter().zip(&self.norms[rows]));
-        let outputs = estimates.iter_mut().zip(uppers).zip(&*values);
-        for (((estimate, upper), value), ((&residual, &scale), (&outlier_scale, &norm))) in outputs.zip(constants) {
-            *estimate = *value as f32;
-            *upper = *estimate + shares.error(residual, scale, outlier_scale, norm, *estimate);
+    /// What is known of some rows, beside the planes that are read.
+    fn bounded(&self, rows: Range<usize>, planes: Planes) -> BoundedRows<'_> {
+        let both = planes == Planes::Both;
+        let along = |part: usize| &self.along[part * self.size.rows..][rows.clone()];
+        BoundedRows {
+            scales: &self.scales[rows.clone()],
+            outlier_scales: &self.outlier_scales[rows.clone()],
+            residuals: &(if both { &self.fine_residuals } else { &self.residuals })[rows.clone()],
+            norms: &self.norms[rows.clone()],
+            along: (!both).then(|| std::array::from_fn(along)),
         }
     }
 
@@ -334,8 +296,8 @@ impl Screen {
         let mut sums = [0i32; 2];
         kernels.dot_nibbles(&mut sums, self.fine_codes(row..row + 1), others);
         let [high, low] = std::array::from_fn(|digit| sums[digit] - probe.eights[digit]);
-        let more = f64::from(self.scales[row]) * probe.of_digits(high, low);
-        let along = |part: usize| f64::from(self.along[part * self.size.rows + row]) * probe.parts[part];
+        let more = f64::from(self.scales[row]) * probe.factors.of_digits(high, low);
+        let along = |part: usize| f64::from(self.along[part * self.size.rows + row]) * probe.factors.parts[part];
         let first = f64::from(estimate) - (0..DIRECTIONS).map(along).sum::<f64>();
         let refined = (first + more) as f32;
         // The estimate that it began from was rounded by its own size.

@@ -14,6 +14,7 @@ use std::arch::x86_64::*;
 
 use crate::backend::Numerics;
 use crate::cpu::floats;
+use crate::cpu::kernels::bounds::{self, BoundedRows, Factors, RowBounds, Shares, Sums};
 use crate::cpu::kernels::portable::Portable;
 use crate::cpu::kernels::spans::{SET, SpanLimits, SpanRoom, TakeSums};
 use crate::cpu::kernels::vector::{dense, heads, trits as float_trits};
@@ -42,13 +43,13 @@ impl Avx2 {
     }
 }
 
-/// Compiles loops of `floats.rs` again, for these instructions.
+/// Compiles loops of `floats.rs` or `bounds.rs` again, for these instructions.
 macro_rules! compile_again {
-    ($(fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {$(
+    ($room:ident: $(fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {$(
         fn $name(&self, $($argument: $type),*) $(-> $result)? {
             #[target_feature(enable = "avx2,fma,f16c")]
             fn again($($argument: $type),*) $(-> $result)? {
-                floats::$name($($argument),*)
+                $room::$name($($argument),*)
             }
             // SAFETY: `self` exists, so the CPU has AVX2, FMA and F16C.
             unsafe { again($($argument),*) }
@@ -127,6 +128,12 @@ impl Kernels for Avx2 {
     }
 
     compile_again! {
+        bounds:
+        fn bound(out: RowBounds<'_>, sums: &Sums, rows: &BoundedRows<'_>, factors: &Factors, shares: &Shares);
+    }
+
+    compile_again! {
+        floats:
         fn absmax(x: &[f32]) -> f32;
         fn round(out: &mut [i8], x: &[f32], scale: f32);
         fn block_sums(out: &mut [i32], x: &[i8]);

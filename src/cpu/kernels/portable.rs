@@ -2,6 +2,7 @@
 //! that the compiler can use the vector instructions that every CPU of the target has.
 
 use crate::cpu::floats::{self, brain, half};
+use crate::cpu::kernels::bounds::{self, BoundedRows, Factors, RowBounds, Shares, Sums};
 use crate::cpu::kernels::spans::{SPAN, SpanLimits};
 use crate::cpu::kernels::{
     BlockRow, BlockTile, BlockWeights, DenseRow, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Tile,
@@ -48,6 +49,10 @@ impl Kernels for Portable {
 
     fn dot_nibbles(&self, out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
         dot_nibbles(out, w, x);
+    }
+
+    fn bound(&self, out: RowBounds<'_>, sums: &Sums, rows: &BoundedRows<'_>, factors: &Factors, shares: &Shares) {
+        bounds::bound(out, sums, rows, factors, shares);
     }
 
     fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {

@@ -1,7 +1,8 @@
 //! The hidden vector's share of the bounds: its integers, and the few numbers that depend on it alone. That of one
 //! vector is made by one thread while the others wait, so its loops are such that the compiler makes vectors of them.
 
-use super::{DIRECTIONS, FLOOR, LARGEST_NORM, SLACK, Screen};
+use super::{LARGEST_NORM, SLACK, Screen};
+use crate::cpu::kernels::bounds::{DIRECTIONS, Factors, Shares};
 
 /// Columns of the hidden vector beyond this many root mean squares of the others are bounded one by one: √12.
 const LARGE: f64 = 3.464;
@@ -16,39 +17,10 @@ const MOST_OF_ROUNDED: f64 = 2.2;
 /// What a hidden vector contributes to estimates and errors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probe {
-    pub(super) outlier_factor: f64,      // a
-    pub(super) factor: f64,              // b
-    pub(super) base: f64,                // r
-    pub(super) eights: [i32; 2],         // 8·Σh and 8·Σl, which codes without a sign have too much
-    pub(super) constant: f64,            // x·w̄
-    pub(super) parts: [f64; DIRECTIONS], // c
-    pub(super) coarse: Shares,           // of the errors of the first plane
-    pub(super) fine: Shares,             // of both planes
-}
-
-/// The factors of an error.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Shares {
-    pub(super) of_residual: f32,      // B
-    pub(super) of_scale: f32,         // A
-    pub(super) of_outlier_scale: f32, // O
-    pub(super) of_norm: f32,          // C
-    pub(super) constant: f32,         // M
-}
-
-impl Shares {
-    /// What the logit of a row may differ by from its estimate.
-    #[inline(always)]
-    pub(super) fn error(&self, residual: f32, scale: f32, outlier_scale: f32, norm: f32, estimate: f32) -> f32 {
-        const OF_ESTIMATE: f32 = 1.0 / (1 << 20) as f32;
-        self.of_residual * residual
-            + self.of_scale * scale
-            + self.of_outlier_scale * outlier_scale
-            + self.of_norm * norm
-            + self.constant
-            + FLOOR
-            + estimate.abs() * OF_ESTIMATE
-    }
+    pub(super) eights: [i32; 2], // 8·Σh and 8·Σl, which codes without a sign have too much
+    pub(super) factors: Factors,
+    pub(super) coarse: Shares, // of the errors of the first plane
+    pub(super) fine: Shares,   // of both planes
 }
 
 /// Where a probe is made.
@@ -131,13 +103,9 @@ impl Probe {
         let squares =
             screen.places.iter().map(|&column| f64::from(std::mem::take(&mut y[column as usize])).powi(2)).sum();
         let coarse = shares(y, squares, EIGHT_AND_HALF, of_parts);
-        Some(Self { outlier_factor, factor, base, eights, constant: dot(&screen.mean, x), parts, coarse, fine })
-    }
-
-    /// What the sums of the digits' products amount to.
-    #[inline(always)]
-    pub(super) fn of_digits(&self, high: i32, low: i32) -> f64 {
-        self.factor * (f64::from(high) + f64::from(low) / self.base)
+        let constant = dot(&screen.mean, x);
+        let factors = Factors { constant, outliers: outlier_factor, high: factor, low: factor / base, parts };
+        Some(Self { eights, factors, coarse, fine })
     }
 }
 

@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::probe::dot;
-use super::{DIRECTIONS, LARGEST_NORM, SLACK, STRIP_BYTES, Screen, Size};
+use super::{LARGEST_NORM, SLACK, STRIP_BYTES, Screen, Size};
 use crate::allocation::{area, filled, reserved};
 use crate::cpu::HugePages;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::floats::LEVELS;
 use crate::cpu::kernels::Kernels;
+use crate::cpu::kernels::bounds::DIRECTIONS;
 use crate::cpu::pages::zeros;
 use crate::cpu::workers::Workers;
 use crate::error::Result;
