@@ -78,6 +78,14 @@ pub(crate) fn sum_squares(x: &[f32]) -> f64 {
     lanes.iter().sum::<f64>() + rest.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>()
 }
 
+/// `out = sums * (scales / divisor)`.
+#[inline(always)]
+pub(crate) fn scale_sums(out: &mut [f32], sums: &[i32], scales: &[f32], divisor: f32) {
+    for ((o, &sum), &scale) in out.iter_mut().zip(sums).zip(scales) {
+        *o = sum as f32 * (scale / divisor);
+    }
+}
+
 /// `out = x * factor * gain`.
 #[inline(always)]
 pub(crate) fn norm(out: &mut [f32], x: &[f32], factor: f32, gain: &[f32]) {

@@ -177,6 +177,11 @@ pub(crate) trait Kernels: Sync {
         self.older().inner(u, v)
     }
 
+    /// [`crate::cpu::floats::scale_sums`]
+    fn scale_sums(&self, out: &mut [f32], sums: &[i32], scales: &[f32], divisor: f32) {
+        self.older().scale_sums(out, sums, scales, divisor);
+    }
+
     /// [`crate::cpu::floats::norm`]
     fn norm(&self, out: &mut [f32], x: &[f32], factor: f32, gain: &[f32]) {
         self.older().norm(out, x, factor, gain);

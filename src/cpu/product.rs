@@ -119,6 +119,9 @@ impl Cut {
     }
 }
 
+/// What the outputs of a panel have one of each.
+type Values = [f32; PANEL];
+
 impl Product<'_> {
     /// Decides how to cut.
     pub(crate) fn cut(&self, threads: usize) -> Cut {
@@ -179,7 +182,7 @@ impl Product<'_> {
                 tile_values(self.kernels, values, w, ones, x, outputs.clone(), tile_rows);
                 for (row, values) in rows.zip(values.chunks_exact(outputs.len())) {
                     // SAFETY: these columns are the caller's.
-                    unsafe { self.write(part, &outputs, row, values.iter().copied()) };
+                    unsafe { self.write(part, &outputs, row, values) };
                 }
             }
         }
@@ -193,15 +196,20 @@ impl Product<'_> {
         if x.numerics == Numerics::Int8Groups {
             let tile = block_tile(w, &self.w.ones, x, &outputs, &rows, 0..blocks, &mut []);
             return self.kernels.span_blocks(room, &tile, &mut |first, sums| {
+                let scaled = |values: &mut Values, sums: &Values, scales: &Values, _| {
+                    values.iter_mut().zip(sums).zip(scales).for_each(|((value, sum), scale)| *value = sum * scale);
+                };
                 // SAFETY: these columns of these rows are the caller's.
-                unsafe { self.write_panel(part, &outputs, &rows, first, sums, |sum, scale, _| sum * scale) };
+                unsafe { self.write_panel(part, &outputs, &rows, first, sums, scaled) };
             });
         }
         let tile = tile(w, x, &outputs, &rows, 0..blocks, blocks);
         let mut take = |first: usize, sums: &PanelSums<i32>| {
-            let value = |sum: i32, scale: f32, row: usize| sum as f32 * (scale / x.scales[row]);
+            let scaled = |values: &mut Values, sums: &[i32; PANEL], scales: &Values, row: usize| {
+                self.kernels.scale_sums(values, sums, scales, x.scales[row]);
+            };
             // SAFETY: as above.
-            unsafe { self.write_panel(part, &outputs, &rows, first, sums, value) };
+            unsafe { self.write_panel(part, &outputs, &rows, first, sums, scaled) };
         };
         if !self.kernels.span_codes(room, &tile, &x.sums[rows.clone()], &mut take) {
             // A code that is no trit, which only unchecked files hold.
@@ -210,8 +218,8 @@ impl Product<'_> {
         }
     }
 
-    /// Writes the values of a panel of the weight rows `outputs`, the first of them `first`: `value(sum, scale of the weight row,
-    /// activation row)`.
+    /// Writes the values of a panel of the weight rows `outputs`, the first of them `first`: `scaled(values, sums, scales of the weight
+    /// rows, activation row)`.
     ///
     /// # Safety
     /// As for [`Product::strip`].
@@ -222,28 +230,28 @@ impl Product<'_> {
         rows: &Range<usize>,
         first: usize,
         sums: &PanelSums<T>,
-        value: impl Fn(T, f32, usize) -> f32,
+        scaled: impl Fn(&mut Values, &[T; PANEL], &Values, usize),
     ) {
         let panel = outputs.start + first..outputs.end.min(outputs.start + first + PANEL);
-        let (w, mut scales) = (ternary(part), [0.0f32; PANEL]);
+        let (w, mut scales, mut values) = (ternary(part), [0.0; PANEL], [0.0; PANEL]);
         scales.iter_mut().zip(panel.clone()).for_each(|(scale, output)| *scale = scale_of_row(w, output));
         for (row, sums) in rows.clone().zip(sums) {
-            let values = sums.iter().zip(&scales).map(|(&sum, &scale)| value(sum, scale, row));
+            scaled(&mut values, sums, &scales, row);
             // SAFETY: these columns are the caller's.
-            unsafe { self.write(part, &panel, row, values) };
+            unsafe { self.write(part, &panel, row, &values) };
         }
     }
 
     /// # Safety
     /// Nothing else may use these columns of this row of `out` meanwhile.
     #[inline]
-    unsafe fn write(&self, part: &Part, outputs: &Range<usize>, row: usize, values: impl Iterator<Item = f32>) {
+    unsafe fn write(&self, part: &Part, outputs: &Range<usize>, row: usize, values: &[f32]) {
         let begin = row * self.w.rows + part.first_row + outputs.start;
         // SAFETY: the caller's promise.
         let out = unsafe { self.out.cut(begin..begin + outputs.len()) };
         match self.add {
             true => out.iter_mut().zip(values).for_each(|(o, v)| *o += v),
-            false => out.iter_mut().zip(values).for_each(|(o, v)| *o = v),
+            false => out.copy_from_slice(&values[..out.len()]),
         }
     }
 }

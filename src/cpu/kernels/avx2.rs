@@ -140,6 +140,7 @@ impl Kernels for Avx2 {
         fn sum_squares(x: &[f32]) -> f64;
         fn inner(u: &[f32], v: &[f32]) -> f32;
         fn halve(coarse: &mut [u8], fine: &mut [u8], v: &mut [f32], absmax: f32) -> f64;
+        fn scale_sums(out: &mut [f32], sums: &[i32], scales: &[f32], divisor: f32);
         fn norm(out: &mut [f32], x: &[f32], factor: f32, gain: &[f32]);
         fn squared_relu(out: &mut [f32], gate: &[f32], up: &[f32]);
         fn silu(out: &mut [f32], gate: &[f32], up: &[f32]);

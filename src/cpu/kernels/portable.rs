@@ -87,6 +87,10 @@ impl Kernels for Portable {
         floats::halve(coarse, fine, v, absmax)
     }
 
+    fn scale_sums(&self, out: &mut [f32], sums: &[i32], scales: &[f32], divisor: f32) {
+        floats::scale_sums(out, sums, scales, divisor);
+    }
+
     fn norm(&self, out: &mut [f32], x: &[f32], factor: f32, gain: &[f32]) {
         floats::norm(out, x, factor, gain);
     }
