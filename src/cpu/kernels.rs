@@ -5,6 +5,7 @@
 //! | `matmul`, `matmul_add` | [`Kernels::dot_codes`] | each set by hand |
 //! | the same, of many rows | [`Kernels::span_codes`], [`Kernels::span_blocks`] | sets for which they are faster |
 //! | the same, of activations in f32 | [`Kernels::dot_floats`] | `vector/`, over each set's eight or sixteen floats |
+//! | what the sums of many rows are worth | [`Kernels::scale_sums`] | `floats.rs`, compiled for each set |
 //! | `logits` | [`Kernels::dot_dense`] | `vector/`, over each set's eight floats |
 //! | `best`, `candidates` | [`Kernels::dot_nibbles`], `dot_bytes`, then `dot_dense` | `nibbles.rs`, `bytes.rs`, over each set's vectors |
 //! | the same, in between | [`Kernels::bound`] | `bounds.rs`, compiled for each set |

@@ -44,8 +44,8 @@
 //! * U'e is computed by [`Kernels::inner`], each product and each sum rounded once, so `|c·δ| ≤ γ·Σ|c_i|·‖U_i‖·‖e‖` is added, where `‖U_i‖ ≤ 1.01`, and `‖e‖` of all columns is that of the
 //!   others and at most `0.51·t·√m` more (U was brought to length 1); and 2^-126 for each `|c_i|`, as products may underflow there.
 //! * `x·w̄` is a sum in f64: wrong by 2^-30·‖x‖·‖w̄‖, which is added.
-//! * The error of a row, `B·‖e‖ + A·s + O·t + C·‖v‖ + M`, is computed in f32: five roundings upon each term, three more in the making
-//!   of its factors, 2^-20.9 in all. [`SLACK`] is added twice, to the factors of the row and of the hidden vector: 2^-17.
+//! * The error of a row, `B·‖e‖ + A·s + O·t + C·‖v‖ + M`, is computed in f32: seven roundings upon each term, three more in the making
+//!   of its factors, 2^-20.6 in all. [`SLACK`] is added twice, to the factors of the row and of the hidden vector: 2^-17.
 //! * The estimate is made in f64, from sums of integers (what that rounds is far below what is added for v), and rounded once to f32, once more with the second plane, and once when the error is added: 2^-22 of its
 //!   size and 2^-24 of the error's. 2^-20 of its size is added.
 //! * What underflows in f32 is below 2^-126 for each operation: 2^-100 is added.

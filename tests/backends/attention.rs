@@ -10,6 +10,7 @@ use crate::oracle::reference;
 
 crate::on_every_backend! {
     long_contexts_keep_their_precision
+    long_contexts_of_many_or_wide_heads_keep_their_bits
 }
 crate::on_every_backend_but_base! {
     attention_reads_what_was_appended
@@ -71,8 +72,9 @@ fn ragged(random: &mut Random, heads: Heads, rope: Rope, precision: CachePrecisi
     Attention { heads, rope, shape, steps, qkv }
 }
 
-fn some_heads() -> [Heads; 7] {
-    [(1, 1, 64), (4, 2, 64), (6, 2, 80), (20, 5, 128), (3, 3, 100), (18, 2, 36), (2, 1, 6)]
+/// 64 and 128, the most common widths, in even and in odd places: with all precisions and pairs.
+fn some_heads() -> [Heads; 8] {
+    [(1, 1, 64), (4, 2, 64), (6, 2, 80), (20, 5, 128), (3, 3, 100), (18, 2, 36), (8, 2, 128), (2, 1, 6)]
         .map(|(heads, kv_heads, head_dim)| Heads { heads, kv_heads, head_dim })
 }
 
@@ -115,11 +117,19 @@ fn long_contexts_keep_their_precision<B: Backend>(backend: &mut B) {
     assert_close(&ours[2], &theirs[2], 5e-5); // scores reach 100, so an f32 score is off by up to 1e-5
 }
 
-/// Few rows of a long context are shared between threads or workgroups another way than many rows are.
 fn long_contexts_keep_their_bits<B: Backend>(backend: &mut B) {
+    keep_their_bits(backend, &[(10, 1, 36), (4, 2, 64), (3, 1, 128)]);
+}
+
+fn long_contexts_of_many_or_wide_heads_keep_their_bits<B: Backend>(backend: &mut B) {
+    keep_their_bits(backend, &[(48, 1, 64), (16, 1, 256)]);
+}
+
+/// Few rows of a long context are shared between threads or workgroups another way than many rows are.
+fn keep_their_bits<B: Backend>(backend: &mut B, shapes: &[(usize, usize, usize)]) {
     const TOTAL: usize = 400;
     const ALONE: usize = 17;
-    for (heads, kv_heads, head_dim) in [(10, 1, 36), (4, 2, 64), (48, 1, 64), (3, 1, 128), (16, 1, 256)] {
+    for &(heads, kv_heads, head_dim) in shapes {
         let heads = Heads { heads, kv_heads, head_dim };
         let qkv = Random(17).floats(TOTAL * heads.qkv_cols());
         let shape =

@@ -16,9 +16,9 @@ crate::on_every_backend! {
 }
 
 const EPSILON: f32 = 1e-6;
-/// A feature of a key that a norm rounded another way may be the next number in half precision, which is 2^-11 away. Features reach 5
-/// here, those of queries too, and scores are products over √64: so it moves a score, and what the position weighs, by as much as this.
-const HALF_ROUNDING: f32 = 1.5e-3;
+/// A feature of a key that a norm rounded another way may be the next number in half precision: 2^-8 away, from 4 on. Those of queries
+/// reach 5 too, and scores are products over √6 at least, so one moves by up to 8e-3; and a sum of values below 1 by half of that.
+const HALF_ROUNDING: f32 = 4e-3;
 
 fn norm_is_that_of_every_row<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, x: &[f32], gain: &[f32]) -> Vec<f32> {
@@ -132,7 +132,8 @@ fn heads_are_normed_before_or_after_they_are_turned<B: Backend>(backend: &mut B)
     for (i, (heads, kv_heads, head_dim)) in shapes.into_iter().enumerate() {
         let heads = Heads { heads, kv_heads, head_dim };
         for order in [HeadNormOrder::BeforeRope, HeadNormOrder::AfterRope] {
-            for (precision, pairs) in precisions_and_pairs(i) {
+            // What other tests with these heads leave out.
+            for (precision, pairs) in precisions_and_pairs(i + 1) {
                 // All features turned, and only some.
                 let (turned, tolerance) = match precision == CachePrecision::F32 {
                     true => (head_dim / 2, FLOAT_SUM),

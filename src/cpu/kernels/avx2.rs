@@ -45,11 +45,11 @@ impl Avx2 {
 
 /// Compiles loops of `floats.rs` or `bounds.rs` again, for these instructions.
 macro_rules! compile_again {
-    ($room:ident: $(fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {$(
+    ($module:ident: $(fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {$(
         fn $name(&self, $($argument: $type),*) $(-> $result)? {
             #[target_feature(enable = "avx2,fma,f16c")]
             fn again($($argument: $type),*) $(-> $result)? {
-                $room::$name($($argument),*)
+                $module::$name($($argument),*)
             }
             // SAFETY: `self` exists, so the CPU has AVX2, FMA and F16C.
             unsafe { again($($argument),*) }
