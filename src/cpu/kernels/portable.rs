@@ -289,6 +289,7 @@ pub(crate) fn dot_bytes(out: &mut [i32], w: &[i8], x: &[i16]) {
 /// [`Kernels::dot_nibbles`].
 pub(crate) fn dot_nibbles(out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
     let vectors = x.len() / (2 * w.len());
+    assert_eq!(out.len(), vectors * w.rows());
     for (row, out) in out.chunks_exact_mut(vectors).enumerate() {
         for (o, x) in out.iter_mut().zip(x.chunks_exact(2 * w.len())) {
             *o = 0;

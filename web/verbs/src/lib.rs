@@ -36,29 +36,38 @@ const ROWS: [usize; 9] = [1, 2, 3, 4, 5, 7, 8, 17, 33];
 /// A claim, by its name.
 type Claim = (&'static str, fn(&mut Cpu));
 
-/// Lists the claims of a file.
+/// Lists claims of a file, as a function of this name.
 #[macro_export]
-macro_rules! on_every_backend {
-    ($($claim:ident)*) => {
-        pub fn claims() -> Vec<$crate::Claim> {
+macro_rules! list {
+    ($name:ident: $($claim:ident)*) => {
+        pub fn $name() -> Vec<$crate::Claim> {
             vec![$((concat!(module_path!(), "::", stringify!($claim)), $claim as fn(&mut sterna::cpu::Cpu))),*]
         }
     };
 }
 
-/// The same of claims about CPUs alone.
+/// Claims about all backends.
+#[macro_export]
+macro_rules! on_every_backend {
+    ($($claim:ident)*) => { $crate::list! { claims: $($claim)* } };
+}
+
+/// Those that leave out a path of GPUs.
+#[macro_export]
+macro_rules! on_every_backend_but_base {
+    ($($claim:ident)*) => { $crate::list! { claims_but_base: $($claim)* } };
+}
+
+/// Those about CPUs alone.
 #[macro_export]
 macro_rules! on_every_cpu {
-    ($($claim:ident)*) => {
-        pub fn claims_of_cpus() -> Vec<$crate::Claim> {
-            vec![$((concat!(module_path!(), "::", stringify!($claim)), $claim as fn(&mut sterna::cpu::Cpu))),*]
-        }
-    };
+    ($($claim:ident)*) => { $crate::list! { claims_of_cpus: $($claim)* } };
 }
 
 fn claims() -> Vec<Claim> {
-    let files = [products::claims, blocks::claims, floats::claims, norms::claims, head::claims, attention::claims];
-    files.into_iter().flat_map(|claims| claims()).collect()
+    let of_attention = [attention::claims, attention::claims_but_base];
+    let files = [products::claims, blocks::claims, floats::claims, norms::claims, head::claims];
+    files.into_iter().chain(of_attention).flat_map(|claims| claims()).collect()
 }
 
 /// The names of all claims.
