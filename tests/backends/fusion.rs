@@ -10,7 +10,7 @@ use sterna::gpu::Gpu;
 
 use crate::SCALED_SUM;
 use crate::floats::rope;
-use crate::material::{Random, assert_close, fused_tolerance, pack, poisoned, precisions_and_pairs, rows, tensor};
+use crate::material::{Random, assert_close, may_reorder, pack, poisoned, precisions_and_pairs, rows, tensor};
 
 crate::on_every_backend! {
     norm_and_product_are_one_after_the_other
@@ -20,6 +20,13 @@ crate::on_every_backend_but_base! {
 }
 
 const EPSILON: f32 = 1e-5;
+
+/// How far a product may be off that is made of the same floats by other shaders: they have the same codes, but where those may
+/// differ by one. Of some hundred columns or more, some such codes are less than this part of the largest product.
+pub fn fused_tolerance<B: Backend>(backend: &B) -> f32 {
+    const SOME_CODES: f32 = 1e-2;
+    if may_reorder(backend) { SOME_CODES } else { SCALED_SUM }
+}
 
 /// A product of `count` rows, with its norm, its gate and its addition.
 struct Case {

@@ -162,13 +162,6 @@ fn codes_may_differ_by_one_where_floats_may_be_reordered_and_nowhere_else() {
     assert!(!may_reorder(&sterna::reference::Reference::default()));
 }
 
-/// How far a product may be off that is made of the same floats by other shaders: they have the same codes, but where those may
-/// differ by one. Of some hundred columns or more, some such codes are less than this part of the largest product.
-pub fn fused_tolerance<B: Backend>(backend: &B) -> f32 {
-    const SOME_CODES: f32 = 1e-2;
-    if may_reorder(backend) { SOME_CODES } else { crate::SCALED_SUM }
-}
-
 pub fn pack(rows: usize, cols: usize, trits: &[i8], scales: Scales) -> Weights {
     Weights::Ternary(Ternary::pack(rows, cols, trits, scales).unwrap())
 }

@@ -4,9 +4,8 @@ use sterna::backend::{Activation, Backend, MOST_BLOCK, Norm, Numerics, Row};
 use sterna::format::Weights;
 use sterna::format::ternary::{Scales, Ternary};
 
-use crate::material::{
-    Random, assert_close, assert_same_bits, fused_tolerance, poisoned, read, rows, scales_a_row, tensor,
-};
+use crate::fusion::fused_tolerance;
+use crate::material::{Random, assert_close, assert_same_bits, poisoned, read, rows, scales_a_row, tensor};
 use crate::oracle::reference;
 use crate::{FLOAT_SUM, SCALED_SUM};
 
