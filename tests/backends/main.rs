@@ -1,6 +1,6 @@
 //! Every backend against the reference, verb by verb: the CPU with every kernel set that it has, on one, two and three
-//! threads, and each GPU on two paths, with packed dot products and with floats (some claims of attention on one). Integers are compared exactly; floats with a tolerance that is
-//! named and explained.
+//! threads, and each GPU on two paths, with packed dot products and with floats (some claims of attention on one). Integers are
+//! compared exactly; floats with a tolerance that is named and explained.
 
 #[path = "../common/cpu.rs"]
 mod cpu;
