@@ -20,9 +20,11 @@ use crate::cpu::kernels::spans::{SET, SpanLimits, SpanRoom, TakeSums};
 use crate::cpu::kernels::vector::{dense, heads, trits as float_trits};
 use crate::cpu::kernels::{BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Tile};
 
-/// Bytes between a load of weights and the prefetch that goes with it: 2 KiB is about 200 ns of streaming, twice the
-/// latency of memory.
-pub(super) const AHEAD_BYTES: usize = 2048;
+/// Bytes between a load of weights and the line that is asked for into the nearest cache meanwhile: 1 KiB is about 100 ns of streaming.
+const NEAR_BYTES: usize = 1024;
+/// The same, into the second cache, which waits for three times as many lines at once as the nearest: by measurement a thread reads a
+/// tenth to a fifth faster so than with one distance.
+const FAR_BYTES: usize = 8192;
 
 /// Measured: 16 rows are done as fast without tables, 32 rows 1.2 times and 128 rows 1.4 times as fast with them.
 const FEWEST_SPAN_ROWS: usize = 26;
@@ -176,6 +178,13 @@ fn scores(scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, fac
 fn mix(out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
     // SAFETY: as above.
     unsafe { heads::mix::<__m256>(out, weights, values, head_dim) }
+}
+
+/// Asks for what comes after the weights at `address`, where all are read in the order in which they lie.
+#[inline(always)]
+pub(super) fn prefetch_stream(address: *const u8) {
+    prefetch(address.wrapping_add(NEAR_BYTES));
+    prefetch_to_second(address.wrapping_add(FAR_BYTES));
 }
 
 /// Asks for a cache line that may not even exist.

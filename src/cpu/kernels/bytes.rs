@@ -1,7 +1,7 @@
 //! Rows of weights of 8 bits times int16 activations, for the outliers of the screened head: weights are widened on their way from
 //! memory, and some activation rows share each load of them. Written once; a set says in [`Sums`] what its vectors do.
 
-use super::avx2::{AHEAD_BYTES, prefetch};
+use super::avx2::prefetch_stream;
 
 /// Weights that are worked on at once: one cache line.
 pub(super) const LINE: usize = 64;
@@ -79,7 +79,7 @@ unsafe fn dot<S: Sums<COLUMNS, VECTORS>, const COLUMNS: usize, const VECTORS: us
     unsafe {
         let mut sums = [[S::zero(); VECTORS]; ROWS];
         for (line, w) in w.iter().enumerate() {
-            prefetch(w.as_ptr().cast::<u8>().wrapping_add(AHEAD_BYTES));
+            prefetch_stream(w.as_ptr().cast());
             for (vector, w) in w.as_chunks::<COLUMNS>().0.iter().enumerate() {
                 let w = S::widened(w);
                 for (sums, x) in sums.iter_mut().zip(&x) {

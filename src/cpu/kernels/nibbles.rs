@@ -2,7 +2,7 @@
 //! some activation rows at once. Written once; a set says in [`LineSums`] what its vectors do.
 
 use super::NibbleRows;
-use super::avx2::{AHEAD_BYTES, prefetch};
+use super::avx2::prefetch_stream;
 use super::bytes::{LINE, by_shared_rows};
 
 /// Vectors of sums of 32 bits, to which a line of weights times 128 activations is added at a time.
@@ -50,7 +50,7 @@ unsafe fn dot<S: LineSums, const ROWS: usize>(out: &mut [i32], w: &[[u8; LINE]],
     unsafe {
         let mut sums = [S::zero(); ROWS];
         for (line, w) in w.iter().enumerate() {
-            prefetch(w.as_ptr().wrapping_add(AHEAD_BYTES));
+            prefetch_stream(w.as_ptr());
             let codes = S::codes(w);
             for (sums, x) in sums.iter_mut().zip(&x) {
                 *sums = sums.add_line(codes, &x[line]);

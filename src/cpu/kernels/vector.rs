@@ -32,8 +32,8 @@ pub(super) trait Vector: Copy {
     unsafe fn store(self, out: &mut [f32; 8]);
     /// The sums of the lanes of four vectors.
     unsafe fn add_lanes(four: [Self; 4]) -> [f32; 4];
-    /// Asks for the cache line of weights that a stream reads soon after the one at `address`.
+    /// Asks for the cache lines of weights that a stream reads soon after the one at `address`.
     fn fetch_ahead(address: *const u8);
-    /// Asks for the cache line at `address`, which need not exist.
-    fn fetch(address: *const u8);
+    /// Asks for the cache line at `near`, and for that at `far` into the second cache. They need not exist.
+    fn fetch(near: *const u8, far: *const u8);
 }

@@ -18,7 +18,7 @@ use std::array;
 use std::ops::Range;
 
 use super::avx2::lanes::{InOrder, add_lanes_i32};
-use super::avx2::{AHEAD_BYTES, prefetch};
+use super::avx2::{prefetch, prefetch_stream};
 use crate::cpu::kernels::Tile;
 
 pub(super) use ymm::AvxVnni;
@@ -106,7 +106,7 @@ unsafe fn dot_one<V: Vector>(codes: &[[u8; 32]], x: &[[i8; 128]]) -> __m256i {
             let mut sums = [[V::zero(); 4]; 2];
             let ((pairs, last), (x_pairs, x_last)) = (codes.as_chunks::<2>(), x.as_chunks::<2>());
             for (pair, x) in pairs.iter().zip(x_pairs) {
-                prefetch(pair.as_ptr().cast::<u8>().wrapping_add(AHEAD_BYTES));
+                prefetch_stream(pair.as_ptr().cast());
                 for (sums, (block, x)) in sums.iter_mut().zip(pair.iter().zip(x)) {
                     add_block(sums, block, x);
                 }

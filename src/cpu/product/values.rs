@@ -157,15 +157,21 @@ pub(super) fn block_products(
     outputs: Range<usize>,
     rows: Range<usize>,
 ) {
-    let (mut room, mut dots) = ([0.0f32; LANES * BLOCKS], [0.0f32; LANES * TILE_ROWS]);
+    let mut dots = [0.0f32; LANES * TILE_ROWS];
     let all_outputs = outputs.len();
-    let at_once = if needs_room(w) { BLOCKS } else { x.blocks() };
+    let mut copies;
+    let (at_once, room): (usize, &mut [f32]) = if needs_room(w) {
+        copies = [0.0f32; LANES * BLOCKS];
+        (BLOCKS, &mut copies)
+    } else {
+        (x.blocks(), &mut [])
+    };
     for first in outputs.clone().step_by(LANES) {
         let some = first..outputs.end.min(first + LANES);
         for first_block in (0..x.blocks()).step_by(at_once) {
             let blocks = first_block..x.blocks().min(first_block + at_once);
             let dots = &mut dots[..some.len() * rows.len()];
-            kernels.dot_blocks(dots, &block_tile(w, ones, x, &some, &rows, blocks, &mut room));
+            kernels.dot_blocks(dots, &block_tile(w, ones, x, &some, &rows, blocks, room));
             for (output, dots) in some.clone().zip(dots.chunks_exact(rows.len())) {
                 let scale = scale_of_row(w, output);
                 for (row, dot) in dots.iter().enumerate() {

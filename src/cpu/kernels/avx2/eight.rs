@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{AHEAD_BYTES, prefetch};
+use super::{prefetch, prefetch_stream, prefetch_to_second};
 use crate::cpu::kernels::vector::Vector;
 
 impl Vector for __m256 {
@@ -78,12 +78,13 @@ impl Vector for __m256 {
 
     #[inline(always)]
     fn fetch_ahead(address: *const u8) {
-        prefetch(address.wrapping_add(AHEAD_BYTES));
+        prefetch_stream(address);
     }
 
     #[inline(always)]
-    fn fetch(address: *const u8) {
-        prefetch(address);
+    fn fetch(near: *const u8, far: *const u8) {
+        prefetch(near);
+        prefetch_to_second(far);
     }
 }
 

@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 use std::array;
 
 use super::lanes::{InOrder, add_lanes_f32, add_lanes_i32};
-use super::{AHEAD_BYTES, prefetch};
+use super::prefetch_stream;
 use crate::cpu::kernels::{BlockRow, BlockTile, BlockWeights, Tile};
 
 /// [`crate::cpu::kernels::Kernels::dot_codes`].
@@ -55,7 +55,7 @@ fn dot_one(codes: &[[u8; 32]], x: &[[i8; 128]]) -> __m256i {
     for (codes, x) in codes.chunks(STRETCH).zip(x.chunks(STRETCH)) {
         let (mut a, mut b) = (_mm256_setzero_si256(), _mm256_setzero_si256());
         for (block, x) in codes.iter().zip(x) {
-            prefetch(block.as_ptr().wrapping_add(AHEAD_BYTES));
+            prefetch_stream(block.as_ptr());
             let codes = unpack(block);
             a = _mm256_add_epi16(a, _mm256_maddubs_epi16(codes[0], load_x(x, 0)));
             b = _mm256_add_epi16(b, _mm256_maddubs_epi16(codes[1], load_x(x, 1)));
@@ -104,7 +104,7 @@ fn dot_many<const ROWS: usize>(codes: &[[u8; 32]], x: [&[[i8; 128]]; ROWS]) -> [
     for (stretch, codes) in codes.chunks(STRETCH).enumerate() {
         let mut lanes = [_mm256_setzero_si256(); ROWS];
         for (b, block) in codes.iter().enumerate() {
-            prefetch(block.as_ptr().wrapping_add(AHEAD_BYTES));
+            prefetch_stream(block.as_ptr());
             let codes = unpack(block);
             for (lanes, x) in lanes.iter_mut().zip(&x) {
                 // SAFETY: each row has as many blocks as there are codes, by the assertion above, and `stretch` and `b`
@@ -146,7 +146,7 @@ fn block_rows<const ROWS: usize>(out: &mut [f32], tile: &BlockTile<'_>, output: 
     let ones = _mm256_set1_epi16(1);
     let mut totals = [_mm256_setzero_ps(); ROWS];
     for (b, block) in codes.iter().enumerate() {
-        prefetch(block.as_ptr().wrapping_add(AHEAD_BYTES));
+        prefetch_stream(block.as_ptr());
         let codes = unpack(block);
         for (total, row) in totals.iter_mut().zip(&rows) {
             // SAFETY: each row has as many blocks as there are codes and scales.

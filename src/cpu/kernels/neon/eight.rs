@@ -106,7 +106,7 @@ impl Vector for Eight {
     }
 
     #[inline(always)]
-    fn fetch(_address: *const u8) {
+    fn fetch(_near: *const u8, _far: *const u8) {
         // As above.
     }
 }

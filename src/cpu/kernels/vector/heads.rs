@@ -26,8 +26,8 @@ pub(in crate::cpu::kernels) trait Lanes: Copy {
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
     /// The sums of the lanes of `SUMS` vectors.
     unsafe fn add_lanes(vectors: &[Self], sums: &mut [f32]);
-    /// Asks for the cache line at `address`, which need not exist.
-    fn fetch(address: *const u8);
+    /// Asks for the cache line at `near`, and for that at `far` into the second cache. They need not exist.
+    fn fetch(near: *const u8, far: *const u8);
 }
 
 impl<V: Vector> Lanes for V {
@@ -79,13 +79,15 @@ impl<V: Vector> Lanes for V {
     }
 
     #[inline(always)]
-    fn fetch(address: *const u8) {
-        V::fetch(address);
+    fn fetch(near: *const u8, far: *const u8) {
+        V::fetch(near, far);
     }
 }
 
-/// Positions between those that are worked on and those that are fetched ahead.
-const AHEAD: usize = 16;
+/// Positions between those that are worked on and those that are fetched meanwhile.
+const NEAR: usize = 4;
+/// The same, of those that are fetched into the second cache, which waits for more lines at once.
+const FAR: usize = 32;
 /// Bytes of a line of the cache.
 const LINE: usize = 64;
 
@@ -211,8 +213,7 @@ unsafe fn scores_of_heads<V: Lanes, E: Entry, const N: usize, const P: usize>(
         // SAFETY: the caller shows the instructions, here and below.
         let mut sums = [[unsafe { V::zero() }; P]; N];
         for begin in begins {
-            let entries = keys.as_ptr().wrapping_add(begin + AHEAD * head_dim).cast::<u8>();
-            (0..head_dim * size_of::<E>()).step_by(LINE).for_each(|byte| V::fetch(entries.wrapping_add(byte)));
+            fetch_ahead::<V, E>(keys.as_ptr().wrapping_add(begin), head_dim, head_dim);
         }
         for feature in (0..whole).step_by(V::LANES) {
             // SAFETY: the instructions.
@@ -239,6 +240,15 @@ unsafe fn scores_of_heads<V: Lanes, E: Entry, const N: usize, const P: usize>(
             scores.iter_mut().zip(totals).for_each(|(score, total)| *score = total * factor);
         }
     }
+}
+
+/// Asks for what lies `count` values from `entries` on in positions to come.
+#[inline(always)]
+fn fetch_ahead<V: Lanes, E>(entries: *const E, count: usize, head_dim: usize) {
+    let [near, far] = [NEAR, FAR].map(|positions| entries.wrapping_add(positions * head_dim).cast::<u8>());
+    (0..count * size_of::<E>())
+        .step_by(LINE)
+        .for_each(|byte| V::fetch(near.wrapping_add(byte), far.wrapping_add(byte)));
 }
 
 /// Adds the products of the features beyond whole vectors, which few models have. Apart from the loops above, which
@@ -339,8 +349,7 @@ unsafe fn mix_features<V: Lanes, E: Entry, const N: usize, const COUNT: usize>(
         }
     }
     for position in 0..positions {
-        let entries = values.as_ptr().wrapping_add((position + AHEAD) * head_dim + begin).cast::<u8>();
-        (0..COUNT * V::LANES * size_of::<E>()).step_by(LINE).for_each(|byte| V::fetch(entries.wrapping_add(byte)));
+        fetch_ahead::<V, E>(values.as_ptr().wrapping_add(position * head_dim + begin), COUNT * V::LANES, head_dim);
         // SAFETY: the instructions.
         let mut some = [unsafe { V::zero() }; COUNT];
         for (v, value) in some.iter_mut().enumerate() {

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::cpu::kernels::FloatTile;
-use crate::cpu::kernels::avx2::{AHEAD_BYTES, prefetch};
+use crate::cpu::kernels::avx2::prefetch_stream;
 use crate::cpu::kernels::vector::trits::{self, Lanes};
 
 /// [`crate::cpu::kernels::Kernels::dot_floats`].
@@ -61,6 +61,6 @@ impl Lanes<16> for __m512 {
 
     #[inline(always)]
     fn fetch_ahead(address: *const u8) {
-        prefetch(address.wrapping_add(AHEAD_BYTES));
+        prefetch_stream(address);
     }
 }

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::cpu::kernels::Entries;
-use crate::cpu::kernels::avx2::prefetch;
+use crate::cpu::kernels::avx2::{prefetch, prefetch_to_second};
 use crate::cpu::kernels::vector::heads::{self, Lanes};
 
 /// Lanes of a vector: features of a head that are not whole vectors are left to vectors of eight.
@@ -73,8 +73,9 @@ impl Lanes for __m512 {
     }
 
     #[inline(always)]
-    fn fetch(address: *const u8) {
-        prefetch(address);
+    fn fetch(near: *const u8, far: *const u8) {
+        prefetch(near);
+        prefetch_to_second(far);
     }
 }
 

@@ -57,7 +57,7 @@ impl Kernels for Avx512Vnni {
     }
 
     fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
-        // SAFETY: `self` exists, so the CPU has AVX2, FMA, AVX-512F and AVX-512 VNNI.
+        // SAFETY: `self` exists, so the CPU has AVX2, FMA, AVX-512F, AVX-512BW and AVX-512 VNNI.
         unsafe { blocks::dot_blocks(out, tile) }
     }
 

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use std::array;
 
 use crate::cpu::kernels::avx2::lanes::add_lanes_f32;
-use crate::cpu::kernels::avx2::{AHEAD_BYTES, prefetch};
+use crate::cpu::kernels::avx2::prefetch_stream;
 use crate::cpu::kernels::vnni::Vector;
 use crate::cpu::kernels::{BlockRow, BlockTile, BlockWeights};
 
@@ -38,7 +38,7 @@ fn some_rows<const COUNT: usize>(out: &mut [f32], tile: &BlockTile<'_>, output: 
     let (mut even, mut odd) = ([_mm256_setzero_ps(); COUNT], [_mm256_setzero_ps(); COUNT]);
     let (pairs, last) = codes.as_chunks::<2>();
     for (i, pair) in pairs.iter().enumerate() {
-        prefetch(pair.as_ptr().cast::<u8>().wrapping_add(AHEAD_BYTES));
+        prefetch_stream(pair.as_ptr().cast());
         add(&mut even, &pair[0], scales[2 * i], &rows, 2 * i);
         add(&mut odd, &pair[1], scales[2 * i + 1], &rows, 2 * i + 1);
     }

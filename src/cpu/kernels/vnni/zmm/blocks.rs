@@ -1,34 +1,38 @@
 //! Trits times int8 where each block has a scale, for few activation rows. The blocks of sixteen weight rows are multiplied in the
-//! order in which they lie, and sixteen vectors of sums at a time are added across lanes. Their integers are then brought
+//! order in which they lie, and eight vectors of sums at a time are added across lanes. Their integers are then brought
 //! into lanes that are weight rows, as in [panels](crate::cpu::kernels::panel), and made floats, block after block as there.
 
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::slice;
 
-use crate::cpu::kernels::avx2::{AHEAD_BYTES, prefetch};
+use crate::cpu::kernels::avx2::prefetch_stream;
 use crate::cpu::kernels::panel::{LANES, in_lanes};
 use crate::cpu::kernels::vnni::Vector;
-use crate::cpu::kernels::{BlockRow, BlockTile};
+use crate::cpu::kernels::{BlockRow, BlockTile, BlockWeights};
 
-/// Most blocks of a weight row that are multiplied before their sums become floats: 2 KiB, which are read in one stream.
-const STRETCH: usize = 64;
+/// Most blocks of a weight row that are multiplied before their sums become floats. Longer rows, of more than 20480 columns, are not
+/// read in one stream.
+const STRETCH: usize = 160;
+/// Blocks whose sums are added across lanes together.
+const EIGHT: usize = 8;
 
-/// The sums of some blocks of sixteen weight rows: `[output][block]`, without gaps.
-type Sums = [i32; LANES * STRETCH];
+/// Room for the sums of some blocks of sixteen weight rows: `[output][eight blocks]`.
+type Room = [MaybeUninit<[i32; EIGHT]>; LANES * STRETCH / EIGHT];
 
 /// [`crate::cpu::kernels::Kernels::dot_blocks`].
-#[target_feature(enable = "avx2,fma,avx512f,avx512vnni")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vnni")]
 pub(super) fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>) {
-    let (rows, mut sums) = (tile.tile.rows, [0; LANES * STRETCH]);
+    let (rows, mut room) = (tile.tile.rows, [MaybeUninit::uninit(); LANES * STRETCH / EIGHT]);
     for output in (0..tile.tile.outputs).step_by(LANES) {
-        let outputs = (tile.tile.outputs - output).min(LANES);
+        let outputs = output..tile.tile.outputs.min(output + LANES);
         for row in 0..rows {
             let mut lanes = _mm512_setzero_ps();
             for first in (0..tile.tile.blocks).step_by(STRETCH) {
-                let blocks = (tile.tile.blocks - first).min(STRETCH);
-                let codes = &tile.tile.codes[output * tile.tile.codes_stride + first * 32..];
-                let x = &tile.row(row).x[first..first + blocks];
-                multiply(&mut sums, codes, tile.tile.codes_stride, outputs, x, &tile.scales(output)[first..]);
-                lanes = add(lanes, &sums, tile, output, row, first, blocks);
+                let blocks = first..tile.tile.blocks.min(first + STRETCH);
+                let sums = multiply(&mut room, tile, outputs.clone(), row, blocks.clone());
+                lanes = add(lanes, sums, tile, outputs.clone(), row, blocks);
             }
             let mut values = [0.0; LANES];
             // SAFETY: sixteen floats; the store may be unaligned.
@@ -39,62 +43,75 @@ pub(super) fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>) {
     }
 }
 
-/// The sums of each block of `outputs` weight rows, `stride` bytes apart, with an activation row. Their scales, from `scales` on, are
-/// fetched meanwhile.
+/// The sums of some blocks of some weight rows, at most sixteen, with an activation row: `[output][block]`, a whole number of eights
+/// for each weight row. Their scales are fetched meanwhile.
 #[inline]
-#[target_feature(enable = "avx2,avx512f,avx512vnni")]
-fn multiply(sums: &mut Sums, codes: &[u8], stride: usize, outputs: usize, x: &[[i8; 128]], scales: &[f32]) {
-    let (blocks, total) = (x.len(), outputs * x.len());
-    assert!(total <= sums.len() && (outputs - 1) * stride + blocks * 32 <= codes.len());
-    // The place of the next block, and where its weight row lies: the last one stands in where there are no more.
-    let (mut place, mut block, mut code) = (0, 0, 0);
-    for sums in sums.as_chunks_mut::<LANES>().0.iter_mut().take(total.div_ceil(LANES)) {
-        let mut lanes = [_mm512_setzero_si512(); LANES];
-        prefetch(scales.as_ptr().wrapping_add(place).cast());
-        for (i, lanes) in lanes.iter_mut().enumerate() {
-            if i % 2 == 0 {
-                prefetch(codes.as_ptr().wrapping_add(code + AHEAD_BYTES));
-            }
-            // SAFETY: this function's instructions are those that `__m512i` needs; `block` is below `blocks`, and the weight row
-            // is one of `outputs`, which were asserted to be there.
-            unsafe {
-                let (codes, x) = (&*codes.as_ptr().add(code).cast(), x.get_unchecked(block));
-                let high =
-                    __m512i::zero().add_products(__m512i::codes(codes, 0), __m512i::activations(x, 0)).shift_down();
-                *lanes = high.add_products(__m512i::codes(codes, 1), __m512i::activations(x, 1));
-            }
-            place += 1;
-            if place < total {
-                (block, code) = (block + 1, code + 32);
-                if block == blocks {
-                    (block, code) = (0, code + stride - blocks * 32);
-                }
-            }
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
+fn multiply<'a>(
+    room: &'a mut Room,
+    tile: &BlockTile<'_>,
+    outputs: Range<usize>,
+    row: usize,
+    blocks: Range<usize>,
+) -> &'a [i32] {
+    let (x, last_x) = tile.row(row).x[blocks.clone()].as_chunks::<EIGHT>();
+    let eights = blocks.len().div_ceil(EIGHT);
+    for (output, room) in outputs.clone().zip(room.chunks_exact_mut(eights)) {
+        let BlockWeights { codes, scales } = tile.weights(output);
+        let (codes, last_codes) = codes[blocks.clone()].as_chunks::<EIGHT>();
+        let scales = scales[blocks.clone()].chunks(EIGHT);
+        let (sums, last_sums) = room.split_at_mut(x.len());
+        for ((sums, scales), (codes, x)) in sums.iter_mut().zip(scales).zip(codes.iter().zip(x)) {
+            prefetch_stream(scales.as_ptr().cast());
+            sums.write(eight_sums(codes, x));
         }
-        // SAFETY: sixteen sums; the store may be unaligned.
-        unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), totals(lanes)) };
+        if let [sums] = last_sums {
+            sums.write(eight_sums(last_codes, last_x));
+        }
     }
+    // SAFETY: as many eights were written.
+    unsafe { slice::from_raw_parts(room.as_ptr().cast(), outputs.len() * eights * EIGHT) }
 }
 
-/// Adds the sums of some blocks, less those of the activations, times their scales: `[output]`.
+/// The sums of at most eight blocks that follow each other; zeros for those that are not there.
+#[inline]
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
+fn eight_sums(codes: &[[u8; 32]], x: &[[i8; 128]]) -> [i32; EIGHT] {
+    let mut lanes = [_mm512_setzero_si512(); EIGHT];
+    for (block, (lanes, (codes, x))) in lanes.iter_mut().zip(codes.iter().zip(x)).enumerate() {
+        if block % 2 == 0 {
+            prefetch_stream(codes.as_ptr());
+        }
+        // SAFETY: this function's instructions are those that `__m512i` needs.
+        unsafe {
+            let high = __m512i::zero().add_products(__m512i::codes(codes, 0), __m512i::activations(x, 0)).shift_down();
+            *lanes = high.add_products(__m512i::codes(codes, 1), __m512i::activations(x, 1));
+        }
+    }
+    let mut sums = [0; EIGHT];
+    // SAFETY: eight sums; the store may be unaligned.
+    unsafe { _mm256_storeu_si256(sums.as_mut_ptr().cast(), totals(lanes)) };
+    sums
+}
+
+/// Adds the sums of some blocks of some weight rows, less those of the activations, times their scales: `[output]`.
 #[inline]
 #[target_feature(enable = "avx512f,fma")]
 fn add(
     mut values: __m512,
-    sums: &Sums,
+    sums: &[i32],
     tile: &BlockTile<'_>,
-    output: usize,
+    outputs: Range<usize>,
     row: usize,
-    first: usize,
-    blocks: usize,
+    blocks: Range<usize>,
 ) -> __m512 {
     let BlockRow { sums: x_sums, steps, .. } = tile.row(row);
-    let outputs = (tile.tile.outputs - output).min(LANES);
-    for place in (0..blocks).step_by(LANES) {
-        let some = (blocks - place).min(LANES);
-        let sums = in_lanes(outputs, |i| &sums[i * blocks + place..][..some]);
-        let scales = in_lanes(outputs, |i| bytemuck::cast_slice(&tile.scales(output + i)[first + place..][..some]));
-        for (block, (sums, scales)) in (first + place..first + place + some).zip(sums.into_iter().zip(scales)) {
+    let stride = sums.len() / outputs.len();
+    for first in blocks.clone().step_by(LANES) {
+        let some = first..blocks.end.min(first + LANES);
+        let sums = in_lanes(outputs.len(), |i| &sums[i * stride + first - blocks.start..][..some.len()]);
+        let scales = in_lanes(outputs.len(), |i| bytemuck::cast_slice(&tile.scales(outputs.start + i)[some.clone()]));
+        for (block, (sums, scales)) in some.clone().zip(sums.into_iter().zip(scales)) {
             // Codes are trits + 1, so the sum of the activations is too much.
             let sums = _mm512_sub_epi32(sums, _mm512_set1_epi32(x_sums[block]));
             let factors = _mm512_mul_ps(_mm512_castsi512_ps(scales), _mm512_set1_ps(steps[block]));
@@ -104,26 +121,26 @@ fn add(
     values
 }
 
-/// The sum over the lanes of each of sixteen vectors, whose low halves count four times.
+/// The sum over the lanes of each of eight vectors, whose low halves count four times. A lane is at most 8 · 12 · 128 = 12288 there and a
+/// quarter of it in the high halves, so that each, and the sum of two, fits 16 bits.
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn totals(v: [__m512i; LANES]) -> __m512i {
-    let mut pairs = [_mm512_setzero_si512(); LANES / 2];
-    for (pair, v) in pairs.iter_mut().zip(v.as_chunks::<2>().0) {
-        *pair = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
-    }
+#[target_feature(enable = "avx512f,avx512bw")]
+fn totals(v: [__m512i; EIGHT]) -> __m256i {
+    let [a, b, c, d, e, f, g, h] = v;
     // Each 128 bits hold the sums of four vectors over as many lanes of theirs.
-    let mut fours = [_mm512_setzero_si512(); LANES / 4];
-    for (four, pair) in fours.iter_mut().zip(pairs.as_chunks::<2>().0) {
-        *four = _mm512_add_epi32(_mm512_unpacklo_epi64(pair[0], pair[1]), _mm512_unpackhi_epi64(pair[0], pair[1]));
-    }
-    let mut eights = [_mm512_setzero_si512(); LANES / 8];
-    for (eight, four) in eights.iter_mut().zip(fours.as_chunks::<2>().0) {
-        let even = _mm512_shuffle_i32x4::<0x88>(four[0], four[1]);
-        let odd = _mm512_shuffle_i32x4::<0xdd>(four[0], four[1]);
-        *eight = _mm512_add_epi32(even, odd);
-    }
-    let low = _mm512_shuffle_i32x4::<0x88>(eights[0], eights[1]);
-    let high = _mm512_shuffle_i32x4::<0xdd>(eights[0], eights[1]);
-    _mm512_add_epi32(_mm512_srai_epi32::<2>(low), high)
+    let first = halved(halved(a, b), halved(c, d));
+    let second = halved(halved(e, f), halved(g, h));
+    let low = _mm512_shuffle_i32x4::<0x44>(first, second);
+    let high = _mm512_shuffle_i32x4::<0xee>(first, second);
+    let sums = _mm512_add_epi32(_mm512_srai_epi32::<2>(low), high);
+    let even = _mm512_castsi512_si256(_mm512_shuffle_i32x4::<0x08>(sums, sums));
+    let odd = _mm512_castsi512_si256(_mm512_shuffle_i32x4::<0x0d>(sums, sums));
+    _mm256_add_epi32(even, odd)
+}
+
+/// The sums of neighbouring lanes of two vectors, which fit 16 bits: in each 128 bits those of `a`, then those of `b`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn halved(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_madd_epi16(_mm512_packs_epi32(a, b), _mm512_set1_epi16(1))
 }
