@@ -17,7 +17,7 @@ use crate::cpu::kernels::spans::{PANEL, PanelSums, SET, SPAN, SpanRoom};
 use crate::cpu::kernels::{Kernels, TILE_ROWS};
 use crate::cpu::matrix::{Matrix, OUTPUTS, Part, SUMS, Strip};
 pub(crate) use crate::cpu::product::values::tile_values;
-use crate::cpu::product::values::{block_tile, needs_room, scale_of_row, tile};
+use crate::cpu::product::values::{block_tile, needs_room, scales_of_rows, tile};
 use crate::cpu::tensor::{Quantized, Tensor};
 use crate::cpu::workers::{Crew, WORTH_SHARING, run_until};
 use crate::format::{Ternary, Weights};
@@ -234,7 +234,7 @@ impl Product<'_> {
     ) {
         let panel = outputs.start + first..outputs.end.min(outputs.start + first + PANEL);
         let (w, mut scales, mut values) = (ternary(part), [0.0; PANEL], [0.0; PANEL]);
-        scales.iter_mut().zip(panel.clone()).for_each(|(scale, output)| *scale = scale_of_row(w, output));
+        scales_of_rows(&mut scales[..panel.len()], w, panel.clone());
         for (row, sums) in rows.clone().zip(sums) {
             scaled(&mut values, sums, &scales, row);
             // SAFETY: these columns are the caller's.

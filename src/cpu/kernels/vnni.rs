@@ -18,7 +18,7 @@ use std::array;
 use std::ops::Range;
 
 use super::avx2::lanes::{InOrder, add_lanes_i32};
-use super::avx2::{prefetch, prefetch_stream};
+use super::avx2::{prefetch, prefetch_stream, prefetch_to_second};
 use crate::cpu::kernels::Tile;
 
 pub(super) use ymm::AvxVnni;
@@ -223,6 +223,7 @@ unsafe fn dot_many<V: Vector, const OUTPUTS: usize, const COUNT: usize>(
                     let block = codes.get_unchecked(b);
                     if vector == 0 && b % 2 == 0 {
                         prefetch(block.as_ptr().wrapping_add(ahead));
+                        prefetch_to_second(block.as_ptr().wrapping_add(4 * ahead));
                     }
                     *loaded = V::codes(block, vector);
                 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::backend::Numerics;
 use crate::cpu::kernels::{BlockTile, FloatTile, Kernels, TILE_ROWS, Tile};
-use crate::cpu::matrix::SUMS;
+use crate::cpu::matrix::{OUTPUTS, SUMS};
 use crate::cpu::tensor::Quantized;
 use crate::format::ternary::{BLOCK, BLOCK_BYTES};
 use crate::format::{Scales, Ternary};
@@ -42,13 +42,14 @@ pub(super) fn products(
     let sums = &mut sums[..values.len()];
     let blocks = x.blocks();
     kernels.dot_codes(sums, &tile(w, x, &outputs, &rows, 0..blocks, blocks));
-    let per_output = sums.chunks_exact(rows.len());
-    for (place, (output, sums)) in outputs.clone().zip(per_output).enumerate() {
-        let scale = w.scale(output, 0);
-        for ((i, row), sum) in rows.clone().enumerate().zip(sums) {
-            // Codes are trits + 1, so the sum of the activations is too much.
-            values[i * outputs.len() + place] = (sum - x.sums[row]) as f32 * (scale / x.scales[row]);
-        }
+    let (mut scales, mut of_row) = ([0.0; OUTPUTS], [0; OUTPUTS]);
+    let (scales, of_row) = (&mut scales[..outputs.len()], &mut of_row[..outputs.len()]);
+    scales_of_rows(scales, w, outputs.clone());
+    for ((i, row), values) in rows.clone().enumerate().zip(values.chunks_exact_mut(outputs.len())) {
+        let sums = sums[i..].iter().step_by(rows.len());
+        // Codes are trits + 1, so the sum of the activations is too much.
+        of_row.iter_mut().zip(sums).for_each(|(of_row, sum)| *of_row = sum - x.sums[row]);
+        kernels.scale_sums(values, of_row, scales, x.scales[row]);
     }
 }
 
@@ -140,7 +141,7 @@ fn scales_of<'a>(
 }
 
 /// The scale of all blocks of a weight row, where they have none of their own.
-pub(super) fn scale_of_row(w: &Ternary, output: usize) -> f32 {
+fn scale_of_row(w: &Ternary, output: usize) -> f32 {
     match w.scales() {
         Scales::Groups { .. } => 1.0,
         _ => w.scale(output, 0),
@@ -202,6 +203,18 @@ pub(super) fn block_tile<'a>(
 /// Whether scales cover several blocks, so that a [`block_tile`] needs room for them.
 pub(super) fn needs_room(w: &Ternary) -> bool {
     matches!(w.scales(), Scales::Groups { columns, .. } if *columns > BLOCK)
+}
+
+/// [`scale_of_row`] of some weight rows.
+pub(super) fn scales_of_rows(scales: &mut [f32], w: &Ternary, outputs: Range<usize>) {
+    match w.scales() {
+        Scales::Groups { .. } => scales.fill(1.0),
+        Scales::Tensor(scale) => scales.fill(*scale),
+        Scales::Rows(values) => scales.copy_from_slice(&values[outputs]),
+        Scales::RowRanges(_) => {
+            scales.iter_mut().zip(outputs).for_each(|(scale, output)| *scale = w.scale(output, 0));
+        }
+    }
 }
 
 /// `values[(row, output)]` of activations in f32. Each value is added in the order of spans, whatever is done first.
