@@ -10,6 +10,7 @@
 //! | `best`, `candidates` | [`Kernels::dot_nibbles`], `dot_bytes`, then `dot_dense` | `nibbles.rs`, `bytes.rs`, over each set's vectors |
 //! | the same, in between | [`Kernels::bound`] | `bounds.rs`, compiled for each set |
 //! | `attend` | [`Kernels::scores`], [`Kernels::mix`] | `vector/`, over each set's eight or sixteen floats |
+//! | [`crate::measure::read_bandwidth`] | [`Kernels::sum_words`] | `words.rs`, compiled for each set |
 //! | `quantize`, `norm_quantize`, `norm_selected`, `glu`, `delta_rule`, `argmax`, softmax | the others | `floats.rs`, compiled for each set |
 //!
 //! To add an instruction set: a file with a token type that exists only where the CPU has the instructions, `impl Kernels`
@@ -40,6 +41,7 @@ mod vector;
 mod vnni;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm;
+mod words;
 
 pub use set::KernelSet;
 pub(crate) use tiles::{
@@ -146,6 +148,11 @@ pub(crate) trait Kernels: Sync {
     /// `out[head] += Σ weights[(head, position)] * values[position]`. `out: [heads, head_dim]`, at most [`HEADS`].
     fn mix(&self, out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
         self.older().mix(out, weights, values, head_dim);
+    }
+
+    /// The sum of all words, without what is beyond 64 bits.
+    fn sum_words(&self, words: &[u64]) -> u64 {
+        self.older().sum_words(words)
     }
 
     /// [`crate::cpu::floats::absmax`]

@@ -5,7 +5,7 @@ use crate::cpu::floats::{self, brain, half};
 use crate::cpu::kernels::bounds::{self, BoundedRows, Factors, RowBounds, Shares, Sums};
 use crate::cpu::kernels::spans::{SPAN, SpanLimits};
 use crate::cpu::kernels::{
-    BlockRow, BlockTile, BlockWeights, DenseRow, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Tile,
+    BlockRow, BlockTile, BlockWeights, DenseRow, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Tile, words,
 };
 
 /// The set that every CPU can run.
@@ -73,6 +73,10 @@ impl Kernels for Portable {
 
     fn block_sums(&self, out: &mut [i32], x: &[i8]) {
         floats::block_sums(out, x);
+    }
+
+    fn sum_words(&self, words: &[u64]) -> u64 {
+        words::sum::<16>(words)
     }
 
     fn sum_squares(&self, x: &[f32]) -> f64 {

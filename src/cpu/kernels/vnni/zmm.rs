@@ -15,7 +15,7 @@ use crate::backend::Numerics;
 use crate::cpu::kernels::avx2::Avx2;
 use crate::cpu::kernels::panel::{self, Panel};
 use crate::cpu::kernels::spans::{PANEL, SpanLimits, SpanRoom, TakeSums};
-use crate::cpu::kernels::{BlockTile, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Tile};
+use crate::cpu::kernels::{BlockTile, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Tile, words};
 
 /// Fewest activation rows that are worth unpacking a panel of weight rows.
 const FEWEST_SPAN_ROWS: usize = 13;
@@ -82,6 +82,11 @@ impl Kernels for Avx512Vnni {
         }
     }
 
+    fn sum_words(&self, words: &[u64]) -> u64 {
+        // SAFETY: `self` exists, so the CPU has AVX-512F.
+        unsafe { sum_words(words) }
+    }
+
     fn span_rows(&self, rows: usize, numerics: Numerics) -> usize {
         let fewest = match numerics {
             Numerics::Int8Rows => FEWEST_SPAN_ROWS,
@@ -127,6 +132,11 @@ impl Kernels for Avx512Vnni {
 
 /// 4 weight rows by 4 activation rows: 16 sums, 4 vectors of codes and one of activations fit the 32 registers.
 const OUTPUTS: usize = 4;
+
+#[target_feature(enable = "avx512f")]
+fn sum_words(words: &[u64]) -> u64 {
+    words::sum::<64>(words)
+}
 
 #[target_feature(enable = "avx2,avx512f,avx512vnni")]
 fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {

@@ -7,7 +7,8 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::slice;
 
-use crate::cpu::kernels::avx2::prefetch_stream;
+use crate::cpu::kernels::avx2::{prefetch_far, prefetch_stream};
+use crate::cpu::kernels::bytes::LINE;
 use crate::cpu::kernels::panel::{LANES, in_lanes};
 use crate::cpu::kernels::vnni::Vector;
 use crate::cpu::kernels::{BlockRow, BlockTile, BlockWeights};
@@ -94,7 +95,8 @@ fn eight_sums(codes: &[[u8; 32]], x: &[[i8; 128]]) -> [i32; EIGHT] {
     sums
 }
 
-/// Adds the sums of some blocks of some weight rows, less those of the activations, times their scales: `[output]`.
+/// Adds the sums of some blocks of some weight rows, less those of the activations, times their scales: `[output]`. The codes of the
+/// next weight rows are fetched meanwhile, a line for each block.
 #[inline]
 #[target_feature(enable = "avx512f,fma")]
 fn add(
@@ -107,11 +109,14 @@ fn add(
 ) -> __m512 {
     let BlockRow { sums: x_sums, steps, .. } = tile.row(row);
     let stride = sums.len() / outputs.len();
+    let mut next = tile.tile.codes.as_ptr().wrapping_add(outputs.end * tile.tile.codes_stride);
     for first in blocks.clone().step_by(LANES) {
         let some = first..blocks.end.min(first + LANES);
         let sums = in_lanes(outputs.len(), |i| &sums[i * stride + first - blocks.start..][..some.len()]);
         let scales = in_lanes(outputs.len(), |i| bytemuck::cast_slice(&tile.scales(outputs.start + i)[some.clone()]));
         for (block, (sums, scales)) in some.clone().zip(sums.into_iter().zip(scales)) {
+            prefetch_far(next);
+            next = next.wrapping_add(LINE);
             // Codes are trits + 1, so the sum of the activations is too much.
             let sums = _mm512_sub_epi32(sums, _mm512_set1_epi32(x_sums[block]));
             let factors = _mm512_mul_ps(_mm512_castsi512_ps(scales), _mm512_set1_ps(steps[block]));
