@@ -7,10 +7,13 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::gpu::adapter::Adapter;
 use crate::gpu::cooperative::Cooperative;
+use crate::gpu::limits::WORKGROUP_BYTES;
 use crate::gpu::pace::LONGEST_SUBMIT;
 use crate::gpu::pipeline_cache::PipelineCache;
 use crate::gpu::scopes::Scopes;
 use crate::gpu::shader::{Access, Dot, Shader};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::gpu::trial;
 use crate::waiting::block_on;
 
 /// NVIDIA's number as a maker of PCI devices.
@@ -27,7 +30,8 @@ pub struct GpuOptions {
     /// but a bug can make a difference.
     pub checked: bool,
     /// Whether steps of many rows are multiplied by cooperative matrices ("tensor cores") where the device has those that are
-    /// exact. The results are the same. `None`: no, as wgpu's are experimental, and were run on software only.
+    /// exact. The results are the same. `None`: where a GPU that is no software shows when it is opened that they are, to the last
+    /// bit, and that they are faster; that takes a part of a second, and the log tells what came of it.
     pub cooperative: Option<bool>,
     /// Whether a head in f16 has a screen: the same rows in int8, half as large again on the device, by which most tokens are ruled
     /// out for the steps of few rows. The choices are the same. `None`: where the head has 64 MiB or more and there is room, unless the
@@ -47,7 +51,7 @@ pub(crate) struct Context {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     pub(crate) dot: Dot,
-    pub(crate) cooperative: Option<Cooperative>,
+    pub(crate) cooperative: Cooperative,
     /// Whether a thread's registers hold the sums of 8 rows and 4 outputs.
     pub(crate) wide: bool,
     pub(crate) largest_binding: u64,
@@ -78,18 +82,57 @@ impl GpuDevice {
     /// # Errors
     /// As [`GpuDevice::open`].
     pub async fn open_async(adapter: &Adapter, options: &GpuOptions) -> Result<Self> {
+        let offered = match options.cooperative {
+            Some(false) => Cooperative::default(),
+            None if adapter.is_software() => Cooperative::default(),
+            _ => Cooperative::offered(&adapter.raw),
+        };
+        let device = Self::request(adapter, options, offered).await?;
+        if options.cooperative.is_some() || !offered.is_any() {
+            return Ok(device);
+        }
+        Self::with_tried(device, options, offered).await
+    }
+
+    /// The device that multiplies by what is left of cooperative matrices when they were tried; where it failed in that, opened again
+    /// without.
+    #[cfg(not(target_arch = "wasm32"))]
+    async fn with_tried(mut device: Self, options: &GpuOptions, offered: Cooperative) -> Result<Self> {
+        match trial::cooperative(&device, offered) {
+            Ok(left) => {
+                Arc::get_mut(&mut device.0).expect("nobody else has it yet").cooperative = left;
+                Ok(device)
+            }
+            Err(error) => {
+                let adapter = device.adapter().clone();
+                log::warn!("{} fails with cooperative matrices, and is opened without: {error}", adapter.name());
+                Self::request(&adapter, options, Cooperative::default()).await
+            }
+        }
+    }
+
+    /// In a browser nothing may wait for a trial, and there are none.
+    #[cfg(target_arch = "wasm32")]
+    async fn with_tried(device: Self, options: &GpuOptions, _offered: Cooperative) -> Result<Self> {
+        Self::request(&device.adapter().clone(), options, Cooperative::default()).await
+    }
+
+    /// Opens it, to multiply by those cooperative matrices.
+    async fn request(adapter: &Adapter, options: &GpuOptions, cooperative: Cooperative) -> Result<Self> {
         let offered = adapter.raw.limits();
         let mut features = adapter.raw.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE);
-        let cooperative = Cooperative::offered(&adapter.raw).filter(|_| options.cooperative == Some(true));
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
-        if cooperative.is_some() {
+        let mut workgroup_bytes = WORKGROUP_BYTES as u32;
+        for cut in cooperative.cuts() {
             features |= Cooperative::FEATURES;
-            // SAFETY: one shader of this crate uses the one experimental feature that is asked for, in configurations that the
-            // device lists and within its workgroup memory. What is known to be wrong with it stands in cooperative.rs: that
-            // is why it is on only where somebody asks for it.
+            workgroup_bytes = workgroup_bytes.max(cut.workgroup_bytes());
+            // SAFETY: one shader of this crate uses the one experimental feature that is asked for, with matrices that the device
+            // lists and within its workgroup memory. What is known to be wrong with it stands in cooperative.rs: so nothing is
+            // computed by it before the device has shown that it computes the right bits, unless somebody asks for it by name.
             experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
         }
         let required_limits = wgpu::Limits {
+            max_compute_workgroup_storage_size: workgroup_bytes,
             max_buffer_size: offered.max_buffer_size,
             max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
             ..wgpu::Limits::default()
@@ -165,13 +208,17 @@ impl GpuDevice {
             Dot::Packed => "packed dot products",
             Dot::Float => "float dot products",
         };
-        let matrices = if self.is_cooperative() { ", cooperative matrices" } else { "" };
+        let matrices = match self.0.cooperative {
+            Cooperative { speed: Some(speed), .. } => format!(", cooperative matrices ({speed:.1} times as fast)"),
+            some if some.is_any() => ", cooperative matrices".into(),
+            _ => String::new(),
+        };
         format!("gpu, {}, {dot}{matrices}", self.adapter().name())
     }
 
     /// Whether steps of many rows are multiplied by cooperative matrices.
     pub fn is_cooperative(&self) -> bool {
-        self.0.cooperative.is_some()
+        self.0.cooperative.is_any()
     }
 }
 

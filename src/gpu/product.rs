@@ -75,20 +75,42 @@ impl Gpu {
                 let (params, groups) = (&params[..], matvec_groups(shape, shard, rows));
                 self.recorder.dispatch(&Dispatch { shader, params, buffers: &buffers, groups, bytes, reads });
             } else {
-                let product = self.kind_of_product(w, x.numerics, output);
-                let able = product.scaling == Scaling::Rows && Cooperative::is_exact(w.cols);
-                let shader = match self.device.0.cooperative.filter(|_| able) {
-                    Some(cut) => Shader::MatmulCooperative { output, cut },
-                    None => {
-                        Shader::Matmul { product, cut: matmul_cut(product.scaling, product.dot, self.device.0.wide) }
-                    }
-                };
-                let groups = [shard.rows.div_ceil(TILE), rows.count.div_ceil(TILE), 1];
-                let buffers = [rows.step, &shard.weights, &shard.scales, &x.values, &x.facts, &out.buffer];
-                let params = &params[..shader.params().count()];
-                self.recorder.dispatch(&Dispatch { shader, params, buffers: &buffers, groups, bytes, reads });
+                let shader = self.tiled(w, x.numerics, output, (rows.count, shard.rows));
+                self.multiply_tiles(out, w, shard, x, rows, shader);
             }
         }
+    }
+
+    /// The shader of a product of many rows, of so many outputs of a matrix.
+    fn tiled(&self, w: &Matrix, numerics: Numerics, output: Output, (rows, outputs): (usize, usize)) -> Shader {
+        let product = self.kind_of_product(w, numerics, output);
+        let able = product.scaling == Scaling::Rows && Cooperative::is_exact(w.cols);
+        match self.device.0.cooperative.cut(rows, outputs).filter(|_| able) {
+            Some(cut) => Shader::MatmulCooperative { output, cut },
+            None => Shader::Matmul { product, cut: matmul_cut(product.scaling, product.dot, self.device.0.wide) },
+        }
+    }
+
+    /// A product of many rows with a shard of a matrix, by a shader of that kind.
+    pub(super) fn multiply_tiles(
+        &mut self,
+        out: &Tensor,
+        w: &Matrix,
+        shard: &Shard,
+        x: &Quantized,
+        rows: &Rows<'_>,
+        shader: Shader,
+    ) {
+        let tile = match shader {
+            Shader::MatmulCooperative { cut, .. } => cut.tile as usize,
+            _ => TILE,
+        };
+        let params = product_params(w, shard, out.cols);
+        let groups = [shard.rows.div_ceil(tile), rows.count.div_ceil(tile), 1];
+        let buffers = [rows.step, &shard.weights, &shard.scales, &x.values, &x.facts, &out.buffer];
+        let params = &params[..shader.params().count()];
+        let bytes = (shard.rows * w.row_bytes) as u64;
+        self.recorder.dispatch(&Dispatch { shader, params, buffers: &buffers, groups, bytes, reads: rows.reads });
     }
 
     /// The rows of the step as linear layers take them: turned, where `out` asks for it.

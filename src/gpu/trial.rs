@@ -1,0 +1,293 @@
+//! The trial of cooperative matrices when a GPU is opened: whether they give the bits that all others give, and whether they are
+//! faster. They are used where both is so, on this device and with this driver.
+
+use std::time::Duration;
+
+use crate::backend::{Backend, Numerics, Row};
+use crate::error::Result;
+use crate::format::Weights;
+use crate::format::ternary::{Scales, Ternary};
+use crate::gpu::buffers::{Quantized, Tensor};
+use crate::gpu::context::GpuDevice;
+use crate::gpu::cooperative::{Cooperative, CooperativeCut};
+use crate::gpu::layout::matmul_cut;
+use crate::gpu::product::Rows;
+use crate::gpu::shader::{Output, Product, Scaling, Shader};
+use crate::gpu::{Gpu, Matrix};
+use crate::time::Instant;
+
+/// A product that is tried.
+#[derive(Clone, Copy)]
+struct Size {
+    rows: usize,
+    cols: usize,
+    outputs: usize,
+}
+
+/// As many rows as a step has, and as large a matrix as fills a large device with large tiles. Tiles are cut off at both ends.
+const SIZE: Size = Size { rows: 512 - 3, cols: 2048, outputs: 4096 - 3 };
+/// How often each form is timed, by turns with the others, unless that takes longer than there is time for.
+const TURNS: usize = 7;
+const LONGEST: Duration = Duration::from_millis(300);
+/// Products in one submit, where the device has no clock: so that sending them does not count.
+const AT_ONCE: u32 = 8;
+/// How many times as fast another form has to be: less may be chance.
+const MARGIN: f64 = 1.1;
+
+/// What came of a form of the product.
+#[derive(Clone, Copy, Debug)]
+struct Tried {
+    is_equal: bool,
+    seconds: f64,
+}
+
+/// Which of the offered cooperative matrices multiply exactly, and faster than this device does without. Where one is wrong, none is
+/// used.
+///
+/// # Errors
+/// [`crate::Error::Device`] if the device fails in it.
+pub(super) fn cooperative(device: &GpuDevice, offered: Cooperative) -> Result<Cooperative> {
+    let name = device.adapter().name();
+    let mut trial = Trial::new(device, SIZE)?;
+    let product = Product { output: Output::Store, scaling: Scaling::Rows, dot: device.0.dot };
+    let usual = Shader::Matmul { product, cut: matmul_cut(product.scaling, product.dot, device.0.wide) };
+    let cuts: Vec<CooperativeCut> = offered.cuts().collect();
+    let mut shaders = vec![usual];
+    shaders.extend(cuts.iter().map(|&cut| Shader::MatmulCooperative { output: Output::Store, cut }));
+    let tried = trial.compare(&shaders)?;
+    let of = |cut| cuts.iter().zip(&tried[1..]).find(|(known, _)| Some(**known) == cut).map(|(_, tried)| *tried);
+    let left = judge(offered, tried[0].seconds, of(offered.small), of(offered.large));
+    if tried.iter().any(|tried| !tried.is_equal) {
+        log::warn!(
+            "{name} multiplies wrongly by cooperative matrices; they are not used. A newer driver may do better"
+        );
+    }
+    let Size { rows, cols, outputs } = SIZE;
+    let times = cuts.iter().zip(&tried[1..]).map(|(cut, tried)| {
+        format!(", by cooperative matrices in tiles of {} in {:.3} ms", cut.tile, tried.seconds * 1e3)
+    });
+    log::info!(
+        "{name} multiplies {rows} rows of {cols} columns by {outputs} in {:.3} ms{}: {}",
+        tried[0].seconds * 1e3,
+        times.collect::<String>(),
+        match (left.small, left.large) {
+            (None, None) => "they are not used",
+            (Some(_), None) => "the small tiles are used",
+            (None, Some(_)) => "the large tiles are used",
+            (Some(_), Some(_)) => "both are used",
+        }
+    );
+    Ok(left)
+}
+
+/// What is used of what is offered: nothing if any is wrong, and nothing that is not faster; large tiles only if they are faster than
+/// small ones.
+fn judge(offered: Cooperative, usual_seconds: f64, small: Option<Tried>, large: Option<Tried>) -> Cooperative {
+    if [small, large].into_iter().flatten().any(|tried| !tried.is_equal) {
+        return Cooperative::default();
+    }
+    // A clock that stands still says nothing.
+    let worth = |tried: Option<Tried>| {
+        tried.map(|tried| tried.seconds).filter(|&seconds| seconds > 0.0 && usual_seconds >= MARGIN * seconds)
+    };
+    let small = worth(small);
+    let large = worth(large).filter(|&large| small.is_none_or(|small| large < small));
+    Cooperative {
+        small: offered.small.filter(|_| small.is_some()),
+        large: offered.large.filter(|_| large.is_some()),
+        speed: large.or(small).map(|seconds| usual_seconds / seconds),
+    }
+}
+
+/// A product on a device, of which forms are compared.
+struct Trial {
+    gpu: Gpu,
+    size: Size,
+    w: Matrix,
+    x: Quantized,
+    has_clock: bool,
+}
+
+impl Trial {
+    fn new(device: &GpuDevice, size: Size) -> Result<Self> {
+        let mut gpu = Gpu::new(device);
+        let has_clock = gpu.profile().is_ok();
+        let (weights, activations) = material(size);
+        let w = gpu.matrix(&[Weights::Ternary(weights)])?;
+        let mut x = gpu.quantized(size.rows, size.cols, Numerics::Int8Rows)?;
+        gpu.write_quantized(&mut x, &activations, &vec![3.0; size.rows]);
+        let rows = (0..size.rows as u32).map(|position| Row { sequence: 0, position, wants_logits: false });
+        gpu.begin(&rows.collect::<Vec<_>>());
+        Ok(Self { gpu, size, w, x, has_clock })
+    }
+
+    /// Computes the product by each of `shaders`, and holds what comes of it to what comes of the first; then times them.
+    fn compare(&mut self, shaders: &[Shader]) -> Result<Vec<Tried>> {
+        let mut bits: Vec<Vec<u32>> = Vec::new();
+        let mut outs = Vec::new();
+        for &shader in shaders {
+            // Memory is zero when it is new, and the product is not.
+            let out = self.gpu.tensor(self.size.rows, self.size.outputs)?;
+            self.record(shader, &out);
+            let mut values = vec![0.0; self.size.rows * self.size.outputs];
+            self.gpu.read_tensor(&out, &mut values)?;
+            bits.push(values.into_iter().map(f32::to_bits).collect());
+            outs.push(out);
+        }
+        let mut times = vec![Vec::new(); shaders.len()];
+        let start = Instant::now();
+        while times[0].is_empty() || times[0].len() < TURNS && start.elapsed() < LONGEST {
+            for ((&shader, out), times) in shaders.iter().zip(&outs).zip(&mut times) {
+                times.push(self.seconds(shader, out)?);
+            }
+        }
+        let tried = bits.iter().zip(times).map(|(of_shader, mut times)| {
+            times.sort_by(f64::total_cmp);
+            Tried { is_equal: *of_shader == bits[0], seconds: times[times.len() / 2] }
+        });
+        Ok(tried.collect())
+    }
+
+    fn record(&mut self, shader: Shader, out: &Tensor) {
+        let step = self.gpu.step();
+        for shard in &self.w.shards {
+            let rows = Rows::of_step(self.size.rows, &step);
+            self.gpu.multiply_tiles(out, &self.w, shard, &self.x, &rows, shader);
+        }
+    }
+
+    /// How long the product takes: by the device's clock, or by the host's.
+    fn seconds(&mut self, shader: Shader, out: &Tensor) -> Result<f64> {
+        if self.has_clock {
+            let before = self.clock();
+            self.record(shader, out);
+            self.gpu.end();
+            self.gpu.wait()?;
+            return Ok(self.clock() - before);
+        }
+        (0..AT_ONCE).for_each(|_| self.record(shader, out));
+        let start = Instant::now();
+        self.gpu.end();
+        self.gpu.wait()?;
+        Ok(start.elapsed().as_secs_f64() / f64::from(AT_ONCE))
+    }
+
+    /// Seconds of all that was timed so far.
+    fn clock(&self) -> f64 {
+        self.gpu.shader_times().iter().map(|time| time.seconds).sum()
+    }
+}
+
+/// Weights and activations of all kinds, in no order; of both, some rows at the extremes, and of the weights one of code 3, which is
+/// no trit.
+fn material(size: Size) -> (Ternary, Vec<i8>) {
+    let mut state = 1u32;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state >> 24) as u8
+    };
+    let row_bytes = size.cols / 4;
+    let mut codes: Vec<u8> = (0..size.outputs * row_bytes).map(|_| random()).collect();
+    for (row, extreme) in codes.chunks_mut(row_bytes).zip([0b00_00_00_00, 0b10_10_10_10, 0b11_11_11_11]) {
+        row.fill(extreme);
+    }
+    let mut x: Vec<i8> = (0..size.rows * size.cols).map(|_| random() as i8).collect();
+    for (row, extreme) in x.chunks_mut(size.cols).zip([i8::MIN, i8::MAX]) {
+        row.fill(extreme);
+    }
+    let weights = Ternary::new(size.outputs, size.cols, codes.into(), Scales::Tensor(0.37));
+    (weights.expect("as many codes as there are weights"), x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::shader::Tile;
+    use crate::gpu::{Adapter, GpuOptions};
+
+    const SMALL: CooperativeCut = CooperativeCut { side: 16, tile: 64, teams: 4, threads: 128 };
+    const LARGE: CooperativeCut = CooperativeCut { side: 16, tile: 128, teams: 8, threads: 256 };
+    const BOTH: Cooperative = Cooperative { small: Some(SMALL), large: Some(LARGE), speed: None };
+
+    fn equal(seconds: f64) -> Option<Tried> {
+        Some(Tried { is_equal: true, seconds })
+    }
+
+    fn tiles(judged: Cooperative) -> Vec<u32> {
+        judged.cuts().map(|cut| cut.tile).collect()
+    }
+
+    #[test]
+    fn what_is_faster_by_the_margin_is_used() {
+        let judge = |small, large| judge(BOTH, 1.1, equal(small), equal(large));
+        assert_eq!(tiles(judge(1.0, 0.5)), [64, 128]);
+        assert_eq!(judge(1.0, 0.5).speed, Some(2.2));
+        assert_eq!(tiles(judge(0.5, 0.6)), [64], "large tiles that are slower than small ones");
+        assert_eq!(judge(0.55, 0.6).speed, Some(2.0));
+        assert_eq!(tiles(judge(1.05, 0.5)), [128]);
+        assert_eq!(judge(1.05, 1.1), Cooperative::default());
+        assert_eq!(judge(2.0, 3.0), Cooperative::default());
+    }
+
+    #[test]
+    fn large_tiles_may_not_be_offered() {
+        let offered = Cooperative { large: None, ..BOTH };
+        assert_eq!(tiles(judge(offered, 3.0, equal(1.0), None)), [64]);
+        assert_eq!(judge(offered, 1.0, equal(1.0), None), Cooperative::default());
+    }
+
+    #[test]
+    fn one_that_is_wrong_rules_out_all() {
+        let wrong = Some(Tried { is_equal: false, seconds: 0.1 });
+        assert_eq!(judge(BOTH, 1.0, wrong, equal(0.1)), Cooperative::default());
+        assert_eq!(judge(BOTH, 1.0, equal(0.1), wrong), Cooperative::default());
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_says_nothing() {
+        assert_eq!(judge(BOTH, 0.0, equal(0.0), equal(0.0)), Cooperative::default());
+        assert_eq!(judge(BOTH, f64::NAN, equal(f64::NAN), equal(1.0)), Cooperative::default());
+    }
+
+    /// On software, without cooperative matrices: forms of the product with the same bits, and one with others.
+    #[test]
+    fn forms_of_a_product_are_held_to_the_first_and_timed() {
+        let size = Size { rows: 61, cols: 256, outputs: 125 };
+        for adapter in Adapter::all_to_test() {
+            let options = GpuOptions { cooperative: Some(false), ..GpuOptions::default() };
+            let device = GpuDevice::open(&adapter, &options).unwrap();
+            for has_clock in [true, false] {
+                let mut trial = Trial::new(&device, size).unwrap();
+                if !has_clock {
+                    (trial.gpu, trial.has_clock) = (without_clock(&device, trial.gpu), false);
+                }
+                let shader = |rows, scaling| Shader::Matmul {
+                    product: Product { output: Output::Store, scaling, dot: device.0.dot },
+                    cut: Tile { rows, outputs: 4 },
+                };
+                // The last scales groups of columns one by one, and so rounds otherwise.
+                let shaders = [shader(8, Scaling::Rows), shader(4, Scaling::Rows), shader(4, Scaling::Groups)];
+                let tried = trial.compare(&shaders).unwrap();
+                assert_eq!(tried.iter().map(|tried| tried.is_equal).collect::<Vec<_>>(), [true, true, false]);
+                assert!(tried.iter().all(|tried| tried.seconds > 0.0), "{tried:?}");
+            }
+        }
+    }
+
+    /// One that was told of the step and is not profiled.
+    fn without_clock(device: &GpuDevice, told: Gpu) -> Gpu {
+        let mut gpu = Gpu::new(device);
+        gpu.begin(&told.rows);
+        gpu
+    }
+
+    #[test]
+    fn a_trial_meets_all_codes_and_all_activations() {
+        let (weights, x) = material(Size { rows: 61, cols: 256, outputs: 125 });
+        let codes: std::collections::BTreeSet<u8> = weights.codes().iter().copied().collect();
+        let values: std::collections::BTreeSet<i8> = x.iter().copied().collect();
+        assert_eq!((codes.len(), values.len()), (256, 256));
+    }
+}
