@@ -29,8 +29,10 @@ const SIZE: Size = Size { rows: 512 - 3, cols: 2048, outputs: 4096 - 3 };
 /// How often each form is timed, by turns with the others, unless that takes longer than there is time for.
 const TURNS: usize = 7;
 const LONGEST: Duration = Duration::from_millis(300);
+/// Seconds that the usual form may take where others are tried: else opening a slow device would take longer than a second.
+const SLOWEST: f64 = 0.03;
 /// Products in one submit, where the device has no clock: so that sending them does not count.
-const AT_ONCE: u32 = 8;
+const AT_ONCE: u32 = 4;
 /// How many times as fast another form has to be: less may be chance.
 const MARGIN: f64 = 1.1;
 
@@ -39,6 +41,14 @@ const MARGIN: f64 = 1.1;
 struct Tried {
     is_equal: bool,
     seconds: f64,
+}
+
+/// A form of the product while it is tried.
+struct Form {
+    shader: Shader,
+    out: Tensor,
+    is_equal: bool,
+    times: Vec<f64>,
 }
 
 /// Which of the offered cooperative matrices multiply exactly, and faster than this device does without. Where one is wrong, none is
@@ -54,7 +64,7 @@ pub(super) fn cooperative(device: &GpuDevice, offered: Cooperative) -> Result<Co
     let cuts: Vec<CooperativeCut> = offered.cuts().collect();
     let mut shaders = vec![usual];
     shaders.extend(cuts.iter().map(|&cut| Shader::MatmulCooperative { output: Output::Store, cut }));
-    let tried = trial.compare(&shaders)?;
+    let tried = trial.compare(&shaders, SLOWEST)?;
     let of = |cut| cuts.iter().zip(&tried[1..]).find(|(known, _)| Some(**known) == cut).map(|(_, tried)| *tried);
     let left = judge(offered, tried[0].seconds, of(offered.small), of(offered.large));
     if tried.iter().any(|tried| !tried.is_equal) {
@@ -71,10 +81,10 @@ pub(super) fn cooperative(device: &GpuDevice, offered: Cooperative) -> Result<Co
         tried[0].seconds * 1e3,
         times.collect::<String>(),
         match (left.small, left.large) {
-            (None, None) => "they are not used",
+            (None, None) => "no cooperative matrices are used",
             (Some(_), None) => "the small tiles are used",
             (None, Some(_)) => "the large tiles are used",
-            (Some(_), Some(_)) => "both are used",
+            (Some(_), Some(_)) => "tiles of both sizes are used",
         }
     );
     Ok(left)
@@ -121,29 +131,37 @@ impl Trial {
         Ok(Self { gpu, size, w, x, has_clock })
     }
 
-    /// Computes the product by each of `shaders`, and holds what comes of it to what comes of the first; then times them.
-    fn compare(&mut self, shaders: &[Shader]) -> Result<Vec<Tried>> {
-        let mut bits: Vec<Vec<u32>> = Vec::new();
-        let mut outs = Vec::new();
+    /// Computes the product by each of `shaders`, holds what comes of it to what comes of the first, and times it: by turns, where it
+    /// is not far slower. If the first takes longer than `slowest` seconds, it is the only one.
+    fn compare(&mut self, shaders: &[Shader], slowest: f64) -> Result<Vec<Tried>> {
+        let mut usual: Option<(Vec<u32>, f64)> = None;
+        let mut forms = Vec::new();
         for &shader in shaders {
             // Memory is zero when it is new, and the product is not.
             let out = self.gpu.tensor(self.size.rows, self.size.outputs)?;
             self.record(shader, &out);
             let mut values = vec![0.0; self.size.rows * self.size.outputs];
             self.gpu.read_tensor(&out, &mut values)?;
-            bits.push(values.into_iter().map(f32::to_bits).collect());
-            outs.push(out);
-        }
-        let mut times = vec![Vec::new(); shaders.len()];
-        let start = Instant::now();
-        while times[0].is_empty() || times[0].len() < TURNS && start.elapsed() < LONGEST {
-            for ((&shader, out), times) in shaders.iter().zip(&outs).zip(&mut times) {
-                times.push(self.seconds(shader, out)?);
+            let bits: Vec<u32> = values.into_iter().map(f32::to_bits).collect();
+            let seconds = self.seconds(shader, &out)?;
+            let (right, first) = usual.get_or_insert_with(|| (bits.clone(), seconds));
+            forms.push(Form { shader, out, is_equal: bits == *right, times: vec![seconds] });
+            if *first > slowest {
+                break;
             }
         }
-        let tried = bits.iter().zip(times).map(|(of_shader, mut times)| {
-            times.sort_by(f64::total_cmp);
-            Tried { is_equal: *of_shader == bits[0], seconds: times[times.len() / 2] }
+        let first = usual.map_or(0.0, |(_, seconds)| seconds);
+        let start = Instant::now();
+        let mut turns = 1;
+        while turns < TURNS && start.elapsed() < LONGEST {
+            for form in forms.iter_mut().filter(|form| form.times[0] <= 2.0 * first) {
+                form.times.push(self.seconds(form.shader, &form.out)?);
+            }
+            turns += 1;
+        }
+        let tried = forms.into_iter().map(|mut form| {
+            form.times.sort_by(f64::total_cmp);
+            Tried { is_equal: form.is_equal, seconds: form.times[form.times.len() / 2] }
         });
         Ok(tried.collect())
     }
@@ -269,7 +287,8 @@ mod tests {
                 };
                 // The last scales groups of columns one by one, and so rounds otherwise.
                 let shaders = [shader(8, Scaling::Rows), shader(4, Scaling::Rows), shader(4, Scaling::Groups)];
-                let tried = trial.compare(&shaders).unwrap();
+                assert_eq!(trial.compare(&shaders, 0.0).unwrap().len(), 1, "a slow device tries nothing");
+                let tried = trial.compare(&shaders, f64::INFINITY).unwrap();
                 assert_eq!(tried.iter().map(|tried| tried.is_equal).collect::<Vec<_>>(), [true, true, false]);
                 assert!(tried.iter().all(|tried| tried.seconds > 0.0), "{tried:?}");
             }
