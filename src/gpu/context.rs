@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::gpu::adapter::Adapter;
 use crate::gpu::cooperative::Cooperative;
+use crate::gpu::layout::Way;
 use crate::gpu::limits::WORKGROUP_BYTES;
 use crate::gpu::pace::LONGEST_SUBMIT;
 use crate::gpu::pipeline_cache::PipelineCache;
@@ -22,7 +23,8 @@ const NVIDIA: u32 = 0x10de;
 /// How to use a GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GpuOptions {
-    /// How products of trits and int8 are computed. `None`: what suits the device; Apple's have no integer dot products.
+    /// How products of trits and int8 are computed. `None`: what suits the device. Apple's have no integer dot products; for prompts, a
+    /// GPU that is no software is asked when it is opened what is fastest, with Vulkan or Metal.
     pub dot: Option<Dot>,
     /// The most bytes of a matrix that shaders see at once: larger matrices are cut by rows. `None`: what the device allows.
     pub largest_shard: Option<u64>,
@@ -50,10 +52,10 @@ pub struct GpuDevice(pub(crate) Arc<Context>);
 pub(crate) struct Context {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
-    pub(crate) dot: Dot,
+    /// How it multiplies a few rows, and many.
+    pub(crate) few_rows: Way,
+    pub(crate) many_rows: Way,
     pub(crate) cooperative: Cooperative,
-    /// Whether a thread's registers hold the sums of 8 rows and 4 outputs.
-    pub(crate) wide: bool,
     pub(crate) largest_binding: u64,
     pub(crate) largest_shard: u64,
     pub(crate) has_timestamps: bool,
@@ -84,37 +86,52 @@ impl GpuDevice {
     pub async fn open_async(adapter: &Adapter, options: &GpuOptions) -> Result<Self> {
         let offered = match options.cooperative {
             Some(false) => Cooperative::default(),
-            None if adapter.is_software() => Cooperative::default(),
+            // Nothing is used before it was tried.
+            None if cfg!(target_arch = "wasm32") || adapter.is_software() => Cooperative::default(),
             _ => Cooperative::offered(&adapter.raw),
         };
         let device = Self::request(adapter, options, offered).await?;
-        if options.cooperative.is_some() || !offered.is_any() {
-            return Ok(device);
+        if cfg!(target_arch = "wasm32") || adapter.is_software() {
+            return Ok(device); // in a browser nothing may wait for a trial
         }
-        Self::with_tried(device, options, offered).await
+        Self::with_tried(device, options).await
     }
 
-    /// The device that multiplies by what is left of cooperative matrices when they were tried; where it failed in that, opened again
-    /// without.
+    /// The device as a trial says that it multiplies many rows best; where it failed in that, opened again without.
     #[cfg(not(target_arch = "wasm32"))]
-    async fn with_tried(mut device: Self, options: &GpuOptions, offered: Cooperative) -> Result<Self> {
-        match trial::cooperative(&device, offered) {
-            Ok(left) => {
-                Arc::get_mut(&mut device.0).expect("nobody else has it yet").cooperative = left;
+    async fn with_tried(mut device: Self, options: &GpuOptions) -> Result<Self> {
+        let adapter = device.adapter().clone();
+        // Direct3D's and OpenGL's compilers may take seconds for what is only tried.
+        let is_quick = matches!(adapter.info().backend, wgpu::Backend::Vulkan | wgpu::Backend::Metal);
+        let ways = match options.dot {
+            None if is_quick => trial::WAYS,
+            _ => &[],
+        };
+        let offered = if options.cooperative.is_none() { device.0.cooperative } else { Cooperative::default() };
+        if ways.is_empty() && !offered.is_any() {
+            return Ok(device);
+        }
+        match trial::choose(&device, ways, offered) {
+            Ok(choice) => {
+                let context = Arc::get_mut(&mut device.0).expect("nobody else has it yet");
+                context.many_rows = choice.way;
+                if options.cooperative.is_none() {
+                    context.cooperative = choice.cooperative;
+                }
                 Ok(device)
             }
             Err(error) => {
-                let adapter = device.adapter().clone();
-                log::warn!("{} fails with cooperative matrices, and is opened without: {error}", adapter.name());
-                Self::request(&adapter, options, Cooperative::default()).await
+                log::warn!("{} fails when it is tried, and is opened without what is new: {error}", adapter.name());
+                let matrices =
+                    if options.cooperative.is_none() { Cooperative::default() } else { device.0.cooperative };
+                Self::request(&adapter, options, matrices).await
             }
         }
     }
 
-    /// In a browser nothing may wait for a trial, and there are none.
     #[cfg(target_arch = "wasm32")]
-    async fn with_tried(device: Self, options: &GpuOptions, _offered: Cooperative) -> Result<Self> {
-        Self::request(&device.adapter().clone(), options, Cooperative::default()).await
+    async fn with_tried(device: Self, _options: &GpuOptions) -> Result<Self> {
+        Ok(device)
     }
 
     /// Opens it, to multiply by those cooperative matrices.
@@ -167,15 +184,17 @@ impl GpuDevice {
             wgpu::Backend::Metal => Dot::Float,
             _ => Dot::Packed,
         });
+        // Software has as many registers as it likes. Without packed products there is more to hold.
+        let wide = dot == Dot::Packed && (adapter.info().vendor == NVIDIA || adapter.is_software());
+        let way = Way { dot, wide };
         let most = offered.max_storage_buffer_binding_size.min(offered.max_buffer_size);
         let context = Context {
             cache: PipelineCache::open(&device, adapter.info()),
             device,
             queue,
-            dot,
+            few_rows: way,
+            many_rows: way,
             cooperative,
-            // Software has as many registers as it likes. Without packed products there is more to hold.
-            wide: dot == Dot::Packed && (adapter.info().vendor == NVIDIA || adapter.is_software()),
             largest_binding: most,
             largest_shard: options.largest_shard.unwrap_or(most).min(most),
             has_timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
@@ -204,9 +223,14 @@ impl GpuDevice {
 
     /// Its name and how it multiplies.
     pub(super) fn describe(&self) -> String {
-        let dot = match self.0.dot {
+        let named = |dot| match dot {
             Dot::Packed => "packed dot products",
             Dot::Float => "float dot products",
+        };
+        let Context { few_rows, many_rows, .. } = &*self.0;
+        let dot = match few_rows.dot == many_rows.dot {
+            true => named(few_rows.dot).into(),
+            false => format!("{} for few rows, {} for many", named(few_rows.dot), named(many_rows.dot)),
         };
         let matrices = match self.0.cooperative {
             Cooperative { speed: Some(speed), .. } => format!(", cooperative matrices ({speed:.1} times as fast)"),

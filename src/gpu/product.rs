@@ -61,7 +61,7 @@ impl Gpu {
         for shard in &w.shards {
             let params = product_params(w, shard, out.cols);
             let bytes = (shard.rows * w.row_bytes) as u64;
-            let shape = matvec_shape(rows.count, shard.rows, self.device.0.wide);
+            let shape = matvec_shape(rows.count, shard.rows, self.device.0.few_rows.wide);
             if x.numerics == Numerics::Float {
                 assert_eq!(w.format, Format::Ternary, "a linear layer is ternary");
                 let shader = Shader::MatvecFloats { output, shape };
@@ -83,11 +83,12 @@ impl Gpu {
 
     /// The shader of a product of many rows, of so many outputs of a matrix.
     fn tiled(&self, w: &Matrix, numerics: Numerics, output: Output, (rows, outputs): (usize, usize)) -> Shader {
-        let product = self.kind_of_product(w, numerics, output);
+        let way = self.device.0.many_rows;
+        let product = Product { dot: way.dot, ..self.kind_of_product(w, numerics, output) };
         let able = product.scaling == Scaling::Rows && Cooperative::is_exact(w.cols);
         match self.device.0.cooperative.cut(rows, outputs).filter(|_| able) {
             Some(cut) => Shader::MatmulCooperative { output, cut },
-            None => Shader::Matmul { product, cut: matmul_cut(product.scaling, product.dot, self.device.0.wide) },
+            None => Shader::Matmul { product, cut: matmul_cut(product.scaling, way) },
         }
     }
 
@@ -221,6 +222,7 @@ impl Gpu {
         self.run(shader, &[out.cols as u32], &[&gate_up.buffer, &out.buffer], groups, 0);
     }
 
+    /// As few rows are multiplied.
     fn kind_of_product(&self, w: &Matrix, numerics: Numerics, output: Output) -> Product {
         assert_eq!(w.format, Format::Ternary, "a linear layer is ternary");
         let scaling = match numerics {
@@ -228,7 +230,7 @@ impl Gpu {
             _ if w.row_scales > 1 => Scaling::Groups,
             _ => Scaling::Rows,
         };
-        Product { output, scaling, dot: self.device.0.dot }
+        Product { output, scaling, dot: self.device.0.few_rows.dot }
     }
 }
 
@@ -270,7 +272,8 @@ mod tests {
                 let steps = (0..count as u32).map(|position| Row { sequence: 0, position, wants_logits: false });
                 let [wide, narrow] = [true, false].map(|wide| {
                     let mut device = GpuDevice::open(&adapter, &options).unwrap();
-                    Arc::get_mut(&mut device.0).expect("just opened").wide = wide;
+                    let context = Arc::get_mut(&mut device.0).expect("just opened");
+                    (context.few_rows.wide, context.many_rows.wide) = (wide, wide);
                     let gpu = &mut Gpu::new(&device);
                     let (w, mut out) = (gpu.matrix(&weights).unwrap(), gpu.tensor(count, OUTPUTS).unwrap());
                     let mut q = gpu.quantized(count, COLS, Numerics::Int8Rows).unwrap();

@@ -1,5 +1,6 @@
-//! The trial of cooperative matrices when a GPU is opened: whether they give the bits that all others give, and whether they are
-//! faster. They are used where both is so, on this device and with this driver.
+//! The trial when a GPU is opened: a product of many rows is computed in all ways that may suit the device, and held to the bits of the
+//! way that is known to do. What is right and faster is used, on this device and with this driver. Few rows are not tried: what they
+//! take is the memory's, and what is small enough to be tried lies in a cache.
 
 use std::time::Duration;
 
@@ -10,9 +11,9 @@ use crate::format::ternary::{Scales, Ternary};
 use crate::gpu::buffers::{Quantized, Tensor};
 use crate::gpu::context::GpuDevice;
 use crate::gpu::cooperative::{Cooperative, CooperativeCut};
-use crate::gpu::layout::matmul_cut;
+use crate::gpu::layout::{Way, matmul_cut};
 use crate::gpu::product::Rows;
-use crate::gpu::shader::{Output, Product, Scaling, Shader};
+use crate::gpu::shader::{Dot, Output, Product, Scaling, Shader};
 use crate::gpu::{Gpu, Matrix};
 use crate::time::Instant;
 
@@ -36,6 +37,13 @@ const AT_ONCE: u32 = 4;
 /// How many times as fast another form has to be: less may be chance.
 const MARGIN: f64 = 1.1;
 
+/// The ways that are worth trying.
+pub(super) const WAYS: &[Way] = &[
+    Way { dot: Dot::Packed, wide: true },
+    Way { dot: Dot::Packed, wide: false },
+    Way { dot: Dot::Float, wide: false },
+];
+
 /// What came of a form of the product.
 #[derive(Clone, Copy, Debug)]
 struct Tried {
@@ -51,43 +59,53 @@ struct Form {
     times: Vec<f64>,
 }
 
-/// Which of the offered cooperative matrices multiply exactly, and faster than this device does without. Where one is wrong, none is
-/// used.
+/// How a device multiplies many rows best.
+pub(super) struct Choice {
+    pub(super) way: Way,
+    pub(super) cooperative: Cooperative,
+}
+
+/// Which of `ways`, or the one that the device has, is fastest, and which of the offered cooperative matrices are faster still; of those
+/// whose results are equal to the last bit.
 ///
 /// # Errors
 /// [`crate::Error::Device`] if the device fails in it.
-pub(super) fn cooperative(device: &GpuDevice, offered: Cooperative) -> Result<Cooperative> {
+pub(super) fn choose(device: &GpuDevice, ways: &[Way], offered: Cooperative) -> Result<Choice> {
     let name = device.adapter().name();
-    let mut trial = Trial::new(device, SIZE)?;
-    let product = Product { output: Output::Store, scaling: Scaling::Rows, dot: device.0.dot };
-    let usual = Shader::Matmul { product, cut: matmul_cut(product.scaling, product.dot, device.0.wide) };
+    let usual = device.0.many_rows;
+    let mut all = vec![usual];
+    all.extend(ways.iter().filter(|way| **way != usual));
     let cuts: Vec<CooperativeCut> = offered.cuts().collect();
-    let mut shaders = vec![usual];
-    shaders.extend(cuts.iter().map(|&cut| Shader::MatmulCooperative { output: Output::Store, cut }));
-    let tried = trial.compare(&shaders, SLOWEST)?;
-    let of = |cut| cuts.iter().zip(&tried[1..]).find(|(known, _)| Some(**known) == cut).map(|(_, tried)| *tried);
-    let left = judge(offered, tried[0].seconds, of(offered.small), of(offered.large));
-    if tried.iter().any(|tried| !tried.is_equal) {
-        log::warn!(
-            "{name} multiplies wrongly by cooperative matrices; they are not used. A newer driver may do better"
-        );
-    }
+    let by_way = all.iter().map(|&way| by(Scaling::Rows, way));
+    let by_matrices = cuts.iter().map(|&cut| Shader::MatmulCooperative { output: Output::Store, cut });
+    let shaders: Vec<Shader> = by_way.chain(by_matrices).collect();
+    let tried = Trial::new(device, SIZE)?.compare(&shaders, SLOWEST)?;
     let Size { rows, cols, outputs } = SIZE;
-    let times = cuts.iter().zip(&tried[1..]).map(|(cut, tried)| {
-        format!(", by cooperative matrices in tiles of {} in {:.3} ms", cut.tile, tried.seconds * 1e3)
-    });
-    log::info!(
-        "{name} multiplies {rows} rows of {cols} columns by {outputs} in {:.3} ms{}: {}",
-        tried[0].seconds * 1e3,
-        times.collect::<String>(),
-        match (left.small, left.large) {
-            (None, None) => "no cooperative matrices are used",
-            (Some(_), None) => "the small tiles are used",
-            (None, Some(_)) => "the large tiles are used",
-            (Some(_), Some(_)) => "tiles of both sizes are used",
+    for (shader, Tried { is_equal, seconds }) in shaders.iter().zip(&tried) {
+        log::info!("{name}: {rows} rows of {cols} columns by {outputs} in {:.3} ms by {shader:?}", seconds * 1e3);
+        if !is_equal {
+            log::warn!("{name} multiplies wrongly by {shader:?}, which is not used; a newer driver may do better");
         }
-    );
-    Ok(left)
+    }
+    let (of_ways, of_matrices) = tried.split_at(tried.len().min(all.len()));
+    let best = fastest(of_ways);
+    let of = |cut| cuts.iter().zip(of_matrices).find(|(known, _)| Some(**known) == cut).map(|(_, tried)| *tried);
+    let cooperative = judge(offered, of_ways[best].seconds, of(offered.small), of(offered.large));
+    log::info!("{name} multiplies many rows by {:?}, {cooperative:?}", all[best]);
+    Ok(Choice { way: all[best], cooperative })
+}
+
+/// The shader of a product of many rows.
+fn by(scaling: Scaling, way: Way) -> Shader {
+    let product = Product { output: Output::Store, scaling, dot: way.dot };
+    Shader::Matmul { product, cut: matmul_cut(scaling, way) }
+}
+
+/// The place of the fastest that is right; the first, unless it is slower by the margin.
+fn fastest(tried: &[Tried]) -> usize {
+    let right = |place: &usize| tried[*place].is_equal && tried[*place].seconds > 0.0;
+    let best = (0..tried.len()).filter(right).min_by(|&a, &b| tried[a].seconds.total_cmp(&tried[b].seconds));
+    best.filter(|&best| tried[0].seconds >= MARGIN * tried[best].seconds).unwrap_or(0)
 }
 
 /// What is used of what is offered: nothing if any is wrong, and nothing that is not faster; large tiles only if they are faster than
@@ -134,6 +152,7 @@ impl Trial {
     /// Computes the product by each of `shaders`, holds what comes of it to what comes of the first, and times it: by turns, where it
     /// is not far slower. If the first takes longer than `slowest` seconds, it is the only one.
     fn compare(&mut self, shaders: &[Shader], slowest: f64) -> Result<Vec<Tried>> {
+        self.gpu.device.0.pipelines(shaders)?; // all at once
         let mut usual: Option<(Vec<u32>, f64)> = None;
         let mut forms = Vec::new();
         for &shader in shaders {
@@ -222,7 +241,6 @@ fn material(size: Size) -> (Ternary, Vec<i8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::shader::Tile;
     use crate::gpu::{Adapter, GpuOptions};
 
     const SMALL: CooperativeCut = CooperativeCut { side: 16, tile: 64, teams: 4, threads: 128 };
@@ -257,6 +275,18 @@ mod tests {
     }
 
     #[test]
+    fn the_first_way_is_left_for_one_that_is_right_and_faster_by_the_margin() {
+        let of = |seconds: &[f64]| {
+            let tried: Vec<Tried> = seconds.iter().map(|&seconds| equal(seconds).unwrap()).collect();
+            fastest(&tried)
+        };
+        assert_eq!((of(&[1.0]), of(&[1.0, 0.95, 2.0]), of(&[1.0, 0.8, 0.7])), (0, 0, 2));
+        assert_eq!((of(&[0.0, 0.0]), of(&[f64::NAN, 1.0]), of(&[1.0, 0.0])), (0, 0, 0));
+        let wrong = Tried { is_equal: false, seconds: 0.1 };
+        assert_eq!(fastest(&[equal(1.0).unwrap(), wrong, equal(0.5).unwrap()]), 2);
+    }
+
+    #[test]
     fn one_that_is_wrong_rules_out_all() {
         let wrong = Some(Tried { is_equal: false, seconds: 0.1 });
         assert_eq!(judge(BOTH, 1.0, wrong, equal(0.1)), Cooperative::default());
@@ -281,17 +311,24 @@ mod tests {
                 if !has_clock {
                     (trial.gpu, trial.has_clock) = (without_clock(&device, trial.gpu), false);
                 }
-                let shader = |rows, scaling| Shader::Matmul {
-                    product: Product { output: Output::Store, scaling, dot: device.0.dot },
-                    cut: Tile { rows, outputs: 4 },
-                };
                 // The last scales groups of columns one by one, and so rounds otherwise.
-                let shaders = [shader(8, Scaling::Rows), shader(4, Scaling::Rows), shader(4, Scaling::Groups)];
+                let mut shaders: Vec<Shader> = WAYS.iter().map(|&way| by(Scaling::Rows, way)).collect();
+                shaders.push(by(Scaling::Groups, WAYS[0]));
                 assert_eq!(trial.compare(&shaders, 0.0).unwrap().len(), 1, "a slow device tries nothing");
                 let tried = trial.compare(&shaders, f64::INFINITY).unwrap();
-                assert_eq!(tried.iter().map(|tried| tried.is_equal).collect::<Vec<_>>(), [true, true, false]);
+                assert_eq!(tried.iter().map(|tried| tried.is_equal).collect::<Vec<_>>(), [true, true, true, false]);
                 assert!(tried.iter().all(|tried| tried.seconds > 0.0), "{tried:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_slow_keeps_its_way() {
+        for adapter in Adapter::all_to_test().into_iter().filter(Adapter::is_software) {
+            let options = GpuOptions { cooperative: Some(false), ..GpuOptions::default() };
+            let device = GpuDevice::open(&adapter, &options).unwrap();
+            let choice = choose(&device, WAYS, Cooperative::default()).unwrap();
+            assert_eq!((choice.way, choice.cooperative), (device.0.many_rows, Cooperative::default()));
         }
     }
 

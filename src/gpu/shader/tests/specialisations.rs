@@ -3,7 +3,7 @@
 use crate::backend::{Activation, CachePrecision, CacheShape, HeadNormOrder, MOST_BLOCK, RopePairs};
 use crate::format::ternary::BLOCK;
 use crate::gpu::cooperative::CooperativeCut;
-use crate::gpu::layout::{Attention, matmul_cut, matvec_shape, norm_matvec_shape, tile_heads};
+use crate::gpu::layout::{Attention, Way, matmul_cut, matvec_shape, norm_matvec_shape, tile_heads};
 use crate::gpu::shader::{Cached, Dot, Format, Input, Output, Product, Scaling, Shader, Shape};
 
 const DENSE: [Format; 4] = [Format::F32, Format::F16, Format::Bf16, Format::Int8];
@@ -34,7 +34,10 @@ pub(super) fn core() -> Vec<Shader> {
     let products = outputs.into_iter().flat_map(|output| products(output, scalings));
     for wide in [false, true] {
         for product in products.clone() {
-            push_new(&mut all, Shader::Matmul { product, cut: matmul_cut(product.scaling, product.dot, wide) });
+            push_new(
+                &mut all,
+                Shader::Matmul { product, cut: matmul_cut(product.scaling, Way { dot: product.dot, wide }) },
+            );
         }
     }
     for shape in shapes() {
