@@ -144,8 +144,8 @@ impl GpuDevice {
             features |= Cooperative::FEATURES;
             workgroup_bytes = workgroup_bytes.max(cut.workgroup_bytes());
             // SAFETY: one shader of this crate uses the one experimental feature that is asked for, with matrices that the device
-            // lists and within its workgroup memory. What is known to be wrong with it stands in cooperative.rs: so nothing is
-            // computed by it before the device has shown that it computes the right bits, unless somebody asks for it by name.
+            // lists and within its workgroup memory. What is known to be wrong with it stands in cooperative.rs: so no result of it
+            // is used before the device has shown in a trial that it computes the right bits, unless somebody asks for it by name.
             experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
         }
         let required_limits = wgpu::Limits {

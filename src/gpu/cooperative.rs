@@ -2,7 +2,7 @@
 //!
 //! wgpu calls them experimental: on Vulkan its compiler writes accesses to workgroup memory that are not ordered by barriers to
 //! the letter of the memory model that comes with them (gfx-rs/wgpu#8805). So a device has to show that they are exact on it, and
-//! worth it (`trial.rs`).
+//! worth it (`trial.rs`): that shows whether barriers order them all the same, if not that they do every time.
 //!
 //! Only square ones are used. Intel's Arc has 8 × 8 with 16 columns between, and naga's WGSL has no name for such. Its inner form
 //! could say them, but wgpu cannot ask for the subgroups of 8 threads that they are made for: in those of 32, which Mesa takes
