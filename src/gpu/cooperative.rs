@@ -103,7 +103,9 @@ impl Cooperative {
     /// How a product of so many rows and outputs is cut; none where it is not for cooperative matrices.
     pub(crate) fn cut(self, rows: usize, outputs: usize) -> Option<CooperativeCut> {
         let tiles = |cut: &CooperativeCut| rows.div_ceil(cut.tile as usize) * outputs.div_ceil(cut.tile as usize);
-        self.large.filter(|cut| tiles(cut) >= BUSY_TILES).or(self.small)
+        // As much is computed of a tile as of a full one.
+        let is_full = |cut: &CooperativeCut| 2 * rows > cut.tile as usize;
+        self.large.filter(|cut| is_full(cut) && tiles(cut) >= BUSY_TILES).or(self.small)
     }
 
     /// Whether anything is offered.
@@ -178,7 +180,8 @@ mod tests {
         let tile = |offered: Cooperative, rows, outputs| offered.cut(rows, outputs).map(|cut| cut.tile);
         assert_eq!(tile(all, 512, 128 * 24), Some(128));
         assert_eq!(tile(all, 512, 128 * 23), Some(64));
-        assert_eq!(tile(all, 33, 128 * 95 + 1), Some(128));
+        assert_eq!(tile(all, 65, 128 * 95 + 1), Some(128));
+        assert_eq!(tile(all, 64, 1 << 15), Some(64), "half of it would be empty");
         assert_eq!(tile(Cooperative { large: None, ..all }, 512, 1 << 15), Some(64));
         let large = Cooperative { small: None, ..all };
         assert_eq!((tile(large, 512, 128 * 24), tile(large, 512, 128 * 23)), (Some(128), None));
