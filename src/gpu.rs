@@ -32,6 +32,8 @@ mod shader;
 mod state;
 mod step;
 mod transfer;
+#[cfg(not(target_arch = "wasm32"))]
+mod trial;
 
 use std::ops::Range;
 #[cfg(target_arch = "wasm32")]

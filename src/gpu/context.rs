@@ -7,10 +7,14 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::gpu::adapter::Adapter;
 use crate::gpu::cooperative::Cooperative;
+use crate::gpu::layout::Way;
+use crate::gpu::limits::WORKGROUP_BYTES;
 use crate::gpu::pace::LONGEST_SUBMIT;
 use crate::gpu::pipeline_cache::PipelineCache;
 use crate::gpu::scopes::Scopes;
 use crate::gpu::shader::{Access, Dot, Shader};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::gpu::trial;
 use crate::waiting::block_on;
 
 /// NVIDIA's number as a maker of PCI devices.
@@ -19,7 +23,8 @@ const NVIDIA: u32 = 0x10de;
 /// How to use a GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GpuOptions {
-    /// How products of trits and int8 are computed. `None`: what suits the device; Apple's have no integer dot products.
+    /// How products of trits and int8 are computed. `None`: what suits the device. Apple's have no integer dot products; for prompts, a
+    /// GPU that is no software is asked when it is opened what is fastest, with Vulkan or Metal.
     pub dot: Option<Dot>,
     /// The most bytes of a matrix that shaders see at once: larger matrices are cut by rows. `None`: what the device allows.
     pub largest_shard: Option<u64>,
@@ -27,7 +32,8 @@ pub struct GpuOptions {
     /// but a bug can make a difference.
     pub checked: bool,
     /// Whether steps of many rows are multiplied by cooperative matrices ("tensor cores") where the device has those that are
-    /// exact. The results are the same. `None`: no, as wgpu's are experimental, and were run on software only.
+    /// exact. The results are the same. `None`: where a GPU that is no software shows when it is opened that they are, to the last
+    /// bit, and that they are faster; that takes a part of a second, and the log tells what came of it.
     pub cooperative: Option<bool>,
     /// Whether a head in f16 has a screen: the same rows in int8, half as large again on the device, by which most tokens are ruled
     /// out for the steps of few rows. The choices are the same. `None`: where the head has 64 MiB or more and there is room, unless the
@@ -46,10 +52,10 @@ pub struct GpuDevice(pub(crate) Arc<Context>);
 pub(crate) struct Context {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
-    pub(crate) dot: Dot,
-    pub(crate) cooperative: Option<Cooperative>,
-    /// Whether a thread's registers hold the sums of 8 rows and 4 outputs.
-    pub(crate) wide: bool,
+    /// How it multiplies a few rows, and many.
+    pub(crate) few_rows: Way,
+    pub(crate) many_rows: Way,
+    pub(crate) cooperative: Cooperative,
     pub(crate) largest_binding: u64,
     pub(crate) largest_shard: u64,
     pub(crate) has_timestamps: bool,
@@ -78,18 +84,72 @@ impl GpuDevice {
     /// # Errors
     /// As [`GpuDevice::open`].
     pub async fn open_async(adapter: &Adapter, options: &GpuOptions) -> Result<Self> {
+        let offered = match options.cooperative {
+            Some(false) => Cooperative::default(),
+            // Nothing is used before it was tried.
+            None if cfg!(target_arch = "wasm32") || adapter.is_software() => Cooperative::default(),
+            _ => Cooperative::offered(&adapter.raw),
+        };
+        let device = Self::request(adapter, options, offered).await?;
+        if cfg!(target_arch = "wasm32") || adapter.is_software() {
+            return Ok(device); // in a browser nothing may wait for a trial
+        }
+        Self::with_tried(device, options).await
+    }
+
+    /// The device as a trial says that it multiplies many rows best; where it failed in that, opened again without.
+    #[cfg(not(target_arch = "wasm32"))]
+    async fn with_tried(mut device: Self, options: &GpuOptions) -> Result<Self> {
+        let adapter = device.adapter().clone();
+        // Direct3D's and OpenGL's compilers may take seconds for what is only tried.
+        let is_quick = matches!(adapter.info().backend, wgpu::Backend::Vulkan | wgpu::Backend::Metal);
+        let ways = match options.dot {
+            None if is_quick => trial::WAYS,
+            _ => &[],
+        };
+        let offered = if options.cooperative.is_none() { device.0.cooperative } else { Cooperative::default() };
+        if ways.is_empty() && !offered.is_any() {
+            return Ok(device);
+        }
+        match trial::choose(&device, ways, offered) {
+            Ok(choice) => {
+                let context = Arc::get_mut(&mut device.0).expect("nobody else has it yet");
+                context.many_rows = choice.way;
+                if options.cooperative.is_none() {
+                    context.cooperative = choice.cooperative;
+                }
+                Ok(device)
+            }
+            Err(error) => {
+                log::warn!("{} fails when it is tried, and is opened without what is new: {error}", adapter.name());
+                let matrices =
+                    if options.cooperative.is_none() { Cooperative::default() } else { device.0.cooperative };
+                Self::request(&adapter, options, matrices).await
+            }
+        }
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    async fn with_tried(device: Self, _options: &GpuOptions) -> Result<Self> {
+        Ok(device)
+    }
+
+    /// Opens it, to multiply by those cooperative matrices.
+    async fn request(adapter: &Adapter, options: &GpuOptions, cooperative: Cooperative) -> Result<Self> {
         let offered = adapter.raw.limits();
         let mut features = adapter.raw.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE);
-        let cooperative = Cooperative::offered(&adapter.raw).filter(|_| options.cooperative == Some(true));
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
-        if cooperative.is_some() {
+        let mut workgroup_bytes = WORKGROUP_BYTES as u32;
+        for cut in cooperative.cuts() {
             features |= Cooperative::FEATURES;
-            // SAFETY: one shader of this crate uses the one experimental feature that is asked for, in configurations that the
-            // device lists and within its workgroup memory. What is known to be wrong with it stands in cooperative.rs: that
-            // is why it is on only where somebody asks for it.
+            workgroup_bytes = workgroup_bytes.max(cut.workgroup_bytes());
+            // SAFETY: one shader of this crate uses the one experimental feature that is asked for, with matrices that the device
+            // lists and within its workgroup memory. What is known to be wrong with it stands in cooperative.rs: so no result of it
+            // is used before the device has shown in a trial that it computes the right bits, unless somebody asks for it by name.
             experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
         }
         let required_limits = wgpu::Limits {
+            max_compute_workgroup_storage_size: workgroup_bytes,
             max_buffer_size: offered.max_buffer_size,
             max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
             ..wgpu::Limits::default()
@@ -124,15 +184,17 @@ impl GpuDevice {
             wgpu::Backend::Metal => Dot::Float,
             _ => Dot::Packed,
         });
+        // Software has as many registers as it likes. Without packed products there is more to hold.
+        let wide = dot == Dot::Packed && (adapter.info().vendor == NVIDIA || adapter.is_software());
+        let way = Way { dot, wide };
         let most = offered.max_storage_buffer_binding_size.min(offered.max_buffer_size);
         let context = Context {
             cache: PipelineCache::open(&device, adapter.info()),
             device,
             queue,
-            dot,
+            few_rows: way,
+            many_rows: way,
             cooperative,
-            // Software has as many registers as it likes. Without packed products there is more to hold.
-            wide: dot == Dot::Packed && (adapter.info().vendor == NVIDIA || adapter.is_software()),
             largest_binding: most,
             largest_shard: options.largest_shard.unwrap_or(most).min(most),
             has_timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
@@ -161,17 +223,26 @@ impl GpuDevice {
 
     /// Its name and how it multiplies.
     pub(super) fn describe(&self) -> String {
-        let dot = match self.0.dot {
+        let named = |dot| match dot {
             Dot::Packed => "packed dot products",
             Dot::Float => "float dot products",
         };
-        let matrices = if self.is_cooperative() { ", cooperative matrices" } else { "" };
+        let Context { few_rows, many_rows, .. } = &*self.0;
+        let dot = match few_rows.dot == many_rows.dot {
+            true => named(few_rows.dot).into(),
+            false => format!("{} for few rows, {} for many", named(few_rows.dot), named(many_rows.dot)),
+        };
+        let matrices = match self.0.cooperative {
+            Cooperative { speed: Some(speed), .. } => format!(", cooperative matrices ({speed:.1} times as fast)"),
+            some if some.is_any() => ", cooperative matrices".into(),
+            _ => String::new(),
+        };
         format!("gpu, {}, {dot}{matrices}", self.adapter().name())
     }
 
     /// Whether steps of many rows are multiplied by cooperative matrices.
     pub fn is_cooperative(&self) -> bool {
-        self.0.cooperative.is_some()
+        self.0.cooperative.is_any()
     }
 }
 

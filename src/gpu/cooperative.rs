@@ -1,59 +1,121 @@
 //! Cooperative matrices: which of them a GPU offers, and how a product by them is cut.
 //!
-//! They are an option and not the default. wgpu calls them experimental: on Vulkan its compiler writes accesses to workgroup
-//! memory that are not ordered by barriers to the letter of the memory model that comes with them (gfx-rs/wgpu#8805), and how
-//! much faster they are is not known of any device.
+//! wgpu calls them experimental: on Vulkan its compiler writes accesses to workgroup memory that are not ordered by barriers to
+//! the letter of the memory model that comes with them (gfx-rs/wgpu#8805). So a device has to show that they are exact on it, and
+//! worth it (`trial.rs`): that shows whether barriers order them all the same, if not that they do every time.
+//!
+//! Only square ones are used. Intel's Arc has 8 × 8 with 16 columns between, and naga's WGSL has no name for such. Its inner form
+//! could say them, but wgpu cannot ask for the subgroups of 8 threads that they are made for: in those of 32, which Mesa takes
+//! then, the shader spills registers by the hundred (`benches/gpu-compilers.md`).
 
-use crate::gpu::limits::MOST_THREADS;
+use crate::gpu::limits::{MOST_THREADS, TILE};
 
-/// The matrices that the shader multiplies, and its workgroups.
+/// How a product by cooperative matrices is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Cooperative {
+pub(crate) struct CooperativeCut {
     /// Rows and columns of a matrix.
     pub(crate) side: u32,
+    /// Rows, and outputs, of the tile that a workgroup makes.
+    pub(crate) tile: u32,
+    /// Subgroups that share it.
+    pub(crate) teams: u32,
     /// Threads of a workgroup.
     pub(crate) threads: u32,
 }
 
-/// Subgroups that share a tile, 2 × 2.
-pub(crate) const TEAMS: u32 = 4;
+/// What a device multiplies by: tiles of two sizes, each where it is offered and worth it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Cooperative {
+    pub(crate) small: Option<CooperativeCut>,
+    pub(crate) large: Option<CooperativeCut>,
+    /// How many times as fast the faster of them was, where that was measured.
+    pub(crate) speed: Option<f64>,
+}
+
+/// Rows, and outputs, of a large tile.
+const LARGE_TILE: u32 = 2 * TILE as u32;
+/// Subgroups that share a small tile.
+const SMALL_TEAMS: u32 = 4;
+/// Large tiles that keep a large device busy, a workgroup on each of its processors or nearly. Of fewer, small ones are made.
+const BUSY_TILES: usize = 96;
+/// Values between the beginnings of two rows in workgroup memory: 32 columns in whole 16 bytes, as matrices need, and rows in
+/// other banks.
+pub(crate) const STRIDE: u32 = 40;
 /// Most columns: that many products of a weight of at most 2 (code 3 less one) and an int8 add up to 2^24 at most, and to no
 /// more on the way, so that every sum is exact in f32.
 const MOST_COLS: usize = 1 << 16;
+
+impl CooperativeCut {
+    /// Of `teams` that share a tile, those beside each other along its outputs.
+    pub(crate) fn team_outputs(self) -> u32 {
+        1 << (self.teams.ilog2() / 2)
+    }
+
+    /// Workgroup memory: two tiles of f16, and a matrix of sums for each team.
+    pub(crate) fn workgroup_bytes(self) -> u32 {
+        2 * self.tile * STRIDE * 2 + self.teams * self.side * self.side * 4
+    }
+}
 
 impl Cooperative {
     /// What the shader cannot be compiled without.
     pub(crate) const FEATURES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
         .union(wgpu::Features::SHADER_F16)
+        .union(wgpu::Features::SHADER_I16)
         .union(wgpu::Features::SUBGROUP);
 
     /// The best that the adapter offers, if any.
-    pub(crate) fn offered(adapter: &wgpu::Adapter) -> Option<Self> {
+    pub(crate) fn offered(adapter: &wgpu::Adapter) -> Self {
         if !adapter.features().contains(Self::FEATURES) {
-            return None;
+            return Self::default();
         }
         let info = adapter.get_info();
         // wgpu does not ask Metal how large subgroups are; those that multiply matrices are of 32 threads.
-        let (smallest, largest) = match info.backend {
+        let subgroups = match info.backend {
             wgpu::Backend::Metal => (32, 32),
             _ => (info.subgroup_min_size, info.subgroup_max_size),
         };
-        Self::of(&adapter.cooperative_matrix_properties(), smallest, largest)
+        let most_bytes = adapter.limits().max_compute_workgroup_storage_size;
+        Self::of(&adapter.cooperative_matrix_properties(), subgroups, most_bytes)
     }
 
-    /// The same, of a device's matrices and the sizes of its subgroups.
-    fn of(offered: &[wgpu::CooperativeMatrixProperties], smallest: u32, largest: u32) -> Option<Self> {
+    /// The same, of a device's matrices, the smallest and the largest of its subgroups, and its workgroup memory.
+    fn of(offered: &[wgpu::CooperativeMatrixProperties], (smallest, largest): (u32, u32), most_bytes: u32) -> Self {
         use wgpu::CooperativeScalarType::{F16, F32};
-        let side = [16, 8].into_iter().find(|&side| {
-            offered.iter().any(|matrix| {
-                (matrix.m_size, matrix.n_size, matrix.k_size) == (side, side, side)
-                    && (matrix.ab_type, matrix.cr_type) == (F16, F32)
-            })
-        })?;
-        // Whole subgroups of any of the sizes, four of the largest.
+        let is_square = |matrix: &wgpu::CooperativeMatrixProperties, side| {
+            (matrix.m_size, matrix.n_size, matrix.k_size) == (side, side, side)
+                && (matrix.ab_type, matrix.cr_type) == (F16, F32)
+        };
+        let side = [16, 8].into_iter().find(|&side| offered.iter().any(|matrix| is_square(matrix, side)));
+        // Whole subgroups of any of the sizes: as many of the largest as there are teams.
         let whole = smallest.is_power_of_two() && largest.is_power_of_two() && smallest <= largest;
-        let threads = TEAMS * largest;
-        (whole && threads <= MOST_THREADS).then_some(Self { side, threads })
+        let Some(side) = side.filter(|_| whole) else { return Self::default() };
+        let fits = |cut: &CooperativeCut| cut.threads <= MOST_THREADS && cut.workgroup_bytes() <= most_bytes;
+        let small = CooperativeCut { side, tile: TILE as u32, teams: SMALL_TEAMS, threads: SMALL_TEAMS * largest };
+        // Matrices of 8 × 8 are many in a large tile, and no team has registers for that.
+        let teams = MOST_THREADS / largest;
+        let large = CooperativeCut { side, tile: LARGE_TILE, teams, threads: MOST_THREADS };
+        let small = Some(small).filter(fits);
+        let large = Some(large).filter(|cut| small.is_some() && side == 16 && fits(cut));
+        Self { small, large, speed: None }
+    }
+
+    /// How a product of so many rows and outputs is cut; none where it is not for cooperative matrices.
+    pub(crate) fn cut(self, rows: usize, outputs: usize) -> Option<CooperativeCut> {
+        let tiles = |cut: &CooperativeCut| rows.div_ceil(cut.tile as usize) * outputs.div_ceil(cut.tile as usize);
+        // As much is computed of a tile as of a full one.
+        let is_full = |cut: &CooperativeCut| 2 * rows > cut.tile as usize;
+        self.large.filter(|cut| is_full(cut) && tiles(cut) >= BUSY_TILES).or(self.small)
+    }
+
+    /// Whether anything is offered.
+    pub(crate) fn is_any(self) -> bool {
+        self.cuts().next().is_some()
+    }
+
+    /// What is offered.
+    pub(crate) fn cuts(self) -> impl Iterator<Item = CooperativeCut> {
+        self.small.into_iter().chain(self.large)
     }
 
     /// Whether sums over this many columns are exact.
@@ -82,13 +144,14 @@ mod tests {
     #[test]
     fn only_square_matrices_of_f16_with_sums_in_f32_are_used() {
         let (small, large) = (matrices([8; 3], F16, F32), matrices([16; 3], F16, F32));
-        let of = |offered: &[_]| Cooperative::of(offered, 32, 32).map(|cooperative| cooperative.side);
+        let of = |offered: &[_]| Cooperative::of(offered, (32, 32), 1 << 15).small.map(|cut| cut.side);
         assert_eq!(of(&[small, large]), Some(16));
         assert_eq!(of(&[matrices([16; 3], F16, F16), small]), Some(8));
         assert_eq!(
             of(&[matrices([16; 3], F32, F32), matrices([16; 3], I32, I32), matrices([16, 16, 8], F16, F32)]),
             None
         );
+        assert_eq!(of(&[matrices([8, 8, 16], F16, F32)]), None, "Intel's");
         assert_eq!(of(&[]), None);
     }
 
@@ -96,11 +159,32 @@ mod tests {
     fn workgroups_are_whole_subgroups_of_any_size_that_a_device_has() {
         let offered = [matrices([16; 3], F16, F32)];
         for (smallest, largest) in [(4, 4), (8, 8), (8, 32), (32, 32), (32, 64), (64, 64)] {
-            let Cooperative { threads, .. } = Cooperative::of(&offered, smallest, largest).unwrap();
-            assert!(threads.is_multiple_of(largest) && threads / largest == TEAMS && threads <= MOST_THREADS);
+            let of = |most_bytes| Cooperative::of(&offered, (smallest, largest), most_bytes);
+            for most_bytes in [1 << 14, 1 << 15, 1 << 16] {
+                for cut in of(most_bytes).cuts() {
+                    assert!(cut.threads.is_multiple_of(largest) && cut.threads / largest == cut.teams);
+                    assert!(cut.threads <= MOST_THREADS && cut.workgroup_bytes() <= most_bytes, "{cut:?}");
+                }
+            }
+            assert!(of(1 << 14).small.is_some() && of(1 << 14).large.is_none());
+            assert_eq!(of(1 << 15).large.is_some(), largest >= 32, "{largest} threads, 32 KiB");
         }
         for (smallest, largest) in [(4, 128), (0, 0), (32, 48), (64, 32)] {
-            assert_eq!(Cooperative::of(&offered, smallest, largest), None, "{smallest} to {largest}");
+            assert!(!Cooperative::of(&offered, (smallest, largest), 1 << 16).is_any(), "{smallest} to {largest}");
         }
+    }
+
+    #[test]
+    fn large_tiles_are_made_where_there_are_enough_of_them() {
+        let all = Cooperative::of(&[matrices([16; 3], F16, F32)], (32, 32), 1 << 15);
+        let tile = |offered: Cooperative, rows, outputs| offered.cut(rows, outputs).map(|cut| cut.tile);
+        assert_eq!(tile(all, 512, 128 * 24), Some(128));
+        assert_eq!(tile(all, 512, 128 * 23), Some(64));
+        assert_eq!(tile(all, 65, 128 * 95 + 1), Some(128));
+        assert_eq!(tile(all, 64, 1 << 15), Some(64), "half of it would be empty");
+        assert_eq!(tile(Cooperative { large: None, ..all }, 512, 1 << 15), Some(64));
+        let large = Cooperative { small: None, ..all };
+        assert_eq!((tile(large, 512, 128 * 24), tile(large, 512, 128 * 23)), (Some(128), None));
+        assert_eq!(tile(Cooperative::default(), 512, 1 << 15), None);
     }
 }

@@ -76,7 +76,7 @@ impl Gpu {
                 head.group as u32,
                 head.row_scales as u32,
             ];
-            let shape = matvec_shape(rows, shard.rows, self.device.0.wide);
+            let shape = matvec_shape(rows, shard.rows, self.device.0.few_rows.wide);
             let [x_groups, y_groups, _] = grid(shard.rows.div_ceil(shape.outputs_of_group()));
             let groups = [x_groups, y_groups, rows.div_ceil(shape.rows as usize)];
             let buffers = [&step, &shard.weights, &shard.scales, &x.buffer, &out.buffer];

@@ -45,11 +45,19 @@ pub(crate) fn norm_matvec_shape(cols: usize, weight_rows: usize, glu: bool, scal
     (used <= WORKGROUP_BYTES).then_some(shape)
 }
 
+/// How a device multiplies codes and int8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub(crate) dot: Dot,
+    /// Whether a thread's registers hold the sums of 8 rows and many outputs.
+    pub(crate) wide: bool,
+}
+
 /// What a thread makes of a tile of a product: as much as its registers hold. Scales of groups of columns, and floats in the place of
-/// packed products, need them for other things; `wide` as for [`matvec_shape`].
-pub(crate) fn matmul_cut(scaling: Scaling, dot: Dot, wide: bool) -> Tile {
-    let (rows, outputs) = match (scaling, dot) {
-        (Scaling::Rows, Dot::Packed) if wide => (8, 8),
+/// packed products, need them for other things.
+pub(crate) fn matmul_cut(scaling: Scaling, way: Way) -> Tile {
+    let (rows, outputs) = match (scaling, way.dot) {
+        (Scaling::Rows, Dot::Packed) if way.wide => (8, 8),
         (Scaling::Rows, Dot::Packed) => (8, 4),
         _ => (4, 4),
     };

@@ -61,7 +61,7 @@ impl Gpu {
         for shard in &w.shards {
             let params = product_params(w, shard, out.cols);
             let bytes = (shard.rows * w.row_bytes) as u64;
-            let shape = matvec_shape(rows.count, shard.rows, self.device.0.wide);
+            let shape = matvec_shape(rows.count, shard.rows, self.device.0.few_rows.wide);
             if x.numerics == Numerics::Float {
                 assert_eq!(w.format, Format::Ternary, "a linear layer is ternary");
                 let shader = Shader::MatvecFloats { output, shape };
@@ -75,20 +75,43 @@ impl Gpu {
                 let (params, groups) = (&params[..], matvec_groups(shape, shard, rows));
                 self.recorder.dispatch(&Dispatch { shader, params, buffers: &buffers, groups, bytes, reads });
             } else {
-                let product = self.kind_of_product(w, x.numerics, output);
-                let able = product.scaling == Scaling::Rows && Cooperative::is_exact(w.cols);
-                let shader = match self.device.0.cooperative.filter(|_| able) {
-                    Some(cut) => Shader::MatmulCooperative { output, cut },
-                    None => {
-                        Shader::Matmul { product, cut: matmul_cut(product.scaling, product.dot, self.device.0.wide) }
-                    }
-                };
-                let groups = [shard.rows.div_ceil(TILE), rows.count.div_ceil(TILE), 1];
-                let buffers = [rows.step, &shard.weights, &shard.scales, &x.values, &x.facts, &out.buffer];
-                let params = &params[..shader.params().count()];
-                self.recorder.dispatch(&Dispatch { shader, params, buffers: &buffers, groups, bytes, reads });
+                let shader = self.tiled(w, x.numerics, output, (rows.count, shard.rows));
+                self.multiply_tiles(out, w, shard, x, rows, shader);
             }
         }
+    }
+
+    /// The shader of a product of many rows, of so many outputs of a matrix.
+    fn tiled(&self, w: &Matrix, numerics: Numerics, output: Output, (rows, outputs): (usize, usize)) -> Shader {
+        let way = self.device.0.many_rows;
+        let product = Product { dot: way.dot, ..self.kind_of_product(w, numerics, output) };
+        let able = product.scaling == Scaling::Rows && Cooperative::is_exact(w.cols);
+        match self.device.0.cooperative.cut(rows, outputs).filter(|_| able) {
+            Some(cut) => Shader::MatmulCooperative { output, cut },
+            None => Shader::Matmul { product, cut: matmul_cut(product.scaling, way) },
+        }
+    }
+
+    /// A product of many rows with a shard of a matrix, by a shader of that kind.
+    pub(super) fn multiply_tiles(
+        &mut self,
+        out: &Tensor,
+        w: &Matrix,
+        shard: &Shard,
+        x: &Quantized,
+        rows: &Rows<'_>,
+        shader: Shader,
+    ) {
+        let tile = match shader {
+            Shader::MatmulCooperative { cut, .. } => cut.tile as usize,
+            _ => TILE,
+        };
+        let params = product_params(w, shard, out.cols);
+        let groups = [shard.rows.div_ceil(tile), rows.count.div_ceil(tile), 1];
+        let buffers = [rows.step, &shard.weights, &shard.scales, &x.values, &x.facts, &out.buffer];
+        let params = &params[..shader.params().count()];
+        let bytes = (shard.rows * w.row_bytes) as u64;
+        self.recorder.dispatch(&Dispatch { shader, params, buffers: &buffers, groups, bytes, reads: rows.reads });
     }
 
     /// The rows of the step as linear layers take them: turned, where `out` asks for it.
@@ -199,6 +222,7 @@ impl Gpu {
         self.run(shader, &[out.cols as u32], &[&gate_up.buffer, &out.buffer], groups, 0);
     }
 
+    /// As few rows are multiplied.
     fn kind_of_product(&self, w: &Matrix, numerics: Numerics, output: Output) -> Product {
         assert_eq!(w.format, Format::Ternary, "a linear layer is ternary");
         let scaling = match numerics {
@@ -206,7 +230,7 @@ impl Gpu {
             _ if w.row_scales > 1 => Scaling::Groups,
             _ => Scaling::Rows,
         };
-        Product { output, scaling, dot: self.device.0.dot }
+        Product { output, scaling, dot: self.device.0.few_rows.dot }
     }
 }
 
@@ -248,7 +272,8 @@ mod tests {
                 let steps = (0..count as u32).map(|position| Row { sequence: 0, position, wants_logits: false });
                 let [wide, narrow] = [true, false].map(|wide| {
                     let mut device = GpuDevice::open(&adapter, &options).unwrap();
-                    Arc::get_mut(&mut device.0).expect("just opened").wide = wide;
+                    let context = Arc::get_mut(&mut device.0).expect("just opened");
+                    (context.few_rows.wide, context.many_rows.wide) = (wide, wide);
                     let gpu = &mut Gpu::new(&device);
                     let (w, mut out) = (gpu.matrix(&weights).unwrap(), gpu.tensor(count, OUTPUTS).unwrap());
                     let mut q = gpu.quantized(count, COLS, Numerics::Int8Rows).unwrap();

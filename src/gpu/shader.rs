@@ -8,7 +8,7 @@ mod source;
 mod tests;
 
 use crate::backend::{Activation, CachePrecision, HeadNormOrder, Reads, RopePairs};
-use crate::gpu::cooperative::Cooperative;
+use crate::gpu::cooperative::CooperativeCut;
 
 /// One pipeline: a shader and what it is specialised for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,7 +46,7 @@ pub(crate) enum Shader {
     },
     MatmulCooperative {
         output: Output,
-        cut: Cooperative,
+        cut: CooperativeCut,
     },
     RopeAppend {
         cache: Cached,

@@ -2,7 +2,7 @@
 
 use super::{Cached, Dot, Format, Input, Output, Scaling, Shader, Shape};
 use crate::backend::{Activation, CachePrecision, ExpertShape, HeadNormOrder, MOST_CANDIDATES, RopePairs};
-use crate::gpu::cooperative::{Cooperative, TEAMS};
+use crate::gpu::cooperative::{CooperativeCut, STRIDE};
 use crate::gpu::experts;
 use crate::gpu::layout::matvec_shape;
 use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, QUANTIZE_THREADS, ROUNDS_AHEAD, TILE, TILE_ROWS};
@@ -61,7 +61,9 @@ impl Shader {
                 .truth("BLOCKS", product.scaling == Scaling::Blocks)
                 .add(fragment!("step"))
                 .add(product.dot.fragment()),
-            Self::MatmulCooperative { output, cut } => text.cooperative(cut).output(output).add(fragment!("step")),
+            Self::MatmulCooperative { output, cut } => {
+                text.cooperative(cut).truth("ADD", output == Output::Add).add(fragment!("step"))
+            }
             Self::RopeAppend { cache, pairs, norm } => {
                 text.rotation(pairs).cache(cache).add(fragment!("step"));
                 text.truth("NORM_BEFORE", norm == Some(HeadNormOrder::BeforeRope));
@@ -225,13 +227,15 @@ impl Text {
     }
 
     /// Directives come before all else.
-    fn cooperative(&mut self, cut: Cooperative) -> &mut Self {
+    fn cooperative(&mut self, cut: CooperativeCut) -> &mut Self {
         let side = cut.side;
-        self.add("enable f16;\nenable wgpu_cooperative_matrix;")
+        self.add("enable f16;\nenable wgpu_int16;\nenable wgpu_cooperative_matrix;")
             .number("SIDE", side)
             .number("THREADS", cut.threads)
-            .number("TEAMS", TEAMS)
-            .number("TILE", TILE as u32)
+            .number("TEAMS", cut.teams)
+            .number("TEAM_OUTPUTS", cut.team_outputs())
+            .number("TILE", cut.tile)
+            .number("STRIDE", STRIDE)
             .add(&format!("alias MatrixA = coop_mat{side}x{side}<f16, A>;"))
             .add(&format!("alias MatrixB = coop_mat{side}x{side}<f16, B>;"))
             .add(&format!("alias MatrixC = coop_mat{side}x{side}<f32, C>;"))

@@ -15,8 +15,11 @@ use super::Shader;
 const CORE: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
 
 /// What cooperative matrices need besides.
-const COOPERATIVE: Capabilities =
-    CORE.union(Capabilities::SHADER_FLOAT16).union(Capabilities::SUBGROUP).union(Capabilities::COOPERATIVE_MATRIX);
+const COOPERATIVE: Capabilities = CORE
+    .union(Capabilities::SHADER_FLOAT16)
+    .union(Capabilities::SHADER_INT16)
+    .union(Capabilities::SUBGROUP)
+    .union(Capabilities::COOPERATIVE_MATRIX);
 
 /// A shader that was parsed and found valid.
 struct Parsed {

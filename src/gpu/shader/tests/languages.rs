@@ -41,9 +41,10 @@ fn cooperative_matrices_can_be_said_where_devices_have_them() {
     }
 }
 
-const COOPERATIVE: [spv::Capability; 8] = [
+const COOPERATIVE: [spv::Capability; 9] = [
     spv::Capability::Shader,
     spv::Capability::Float16,
+    spv::Capability::Int16,
     spv::Capability::StorageBuffer16BitAccess,
     spv::Capability::UniformAndStorageBuffer16BitAccess,
     spv::Capability::StorageInputOutput16,

@@ -2,8 +2,8 @@
 
 use crate::backend::{Activation, CachePrecision, CacheShape, HeadNormOrder, MOST_BLOCK, RopePairs};
 use crate::format::ternary::BLOCK;
-use crate::gpu::cooperative::Cooperative;
-use crate::gpu::layout::{Attention, matmul_cut, matvec_shape, norm_matvec_shape, tile_heads};
+use crate::gpu::cooperative::CooperativeCut;
+use crate::gpu::layout::{Attention, Way, matmul_cut, matvec_shape, norm_matvec_shape, tile_heads};
 use crate::gpu::shader::{Cached, Dot, Format, Input, Output, Product, Scaling, Shader, Shape};
 
 const DENSE: [Format; 4] = [Format::F32, Format::F16, Format::Bf16, Format::Int8];
@@ -34,7 +34,10 @@ pub(super) fn core() -> Vec<Shader> {
     let products = outputs.into_iter().flat_map(|output| products(output, scalings));
     for wide in [false, true] {
         for product in products.clone() {
-            push_new(&mut all, Shader::Matmul { product, cut: matmul_cut(product.scaling, product.dot, wide) });
+            push_new(
+                &mut all,
+                Shader::Matmul { product, cut: matmul_cut(product.scaling, Way { dot: product.dot, wide }) },
+            );
         }
     }
     for shape in shapes() {
@@ -72,11 +75,19 @@ pub(super) fn core() -> Vec<Shader> {
     all
 }
 
-/// Those that need cooperative matrices: both sizes, with the smallest and the largest workgroups.
+/// Those that need cooperative matrices: small tiles of both sizes of them, with the smallest and the largest workgroups, and large
+/// tiles of subgroups of 16 to 64.
 pub(super) fn cooperative() -> Vec<Shader> {
-    let cuts = [(8, 32), (8, 128), (16, 128), (16, 256)].map(|(side, threads)| Cooperative { side, threads });
-    let of = |output| cuts.map(|cut| Shader::MatmulCooperative { output, cut });
-    [Output::Store, Output::Add].map(of).concat()
+    let small = [(8, 32), (8, 128), (16, 128), (16, 256)].map(|(side, threads)| CooperativeCut {
+        side,
+        tile: 64,
+        teams: 4,
+        threads,
+    });
+    let large = [4, 8, 16].map(|teams| CooperativeCut { side: 16, tile: 128, teams, threads: 256 });
+    let cuts = small.into_iter().chain(large);
+    let of = |output| cuts.clone().map(move |cut| Shader::MatmulCooperative { output, cut });
+    [Output::Store, Output::Add].into_iter().flat_map(of).collect()
 }
 
 fn products<const N: usize>(output: Output, scalings: [Scaling; N]) -> impl Iterator<Item = Product> + Clone {

@@ -1,0 +1,349 @@
+//! The trial when a GPU is opened: a product of many rows is computed in all ways that may suit the device, and held to the bits of the
+//! way that is known to do. What is right and faster is used, on this device and with this driver. Few rows are not tried: what they
+//! take is the memory's, and what is small enough to be tried lies in a cache.
+
+use std::time::Duration;
+
+use crate::backend::{Backend, Numerics, Row};
+use crate::error::Result;
+use crate::format::Weights;
+use crate::format::ternary::{Scales, Ternary};
+use crate::gpu::buffers::{Quantized, Tensor};
+use crate::gpu::context::GpuDevice;
+use crate::gpu::cooperative::{Cooperative, CooperativeCut};
+use crate::gpu::layout::{Way, matmul_cut};
+use crate::gpu::product::Rows;
+use crate::gpu::shader::{Dot, Output, Product, Scaling, Shader};
+use crate::gpu::{Gpu, Matrix};
+use crate::time::Instant;
+
+/// A product that is tried.
+#[derive(Clone, Copy)]
+struct Size {
+    rows: usize,
+    cols: usize,
+    outputs: usize,
+}
+
+/// As many rows as a step has, and as large a matrix as fills a large device with large tiles. Tiles are cut off at both ends.
+const SIZE: Size = Size { rows: 512 - 3, cols: 2048, outputs: 4096 - 3 };
+/// How often each form is timed, by turns with the others, unless that takes longer than there is time for.
+const TURNS: usize = 7;
+const LONGEST: Duration = Duration::from_millis(300);
+/// Seconds that the usual form may take where others are tried: else opening a slow device would take longer than a second.
+const SLOWEST: f64 = 0.03;
+/// Products in one submit, where the device has no clock: so that sending them does not count.
+const AT_ONCE: u32 = 4;
+/// How many times as fast another form has to be: less may be chance.
+const MARGIN: f64 = 1.1;
+
+/// The ways that are worth trying.
+pub(super) const WAYS: &[Way] = &[
+    Way { dot: Dot::Packed, wide: true },
+    Way { dot: Dot::Packed, wide: false },
+    Way { dot: Dot::Float, wide: false },
+];
+
+/// What came of a form of the product.
+#[derive(Clone, Copy, Debug)]
+struct Tried {
+    is_equal: bool,
+    seconds: f64,
+}
+
+/// A form of the product while it is tried.
+struct Form {
+    shader: Shader,
+    out: Tensor,
+    is_equal: bool,
+    times: Vec<f64>,
+}
+
+/// How a device multiplies many rows best.
+pub(super) struct Choice {
+    pub(super) way: Way,
+    pub(super) cooperative: Cooperative,
+}
+
+/// Which of `ways`, or the one that the device has, is fastest, and which of the offered cooperative matrices are faster still; of those
+/// whose results are equal to the last bit.
+///
+/// # Errors
+/// [`crate::Error::Device`] if the device fails in it.
+pub(super) fn choose(device: &GpuDevice, ways: &[Way], offered: Cooperative) -> Result<Choice> {
+    let name = device.adapter().name();
+    let usual = device.0.many_rows;
+    let mut all = vec![usual];
+    all.extend(ways.iter().filter(|way| **way != usual));
+    let cuts: Vec<CooperativeCut> = offered.cuts().collect();
+    let by_way = all.iter().map(|&way| by(Scaling::Rows, way));
+    let by_matrices = cuts.iter().map(|&cut| Shader::MatmulCooperative { output: Output::Store, cut });
+    let shaders: Vec<Shader> = by_way.chain(by_matrices).collect();
+    let tried = Trial::new(device, SIZE)?.compare(&shaders, SLOWEST)?;
+    let Size { rows, cols, outputs } = SIZE;
+    for (shader, Tried { is_equal, seconds }) in shaders.iter().zip(&tried) {
+        log::info!("{name}: {rows} rows of {cols} columns by {outputs} in {:.3} ms by {shader:?}", seconds * 1e3);
+        if !is_equal {
+            log::warn!("{name} multiplies wrongly by {shader:?}, which is not used; a newer driver may do better");
+        }
+    }
+    let (of_ways, of_matrices) = tried.split_at(tried.len().min(all.len()));
+    let best = fastest(of_ways);
+    let of = |cut| cuts.iter().zip(of_matrices).find(|(known, _)| Some(**known) == cut).map(|(_, tried)| *tried);
+    let cooperative = judge(offered, of_ways[best].seconds, of(offered.small), of(offered.large));
+    log::info!("{name} multiplies many rows by {:?}, {cooperative:?}", all[best]);
+    Ok(Choice { way: all[best], cooperative })
+}
+
+/// The shader of a product of many rows.
+fn by(scaling: Scaling, way: Way) -> Shader {
+    let product = Product { output: Output::Store, scaling, dot: way.dot };
+    Shader::Matmul { product, cut: matmul_cut(scaling, way) }
+}
+
+/// The place of the fastest that is right; the first, unless it is slower by the margin.
+fn fastest(tried: &[Tried]) -> usize {
+    let right = |place: &usize| tried[*place].is_equal && tried[*place].seconds > 0.0;
+    let best = (0..tried.len()).filter(right).min_by(|&a, &b| tried[a].seconds.total_cmp(&tried[b].seconds));
+    best.filter(|&best| tried[0].seconds >= MARGIN * tried[best].seconds).unwrap_or(0)
+}
+
+/// What is used of what is offered: nothing if any is wrong, and nothing that is not faster; large tiles only if they are faster than
+/// small ones.
+fn judge(offered: Cooperative, usual_seconds: f64, small: Option<Tried>, large: Option<Tried>) -> Cooperative {
+    if [small, large].into_iter().flatten().any(|tried| !tried.is_equal) {
+        return Cooperative::default();
+    }
+    // A clock that stands still says nothing.
+    let worth = |tried: Option<Tried>| {
+        tried.map(|tried| tried.seconds).filter(|&seconds| seconds > 0.0 && usual_seconds >= MARGIN * seconds)
+    };
+    let small = worth(small);
+    let large = worth(large).filter(|&large| small.is_none_or(|small| large < small));
+    Cooperative {
+        small: offered.small.filter(|_| small.is_some()),
+        large: offered.large.filter(|_| large.is_some()),
+        speed: large.or(small).map(|seconds| usual_seconds / seconds),
+    }
+}
+
+/// A product on a device, of which forms are compared.
+struct Trial {
+    gpu: Gpu,
+    size: Size,
+    w: Matrix,
+    x: Quantized,
+    has_clock: bool,
+}
+
+impl Trial {
+    fn new(device: &GpuDevice, size: Size) -> Result<Self> {
+        let mut gpu = Gpu::new(device);
+        let has_clock = gpu.profile().is_ok();
+        let (weights, activations) = material(size);
+        let w = gpu.matrix(&[Weights::Ternary(weights)])?;
+        let mut x = gpu.quantized(size.rows, size.cols, Numerics::Int8Rows)?;
+        gpu.write_quantized(&mut x, &activations, &vec![3.0; size.rows]);
+        let rows = (0..size.rows as u32).map(|position| Row { sequence: 0, position, wants_logits: false });
+        gpu.begin(&rows.collect::<Vec<_>>());
+        Ok(Self { gpu, size, w, x, has_clock })
+    }
+
+    /// Computes the product by each of `shaders`, holds what comes of it to what comes of the first, and times it: by turns, where it
+    /// is not far slower. If the first takes longer than `slowest` seconds, it is the only one.
+    fn compare(&mut self, shaders: &[Shader], slowest: f64) -> Result<Vec<Tried>> {
+        self.gpu.device.0.pipelines(shaders)?; // all at once
+        let mut usual: Option<(Vec<u32>, f64)> = None;
+        let mut forms = Vec::new();
+        for &shader in shaders {
+            // Memory is zero when it is new, and the product is not.
+            let out = self.gpu.tensor(self.size.rows, self.size.outputs)?;
+            self.record(shader, &out);
+            let mut values = vec![0.0; self.size.rows * self.size.outputs];
+            self.gpu.read_tensor(&out, &mut values)?;
+            let bits: Vec<u32> = values.into_iter().map(f32::to_bits).collect();
+            let seconds = self.seconds(shader, &out)?;
+            let (right, first) = usual.get_or_insert_with(|| (bits.clone(), seconds));
+            forms.push(Form { shader, out, is_equal: bits == *right, times: vec![seconds] });
+            if *first > slowest {
+                break;
+            }
+        }
+        let first = usual.map_or(0.0, |(_, seconds)| seconds);
+        let start = Instant::now();
+        let mut turns = 1;
+        while turns < TURNS && start.elapsed() < LONGEST {
+            for form in forms.iter_mut().filter(|form| form.times[0] <= 2.0 * first) {
+                form.times.push(self.seconds(form.shader, &form.out)?);
+            }
+            turns += 1;
+        }
+        let tried = forms.into_iter().map(|mut form| {
+            form.times.sort_by(f64::total_cmp);
+            Tried { is_equal: form.is_equal, seconds: form.times[form.times.len() / 2] }
+        });
+        Ok(tried.collect())
+    }
+
+    fn record(&mut self, shader: Shader, out: &Tensor) {
+        let step = self.gpu.step();
+        for shard in &self.w.shards {
+            let rows = Rows::of_step(self.size.rows, &step);
+            self.gpu.multiply_tiles(out, &self.w, shard, &self.x, &rows, shader);
+        }
+    }
+
+    /// How long the product takes: by the device's clock, or by the host's.
+    fn seconds(&mut self, shader: Shader, out: &Tensor) -> Result<f64> {
+        if self.has_clock {
+            let before = self.clock();
+            self.record(shader, out);
+            self.gpu.end();
+            self.gpu.wait()?;
+            return Ok(self.clock() - before);
+        }
+        (0..AT_ONCE).for_each(|_| self.record(shader, out));
+        let start = Instant::now();
+        self.gpu.end();
+        self.gpu.wait()?;
+        Ok(start.elapsed().as_secs_f64() / f64::from(AT_ONCE))
+    }
+
+    /// Seconds of all that was timed so far.
+    fn clock(&self) -> f64 {
+        self.gpu.shader_times().iter().map(|time| time.seconds).sum()
+    }
+}
+
+/// Weights and activations of all kinds, in no order; of both, some rows at the extremes, and of the weights one of code 3, which is
+/// no trit.
+fn material(size: Size) -> (Ternary, Vec<i8>) {
+    let mut state = 1u32;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state >> 24) as u8
+    };
+    let row_bytes = size.cols / 4;
+    let mut codes: Vec<u8> = (0..size.outputs * row_bytes).map(|_| random()).collect();
+    for (row, extreme) in codes.chunks_mut(row_bytes).zip([0b00_00_00_00, 0b10_10_10_10, 0b11_11_11_11]) {
+        row.fill(extreme);
+    }
+    let mut x: Vec<i8> = (0..size.rows * size.cols).map(|_| random() as i8).collect();
+    for (row, extreme) in x.chunks_mut(size.cols).zip([i8::MIN, i8::MAX]) {
+        row.fill(extreme);
+    }
+    let weights = Ternary::new(size.outputs, size.cols, codes.into(), Scales::Tensor(0.37));
+    (weights.expect("as many codes as there are weights"), x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Adapter, GpuOptions};
+
+    const SMALL: CooperativeCut = CooperativeCut { side: 16, tile: 64, teams: 4, threads: 128 };
+    const LARGE: CooperativeCut = CooperativeCut { side: 16, tile: 128, teams: 8, threads: 256 };
+    const BOTH: Cooperative = Cooperative { small: Some(SMALL), large: Some(LARGE), speed: None };
+
+    fn equal(seconds: f64) -> Option<Tried> {
+        Some(Tried { is_equal: true, seconds })
+    }
+
+    fn tiles(judged: Cooperative) -> Vec<u32> {
+        judged.cuts().map(|cut| cut.tile).collect()
+    }
+
+    #[test]
+    fn what_is_faster_by_the_margin_is_used() {
+        let judge = |small, large| judge(BOTH, 1.1, equal(small), equal(large));
+        assert_eq!(tiles(judge(1.0, 0.5)), [64, 128]);
+        assert_eq!(judge(1.0, 0.5).speed, Some(2.2));
+        assert_eq!(tiles(judge(0.5, 0.6)), [64], "large tiles that are slower than small ones");
+        assert_eq!(judge(0.55, 0.6).speed, Some(2.0));
+        assert_eq!(tiles(judge(1.05, 0.5)), [128]);
+        assert_eq!(judge(1.05, 1.1), Cooperative::default());
+        assert_eq!(judge(2.0, 3.0), Cooperative::default());
+    }
+
+    #[test]
+    fn large_tiles_may_not_be_offered() {
+        let offered = Cooperative { large: None, ..BOTH };
+        assert_eq!(tiles(judge(offered, 3.0, equal(1.0), None)), [64]);
+        assert_eq!(judge(offered, 1.0, equal(1.0), None), Cooperative::default());
+    }
+
+    #[test]
+    fn the_first_way_is_left_for_one_that_is_right_and_faster_by_the_margin() {
+        let of = |seconds: &[f64]| {
+            let tried: Vec<Tried> = seconds.iter().map(|&seconds| equal(seconds).unwrap()).collect();
+            fastest(&tried)
+        };
+        assert_eq!((of(&[1.0]), of(&[1.0, 0.95, 2.0]), of(&[1.0, 0.8, 0.7])), (0, 0, 2));
+        assert_eq!((of(&[0.0, 0.0]), of(&[f64::NAN, 1.0]), of(&[1.0, 0.0])), (0, 0, 0));
+        let wrong = Tried { is_equal: false, seconds: 0.1 };
+        assert_eq!(fastest(&[equal(1.0).unwrap(), wrong, equal(0.5).unwrap()]), 2);
+    }
+
+    #[test]
+    fn one_that_is_wrong_rules_out_all() {
+        let wrong = Some(Tried { is_equal: false, seconds: 0.1 });
+        assert_eq!(judge(BOTH, 1.0, wrong, equal(0.1)), Cooperative::default());
+        assert_eq!(judge(BOTH, 1.0, equal(0.1), wrong), Cooperative::default());
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_says_nothing() {
+        assert_eq!(judge(BOTH, 0.0, equal(0.0), equal(0.0)), Cooperative::default());
+        assert_eq!(judge(BOTH, f64::NAN, equal(f64::NAN), equal(1.0)), Cooperative::default());
+    }
+
+    /// On software, without cooperative matrices: forms of the product with the same bits, and one with others.
+    #[test]
+    fn forms_of_a_product_are_held_to_the_first_and_timed() {
+        let size = Size { rows: 61, cols: 256, outputs: 125 };
+        for adapter in Adapter::all_to_test() {
+            let options = GpuOptions { cooperative: Some(false), ..GpuOptions::default() };
+            let device = GpuDevice::open(&adapter, &options).unwrap();
+            for has_clock in [true, false] {
+                let mut trial = Trial::new(&device, size).unwrap();
+                if !has_clock {
+                    (trial.gpu, trial.has_clock) = (without_clock(&device, trial.gpu), false);
+                }
+                // The last scales groups of columns one by one, and so rounds otherwise.
+                let mut shaders: Vec<Shader> = WAYS.iter().map(|&way| by(Scaling::Rows, way)).collect();
+                shaders.push(by(Scaling::Groups, WAYS[0]));
+                assert_eq!(trial.compare(&shaders, 0.0).unwrap().len(), 1, "a slow device tries nothing");
+                let tried = trial.compare(&shaders, f64::INFINITY).unwrap();
+                assert_eq!(tried.iter().map(|tried| tried.is_equal).collect::<Vec<_>>(), [true, true, true, false]);
+                assert!(tried.iter().all(|tried| tried.seconds > 0.0), "{tried:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_slow_keeps_its_way() {
+        for adapter in Adapter::all_to_test().into_iter().filter(Adapter::is_software) {
+            let options = GpuOptions { cooperative: Some(false), ..GpuOptions::default() };
+            let device = GpuDevice::open(&adapter, &options).unwrap();
+            let choice = choose(&device, WAYS, Cooperative::default()).unwrap();
+            assert_eq!((choice.way, choice.cooperative), (device.0.many_rows, Cooperative::default()));
+        }
+    }
+
+    /// One that was told of the step and is not profiled.
+    fn without_clock(device: &GpuDevice, told: Gpu) -> Gpu {
+        let mut gpu = Gpu::new(device);
+        gpu.begin(&told.rows);
+        gpu
+    }
+
+    #[test]
+    fn a_trial_meets_all_codes_and_all_activations() {
+        let (weights, x) = material(Size { rows: 61, cols: 256, outputs: 125 });
+        let codes: std::collections::BTreeSet<u8> = weights.codes().iter().copied().collect();
+        let values: std::collections::BTreeSet<i8> = x.iter().copied().collect();
+        assert_eq!((codes.len(), values.len()), (256, 256));
+    }
+}
