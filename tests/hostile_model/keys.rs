@@ -201,6 +201,7 @@ fn files_that_are_sound_but_another_kind_of_model_are_refused() {
     bitnet(|f| f.set("split.count", 2, 3_u16.to_le_bytes())).refused(&["one of 3 files", "merge"]);
     let other = |name: &str| bitnet(|f| f.set_text("general.architecture", name));
     other("hy_v4").refused(&["\"hy_v4\"", "Hy4", "this version runs"]);
+    other("qwen2").refused(&["\"qwen2\"", "a norm before each projection", "this version runs"]);
     other("parakeet").refused(&["\"parakeet\"", "speech"]);
 }
 

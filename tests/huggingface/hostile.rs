@@ -161,6 +161,7 @@ fn fields_that_are_missing_wrong_or_huge_are_named() {
     );
     refused(&with("hidden_act", json!("tanh")), &["hidden_act", "relu2"]);
     refused(&with("model_type", json!("mamba")), &["mamba", "bitnet, llama, qwen3"]);
+    refused(&with("model_type", json!("qwen2")), &["\"qwen2\"", "a norm before each projection"]);
     refused(&with("model_type", json!(null)), &["model_type"]);
     refused(&with("attention_bias", json!(true)), &["attention_bias"]);
     refused(&with("use_sliding_window", json!(true)), &["use_sliding_window"]);

@@ -240,10 +240,19 @@ pub(in crate::model) static ARCHITECTURES: &[Architecture] = &[
 ];
 
 /// Architectures of ternary models that this version refuses, each with what it would take.
-const REFUSED: [(&str, &str); 2] = [
+const REFUSED: [(&str, &str); 3] = [
     ("hy_v4", "latent and sparse attention, several residual streams and shared experts (Hy4)"),
     ("parakeet", "a speech recogniser"),
+    (
+        "qwen2",
+        "of which the ternary models have a norm before each projection, and no weights that are published to be held to",
+    ),
 ];
+
+/// Why an architecture or a model type is refused, to be put behind its name: nothing of those that nobody knows.
+fn why_refused(name: &str) -> String {
+    REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, why)| format!(", {why}")).unwrap_or_default()
+}
 
 /// Vocabulary sizes of TriLM (SpectraSuite), whose files call themselves `llama`.
 const TRILM_VOCABULARIES: [usize; 3] = [50_304, 50_432, 50_688];
@@ -258,11 +267,10 @@ impl Architecture {
             return Ok((name, architecture));
         }
         let known: Vec<&str> = ARCHITECTURES.iter().flat_map(|row| row.gguf_names).copied().collect();
-        let what = REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, what)| format!(", {what}"));
         Err(Error::Unsupported(format!(
             "the architecture {}{}; this version runs {}",
             quoted(name),
-            what.unwrap_or_default(),
+            why_refused(name),
             known.join(", ")
         )))
     }
@@ -274,8 +282,9 @@ impl Architecture {
         by_class.or_else(by_type).ok_or_else(|| {
             let known: Vec<&str> = ARCHITECTURES.iter().flat_map(|row| row.model_types).copied().collect();
             Error::Unsupported(format!(
-                "the model type {}; this version runs {} in this form, and more as GGUF files",
+                "the model type {}{}; this version runs {} in this form, and more as GGUF files",
                 quoted(model_type),
+                why_refused(model_type),
                 known.join(", ")
             ))
         })
