@@ -8,6 +8,7 @@ mod adapter;
 mod attention;
 mod bandwidth;
 mod buffers;
+mod cache_file;
 mod check;
 mod context;
 mod cooperative;

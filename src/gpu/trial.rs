@@ -2,6 +2,8 @@
 //! way that is known to do. What is right and faster is used, on this device and with this driver. Few rows are not tried: what they
 //! take is the memory's, and what is small enough to be tried lies in a cache.
 
+mod times;
+
 use std::time::Duration;
 
 use crate::backend::{Backend, Numerics, Row};
@@ -10,10 +12,11 @@ use crate::format::Weights;
 use crate::format::ternary::{Scales, Ternary};
 use crate::gpu::buffers::{Quantized, Tensor};
 use crate::gpu::context::GpuDevice;
-use crate::gpu::cooperative::{Cooperative, CooperativeCut};
+use crate::gpu::cooperative::Cooperative;
 use crate::gpu::layout::{Way, matmul_cut};
 use crate::gpu::product::Rows;
 use crate::gpu::shader::{Dot, Output, Product, Scaling, Shader};
+use crate::gpu::trial::times::KeptTimes;
 use crate::gpu::{Gpu, Matrix};
 use crate::time::Instant;
 
@@ -60,25 +63,35 @@ struct Form {
 }
 
 /// How a device multiplies many rows best.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Choice {
     pub(super) way: Way,
     pub(super) cooperative: Cooperative,
 }
 
 /// Which of `ways`, or the one that the device has, is fastest, and which of the offered cooperative matrices are faster still; of those
-/// whose results are equal to the last bit.
+/// whose results are equal to the last bit. What they took is kept for the next time; that they are right is looked at each time.
 ///
 /// # Errors
 /// [`crate::Error::Device`] if the device fails in it.
 pub(super) fn choose(device: &GpuDevice, ways: &[Way], offered: Cooperative) -> Result<Choice> {
+    let candidates = Candidates::new(device.0.many_rows, ways, offered);
+    let kept = KeptTimes::of(device.adapter(), &candidates.shaders());
+    choose_of(device, &candidates, kept.as_ref())
+}
+
+fn choose_of(device: &GpuDevice, candidates: &Candidates, kept: Option<&KeptTimes>) -> Result<Choice> {
     let name = device.adapter().name();
-    let usual = device.0.many_rows;
-    let mut all = vec![usual];
-    all.extend(ways.iter().filter(|way| **way != usual));
-    let cuts: Vec<CooperativeCut> = offered.cuts().collect();
-    let by_way = all.iter().map(|&way| by(Scaling::Rows, way));
-    let by_matrices = cuts.iter().map(|&cut| Shader::MatmulCooperative { output: Output::Store, cut });
-    let shaders: Vec<Shader> = by_way.chain(by_matrices).collect();
+    let shaders = candidates.shaders();
+    if let Some((kept, seconds)) = kept.and_then(|kept| Some((kept, kept.read(shaders.len())?))) {
+        let tried: Vec<Tried> = seconds.into_iter().map(|seconds| Tried { is_equal: true, seconds }).collect();
+        let choice = candidates.choice(&tried);
+        let used = candidates.shaders_of(&choice);
+        if used.len() == 1 || Trial::new(device, SIZE)?.are_equal(&used)? {
+            log::info!("{name} multiplies many rows by {choice:?}, as it was tried before ({})", kept.path().display());
+            return Ok(choice);
+        }
+    }
     let tried = Trial::new(device, SIZE)?.compare(&shaders, SLOWEST)?;
     let Size { rows, cols, outputs } = SIZE;
     for (shader, Tried { is_equal, seconds }) in shaders.iter().zip(&tried) {
@@ -87,12 +100,53 @@ pub(super) fn choose(device: &GpuDevice, ways: &[Way], offered: Cooperative) -> 
             log::warn!("{name} multiplies wrongly by {shader:?}, which is not used; a newer driver may do better");
         }
     }
-    let (of_ways, of_matrices) = tried.split_at(tried.len().min(all.len()));
-    let best = fastest(of_ways);
-    let of = |cut| cuts.iter().zip(of_matrices).find(|(known, _)| Some(**known) == cut).map(|(_, tried)| *tried);
-    let cooperative = judge(offered, of_ways[best].seconds, of(offered.small), of(offered.large));
-    log::info!("{name} multiplies many rows by {:?}, {cooperative:?}", all[best]);
-    Ok(Choice { way: all[best], cooperative })
+    if let Some(kept) = kept.filter(|_| tried.iter().all(|tried| tried.is_equal)) {
+        kept.write(tried.iter().map(|tried| tried.seconds));
+    }
+    let choice = candidates.choice(&tried);
+    log::info!("{name} multiplies many rows by {choice:?}");
+    Ok(choice)
+}
+
+/// What may suit a device: the first way is the one that it has.
+struct Candidates {
+    ways: Vec<Way>,
+    offered: Cooperative,
+}
+
+impl Candidates {
+    fn new(usual: Way, ways: &[Way], offered: Cooperative) -> Self {
+        let mut all = vec![usual];
+        all.extend(ways.iter().filter(|way| **way != usual));
+        Self { ways: all, offered }
+    }
+
+    /// The product by each way, then by each of the cooperative matrices.
+    fn shaders(&self) -> Vec<Shader> {
+        let by_way = self.ways.iter().map(|&way| by(Scaling::Rows, way));
+        by_way.chain(by_matrices(self.offered)).collect()
+    }
+
+    /// Of what was tried of [`Candidates::shaders`], at least of the first.
+    fn choice(&self, tried: &[Tried]) -> Choice {
+        let (of_ways, of_matrices) = tried.split_at(tried.len().min(self.ways.len()));
+        let best = fastest(of_ways);
+        let of =
+            |cut| self.offered.cuts().zip(of_matrices).find(|(known, _)| Some(*known) == cut).map(|(_, tried)| *tried);
+        let (small, large) = (of(self.offered.small), of(self.offered.large));
+        Choice { way: self.ways[best], cooperative: judge(self.offered, of_ways[best].seconds, small, large) }
+    }
+
+    /// The product by the first way, then by what was chosen in its place.
+    fn shaders_of(&self, choice: &Choice) -> Vec<Shader> {
+        let by_usual = by(Scaling::Rows, self.ways[0]);
+        let by_way = Some(by(Scaling::Rows, choice.way)).filter(|shader| *shader != by_usual);
+        [by_usual].into_iter().chain(by_way).chain(by_matrices(choice.cooperative)).collect()
+    }
+}
+
+fn by_matrices(offered: Cooperative) -> impl Iterator<Item = Shader> {
+    offered.cuts().map(|cut| Shader::MatmulCooperative { output: Output::Store, cut })
 }
 
 /// The shader of a product of many rows.
@@ -156,12 +210,7 @@ impl Trial {
         let mut usual: Option<(Vec<u32>, f64)> = None;
         let mut forms = Vec::new();
         for &shader in shaders {
-            // Memory is zero when it is new, and the product is not.
-            let out = self.gpu.tensor(self.size.rows, self.size.outputs)?;
-            self.record(shader, &out);
-            let mut values = vec![0.0; self.size.rows * self.size.outputs];
-            self.gpu.read_tensor(&out, &mut values)?;
-            let bits: Vec<u32> = values.into_iter().map(f32::to_bits).collect();
+            let (out, bits) = self.product(shader)?;
             let seconds = self.seconds(shader, &out)?;
             let (right, first) = usual.get_or_insert_with(|| (bits.clone(), seconds));
             forms.push(Form { shader, out, is_equal: bits == *right, times: vec![seconds] });
@@ -183,6 +232,28 @@ impl Trial {
             Tried { is_equal: form.is_equal, seconds: form.times[form.times.len() / 2] }
         });
         Ok(tried.collect())
+    }
+
+    /// Whether the product has the same bits by all of `shaders`.
+    fn are_equal(&mut self, shaders: &[Shader]) -> Result<bool> {
+        self.gpu.device.0.pipelines(shaders)?;
+        let mut first = None;
+        for &shader in shaders {
+            let (_, bits) = self.product(shader)?;
+            if *first.get_or_insert_with(|| bits.clone()) != bits {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The product by a shader, and its bits. Memory is zero when it is new, and the product is not.
+    fn product(&mut self, shader: Shader) -> Result<(Tensor, Vec<u32>)> {
+        let out = self.gpu.tensor(self.size.rows, self.size.outputs)?;
+        self.record(shader, &out);
+        let mut values = vec![0.0; self.size.rows * self.size.outputs];
+        self.gpu.read_tensor(&out, &mut values)?;
+        Ok((out, values.into_iter().map(f32::to_bits).collect()))
     }
 
     fn record(&mut self, shader: Shader, out: &Tensor) {
@@ -241,6 +312,7 @@ fn material(size: Size) -> (Ternary, Vec<i8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::cooperative::CooperativeCut;
     use crate::gpu::{Adapter, GpuOptions};
 
     const SMALL: CooperativeCut = CooperativeCut { side: 16, tile: 64, teams: 4, threads: 128 };
@@ -327,8 +399,18 @@ mod tests {
         for adapter in Adapter::all_to_test().into_iter().filter(Adapter::is_software) {
             let options = GpuOptions { cooperative: Some(false), ..GpuOptions::default() };
             let device = GpuDevice::open(&adapter, &options).unwrap();
-            let choice = choose(&device, WAYS, Cooperative::default()).unwrap();
-            assert_eq!((choice.way, choice.cooperative), (device.0.many_rows, Cooperative::default()));
+            let folder = tempfile::tempdir().unwrap();
+            let kept = KeptTimes::at(folder.path().join("trial"), "a driver".into());
+            let candidates = Candidates::new(device.0.many_rows, WAYS, Cooperative::default());
+            let usual = Choice { way: device.0.many_rows, cooperative: Cooperative::default() };
+            assert_eq!(choose_of(&device, &candidates, Some(&kept)).unwrap(), usual);
+            let seconds = kept.read(1).expect("the first was timed, and nothing else tried");
+            assert!(seconds[0] > SLOWEST, "{seconds:?}");
+
+            // What was kept decides the next time: here that the last way is fastest.
+            let other = Choice { way: *candidates.ways.last().unwrap(), ..usual };
+            kept.write([0.003, 0.003, 0.001]);
+            assert_eq!(choose_of(&device, &candidates, Some(&kept)).unwrap(), other);
         }
     }
 
