@@ -12,8 +12,8 @@
 // int8 whose sign is turned makes 1024 + 128 + v.
 //
 // Run, and exact to the last bit: by llvmpipe of Mesa 26.1, with matrices of 8 × 8, which it lists, in tiles of 64; and once each with
-// 16 × 16, which it does not list, and in tiles of 128 with 8 × 8. Never run by any graphics card, nor by Metal: where it is used, a
-// trial has shown it right and faster when the device was opened. What two compilers make of it is in benches/gpu-compilers.md.
+// 16 × 16, which it does not list, and in tiles of 128 with 8 × 8. Never run by any graphics card, nor by Metal: where it is used
+// unasked, a trial has shown it right and faster when the device was opened. What two compilers make of it is in benches/gpu-compilers.md.
 
 struct Params {
     pieces: u32,     // 16-byte pieces of a weight row: 64 columns each

@@ -33,7 +33,7 @@ pub struct GpuOptions {
     pub checked: bool,
     /// Whether steps of many rows are multiplied by cooperative matrices ("tensor cores") where the device has those that are
     /// exact. The results are the same. `None`: where a GPU that is no software shows when it is opened that they are, to the last
-    /// bit, and that they are faster; that takes a part of a second, and the log tells what came of it.
+    /// bit, and that they are faster; never in browsers. `Some(true)` uses them untried.
     pub cooperative: Option<bool>,
     /// Whether a head in f16 has a screen: the same rows in int8, half as large again on the device, by which most tokens are ruled
     /// out for the steps of few rows. The choices are the same. `None`: where the head has 64 MiB or more and there is room, unless the
@@ -71,7 +71,8 @@ pub(crate) struct Context {
 }
 
 impl GpuDevice {
-    /// Opens a GPU, and has it compute a few numbers that are known.
+    /// Opens a GPU, and has it compute a few numbers that are known. One that is no software, with Vulkan or Metal, then computes a
+    /// product in all ways that may suit it, which takes about a second the first time; the log tells what came of it.
     ///
     /// # Errors
     /// [`Error::Device`] if the driver refuses, or one of the numbers is wrong.
@@ -90,7 +91,13 @@ impl GpuDevice {
             None if cfg!(target_arch = "wasm32") || adapter.is_software() => Cooperative::default(),
             _ => Cooperative::offered(&adapter.raw),
         };
-        let device = Self::request(adapter, options, offered).await?;
+        let device = match Self::request(adapter, options, offered).await {
+            Err(error) if options.cooperative.is_none() && offered.is_any() => {
+                log::warn!("{} cannot be opened with its cooperative matrices: {error}", adapter.name());
+                Self::request(adapter, options, Cooperative::default()).await?
+            }
+            device => device?,
+        };
         if cfg!(target_arch = "wasm32") || adapter.is_software() {
             return Ok(device); // in a browser nothing may wait for a trial
         }

@@ -3,7 +3,7 @@
 use crate::backend::{CacheShape, Heads};
 use crate::format::ternary::{BLOCK, padded};
 use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, MOST_GROUPS, QUANTIZE_THREADS, TILE_ROWS, WORKGROUP_BYTES};
-use crate::gpu::shader::{Cached, Dot, HeadCut, Scaling, Shape, Tile};
+use crate::gpu::shader::{Cached, Dot, HeadCut, Output, Product, Scaling, Shader, Shape, Tile};
 
 /// Columns of a 16-byte piece of a weight row.
 const PIECE_COLS: usize = 64;
@@ -51,6 +51,14 @@ pub(crate) struct Way {
     pub(crate) dot: Dot,
     /// Whether a thread's registers hold the sums of 8 rows and many outputs.
     pub(crate) wide: bool,
+}
+
+impl Way {
+    /// The shader of a product of many rows.
+    pub(crate) fn matmul(self, scaling: Scaling, output: Output) -> Shader {
+        let product = Product { output, scaling, dot: self.dot };
+        Shader::Matmul { product, cut: matmul_cut(scaling, self) }
+    }
 }
 
 /// What a thread makes of a tile of a product: as much as its registers hold. Scales of groups of columns, and floats in the place of

@@ -3,7 +3,7 @@
 use crate::backend::{Activation, Backend, Norm, Numerics, Reads};
 use crate::gpu::buffers::Buffer;
 use crate::gpu::cooperative::Cooperative;
-use crate::gpu::layout::{elementwise, grid, matmul_cut, matvec_shape, norm_matvec_shape};
+use crate::gpu::layout::{elementwise, grid, matvec_shape, norm_matvec_shape};
 use crate::gpu::limits::TILE;
 use crate::gpu::matrix::Shard;
 use crate::gpu::recorder::Dispatch;
@@ -59,6 +59,11 @@ impl Gpu {
         assert!(rows.count <= out.max_rows && rows.count <= x.max_rows);
         let reads = rows.reads;
         for shard in &w.shards {
+            if rows.count > MATVEC_ROWS && x.numerics != Numerics::Float {
+                let shader = self.tiled(w, x.numerics, output, (rows.count, shard.rows));
+                self.multiply_tiles(out, w, shard, x, rows, shader);
+                continue;
+            }
             let params = product_params(w, shard, out.cols);
             let bytes = (shard.rows * w.row_bytes) as u64;
             let shape = matvec_shape(rows.count, shard.rows, self.device.0.few_rows.wide);
@@ -68,27 +73,25 @@ impl Gpu {
                 let buffers = [rows.step, &shard.weights, &shard.scales, &x.values, &out.buffer];
                 let (params, groups) = (&params[..6], matvec_groups(shape, shard, rows));
                 self.recorder.dispatch(&Dispatch { shader, params, buffers: &buffers, groups, bytes, reads });
-            } else if rows.count <= MATVEC_ROWS {
+            } else {
                 let product = self.kind_of_product(w, x.numerics, output);
                 let buffers = [rows.step, &shard.weights, &shard.scales, &out.buffer, &x.values, &x.facts];
                 let shader = Shader::Matvec { product, shape, input: Input::Quantized };
                 let (params, groups) = (&params[..], matvec_groups(shape, shard, rows));
                 self.recorder.dispatch(&Dispatch { shader, params, buffers: &buffers, groups, bytes, reads });
-            } else {
-                let shader = self.tiled(w, x.numerics, output, (rows.count, shard.rows));
-                self.multiply_tiles(out, w, shard, x, rows, shader);
             }
         }
     }
 
-    /// The shader of a product of many rows, of so many outputs of a matrix.
+    /// The shader of a product of many rows, of so many outputs of a matrix. What was tried has one scale for each weight row.
     fn tiled(&self, w: &Matrix, numerics: Numerics, output: Output, (rows, outputs): (usize, usize)) -> Shader {
-        let way = self.device.0.many_rows;
-        let product = Product { dot: way.dot, ..self.kind_of_product(w, numerics, output) };
-        let able = product.scaling == Scaling::Rows && Cooperative::is_exact(w.cols);
-        match self.device.0.cooperative.cut(rows, outputs).filter(|_| able) {
+        let scaling = self.kind_of_product(w, numerics, output).scaling;
+        if scaling != Scaling::Rows {
+            return self.device.0.few_rows.matmul(scaling, output);
+        }
+        match self.device.0.cooperative.cut(rows, outputs).filter(|_| Cooperative::is_exact(w.cols)) {
             Some(cut) => Shader::MatmulCooperative { output, cut },
-            None => Shader::Matmul { product, cut: matmul_cut(product.scaling, way) },
+            None => self.device.0.many_rows.matmul(scaling, output),
         }
     }
 
@@ -222,7 +225,7 @@ impl Gpu {
         self.run(shader, &[out.cols as u32], &[&gate_up.buffer, &out.buffer], groups, 0);
     }
 
-    /// As few rows are multiplied.
+    /// The product as it is for few rows.
     fn kind_of_product(&self, w: &Matrix, numerics: Numerics, output: Output) -> Product {
         assert_eq!(w.format, Format::Ternary, "a linear layer is ternary");
         let scaling = match numerics {

@@ -28,6 +28,8 @@ const BLOCKS: Numerics = Numerics::Int8Groups;
 const COUNTS: [usize; 6] = [1, 3, 8, 17, 40, 130];
 /// Ragged blocks, halves of them, whole ones, and more than one tile of outputs.
 const SHAPES: [(usize, usize); 6] = [(96, 9), (100, 70), (128, 130), (192, 5), (640, 67), (2560, 12)];
+/// Columns of rows that no kernel reads in one stream.
+const LONG: usize = 163 * 128;
 
 fn blocks_of(cols: usize) -> usize {
     scales_a_row(cols, BLOCKS)
@@ -48,8 +50,7 @@ fn sums_within_blocks_are_exact_at_the_extremes<B: Backend>(backend: &mut B) {
 }
 
 fn code_three_counts_as_two_in_blocks<B: Backend>(backend: &mut B) {
-    // The longest is more than what a kernel reads in one stream.
-    for (cols, activation) in [(128, 127i8), (128, -128), (2560, 127), (2560, -128), (20864, 127), (20864, -128)] {
+    for (cols, activation) in [128, 2560, LONG].into_iter().flat_map(|cols| [(cols, 127i8), (cols, -128)]) {
         for count in [1, 8, 40] {
             let w = Ternary::new(3, cols, vec![0xff; 3 * cols / 4].into(), Scales::Tensor(1.0)).unwrap();
             let (x, scales) = (vec![activation; count * cols], vec![1.0; count * blocks_of(cols)]);
@@ -73,7 +74,7 @@ fn every_kind_of_weights(random: &mut Random, outputs: usize, cols: usize) -> Ve
 
 fn products_of_blocks_apply_every_kind_of_scale<B: Backend>(backend: &mut B) {
     let random = &mut Random(41);
-    for (cols, outputs) in SHAPES {
+    for (cols, outputs) in SHAPES.into_iter().chain([(LONG, 19)]) {
         for weights in every_kind_of_weights(random, outputs, cols) {
             for count in COUNTS {
                 let (x, scales) = (random.int8(count * cols), random.scales(count * blocks_of(cols)));

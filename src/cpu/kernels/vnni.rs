@@ -197,7 +197,7 @@ unsafe fn some_rows<V: Vector, const OUTPUTS: usize, const COUNT: usize>(
 }
 
 /// Several weight rows and several activation rows; the sums are over the lanes of each vector. The codes `ahead` bytes
-/// on, those of the next weight rows, are fetched meanwhile.
+/// on, those of the next weight rows, are fetched meanwhile, and into the second cache those four times as far.
 ///
 /// # Safety
 /// As for [`dot_codes`]; and every slice has the blocks of `stretch`.

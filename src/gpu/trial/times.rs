@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::gpu::adapter::Adapter;
 use crate::gpu::cache_file;
+use crate::gpu::context::GpuDevice;
 use crate::gpu::shader::Shader;
 
 /// The longest file that is read, in bytes.
@@ -18,13 +18,14 @@ pub(super) struct KeptTimes {
 
 impl KeptTimes {
     /// Those of a device in the user's cache directory, if there is one, for a trial of these shaders: by this version of the crate, this
-    /// driver, and on this device.
-    pub(super) fn of(adapter: &Adapter, shaders: &[Shader]) -> Option<Self> {
-        let info = adapter.info();
+    /// driver, on this device, opened as it is.
+    pub(super) fn of(device: &GpuDevice, shaders: &[Shader]) -> Option<Self> {
+        let info = device.adapter().info();
         let name = format!("trial_{:?}_{:x}_{:x}", info.backend, info.vendor, info.device).to_lowercase();
         let of = [
             format!("sterna {}", env!("CARGO_PKG_VERSION")),
             format!("{:?} {:?} {:?}", info.name, info.driver, info.driver_info),
+            format!("checked {}, shards of {}", device.0.checked, device.0.largest_shard),
             format!("{shaders:?}"),
         ];
         cache_file::path(&name).map(|path| Self::at(path, of.join(" | ")))
@@ -35,7 +36,7 @@ impl KeptTimes {
         Self { path, of }
     }
 
-    /// The seconds of `count` shaders at most, at least of the first; none where nothing is kept, or it is of something else.
+    /// The seconds of `count` shaders; none where nothing is kept, or it is of something else.
     pub(super) fn read(&self, count: usize) -> Option<Vec<f64>> {
         let bytes = cache_file::read(&self.path, MOST_BYTES)?;
         let mut lines = str::from_utf8(&bytes).ok()?.lines();
@@ -44,7 +45,7 @@ impl KeptTimes {
         }
         let seconds = lines.map(|line| line.parse().ok().filter(|seconds| (1e-9..1e3).contains(seconds)));
         let seconds = seconds.collect::<Option<Vec<f64>>>()?;
-        (1..=count).contains(&seconds.len()).then_some(seconds)
+        (seconds.len() == count).then_some(seconds)
     }
 
     /// Keeps the seconds of some shaders.
@@ -72,10 +73,10 @@ mod tests {
         assert_eq!(times("a driver").read(3), None);
         times("a driver").write([0.003, 1.0 / 3.0, 2e-5]);
         assert_eq!(times("a driver").read(3), Some(vec![0.003, 1.0 / 3.0, 2e-5]));
-        assert_eq!(times("a driver").read(2), None, "more than there are shaders");
+        assert_eq!((times("a driver").read(2), times("a driver").read(4)), (None, None), "of other shaders");
         assert_eq!(times("another driver").read(3), None);
         times("another driver").write([0.5]);
-        assert_eq!((times("another driver").read(3), times("a driver").read(3)), (Some(vec![0.5]), None));
+        assert_eq!((times("another driver").read(1), times("a driver").read(3)), (Some(vec![0.5]), None));
     }
 
     #[test]
@@ -86,10 +87,10 @@ mod tests {
             ["", "a driver", "a driver\n", "a driver\nfast\n", "a driver\n0\n", "a driver\n-1\n", "a driver\nnan\n"];
         for bytes in no_seconds.map(str::as_bytes).into_iter().chain([&b"a driver\n1e9\n"[..], b"\xff\xfe"]) {
             fs::write(times.path(), bytes).unwrap();
-            assert_eq!(times.read(3), None, "{bytes:?}");
+            assert_eq!(times.read(1), None, "{bytes:?}");
         }
         let endless = "0.5\n".repeat(MOST_BYTES);
         fs::write(times.path(), format!("a driver\n{endless}")).unwrap();
-        assert_eq!(times.read(usize::MAX), None);
+        assert_eq!(times.read(MOST_BYTES), None, "longer than any such file");
     }
 }

@@ -12,6 +12,7 @@ use crate::cpu::kernels::bytes::LINE;
 use crate::cpu::kernels::panel::{LANES, in_lanes};
 use crate::cpu::kernels::vnni::Vector;
 use crate::cpu::kernels::{BlockRow, BlockTile, BlockWeights};
+use crate::format::ternary::BLOCK_BYTES;
 
 /// Most blocks of a weight row that are multiplied before their sums become floats. Longer rows, of more than 20480 columns, are not
 /// read in one stream.
@@ -70,7 +71,7 @@ fn multiply<'a>(
             sums.write(eight_sums(last_codes, last_x));
         }
     }
-    // SAFETY: as many eights were written.
+    // SAFETY: `eights` of each weight row, one row after the other, and each was written: the whole ones, then the last.
     unsafe { slice::from_raw_parts(room.as_ptr().cast(), outputs.len() * eights * EIGHT) }
 }
 
@@ -95,8 +96,8 @@ fn eight_sums(codes: &[[u8; 32]], x: &[[i8; 128]]) -> [i32; EIGHT] {
     sums
 }
 
-/// Adds the sums of some blocks of some weight rows, less those of the activations, times their scales: `[output]`. The codes of the
-/// next weight rows are fetched meanwhile, a line for each block.
+/// Adds the sums of some blocks of some weight rows, less those of the activations, times their scales: `[output]`. The codes that
+/// come next are fetched meanwhile, a line for each block.
 #[inline]
 #[target_feature(enable = "avx512f,fma")]
 fn add(
@@ -109,7 +110,9 @@ fn add(
 ) -> __m512 {
     let BlockRow { sums: x_sums, steps, .. } = tile.row(row);
     let stride = sums.len() / outputs.len();
-    let mut next = tile.tile.codes.as_ptr().wrapping_add(outputs.end * tile.tile.codes_stride);
+    let is_last = blocks.end == tile.tile.blocks;
+    let after = if is_last { (outputs.end, 0) } else { (outputs.start, blocks.end) };
+    let mut next = tile.tile.codes.as_ptr().wrapping_add(after.0 * tile.tile.codes_stride + after.1 * BLOCK_BYTES);
     for first in blocks.clone().step_by(LANES) {
         let some = first..blocks.end.min(first + LANES);
         let sums = in_lanes(outputs.len(), |i| &sums[i * stride + first - blocks.start..][..some.len()]);
