@@ -23,8 +23,8 @@ use crate::cpu::kernels::{BlockTile, DenseRow, Entries, FloatTile, KernelSet, Ke
 /// Bytes between a load of weights and the line that is asked for into the nearest cache meanwhile: 2 KiB is 150 to 200 ns of
 /// streaming.
 const NEAR_BYTES: usize = 2048;
-/// The same, into the second cache, which waits for three times as many lines at once as the nearest. So weights are read at 93 % of a
-/// plain read; with the near distance alone it was 75 % (measured on an Emerald Rapids).
+/// The same, into the second cache, which waits for three times as many lines at once as the nearest. A loop like that of one activation
+/// row on AVX-512 reads at 93 % of a plain read so, with the near distance alone at 75 % (Emerald Rapids, one thread, `benches/README.md`).
 const FAR_BYTES: usize = 8192;
 
 /// Measured: 16 rows are done as fast without tables, 32 rows 1.2 times and 128 rows 1.4 times as fast with them.
