@@ -6,6 +6,9 @@ mod times;
 
 use std::time::Duration;
 
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
 use crate::backend::{Backend, Numerics, Row};
 use crate::error::Result;
 use crate::format::Weights;
@@ -298,19 +301,15 @@ impl Trial {
 /// Weights and activations of all kinds, in no order; of both, some rows at the extremes, and of the weights one of code 3, which is
 /// no trit.
 fn material(size: Size) -> (Ternary, Vec<i8>) {
-    let mut state = 1u32;
-    let mut random = || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        (state >> 24) as u8
-    };
+    let random = &mut Xoshiro256PlusPlus::seed_from_u64(1);
     let row_bytes = size.cols / 4;
-    let mut codes: Vec<u8> = (0..size.outputs * row_bytes).map(|_| random()).collect();
+    let mut codes = vec![0; size.outputs * row_bytes];
+    random.fill_bytes(&mut codes);
     for (row, extreme) in codes.chunks_mut(row_bytes).zip([0b00_00_00_00, 0b10_10_10_10, 0b11_11_11_11]) {
         row.fill(extreme);
     }
-    let mut x: Vec<i8> = (0..size.rows * size.cols).map(|_| random() as i8).collect();
+    let mut x = vec![0i8; size.rows * size.cols];
+    random.fill_bytes(bytemuck::cast_slice_mut(&mut x));
     for (row, extreme) in x.chunks_mut(size.cols).zip([i8::MIN, i8::MAX]) {
         row.fill(extreme);
     }
