@@ -201,7 +201,10 @@ impl WeightSource for SyntheticWeights {
         let all_ternary = self.config.numerics != Numerics::Int8Rows;
         Ok(Some(if role.is_linear() || all_ternary && role.may_be_ternary() {
             // Keeps the outputs near the size of the inputs, as trained layers do: half of the trits are zero.
-            let scale = (2.0 / cols as f32).sqrt();
+            let mut scale = (2.0 / cols as f32).sqrt();
+            if !all_ternary && matches!(role, Role::Layer(_, Part::AttentionOutput | Part::Down)) {
+                scale *= EMBEDDING_SIZE / ((2 * self.config.layers) as f32).sqrt();
+            }
             let codes = random_codes(&mut random, rows, cols);
             let scales = match self.groups {
                 None => Scales::Tensor(scale),
@@ -218,14 +221,26 @@ impl WeightSource for SyntheticWeights {
             let rates = (0..cols).flat_map(|head| (-0.01 - 0.02 * head as f32).to_le_bytes()).collect::<Vec<u8>>();
             Weights::Dense(Dense::new(1, cols, Values::F32(rates.into()))?)
         } else if rows == 1 {
-            Weights::Dense(Dense::new(1, cols, Values::F32(bytemuck::cast_slice(&vec![1f32; cols]).to_vec().into()))?)
-        } else {
-            let columns = match role {
-                Role::Embedding | Role::Head => vocabulary_columns(&mut random, cols),
-                _ => vec![Column { mean: 0.0, spread: 0.1 }; cols],
+            let gains: Vec<f32> = match role {
+                Role::OutputNorm if !all_ternary => self.signs(cols),
+                _ => vec![1.0; cols],
             };
-            Weights::Dense(Dense::new(rows, cols, Values::F16(random_f16(&mut random, rows, &columns)))?)
+            Weights::Dense(Dense::new(1, cols, Values::F32(bytemuck::cast_slice(&gains).to_vec().into()))?)
+        } else {
+            let values = match role {
+                Role::Embedding => vocabulary(&mut random, rows, &self.signs(cols)),
+                _ => random_f16(&mut random, rows * cols),
+            };
+            Weights::Dense(Dense::new(rows, cols, Values::F16(values))?)
         }))
+    }
+}
+
+impl SyntheticWeights {
+    /// The gains of the last norm: ones with signs, which [`vocabulary`] knows.
+    fn signs(&self, cols: usize) -> Vec<f32> {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(!self.seed);
+        (0..cols).map(|_| if random.next_u32() >> 31 == 0 { 1.0 } else { -1.0 }).collect()
     }
 }
 
@@ -269,36 +284,50 @@ fn random_codes(random: &mut Xoshiro256PlusPlus, rows: usize, cols: usize) -> By
     codes.into()
 }
 
-/// Where the values of a column lie: within `spread` of `mean`.
-#[derive(Clone, Copy)]
-struct Column {
-    mean: f32,
-    spread: f32,
-}
+/// The root mean square of an embedding. All layers together add as much to the stream of rows, so that what the last norm sees
+/// is half the embedding of the latest token.
+const EMBEDDING_SIZE: f32 = 0.08;
 
-/// The columns of embeddings and heads. As in trained ones, rows have more in common than what sets them apart, and some columns are larger
-/// than others: what choosing a token costs depends on that.
-fn vocabulary_columns(random: &mut Xoshiro256PlusPlus, cols: usize) -> Vec<Column> {
+/// Embeddings `[rows, signs.len()]`, which are a head too, in little-endian f16. As in trained ones, rows have more in common than what
+/// sets them apart, some columns are larger than others, and hidden vectors lean to the rows of few tokens: what choosing a token costs depends on
+/// that. What sets rows apart is a chain: each has half of it with the row before, half with the next. Every second row has it
+/// with the signs that the last norm gives to its features. So the tokens beside a token in the chain are likely to follow it, and it is
+/// not likely to follow itself.
+fn vocabulary(random: &mut Xoshiro256PlusPlus, rows: usize, signs: &[f32]) -> Bytes {
     /// Of so many columns one is large.
     const PER_LARGE: usize = 40;
-    (0..cols)
-        .map(|col| {
-            let mean = (random.next_u32() as i32) as f32 * (0.12 / (1u32 << 31) as f32);
-            Column { mean, spread: if col % PER_LARGE == 0 { 0.2 } else { 0.05 } }
-        })
-        .collect()
+    let unit = |random: &mut Xoshiro256PlusPlus| (random.next_u32() as i32) as f32 / (1u32 << 31) as f32;
+    let common: Vec<f32> = signs.iter().map(|_| 0.12 * unit(random)).collect();
+    let spread = |col: usize| if col.is_multiple_of(PER_LARGE) { 0.14 } else { 0.035 };
+    let link = |random: &mut Xoshiro256PlusPlus, values: &mut [f32]| {
+        for (values, first) in values.chunks_mut(2).zip((0..).step_by(2)) {
+            let bits = random.next_u32();
+            for ((value, half), col) in values.iter_mut().zip([bits, bits >> 16]).zip(first..) {
+                *value = f32::from(half as u16 as i16) * (spread(col) / 32768.0);
+            }
+        }
+    };
+    let [mut before, mut next] = [0, 1].map(|_| vec![0.0; signs.len()]);
+    link(random, &mut before);
+    let mut values = vec![0u8; rows * signs.len() * 2];
+    for (row, values) in values.chunks_exact_mut(signs.len() * 2).enumerate() {
+        link(random, &mut next);
+        for (col, value) in values.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+            let sign = if row.is_multiple_of(2) { 1.0 } else { signs[col] };
+            *value = f16::from_f32(common[col] + sign * (before[col] + next[col])).to_le_bytes();
+        }
+        std::mem::swap(&mut before, &mut next);
+    }
+    values.into()
 }
 
-/// Rows of values in little-endian f16.
-fn random_f16(random: &mut Xoshiro256PlusPlus, rows: usize, columns: &[Column]) -> Bytes {
-    let mut values = vec![0u8; rows * columns.len() * 2];
-    for row in values.chunks_exact_mut(columns.len() * 2) {
-        for (pair, columns) in row.chunks_mut(4).zip(columns.chunks(2)) {
-            let bits = random.next_u32();
-            for ((value, column), half) in pair.as_chunks_mut::<2>().0.iter_mut().zip(columns).zip([bits, bits >> 16]) {
-                let place = half as u16 as i16;
-                *value = f16::from_f32(column.mean + f32::from(place) * (column.spread / 32768.0)).to_le_bytes();
-            }
+/// Values within 0.1 of zero, in little-endian f16.
+fn random_f16(random: &mut Xoshiro256PlusPlus, count: usize) -> Bytes {
+    let mut values = vec![0u8; count * 2];
+    for pair in values.chunks_mut(4) {
+        let bits = random.next_u32();
+        for (value, half) in pair.as_chunks_mut::<2>().0.iter_mut().zip([bits, bits >> 16]) {
+            *value = f16::from_f32(f32::from(half as u16 as i16) * (0.1 / 32768.0)).to_le_bytes();
         }
     }
     values.into()

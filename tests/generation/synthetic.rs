@@ -72,6 +72,9 @@ fn ids_are_made_but_text_is_an_error() {
     assert!(session.generate("text", &greedy).unwrap_err().to_string().contains("no tokenizer"));
     let made: Vec<u32> = session.generate_ids(&[1, 2, 3], &greedy).unwrap().collect::<Result<_, _>>().unwrap();
     assert_eq!(made.len(), 3);
+    // Each token is likely to be followed by one of those beside it, as its embedding has half of what sets it apart with each.
+    let followed = [3].iter().chain(&made).zip(&made);
+    assert!(followed.clone().all(|(before, id)| before.abs_diff(*id) == 1), "{made:?}");
     let stop = GenerateOptions { stop: vec!["x".into()], ..greedy };
     assert!(session.generate_ids(&[1], &stop).is_err(), "a stop text needs text");
 }

@@ -14,10 +14,10 @@ use crate::cpu::matrix::Matrix;
 use crate::cpu::screen::{Bounds, Integers, Planes, Probe, Scratch, Screen, TOGETHER};
 use crate::cpu::tensor::Tensor;
 
-/// The largest share of tokens that the first plane may leave, 1 in this many: beyond it, reading them here and there takes longer than
-/// reading both planes in one stream.
+/// The largest share of bounds, one for each token and row, that the first plane may leave open, 1 in this many: beyond it, reading the
+/// second here and there takes longer than reading both in one stream.
 const MANY: usize = 3;
-/// Steps that read both planes, until the first is tried alone again.
+/// The most steps that read both planes, until the first is tried alone again. They begin with one, and double as long as such tries fail.
 const STEPS_OF_BOTH: u32 = 32;
 
 /// Rows of the head that a task computes for the threshold.
@@ -154,10 +154,11 @@ impl Cpu {
     ) {
         let dense = head.dense().expect("a head with a screen is dense");
         let (kernels, size) = (self.kernels, screen.size());
-        let Screener { others, probes, uppers, left, thresholds, exact_logits, steps_of_both, .. } = &mut self.screener;
+        let Screener { others, probes, uppers, left, thresholds, exact_logits, steps_of_both, latest_wait, .. } =
+            &mut self.screener;
         let (others, probes, thresholds) = (&others[..], &probes[..], &thresholds[..rows.len()]);
         let (uppers, left) = (Disjoint::new(uppers), Disjoint::new(left));
-        let [refined, exact_rows, exact] = [const { AtomicUsize::new(0) }; 3];
+        let [refined, open, exact_rows, exact] = [const { AtomicUsize::new(0) }; 4];
         self.workers.share(rows.len() * size.rows, size.rows.div_ceil(TASK_TOKENS), &|task, _| {
             let tokens = task * TASK_TOKENS..size.rows.min((task + 1) * TASK_TOKENS);
             // SAFETY: each token belongs to one task.
@@ -172,10 +173,11 @@ impl Cpu {
                 let uppers = unsafe { uppers.cut(of_row + tokens.start..of_row + tokens.end) };
                 left.iter_mut().zip(&*uppers).for_each(|(left, upper)| *left |= u16::from(upper >= threshold) << place);
             }
-            let mut counts = [0; 3];
+            let mut counts = [0; 4];
             for (token, left) in tokens.zip(left).filter(|(_, left)| **left != 0) {
                 if planes == Planes::First {
                     counts[0] += 1;
+                    counts[1] += left.count_ones() as usize;
                     for place in ones(*left) {
                         let (Some(probe), Some(threshold)) = (&probes[place], thresholds[place]) else { continue };
                         let digits = &others[2 * place * size.others..][..2 * size.others];
@@ -193,20 +195,19 @@ impl Cpu {
                     kernels.dot_dense(logits, row, &x.values[first..][..run.len() * x.cols]);
                     run.zip(logits).for_each(|(place, logit)| upper(place * size.rows + token)[0] = *logit);
                 }
-                counts[1] += usize::from(*left != 0);
-                counts[2] += left.count_ones() as usize;
+                counts[2] += usize::from(*left != 0);
+                counts[3] += left.count_ones() as usize;
             }
-            for (count, of_task) in [&refined, &exact_rows, &exact].into_iter().zip(counts) {
+            for (count, of_task) in [&refined, &open, &exact_rows, &exact].into_iter().zip(counts) {
                 count.fetch_add(of_task, Ordering::Relaxed);
             }
         });
-        let refined = refined.into_inner();
-        if refined > size.rows / MANY {
-            *steps_of_both = STEPS_OF_BOTH;
-        }
         *exact_logits += exact.into_inner() as u64;
         if planes == Planes::First {
-            self.counts.read(Kernel::Refine, refined * size.fine_row());
+            let is_enough = open.into_inner() <= rows.len() * size.rows / MANY;
+            *latest_wait = if is_enough { 0 } else { (2 * *latest_wait).clamp(1, STEPS_OF_BOTH) };
+            *steps_of_both = *latest_wait;
+            self.counts.read(Kernel::Refine, refined.into_inner() * size.fine_row());
         }
         self.counts.read(Kernel::DotDense, exact_rows.into_inner() * (head.bytes / head.rows.max(1)));
     }

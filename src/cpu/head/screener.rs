@@ -22,6 +22,7 @@ pub(in crate::cpu) struct Screener {
     pub(super) logits: Vec<f32>, // theirs
     pub(super) ranking: Ranking, // of what is handed over
     pub(super) steps_of_both: u32, // that are still to read both planes
+    pub(super) latest_wait: u32, // how many they were when the first alone last left too much, 0 when it did not
     pub(in crate::cpu) exact_logits: u64, // computed so far for rows that were screened
 }
 
@@ -41,6 +42,7 @@ impl Screener {
             logits: Vec::new(),
             ranking: Ranking::new(),
             steps_of_both: 0,
+            latest_wait: 0,
             exact_logits: 0,
         }
     }

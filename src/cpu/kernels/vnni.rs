@@ -17,8 +17,8 @@ use std::arch::x86_64::*;
 use std::array;
 use std::ops::Range;
 
-use super::avx2::lanes::{InOrder, add_lanes_i32};
-use super::avx2::{prefetch, prefetch_stream, prefetch_to_second};
+use super::avx2::lanes::ByFours;
+use super::avx2::prefetch_stream;
 use crate::cpu::kernels::Tile;
 
 pub(super) use ymm::AvxVnni;
@@ -28,7 +28,7 @@ pub(super) use zmm::Avx512Vnni;
 /// A lane gains at most 4 · (3·64) · 128 = 98304 a block, so 64 blocks come to 6.3 million and cannot wrap.
 const STRETCH: usize = 64;
 
-/// Activation rows of a register tile.
+/// Most activation rows that share a load of weights.
 const ROWS: usize = 4;
 
 /// A vector register, or rather what the loops below do with it. Lanes are sums of 32 bits.
@@ -38,6 +38,8 @@ const ROWS: usize = 4;
 trait Vector: Copy {
     /// Vectors that hold the codes of a block, at most four.
     const VECTORS: usize;
+    /// Most sums that there are registers for.
+    const SUMS: usize;
     unsafe fn zero() -> Self;
     /// One vector of a block's codes, not shifted down.
     unsafe fn codes(block: &[u8; 32], vector: usize) -> Self;
@@ -52,196 +54,156 @@ trait Vector: Copy {
     unsafe fn finish(self) -> __m256i;
 }
 
-/// [`crate::cpu::kernels::Kernels::dot_codes`], `OUTPUTS` weight rows at a time where there are several activation rows.
+/// [`crate::cpu::kernels::Kernels::dot_codes`], some activation rows, `OUTPUTS` weight rows and `AT_ONCE` vectors of a block at a time;
+/// weights come from memory in the order in which they lie there.
 ///
 /// # Safety
 /// The CPU has AVX2 and the instructions of `V`.
 #[inline(always)]
-unsafe fn dot_codes<V: Vector, const OUTPUTS: usize>(sums: &mut [i32], tile: &Tile<'_>) {
+unsafe fn dot_codes<V: Vector, const OUTPUTS: usize, const AT_ONCE: usize>(sums: &mut [i32], tile: &Tile<'_>) {
     assert_eq!(sums.len(), tile.sums());
-    // SAFETY: the caller shows the instructions.
-    unsafe {
-        if tile.rows == 1 {
-            return one_row::<V>(sums, tile);
-        }
-        let whole = tile.outputs / OUTPUTS * OUTPUTS;
-        for output in (0..whole).step_by(OUTPUTS) {
-            all_rows::<V, OUTPUTS>(sums, tile, output);
-        }
-        for output in whole..tile.outputs {
-            all_rows::<V, 1>(sums, tile, output);
+    for first in (0..tile.rows).step_by(ROWS) {
+        // SAFETY: the caller shows the instructions.
+        unsafe {
+            match (tile.rows - first).min(ROWS) {
+                1 => dot_rows::<V, 1, 4, 1>(sums, tile, first),
+                2 => dot_rows::<V, OUTPUTS, AT_ONCE, 2>(sums, tile, first),
+                3 => dot_rows::<V, OUTPUTS, AT_ONCE, 3>(sums, tile, first),
+                4 => dot_rows::<V, OUTPUTS, AT_ONCE, 4>(sums, tile, first),
+                rows => unreachable!("{rows} rows"),
+            }
         }
     }
 }
 
+/// All weight rows and `COUNT` activation rows, from `first` on.
+///
 /// # Safety
 /// As for [`dot_codes`].
 #[inline(always)]
-unsafe fn one_row<V: Vector>(sums: &mut [i32], tile: &Tile<'_>) {
-    let x = tile.activations(0);
+unsafe fn dot_rows<V: Vector, const OUTPUTS: usize, const AT_ONCE: usize, const COUNT: usize>(
+    sums: &mut [i32],
+    tile: &Tile<'_>,
+    first: usize,
+) {
+    let whole = tile.outputs / OUTPUTS * OUTPUTS;
     // SAFETY: the caller shows the instructions.
     unsafe {
-        // Places in `sums` are (output, group), and so is the order here.
-        let mut sums = InOrder::new(sums);
-        for output in 0..tile.outputs {
-            for (codes, x) in tile.weights(output).chunks(tile.group).zip(x.chunks(tile.group)) {
-                sums.push(dot_one::<V>(codes, x));
-            }
+        let mut sums = ByFours::new(sums);
+        for output in (0..whole).step_by(OUTPUTS) {
+            dot_outputs::<V, OUTPUTS, AT_ONCE, COUNT>(&mut sums, tile, output, first);
+        }
+        for output in whole..tile.outputs {
+            dot_outputs::<V, 1, AT_ONCE, COUNT>(&mut sums, tile, output, first);
         }
         sums.finish();
     }
 }
 
-/// One weight row and one activation row; the sum is over the lanes.
+/// Some weight rows and some activation rows, from `output` and `first` on.
 ///
 /// # Safety
 /// As for [`dot_codes`].
 #[inline(always)]
-unsafe fn dot_one<V: Vector>(codes: &[[u8; 32]], x: &[[i8; 128]]) -> __m256i {
-    // SAFETY: the caller shows the instructions.
-    unsafe {
-        let mut total = _mm256_setzero_si256();
-        for (codes, x) in codes.chunks(STRETCH).zip(x.chunks(STRETCH)) {
-            // Even and odd blocks have their own sums, so that additions do not wait for each other.
-            let mut sums = [[V::zero(); 4]; 2];
-            let ((pairs, last), (x_pairs, x_last)) = (codes.as_chunks::<2>(), x.as_chunks::<2>());
-            for (pair, x) in pairs.iter().zip(x_pairs) {
-                prefetch_stream(pair.as_ptr().cast());
-                for (sums, (block, x)) in sums.iter_mut().zip(pair.iter().zip(x)) {
-                    add_block(sums, block, x);
-                }
-            }
-            for (block, x) in last.iter().zip(x_last) {
-                add_block(&mut sums[0], block, x);
-            }
-            let [even, odd] = sums;
-            let mut sum = even[0].add(odd[0]);
-            for vector in 1..V::VECTORS {
-                sum = sum.shift_down().add(even[vector].add(odd[vector]));
-            }
-            total = _mm256_add_epi32(total, sum.finish());
-        }
-        total
-    }
-}
-
-/// Adds the products of a block to the sums of its vectors.
-///
-/// # Safety
-/// As for [`dot_codes`].
-#[inline(always)]
-unsafe fn add_block<V: Vector>(sums: &mut [V; 4], block: &[u8; 32], x: &[i8; 128]) {
-    for (vector, sum) in sums.iter_mut().enumerate().take(V::VECTORS) {
-        // SAFETY: the caller shows the instructions.
-        *sum = unsafe { sum.add_products(V::codes(block, vector), V::activations(x, vector)) };
-    }
-}
-
-/// Some weight rows and all activation rows.
-///
-/// # Safety
-/// As for [`dot_codes`].
-#[inline(always)]
-unsafe fn all_rows<V: Vector, const OUTPUTS: usize>(sums: &mut [i32], tile: &Tile<'_>, output: usize) {
-    for row in (0..tile.rows).step_by(ROWS) {
-        // SAFETY: the caller shows the instructions.
-        unsafe {
-            match tile.rows - row {
-                1 => some_rows::<V, OUTPUTS, 1>(sums, tile, output, row),
-                2 => some_rows::<V, OUTPUTS, 2>(sums, tile, output, row),
-                3 => some_rows::<V, OUTPUTS, 3>(sums, tile, output, row),
-                _ => some_rows::<V, OUTPUTS, ROWS>(sums, tile, output, row),
-            }
-        }
-    }
-}
-
-/// Some weight rows and some activation rows, from `output` and `row` on.
-///
-/// # Safety
-/// As for [`dot_codes`].
-#[inline(always)]
-unsafe fn some_rows<V: Vector, const OUTPUTS: usize, const COUNT: usize>(
-    sums: &mut [i32],
+unsafe fn dot_outputs<V: Vector, const OUTPUTS: usize, const AT_ONCE: usize, const COUNT: usize>(
+    sums: &mut ByFours<'_>,
     tile: &Tile<'_>,
     output: usize,
-    row: usize,
+    first: usize,
 ) {
-    let groups = tile.groups();
     let codes: [&[[u8; 32]]; OUTPUTS] = array::from_fn(|i| tile.weights(output + i));
-    let x: [&[[i8; 128]]; COUNT] = array::from_fn(|i| tile.activations(row + i));
+    let x: [&[[i8; 128]]; COUNT] = array::from_fn(|row| tile.activations(first + row));
+    let groups = tile.groups();
     for group in 0..groups {
         let blocks = group * tile.group..tile.blocks.min((group + 1) * tile.group);
         // SAFETY: the caller shows the instructions; each weight row and each activation row has `tile.blocks` blocks.
         unsafe {
-            let mut totals = [[_mm256_setzero_si256(); COUNT]; OUTPUTS];
-            for first in blocks.clone().step_by(STRETCH) {
-                let stretch = first..blocks.end.min(first + STRETCH);
-                let lanes = dot_many::<V, OUTPUTS, COUNT>(&codes, &x, stretch, OUTPUTS * tile.codes_stride);
-                for (totals, lanes) in totals.iter_mut().zip(lanes) {
-                    for (total, lanes) in totals.iter_mut().zip(lanes) {
-                        *total = _mm256_add_epi32(*total, lanes);
-                    }
-                }
-            }
-            for (i, totals) in totals.iter().enumerate() {
-                // The last vector stands in where there are no four; its sum is not used then.
-                let mut four = [totals[COUNT - 1]; 4];
-                four[..COUNT].copy_from_slice(totals);
-                for (j, sum) in add_lanes_i32(four).into_iter().enumerate().take(COUNT) {
-                    sums[((output + i) * tile.rows + row + j) * groups + group] = sum;
+            let lanes = dot_blocks::<V, OUTPUTS, AT_ONCE, COUNT>(&codes, &x, blocks);
+            for (i, lanes) in lanes.into_iter().enumerate() {
+                for (row, lanes) in lanes.into_iter().enumerate() {
+                    sums.push(((output + i) * tile.rows + first + row) * groups + group, lanes);
                 }
             }
         }
     }
 }
 
-/// Several weight rows and several activation rows; the sums are over the lanes of each vector. The codes `ahead` bytes
-/// on, those of the next weight rows, are fetched meanwhile, and into the second cache those four times as far.
+/// Some blocks of these rows; the sums are over the lanes of each vector.
 ///
 /// # Safety
-/// As for [`dot_codes`]; and every slice has the blocks of `stretch`.
+/// As for [`dot_codes`]; and every slice has `blocks`.
 #[inline(always)]
-unsafe fn dot_many<V: Vector, const OUTPUTS: usize, const COUNT: usize>(
+unsafe fn dot_blocks<V: Vector, const OUTPUTS: usize, const AT_ONCE: usize, const COUNT: usize>(
     codes: &[&[[u8; 32]]; OUTPUTS],
     x: &[&[[i8; 128]]; COUNT],
-    stretch: Range<usize>,
-    ahead: usize,
+    blocks: Range<usize>,
 ) -> [[__m256i; COUNT]; OUTPUTS] {
-    // SAFETY: the caller shows the instructions, and that the places lie inside.
+    // Even and odd blocks have their own sums where there are registers for them, so that additions do not wait for each other.
+    let are_apart = 2 * OUTPUTS * COUNT * AT_ONCE.min(V::VECTORS) <= V::SUMS;
+    // SAFETY: the caller shows the instructions, and that the blocks lie inside.
     unsafe {
-        let mut sums = [[V::zero(); COUNT]; OUTPUTS];
-        for vector in 0..V::VECTORS {
-            for sums in &mut sums {
-                for sum in sums {
-                    *sum = sum.shift_down();
+        let mut totals = [[_mm256_setzero_si256(); COUNT]; OUTPUTS];
+        for first in blocks.clone().step_by(STRETCH) {
+            let stretch = first..blocks.end.min(first + STRETCH);
+            let mut of_stretch = [[V::zero(); COUNT]; OUTPUTS];
+            for first in (0..V::VECTORS).step_by(AT_ONCE) {
+                let vectors = first..V::VECTORS.min(first + AT_ONCE);
+                let mut sums = [[[[V::zero(); COUNT]; OUTPUTS]; AT_ONCE]; 2]; // of even blocks, and of odd ones
+                let (pairs, end) = (stretch.len() / 2, stretch.end);
+                for pair in (stretch.start..end).step_by(2).take(pairs) {
+                    if first == 0 {
+                        codes.iter().for_each(|codes| prefetch_stream(codes.as_ptr().wrapping_add(pair).cast()));
+                    }
+                    add_block(&mut sums[0], codes, x, pair, vectors.clone());
+                    add_block(&mut sums[usize::from(are_apart)], codes, x, pair + 1, vectors.clone());
+                }
+                if !stretch.len().is_multiple_of(2) {
+                    add_block(&mut sums[0], codes, x, end - 1, vectors.clone());
+                }
+                let [even, odd] = sums;
+                for (even, odd) in even.into_iter().zip(odd).take(vectors.len()) {
+                    for (i, of_stretch) in of_stretch.iter_mut().enumerate() {
+                        for (row, sum) in of_stretch.iter_mut().enumerate() {
+                            *sum = sum.shift_down().add(even[i][row].add(odd[i][row]));
+                        }
+                    }
                 }
             }
-            for b in stretch.clone() {
-                let mut loaded = [V::zero(); OUTPUTS];
-                for (loaded, codes) in loaded.iter_mut().zip(codes) {
-                    let block = codes.get_unchecked(b);
-                    if vector == 0 && b % 2 == 0 {
-                        prefetch(block.as_ptr().wrapping_add(ahead));
-                        prefetch_to_second(block.as_ptr().wrapping_add(4 * ahead));
-                    }
-                    *loaded = V::codes(block, vector);
-                }
-                for (j, x) in x.iter().enumerate() {
-                    let x = V::activations(x.get_unchecked(b), vector);
-                    for (sums, codes) in sums.iter_mut().zip(loaded) {
-                        sums[j] = sums[j].add_products(codes, x);
-                    }
+            for (totals, of_stretch) in totals.iter_mut().zip(of_stretch) {
+                for (total, sum) in totals.iter_mut().zip(of_stretch) {
+                    *total = _mm256_add_epi32(*total, sum.finish());
                 }
             }
         }
-        // Into an array of their own: an array that leaves the function would be written at every step of the loop.
-        let mut finished = [[_mm256_setzero_si256(); COUNT]; OUTPUTS];
-        for i in 0..OUTPUTS {
-            for j in 0..COUNT {
-                finished[i][j] = sums[i][j].finish();
+        totals
+    }
+}
+
+/// Adds the products of one block to the sums of some of its vectors.
+///
+/// # Safety
+/// As for [`dot_codes`]; and every slice has `block`.
+#[inline(always)]
+unsafe fn add_block<V: Vector, const OUTPUTS: usize, const AT_ONCE: usize, const COUNT: usize>(
+    sums: &mut [[[V; COUNT]; OUTPUTS]; AT_ONCE],
+    codes: &[&[[u8; 32]]; OUTPUTS],
+    x: &[&[[i8; 128]]; COUNT],
+    block: usize,
+    vectors: Range<usize>,
+) {
+    for (vector, sums) in vectors.zip(sums) {
+        // SAFETY: the caller shows the instructions, and that the block lies inside.
+        unsafe {
+            let mut of_block = [V::zero(); OUTPUTS];
+            for (of_block, codes) in of_block.iter_mut().zip(codes) {
+                *of_block = V::codes(codes.get_unchecked(block), vector);
+            }
+            for (row, x) in x.iter().enumerate() {
+                let x = V::activations(x.get_unchecked(block), vector);
+                for (sums, codes) in sums.iter_mut().zip(of_block) {
+                    sums[row] = sums[row].add_products(codes, x);
+                }
             }
         }
-        finished
     }
 }

@@ -23,37 +23,45 @@ pub(in crate::cpu::kernels) fn add_lanes_f32(v: __m256) -> f32 {
     _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
 }
 
-/// Writes sums in the order in which their vectors come.
-pub(in crate::cpu::kernels) struct InOrder<'a> {
-    rest: &'a mut [i32], // the places that are not written yet
+/// Adds the lanes of vectors, four at a time, and writes each sum to its place.
+pub(in crate::cpu::kernels) struct ByFours<'a> {
+    sums: &'a mut [i32],
     lanes: [__m256i; 4],
-    filled: usize, // of `lanes`
+    places: [usize; 4],
+    filled: usize, // of both
 }
 
-impl<'a> InOrder<'a> {
+impl<'a> ByFours<'a> {
     #[inline]
     #[target_feature(enable = "avx2")]
     pub(in crate::cpu::kernels) fn new(sums: &'a mut [i32]) -> Self {
-        Self { rest: sums, lanes: [_mm256_setzero_si256(); 4], filled: 0 }
+        Self { sums, lanes: [_mm256_setzero_si256(); 4], places: [0; 4], filled: 0 }
     }
 
-    /// Takes the vector of the next sum.
+    /// Takes the vector whose sum goes to `place`.
     #[inline]
     #[target_feature(enable = "avx2")]
-    pub(in crate::cpu::kernels) fn push(&mut self, lanes: __m256i) {
-        self.lanes[self.filled] = lanes;
+    pub(in crate::cpu::kernels) fn push(&mut self, place: usize, lanes: __m256i) {
+        (self.lanes[self.filled], self.places[self.filled]) = (lanes, place);
         self.filled += 1;
         if self.filled == 4 {
-            let (four, rest) = std::mem::take(&mut self.rest).split_at_mut(4);
-            four.copy_from_slice(&add_lanes_i32(self.lanes));
-            (self.rest, self.filled) = (rest, 0);
+            self.write();
         }
     }
 
-    /// Writes the sums that are left. There are as many as there were places.
+    /// Writes the sums that are left.
     #[inline]
     #[target_feature(enable = "avx2")]
-    pub(in crate::cpu::kernels) fn finish(self) {
-        self.rest.copy_from_slice(&add_lanes_i32(self.lanes)[..self.filled]);
+    pub(in crate::cpu::kernels) fn finish(mut self) {
+        self.write();
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn write(&mut self) {
+        for (&place, sum) in self.places.iter().zip(add_lanes_i32(self.lanes)).take(self.filled) {
+            self.sums[place] = sum;
+        }
+        self.filled = 0;
     }
 }

@@ -8,7 +8,7 @@
 use std::arch::x86_64::*;
 use std::array;
 
-use super::lanes::{InOrder, add_lanes_f32, add_lanes_i32};
+use super::lanes::{ByFours, add_lanes_f32, add_lanes_i32};
 use super::prefetch_stream;
 use crate::cpu::kernels::{BlockRow, BlockTile, BlockWeights, Tile};
 
@@ -33,11 +33,11 @@ pub(super) fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {
 #[target_feature(enable = "avx2")]
 fn one_row(sums: &mut [i32], tile: &Tile<'_>) {
     let x = tile.activations(0);
-    // Places in `sums` are (output, group), and so is the order here.
-    let mut sums = InOrder::new(sums);
+    let mut sums = ByFours::new(sums);
     for output in 0..tile.outputs {
-        for (codes, x) in tile.weights(output).chunks(tile.group).zip(x.chunks(tile.group)) {
-            sums.push(dot_one(codes, x));
+        let groups = tile.weights(output).chunks(tile.group).zip(x.chunks(tile.group));
+        for (group, (codes, x)) in groups.enumerate() {
+            sums.push(output * tile.groups() + group, dot_one(codes, x));
         }
     }
     sums.finish();

@@ -50,15 +50,17 @@ impl Kernels for AvxVnni {
 
 /// 3 weight rows by 4 activation rows: 12 sums, 3 vectors of codes and one of activations are the 16 registers.
 const OUTPUTS: usize = 3;
+const AT_ONCE: usize = 1;
 
 #[target_feature(enable = "avx2,avxvnni")]
 fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {
     // SAFETY: this function's instructions are those that `__m256i` needs.
-    unsafe { super::dot_codes::<__m256i, OUTPUTS>(sums, tile) }
+    unsafe { super::dot_codes::<__m256i, OUTPUTS, AT_ONCE>(sums, tile) }
 }
 
 impl Vector for __m256i {
     const VECTORS: usize = 4;
+    const SUMS: usize = 8;
 
     #[inline(always)]
     unsafe fn zero() -> Self {

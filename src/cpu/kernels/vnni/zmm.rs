@@ -130,22 +130,24 @@ impl Kernels for Avx512Vnni {
     }
 }
 
-/// 4 weight rows by 4 activation rows: 16 sums, 4 vectors of codes and one of activations fit the 32 registers.
-const OUTPUTS: usize = 4;
-
 #[target_feature(enable = "avx512f")]
 fn sum_words(words: &[u64]) -> u64 {
     words::sum::<64>(words)
 }
 
+/// 2 weight rows by 4 activation rows, both vectors of a block: 16 sums, codes, masks and activations fit the 32 registers.
+const OUTPUTS: usize = 2;
+const AT_ONCE: usize = 2;
+
 #[target_feature(enable = "avx2,avx512f,avx512vnni")]
 fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {
     // SAFETY: this function's instructions are those that `__m512i` needs.
-    unsafe { super::dot_codes::<__m512i, OUTPUTS>(sums, tile) }
+    unsafe { super::dot_codes::<__m512i, OUTPUTS, AT_ONCE>(sums, tile) }
 }
 
 impl Vector for __m512i {
     const VECTORS: usize = 2;
+    const SUMS: usize = 16;
 
     #[inline(always)]
     unsafe fn zero() -> Self {
