@@ -164,6 +164,31 @@ fn few_logits_are_computed_exactly() {
     }
 }
 
+/// Where no bound rules a token out, a screen only costs: steps are made without it, more and more of them until it is tried again.
+#[test]
+fn a_screen_that_rules_nothing_out_is_left_alone() {
+    let (rows, cols, steps) = (3000, 640, 40);
+    let head = f16_head(cols, &Kind::Equal.rows(&mut Random(11), rows, cols));
+    let mut cpu = cpu(KernelSet::best(), 2, Screening::Always);
+    let mut matrix = cpu.matrix(std::slice::from_ref(&head)).unwrap();
+    cpu.prepare_head(&mut matrix, Numerics::Int8Rows).unwrap();
+    cpu.head_room(&matrix, 1, Numerics::Int8Rows).unwrap();
+    let (mut x, mut scratch) = (cpu.tensor(1, cols).unwrap(), cpu.tensor(1, rows).unwrap());
+    let mut best = cpu.tokens(1).unwrap();
+    cpu.write_tensor(&mut x, &Kind::Gaussian.rows(&mut Random(12), 1, cols));
+    cpu.begin(&[Row { sequence: 0, position: 0, wants_logits: true }]);
+    for _ in 0..steps {
+        cpu.best(&mut best, &mut scratch, &matrix, &x);
+    }
+    cpu.end();
+    let mut chosen = [NO_TOKEN];
+    cpu.read_tokens(&best, &mut chosen).unwrap();
+    assert_eq!(chosen, [0], "the first of equals");
+    let work = cpu.work();
+    let estimates = work.kernels.iter().find(|kernel| kernel.name == "estimate").unwrap().calls;
+    assert!((1..=7).contains(&estimates), "{estimates} of {steps} steps read the screen");
+}
+
 /// On a head with a mean row and outlier columns, and hidden vectors of few directions, as trained models have them.
 #[test]
 fn a_screen_reads_little_more_than_half_of_eight_bits() {

@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::screener::Pause;
 use super::{ExactLogits, Screener};
 use crate::backend::Backend;
 use crate::cpu::Cpu;
@@ -17,8 +18,10 @@ use crate::cpu::tensor::Tensor;
 /// The largest share of bounds, one for each token and row, that the first plane may leave open, 1 in this many: beyond it, reading the
 /// second here and there takes longer than reading both in one stream.
 const MANY: usize = 3;
-/// The most steps that read both planes, until the first is tried alone again. They begin with one, and double as long as such tries fail.
-const STEPS_OF_BOTH: u32 = 32;
+/// The largest share of logits that are computed exactly while a screen is worth reading, 1 in this many.
+const MOST_EXACT: usize = 2;
+/// The most steps until the first plane is tried alone again. They begin with one, and double as long as such tries fail.
+const LONGEST_WAIT: u32 = 32;
 
 /// Rows of the head that a task computes for the threshold.
 const TASK_ROWS: usize = 8;
@@ -47,8 +50,12 @@ impl Cpu {
         };
         for first in (0..selected).step_by(TOGETHER) {
             let rows = first..selected.min(first + TOGETHER);
-            let planes = if self.screener.steps_of_both > 0 { Planes::Both } else { Planes::First };
-            self.screener.steps_of_both = self.screener.steps_of_both.saturating_sub(1);
+            let Some(planes) = self.screener.planes() else {
+                self.all_logits(scratch, head, x, rows.clone());
+                self.screener.exact_logits += (rows.len() * head.rows) as u64;
+                rows.for_each(|row| found(self, row, ExactLogits::All(scratch.row(row))));
+                continue;
+            };
             self.estimate(scratch, screen, x, rows.clone(), planes);
             self.find_thresholds(scratch, head, x, rows.clone(), count);
             self.compute_left(scratch, head, screen, x, rows.clone(), planes);
@@ -154,8 +161,7 @@ impl Cpu {
     ) {
         let dense = head.dense().expect("a head with a screen is dense");
         let (kernels, size) = (self.kernels, screen.size());
-        let Screener { others, probes, uppers, left, thresholds, exact_logits, steps_of_both, latest_wait, .. } =
-            &mut self.screener;
+        let Screener { others, probes, uppers, left, thresholds, exact_logits, pause, .. } = &mut self.screener;
         let (others, probes, thresholds) = (&others[..], &probes[..], &thresholds[..rows.len()]);
         let (uppers, left) = (Disjoint::new(uppers), Disjoint::new(left));
         let [refined, open, exact_rows, exact] = [const { AtomicUsize::new(0) }; 4];
@@ -202,11 +208,13 @@ impl Cpu {
                 count.fetch_add(of_task, Ordering::Relaxed);
             }
         });
-        *exact_logits += exact.into_inner() as u64;
+        let (exact, bounds) = (exact.into_inner(), rows.len() * size.rows);
+        *exact_logits += exact as u64;
         if planes == Planes::First {
-            let is_enough = open.into_inner() <= rows.len() * size.rows / MANY;
-            *latest_wait = if is_enough { 0 } else { (2 * *latest_wait).clamp(1, STEPS_OF_BOTH) };
-            *steps_of_both = *latest_wait;
+            let is_enough = open.into_inner() <= bounds / MANY;
+            let length = if is_enough { 0 } else { (2 * pause.length).clamp(1, LONGEST_WAIT) };
+            let planes = (exact <= bounds / MOST_EXACT).then_some(Planes::Both);
+            *pause = Pause { left: length, length, planes };
             self.counts.read(Kernel::Refine, refined.into_inner() * size.fine_row());
         }
         self.counts.read(Kernel::DotDense, exact_rows.into_inner() * (head.bytes / head.rows.max(1)));

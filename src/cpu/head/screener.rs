@@ -2,7 +2,7 @@
 
 use crate::allocation::{area, filled};
 use crate::backend::MOST_CANDIDATES;
-use crate::cpu::screen::{Probe, Size, TOGETHER};
+use crate::cpu::screen::{Planes, Probe, Size, TOGETHER};
 use crate::cpu::tensor::Aligned;
 use crate::error::Result;
 use crate::ranking::Ranking;
@@ -21,9 +21,15 @@ pub(in crate::cpu) struct Screener {
     pub(super) tokens: Vec<u32>, // left of one row, at most the vocabulary
     pub(super) logits: Vec<f32>, // theirs
     pub(super) ranking: Ranking, // of what is handed over
-    pub(super) steps_of_both: u32, // that are still to read both planes
-    pub(super) latest_wait: u32, // how many they were when the first alone last left too much, 0 when it did not
+    pub(super) pause: Pause,   // of the first plane alone
     pub(in crate::cpu) exact_logits: u64, // computed so far for rows that were screened
+}
+
+/// Steps that do not begin with the first plane alone, as that left too much.
+pub(super) struct Pause {
+    pub(super) left: u32,              // steps, until it is tried again
+    pub(super) length: u32,            // steps of this pause; 0 if it left little
+    pub(super) planes: Option<Planes>, // what is read meanwhile; nothing, and all of the head, where nearly all logits were computed
 }
 
 impl Screener {
@@ -41,8 +47,7 @@ impl Screener {
             tokens: Vec::new(),
             logits: Vec::new(),
             ranking: Ranking::new(),
-            steps_of_both: 0,
-            latest_wait: 0,
+            pause: Pause { left: 0, length: 0, planes: None },
             exact_logits: 0,
         }
     }
@@ -73,6 +78,15 @@ impl Screener {
         room(&mut self.left, size.rows, 0)?;
         room(&mut self.tokens, size.rows, 0)?;
         room(&mut self.logits, size.rows, 0.0)
+    }
+
+    /// The planes that this step reads first, if any.
+    pub(super) fn planes(&mut self) -> Option<Planes> {
+        if self.pause.left == 0 {
+            return Some(Planes::First);
+        }
+        self.pause.left -= 1;
+        self.pause.planes
     }
 
     /// Gathers the tokens that one row has left, and their logits.

@@ -11,9 +11,9 @@ use std::ops::Range;
 
 use bytemuck::Pod;
 
-use super::avx2::prefetch_to_second;
 use crate::cpu::kernels::spans::{PANEL, PanelSums, TakeSums};
 use crate::cpu::kernels::{BlockTile, Tile};
+use crate::format::ternary::BLOCK_BYTES;
 
 /// Most activation rows that a panel is unpacked for at a time.
 pub(super) const ROWS: usize = 128;
@@ -68,6 +68,13 @@ impl Panel {
         &self.scales[block]
     }
 
+    /// What lies behind a panel of the weight rows of `tile` from `output` on, as far behind it as `blocks` are behind its beginning, in the
+    /// order of memory: where products of these blocks ask for the next panel. So memory is read while it would rest.
+    #[inline(always)]
+    pub(super) fn next(tile: &Tile<'_>, output: usize, blocks: &Range<usize>) -> *const u8 {
+        tile.codes.as_ptr().wrapping_add((output + PANEL) * tile.codes_stride + blocks.start * PANEL * BLOCK_BYTES)
+    }
+
     /// Unpacks each panel of the weight rows of `tile`, stretch by stretch, has `add` add the products of its blocks to its sums,
     /// and `take` the sums. `add(panel, sums, first weight row, blocks)`.
     #[inline]
@@ -106,8 +113,6 @@ impl Panel {
                 let mut packed = [_mm512_setzero_si512(); LANES];
                 for (row, packed) in packed.iter_mut().enumerate().take(tile.outputs.saturating_sub(output)) {
                     let blocks = &tile.weights(output + row)[first..][..left.min(2)];
-                    // The same of the next panel: rows are too short, and too many, for the CPU to see what comes.
-                    prefetch_to_second(blocks.as_ptr().cast::<u8>().wrapping_add(PANEL * tile.codes_stride));
                     // SAFETY: a block has 32 bytes, and the mask asks for those of one where there is one; the load may be
                     // unaligned.
                     *packed = unsafe { _mm512_maskz_loadu_epi32(mask, blocks.as_ptr().cast()) };

@@ -5,9 +5,12 @@ use std::arch::x86_64::*;
 use std::array;
 use std::ops::Range;
 
+use crate::cpu::kernels::avx2::prefetch_to_second;
+use crate::cpu::kernels::bytes::LINE;
 use crate::cpu::kernels::panel::{BLOCK_TILES, Bytes, HALVES, LANES, Panel};
 use crate::cpu::kernels::spans::{PANEL, PanelSums, TakeSums};
 use crate::cpu::kernels::{BlockTile, Tile};
+use crate::format::ternary::BLOCK_BYTES;
 
 /// Activation rows of a register tile: 16 sums, two vectors of codes and one of activations fit the 32 registers.
 const ROWS: usize = 8;
@@ -15,11 +18,12 @@ const ROWS: usize = 8;
 /// [`crate::cpu::kernels::Kernels::span_codes`]; every code counts.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) fn span_codes(panel: &mut Panel, tile: &Tile<'_>, x_sums: &[i32], take: TakeSums<'_, i32>) {
-    panel.each(tile, take, |panel, sums, _, blocks| {
+    panel.each(tile, take, |panel, sums, output, blocks| {
         if blocks.start == 0 {
             begin(sums, x_sums);
         }
-        add_codes(panel, &mut sums[..tile.rows], tile, blocks);
+        let next = Panel::next(tile, output, &blocks);
+        add_codes(panel, &mut sums[..tile.rows], tile, blocks, next);
     });
 }
 
@@ -31,7 +35,8 @@ pub(super) fn span_blocks(panel: &mut Panel, tile: &BlockTile<'_>, take: TakeSum
             panel.take_scales(tile, output);
             values[..tile.tile.rows].fill([0.0; PANEL]);
         }
-        add_blocks(panel, &mut values[..tile.tile.rows], tile, blocks);
+        let next = Panel::next(&tile.tile, output, &blocks);
+        add_blocks(panel, &mut values[..tile.tile.rows], tile, blocks, next);
     });
 }
 
@@ -45,16 +50,16 @@ fn begin(sums: &mut PanelSums<i32>, x_sums: &[i32]) {
 /// Adds the products of some blocks, those of a stretch, for all activation rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
-fn add_codes(panel: &Panel, sums: &mut PanelSums<i32>, tile: &Tile<'_>, blocks: Range<usize>) {
+fn add_codes(panel: &Panel, sums: &mut PanelSums<i32>, tile: &Tile<'_>, blocks: Range<usize>, next: *const u8) {
     let add = |first: usize, sums: &mut [[i32; PANEL]]| match sums.len() {
-        1 => codes_of_rows::<1>(panel, sums, tile, first, blocks.clone()),
-        2 => codes_of_rows::<2>(panel, sums, tile, first, blocks.clone()),
-        3 => codes_of_rows::<3>(panel, sums, tile, first, blocks.clone()),
-        4 => codes_of_rows::<4>(panel, sums, tile, first, blocks.clone()),
-        5 => codes_of_rows::<5>(panel, sums, tile, first, blocks.clone()),
-        6 => codes_of_rows::<6>(panel, sums, tile, first, blocks.clone()),
-        7 => codes_of_rows::<7>(panel, sums, tile, first, blocks.clone()),
-        _ => codes_of_rows::<ROWS>(panel, sums, tile, first, blocks.clone()),
+        1 => codes_of_rows::<1>(panel, sums, tile, first, blocks.clone(), next),
+        2 => codes_of_rows::<2>(panel, sums, tile, first, blocks.clone(), next),
+        3 => codes_of_rows::<3>(panel, sums, tile, first, blocks.clone(), next),
+        4 => codes_of_rows::<4>(panel, sums, tile, first, blocks.clone(), next),
+        5 => codes_of_rows::<5>(panel, sums, tile, first, blocks.clone(), next),
+        6 => codes_of_rows::<6>(panel, sums, tile, first, blocks.clone(), next),
+        7 => codes_of_rows::<7>(panel, sums, tile, first, blocks.clone(), next),
+        _ => codes_of_rows::<ROWS>(panel, sums, tile, first, blocks.clone(), next),
     };
     for (some, sums) in sums.chunks_mut(ROWS).enumerate() {
         add(some * ROWS, sums);
@@ -64,16 +69,16 @@ fn add_codes(panel: &Panel, sums: &mut PanelSums<i32>, tile: &Tile<'_>, blocks: 
 /// As [`add_codes`], where each block has its scales.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni,fma")]
-fn add_blocks(panel: &Panel, values: &mut PanelSums<f32>, tile: &BlockTile<'_>, blocks: Range<usize>) {
+fn add_blocks(panel: &Panel, values: &mut PanelSums<f32>, tile: &BlockTile<'_>, blocks: Range<usize>, next: *const u8) {
     let add = |first: usize, values: &mut [[f32; PANEL]]| match values.len() {
-        1 => blocks_of_rows::<1>(panel, values, tile, first, blocks.clone()),
-        2 => blocks_of_rows::<2>(panel, values, tile, first, blocks.clone()),
-        3 => blocks_of_rows::<3>(panel, values, tile, first, blocks.clone()),
-        4 => blocks_of_rows::<4>(panel, values, tile, first, blocks.clone()),
-        5 => blocks_of_rows::<5>(panel, values, tile, first, blocks.clone()),
-        6 => blocks_of_rows::<6>(panel, values, tile, first, blocks.clone()),
-        7 => blocks_of_rows::<7>(panel, values, tile, first, blocks.clone()),
-        _ => blocks_of_rows::<ROWS>(panel, values, tile, first, blocks.clone()),
+        1 => blocks_of_rows::<1>(panel, values, tile, first, blocks.clone(), next),
+        2 => blocks_of_rows::<2>(panel, values, tile, first, blocks.clone(), next),
+        3 => blocks_of_rows::<3>(panel, values, tile, first, blocks.clone(), next),
+        4 => blocks_of_rows::<4>(panel, values, tile, first, blocks.clone(), next),
+        5 => blocks_of_rows::<5>(panel, values, tile, first, blocks.clone(), next),
+        6 => blocks_of_rows::<6>(panel, values, tile, first, blocks.clone(), next),
+        7 => blocks_of_rows::<7>(panel, values, tile, first, blocks.clone(), next),
+        _ => blocks_of_rows::<ROWS>(panel, values, tile, first, blocks.clone(), next),
     };
     for (some, values) in values.chunks_mut(ROWS).enumerate() {
         add(some * ROWS, values);
@@ -91,6 +96,7 @@ fn codes_of_rows<const COUNT: usize>(
     tile: &Tile<'_>,
     first: usize,
     blocks: Range<usize>,
+    next: *const u8,
 ) {
     let x: [&[[i8; 128]]; COUNT] = array::from_fn(|row| &tile.activations(first + row)[blocks.clone()]);
     let mut lanes: Sums<COUNT> = [[_mm512_setzero_si512(); HALVES]; COUNT];
@@ -106,7 +112,7 @@ fn codes_of_rows<const COUNT: usize>(
             *of_row = &x[block];
         }
         // SAFETY: this function's instructions are those that it needs.
-        unsafe { add_block(&mut lanes, panel.codes(blocks.len()), block, of_rows) };
+        unsafe { add_block(&mut lanes, panel.codes(blocks.len()), block, of_rows, next) };
     }
     for (lanes, sums) in lanes.iter().zip(sums) {
         for (lanes, sums) in lanes.iter().zip(sums.as_chunks_mut::<LANES>().0) {
@@ -124,6 +130,7 @@ fn blocks_of_rows<const COUNT: usize>(
     tile: &BlockTile<'_>,
     first: usize,
     blocks: Range<usize>,
+    next: *const u8,
 ) {
     for (place, block) in blocks.clone().enumerate() {
         let mut x = [&[0; 128]; COUNT];
@@ -134,7 +141,7 @@ fn blocks_of_rows<const COUNT: usize>(
             *lanes = [_mm512_set1_epi32(-row.sums[block]); HALVES];
         }
         // SAFETY: this function's instructions are those that it needs.
-        unsafe { add_block(&mut lanes, panel.codes(blocks.len()), place, x) };
+        unsafe { add_block(&mut lanes, panel.codes(blocks.len()), place, x, next) };
         for (row, (lanes, values)) in lanes.iter().zip(values.iter_mut()).enumerate() {
             let step = tile.row(first + row).steps[block];
             for (half, values) in values.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
@@ -154,10 +161,14 @@ unsafe fn add_block<const COUNT: usize>(
     codes: [&[Bytes]; HALVES],
     block: usize,
     x: [&[i8; 128]; COUNT],
+    next: *const u8,
 ) {
     for tile in 0..BLOCK_TILES {
         let [low, high] = codes.map(|codes| &codes[block * BLOCK_TILES + tile].0);
         for (four, (low, high)) in low.iter().zip(high).enumerate() {
+            if four % 2 == 0 {
+                prefetch_to_second(next.wrapping_add(block * PANEL * BLOCK_BYTES + (tile * LANES + four) * LINE / 2));
+            }
             // SAFETY: the caller shows the instructions; 64 bytes each, aligned to as many.
             unsafe {
                 let codes = [_mm512_load_si512(low.as_ptr().cast()), _mm512_load_si512(high.as_ptr().cast())];
