@@ -184,9 +184,11 @@ impl<B: Backend> BackendEngine<B> {
         steps.push((0..rows.min(positions) as u32).map(|position| row(0, position, position == 0)).collect());
         for rows in steps {
             let ids = vec![0; rows.len()];
-            for wanted in [Wanted::Best, Wanted::Candidates(1)] {
-                self.transformer.forward(&mut self.backend, &mut self.state, Input::Ids(&ids), &rows, wanted);
-            }
+            let selected = rows.iter().filter(|row| row.wants_logits).count();
+            let Self { transformer, backend, state, .. } = self;
+            transformer.forward(backend, state, Input::Ids(&ids), &rows, Wanted::Best);
+            transformer.head(backend, state, 0..selected, Wanted::Candidates(1));
+            backend.end();
         }
     }
 

@@ -33,10 +33,16 @@ pub(crate) fn matvec_shape(rows: usize, weight_rows: usize, wide: bool) -> Shape
 /// where workgroup memory has no room for it. `outputs` are the weight rows that a team works on: 2 for a gated unit.
 pub(crate) fn norm_matvec_shape(cols: usize, weight_rows: usize, glu: bool, scaling: Scaling) -> Option<Shape> {
     let outputs = if glu || weight_rows >= 1 << 13 { 2 } else { 1 };
-    // Short matrices need many workgroups to keep a device busy.
-    let lanes = if weight_rows >= 1 << 13 { 8 } else { 16 };
+    let all_pieces = (padded(cols) / PIECE_COLS) as u32;
+    let lanes = match all_pieces {
+        // A narrow row has no work for many threads, and each workgroup normalises all of it: few do with whole rows each.
+        ..16 => (all_pieces / 4).next_power_of_two(),
+        _ if weight_rows >= 1 << 13 => 8,
+        // Short matrices need many workgroups to keep a device busy.
+        _ => 16,
+    };
     // As few rounds as there are with 4 pieces a thread, and no more pieces in each than that takes.
-    let pieces = (padded(cols) / PIECE_COLS).div_ceil(lanes as usize) as u32;
+    let pieces = all_pieces.div_ceil(lanes);
     let ahead = pieces.div_ceil(pieces.div_ceil(4 / outputs));
     let shape = Shape { rows: 1, outputs, lanes, threads: QUANTIZE_THREADS, ahead };
     // The row, sums of all threads, what is reduced of squares and magnitudes; the facts and the sums of blocks.

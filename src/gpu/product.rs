@@ -66,7 +66,8 @@ impl Gpu {
             }
             let params = product_params(w, shard, out.cols);
             let bytes = (shard.rows * w.row_bytes) as u64;
-            let shape = matvec_shape(rows.count, shard.rows, self.device.0.few_rows.wide);
+            let wide = self.device.0.few_rows.wide;
+            let shape = matvec_shape(rows.count, shard.rows, wide).for_pieces(w.pieces());
             if x.numerics == Numerics::Float {
                 assert_eq!(w.format, Format::Ternary, "a linear layer is ternary");
                 let shader = Shader::MatvecFloats { output, shape };

@@ -201,6 +201,11 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    /// The same for weight rows of so many pieces: no more threads share a row than it has.
+    pub(crate) fn for_pieces(self, pieces: usize) -> Self {
+        Self { lanes: self.lanes.min(pieces.next_power_of_two() as u32), ..self }
+    }
+
     /// Weight rows that a workgroup finishes.
     pub(crate) fn outputs_of_group(&self) -> usize {
         (self.threads / self.lanes * self.outputs) as usize

@@ -147,6 +147,9 @@ impl Validation<'_> {
     }
 
     fn measure_bandwidth(&mut self) -> Outcome<()> {
+        if !self.plan.roof {
+            return Ok(());
+        }
         self.tell("read bandwidth", 0, 1)?;
         let threads = crate::cpu::Cpu::new(&self.plan.cpu)?.threads();
         let measured = Bandwidth::measure(threads)?;

@@ -5,7 +5,7 @@ use half::f16;
 use crate::backend::{CachePrecision, CacheShape, ExpertShape, Misfit, Numerics, RecurrentShape};
 use crate::format::ternary::BLOCK;
 use crate::format::{Dense, Ternary, Weights};
-use crate::reference::rows::{quantize_row, ternary_product};
+use crate::reference::rows::{quantize_row, sum, ternary_product};
 
 /// f32 `[rows, cols]`.
 #[derive(Clone, Debug)]
@@ -122,7 +122,7 @@ impl Quantized {
         let places = row * self.cols..(row + 1) * self.cols;
         let Some(group) = self.group else {
             let terms = trits.iter().zip(scales).zip(&self.floats[places]);
-            return terms.map(|((&t, &s), &x)| f64::from(t) * f64::from(s) * f64::from(x)).sum::<f64>() as f32;
+            return sum(terms.map(|((&t, &s), &x)| f64::from(t) * f64::from(s) * f64::from(x))) as f32;
         };
         let groups = self.cols.div_ceil(group);
         let parts = trits.chunks(group).zip(scales.chunks(group)).zip(self.values[places].chunks(group));

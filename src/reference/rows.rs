@@ -4,18 +4,23 @@ use crate::backend::SMALLEST_ABSMAX;
 
 /// Exact integer sums over each run of equal scale, then floats.
 pub(super) fn ternary_product(trits: &[i8], scales: &[f32], activations: &[i8], activation_scale: f32) -> f64 {
-    let mut result = 0.0f64;
-    let mut place = 0;
-    while place < trits.len() {
-        let scale = scales[place];
-        let run = scales[place..].iter().take_while(|&&s| s == scale).count();
-        let run = place..place + run;
-        let sum: i64 =
-            trits[run.clone()].iter().zip(&activations[run.clone()]).map(|(&t, &a)| i64::from(t) * i64::from(a)).sum();
-        result += sum as f64 * f64::from(scale);
-        place = run.end;
+    let (mut result, mut place) = (0.0f64, 0);
+    for run in scales.chunk_by(|a, b| a == b) {
+        let columns = place..place + run.len();
+        place = columns.end;
+        let products = trits[columns.clone()].iter().zip(&activations[columns]);
+        // Sums of fewer than 2^24 products, of at most 128, cannot wrap.
+        let sum = products.fold(0i32, |sum, (&t, &a)| sum.wrapping_add(i32::from(t) * i32::from(a)));
+        result += f64::from(sum) * f64::from(run[0]);
     }
     result / f64::from(activation_scale)
+}
+
+/// The sum of eight sums, of every eighth term: a single one would wait for each addition.
+pub(super) fn sum(terms: impl Iterator<Item = f64>) -> f64 {
+    let mut sums = [0.0; 8];
+    terms.enumerate().for_each(|(place, term)| sums[place % 8] += term);
+    sums.iter().sum()
 }
 
 /// `x / sqrt(mean(x²) + epsilon) * gain`.

@@ -36,7 +36,7 @@ fn blocks_of(cols: usize) -> usize {
 }
 
 /// Scales of 1 leave the integers, which are all below 2^24 here.
-fn sums_within_blocks_are_exact_at_the_extremes<B: Backend>(backend: &mut B) {
+pub fn sums_within_blocks_are_exact_at_the_extremes<B: Backend>(backend: &mut B) {
     for cols in [96, 128, 192, 2560, 6912] {
         for (trit, activation) in [(1, 127), (-1, -128), (1, -128), (-1, 127), (0, -128)] {
             for count in [1, 2, 8, 9, 35] {
@@ -102,7 +102,7 @@ fn product_of<B: Backend>(b: &mut B, parts: &[Weights], n: Numerics, x: &[f32], 
     })
 }
 
-fn products_of_floats_apply_every_kind_of_scale<B: Backend>(backend: &mut B) {
+pub fn products_of_floats_apply_every_kind_of_scale<B: Backend>(backend: &mut B) {
     let random = &mut Random(42);
     for (cols, outputs) in SHAPES {
         for weights in every_kind_of_weights(random, outputs, cols) {

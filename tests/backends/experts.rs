@@ -31,7 +31,7 @@ fn routed<B: Backend>(b: &mut B, shape: ExpertShape, scores: &[f32]) -> (Vec<u32
     (experts, weights)
 }
 
-fn rows_are_given_to_the_experts_of_their_largest_scores<B: Backend>(backend: &mut B) {
+pub fn rows_are_given_to_the_experts_of_their_largest_scores<B: Backend>(backend: &mut B) {
     let random = &mut Random(81);
     for (count, used, ..) in CASES.into_iter().chain([(ExpertShape::MOST, ExpertShape::MOST_USED, 0, 0)]) {
         let shape = ExpertShape { count, used };
@@ -132,7 +132,7 @@ fn experts_make_what_the_definition_makes<B: Backend>(backend: &mut B) {
 }
 
 /// However many rows share an expert.
-fn a_row_gets_the_same_bits_alone<B: Backend>(backend: &mut B) {
+pub fn a_row_gets_the_same_bits_alone<B: Backend>(backend: &mut B) {
     let (case, count) = (CASES[1], 33);
     let together = Layer::new(&mut Random(84), case, count);
     let all = together.run(backend, Numerics::Int8Groups);

@@ -49,7 +49,7 @@ fn quantize_rounds_half_to_even_as_the_reference<B: Backend>(backend: &mut B) {
     }
 }
 
-fn norm_quantize_is_the_norm_and_then_the_quantizer<B: Backend>(backend: &mut B) {
+pub fn norm_quantize_is_the_norm_and_then_the_quantizer<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, cols: usize, numerics: Numerics, x: &[f32], gain: &[f32]) -> (Vec<i8>, Vec<f32>) {
         let (x_tensor, gain) = (tensor(b, cols, x), b.parameter(gain).unwrap());
         b.begin(&rows(x.len() / cols));
@@ -89,7 +89,7 @@ pub fn rope(pairs: RopePairs, count: usize, head_dim: usize) -> Rope {
     Rope { pairs, frequencies, magnitude: 1.0 }
 }
 
-fn rotations_are_exact<B: Backend>(backend: &mut B) {
+pub fn rotations_are_exact<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, step: &[Row], rope: &Rope) -> Vec<f32> {
         b.begin(step);
         poisoned(b, step.len(), 2 * rope.frequencies.len(), |b, out| b.rotations(out, rope))
@@ -100,7 +100,7 @@ fn rotations_are_exact<B: Backend>(backend: &mut B) {
     assert_same_bits(&run(backend, &step, &rope), &reference(|r| run(r, &step, &rope)));
 }
 
-fn glu_applies_every_activation<B: Backend>(backend: &mut B) {
+pub fn glu_applies_every_activation<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, cols: usize, gate_up: &[f32], activation: Activation) -> Vec<f32> {
         let gate_up_tensor = tensor(b, 2 * cols, gate_up);
         let count = gate_up.len() / (2 * cols);

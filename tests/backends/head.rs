@@ -18,7 +18,7 @@ crate::on_every_backend! {
     the_top_are_the_largest_in_order
 }
 
-fn embed_looks_up_every_kind_of_table<B: Backend>(backend: &mut B) {
+pub fn embed_looks_up_every_kind_of_table<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, table: &[Weights], ids: &[u32]) -> Vec<f32> {
         let w = b.matrix(table).unwrap();
         let mut tokens = b.tokens(ids.len() + 2).unwrap();
@@ -68,7 +68,7 @@ fn logits_multiply_every_kind_of_head<B: Backend>(backend: &mut B) {
     }
 }
 
-fn argmax_is_the_first_of_equals<B: Backend>(backend: &mut B) {
+pub fn argmax_is_the_first_of_equals<B: Backend>(backend: &mut B) {
     let cols = 1003;
     let nan = f32::NAN;
     let mut logits = Random(11).floats(6 * cols);
@@ -93,7 +93,7 @@ fn argmax_is_the_first_of_equals<B: Backend>(backend: &mut B) {
     assert_eq!((ours[1], &ours[2..]), (300, &[NO_TOKEN; 4][..]), "one logit that is not finite, no token");
 }
 
-fn the_top_are_the_largest_in_order<B: Backend>(backend: &mut B) {
+pub fn the_top_are_the_largest_in_order<B: Backend>(backend: &mut B) {
     fn top<B: Backend>(b: &mut B, cols: usize, count: usize, logits: &[f32]) -> (Vec<u32>, Vec<u32>) {
         let rows_of = logits.len() / cols;
         let (mut tokens, logits) = (b.tokens(rows_of * MOST_CANDIDATES).unwrap(), tensor(b, cols, logits));

@@ -70,7 +70,7 @@ fn all_float_verbs<B: Backend>(backend: &mut B, chunks: &[usize], groups: bool) 
     collected.concat()
 }
 
-fn a_step_equals_its_rows_one_by_one<B: Backend>(backend: &mut B) {
+pub fn a_step_equals_its_rows_one_by_one<B: Backend>(backend: &mut B) {
     let at_once = all_float_verbs(backend, &[75], false);
     assert_same_bits(&all_float_verbs(backend, &[1; 75], false), &at_once);
     assert_same_bits(&all_float_verbs(backend, &[2, 33, 7, 8, 4, 3, 17, 1], false), &at_once);

@@ -1,6 +1,6 @@
 //! Every backend against the reference, verb by verb: the CPU with every kernel set that it has, on one, two and three
-//! threads, and each GPU on two paths, with packed dot products and with floats (some claims of attention on one). Integers are
-//! compared exactly; floats with a tolerance that is named and explained.
+//! threads, and each GPU on two paths, with packed dot products and with floats (some claims of attention on one), and some of them
+//! once more with checked indices. Integers are compared exactly; floats with a tolerance that is named and explained.
 
 #[path = "../common/cpu.rs"]
 mod cpu;
@@ -51,15 +51,15 @@ macro_rules! on_every_backend {
         mod $claim {
             $crate::on_every_cpu!(@ $claim);
             $crate::on_every_gpu!(@ $claim);
-            /// The base path: floats instead of packed dot products, small pieces of matrices, indices checked, steps in parts.
+            /// The base path: floats instead of packed dot products, small pieces of matrices, steps in parts.
             #[test]
             fn gpu_base() { $crate::with_every_gpu(module_path!(), $crate::BASE, super::$claim) }
         }
     )*};
 }
 
-/// The same without the base path, for attention in many shapes: its shaders have no dot products of integers, each takes a driver half
-/// a second to compile, and that indices may be checked and steps cut is claimed in fewer shapes.
+/// The same without the base path, for attention in many shapes: its shaders have no dot products of integers, and that steps may be
+/// cut is claimed in fewer shapes.
 #[macro_export]
 macro_rules! on_every_backend_but_base {
     ($($claim:ident)*) => {$(
@@ -68,6 +68,18 @@ macro_rules! on_every_backend_but_base {
             $crate::on_every_gpu!(@ $claim);
         }
     )*};
+}
+
+/// Claims once more on the base path with each index checked, for each verb in few shapes: that changes nothing, whatever the shape, and
+/// a driver compiles each shader anew for it.
+macro_rules! with_checked_indices {
+    ($($file:ident: $($claim:ident)*;)*) => { mod checked { $($(
+        #[test]
+        fn $claim() {
+            let name = concat!("backends::", stringify!($file), "::", stringify!($claim));
+            crate::with_every_gpu(name, crate::CHECKED, crate::$file::$claim)
+        }
+    )*)* } };
 }
 
 #[macro_export]
@@ -105,10 +117,26 @@ const PACKED: GpuOptions = GpuOptions {
 const BASE: GpuOptions = GpuOptions {
     dot: Some(Dot::Float),
     largest_shard: Some(256 << 10),
-    checked: true,
     longest_submit: Some(Duration::from_micros(1)),
     ..PACKED
 };
+const CHECKED: GpuOptions = GpuOptions { checked: true, ..BASE };
+
+with_checked_indices! {
+    products: integer_sums_are_exact products_apply_every_kind_of_scale matmul_add_adds;
+    blocks: sums_within_blocks_are_exact_at_the_extremes products_of_floats_apply_every_kind_of_scale;
+    rotation: bigger_verbs_turn_their_inputs_once selected_rows_are_turned rows_are_turned_back;
+    floats: norm_quantize_is_the_norm_and_then_the_quantizer rotations_are_exact glu_applies_every_activation;
+    norms: norm_is_that_of_every_row norm_add_adds_it place_copies_to_some_columns;
+    windows: what_lies_before_a_window_does_not_matter;
+    invariants: a_step_equals_its_rows_one_by_one;
+    head: embed_looks_up_every_kind_of_table argmax_is_the_first_of_equals the_top_are_the_largest_in_order;
+    slots: samplers_draw_the_same_tokens a_prefix_is_copied_and_nothing_else;
+    recurrence: a_convolution_sees_the_latest_rows_of_its_sequence memories_follow_the_delta_rule gates_multiply_each_value
+        outputs_are_normed_by_head_and_gated;
+    experts: rows_are_given_to_the_experts_of_their_largest_scores a_row_gets_the_same_bits_alone;
+    not_finite: products_of_what_is_not_finite_are_not_finite;
+}
 
 fn with_every_kernel_set(name: &'static str, threads: usize, claim: fn(&mut Cpu)) {
     for &kernels in KernelSet::ALL {

@@ -20,7 +20,7 @@ const EPSILON: f32 = 1e-6;
 /// reach 5 too, and scores are products over √6 at least, so one moves by up to 8e-3; and a sum of values below 1 by half of that.
 const HALF_ROUNDING: f32 = 4e-3;
 
-fn norm_is_that_of_every_row<B: Backend>(backend: &mut B) {
+pub fn norm_is_that_of_every_row<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, x: &[f32], gain: &[f32]) -> Vec<f32> {
         let cols = gain.len();
         let (x_tensor, gain) = (tensor(b, cols, x), b.parameter(gain).unwrap());
@@ -37,7 +37,7 @@ fn norm_is_that_of_every_row<B: Backend>(backend: &mut B) {
     }
 }
 
-fn norm_add_adds_it<B: Backend>(backend: &mut B) {
+pub fn norm_add_adds_it<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, x: &[f32], gain: &[f32], before: &[f32]) -> Vec<f32> {
         let cols = gain.len();
         let (x_tensor, gain) = (tensor(b, cols, x), b.parameter(gain).unwrap());
@@ -55,7 +55,7 @@ fn norm_add_adds_it<B: Backend>(backend: &mut B) {
     }
 }
 
-fn place_copies_to_some_columns<B: Backend>(backend: &mut B) {
+pub fn place_copies_to_some_columns<B: Backend>(backend: &mut B) {
     let random = &mut Random(53);
     for (cols, first_col, width) in [(96, 0, 96), (7, 5, 131), (100, 31, 131), (640, 1280, 2560)] {
         let count = 5;

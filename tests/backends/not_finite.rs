@@ -45,7 +45,7 @@ fn a_multiplier_of_what_is_not_finite_is_no_number<B: Backend>(b: &mut B) {
     }
 }
 
-fn products_of_what_is_not_finite_are_not_finite<B: Backend>(b: &mut B) {
+pub fn products_of_what_is_not_finite_are_not_finite<B: Backend>(b: &mut B) {
     let random = &mut Random(61);
     for (cols, outputs) in [(96, 5), (640, 130)] {
         for scales in every_kind_of_scale(random, outputs, cols) {

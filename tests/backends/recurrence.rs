@@ -144,7 +144,7 @@ fn products_of_floats_are_those_of_all_rows<B: Backend>(backend: &mut B) {
     }
 }
 
-fn a_convolution_sees_the_latest_rows_of_its_sequence<B: Backend>(backend: &mut B) {
+pub fn a_convolution_sees_the_latest_rows_of_its_sequence<B: Backend>(backend: &mut B) {
     let random = &mut Random(62);
     for (heads, taps) in HEADS.into_iter().zip([4, 2, 4, 7]) {
         let case = Case::new(random, heads, taps);
@@ -155,7 +155,7 @@ fn a_convolution_sees_the_latest_rows_of_its_sequence<B: Backend>(backend: &mut 
     }
 }
 
-fn memories_follow_the_delta_rule<B: Backend>(backend: &mut B) {
+pub fn memories_follow_the_delta_rule<B: Backend>(backend: &mut B) {
     let random = &mut Random(63);
     for heads in HEADS {
         let case = Case::new(random, heads, 4);
@@ -217,7 +217,7 @@ fn a_state_is_copied_and_nothing_else<B: Backend>(backend: &mut B) {
     assert_eq!(backend.recurrent_bytes(&state), case.shape.bytes().unwrap() as u64);
 }
 
-fn gates_multiply_each_value<B: Backend>(backend: &mut B) {
+pub fn gates_multiply_each_value<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, cols: usize, x: &[f32], gates: &[f32]) -> Vec<f32> {
         let gates = tensor(b, cols, gates);
         b.begin(&rows(x.len() / cols));
@@ -234,7 +234,7 @@ fn gates_multiply_each_value<B: Backend>(backend: &mut B) {
     }
 }
 
-fn outputs_are_normed_by_head_and_gated<B: Backend>(backend: &mut B) {
+pub fn outputs_are_normed_by_head_and_gated<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, cols: usize, x: &[f32], gates: &[f32], gain: &[f32], order: HeadOrder) -> Vec<f32> {
         let (given, gates, gain) = (tensor(b, cols, x), tensor(b, cols, gates), b.parameter(gain).unwrap());
         b.begin(&rows(x.len() / cols));

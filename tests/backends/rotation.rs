@@ -102,7 +102,7 @@ fn products_of_turned_rows_are_those_of_the_definition<B: Backend>(backend: &mut
 }
 
 /// What is fused gives what the plain verbs give on the same backend.
-fn bigger_verbs_turn_their_inputs_once<B: Backend>(b: &mut B) {
+pub fn bigger_verbs_turn_their_inputs_once<B: Backend>(b: &mut B) {
     let random = &mut Random(73);
     let (cols, block, half) = (512, 256, 96);
     let (signs, gain) = (signs(random, cols), random.scales(cols));
@@ -148,7 +148,7 @@ fn bigger_verbs_turn_their_inputs_once<B: Backend>(b: &mut B) {
     }
 }
 
-fn selected_rows_are_turned<B: Backend>(backend: &mut B) {
+pub fn selected_rows_are_turned<B: Backend>(backend: &mut B) {
     fn run<B: Backend>(b: &mut B, (block, signs): (usize, &[f32]), x: &[f32]) -> Vec<f32> {
         let basis = b.basis(block, signs).unwrap();
         let x = tensor(b, signs.len(), x);
@@ -164,7 +164,7 @@ fn selected_rows_are_turned<B: Backend>(backend: &mut B) {
     }
 }
 
-fn rows_are_turned_back<B: Backend>(backend: &mut B) {
+pub fn rows_are_turned_back<B: Backend>(backend: &mut B) {
     let random = &mut Random(75);
     for (cols, block) in SIZES {
         let (signs, x) = (signs(random, cols), random.floats(3 * cols));

@@ -136,7 +136,7 @@ fn what_is_read_of_a_cache_is_written_back_as_it_was<B: Backend>(b: &mut B) {
     }
 }
 
-fn a_prefix_is_copied_and_nothing_else<B: Backend>(b: &mut B) {
+pub fn a_prefix_is_copied_and_nothing_else<B: Backend>(b: &mut B) {
     for precision in [CachePrecision::F16, CachePrecision::F32] {
         for (from, to, positions) in [(0, 2, 7), (2, 1, POSITIONS), (1, 0, 1)] {
             let (mut cache, mut wanted) = filled(b, precision);
@@ -175,7 +175,7 @@ fn siblings<B: Backend>(b: &mut B) {
 crate::on_every_backend! { siblings }
 
 /// The verbs tell a sampler enough to draw what it draws when it is told all logits, with the same seed.
-fn samplers_draw_the_same_tokens<B: Backend>(b: &mut B) {
+pub fn samplers_draw_the_same_tokens<B: Backend>(b: &mut B) {
     const COLS: usize = 3001;
     const ROWS: usize = 4;
     let flat = Sampling { top_k: 0, temperature: 1.0, repetition_penalty: 1.0, ..Sampling::default() };

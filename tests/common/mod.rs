@@ -47,23 +47,23 @@ pub fn can_run(kernels: KernelSet) -> bool {
 }
 
 /// Makes a test of each body for each backend: `mod body { #[test] fn reference() … }`. A body is a function that takes
-/// a maker of backends.
+/// a maker of backends, behind a pointer, so that it is compiled once for all sets of kernels.
 #[macro_export]
 macro_rules! on_every_backend {
     ($($body:ident),+ $(,)?) => { $(
         mod $body {
             #[test]
             fn reference() {
-                super::$body($crate::common::reference);
+                super::$body(&$crate::common::reference);
             }
 
-            $crate::on_every_kernel_set!(|kernels| super::$body(|| $crate::common::cpu(kernels, 2)));
+            $crate::on_every_kernel_set!(|kernels| super::$body(&|| $crate::common::cpu(kernels, 2)));
 
             #[test]
             #[cfg(feature = "gpu")]
             fn gpu() {
                 for device in $crate::common::gpu::devices(Default::default()) {
-                    super::$body(|| sterna::gpu::Gpu::new(&device));
+                    super::$body(&|| sterna::gpu::Gpu::new(&device));
                 }
             }
         }

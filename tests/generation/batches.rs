@@ -22,7 +22,7 @@ fn run<B: Backend + 'static>(backend: B, prompts: &[Prompt], chunk: usize) -> Ve
     collect(session.generate_batch(prompts).unwrap(), prompts.len())
 }
 
-fn each_sequence_of_a_batch_gets_what_it_gets_alone<B: Backend + 'static>(make: impl Fn() -> B) {
+fn each_sequence_of_a_batch_gets_what_it_gets_alone<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let prompts = ragged_prompts();
     assert!(prompts.iter().map(|p| p.ids.len()).sum::<usize>() <= ALL_ROWS);
     let alone: Vec<Output> = prompts.iter().flat_map(|p| run(make(), std::slice::from_ref(p), ALL_ROWS)).collect();
@@ -30,7 +30,7 @@ fn each_sequence_of_a_batch_gets_what_it_gets_alone<B: Backend + 'static>(make: 
     assert_eq!(run(make(), &prompts, 5), alone, "whatever the chunks");
 }
 
-fn greedy_and_sampled_sequences_share_a_batch<B: Backend + 'static>(make: impl Fn() -> B) {
+fn greedy_and_sampled_sequences_share_a_batch<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let mut prompts = ragged_prompts();
     prompts[1].options = GenerateOptions { max_tokens: 9, ..GenerateOptions::greedy() };
     let alone: Vec<Output> = prompts.iter().flat_map(|p| run(make(), std::slice::from_ref(p), ALL_ROWS)).collect();

@@ -30,7 +30,7 @@ fn greedy() -> GenerateOptions {
     GenerateOptions { max_tokens: 8, ignore_end: true, ..GenerateOptions::greedy() }
 }
 
-fn an_interrupted_step_computes_nothing_and_the_next_begins_it_again<B: Backend + 'static>(make: impl Fn() -> B) {
+fn an_interrupted_step_computes_nothing_and_the_next_begins_it_again<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let ids = prompt();
     let interrupt = Interrupt::new();
     let mut session = session(make(), &interrupt);
@@ -63,7 +63,7 @@ fn an_interrupted_step_computes_nothing_and_the_next_begins_it_again<B: Backend 
     assert_eq!((made, interrupted), (undisturbed, 4 + 7), "three chunks and the rest, then a step a token");
 }
 
-fn interrupts_at_any_time_change_no_token<B: Backend + 'static>(make: impl Fn() -> B) {
+fn interrupts_at_any_time_change_no_token<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let ids = prompt();
     let interrupt = Interrupt::new();
     let mut session = session(make(), &interrupt);
@@ -95,7 +95,7 @@ fn interrupts_at_any_time_change_no_token<B: Backend + 'static>(make: impl Fn() 
     assert!(heeded > 0, "the first comes while the prompt is read");
 }
 
-fn prompts_read_ahead_stay_as_far_as_they_came<B: Backend + 'static>(make: impl Fn() -> B) {
+fn prompts_read_ahead_stay_as_far_as_they_came<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let ids = prompt();
     let interrupt = Interrupt::new();
     let mut session = session(make(), &interrupt);

@@ -39,7 +39,7 @@ fn logits(mut session: Session, ids: &[u32]) -> Vec<u32> {
     bits
 }
 
-fn a_prompt_in_chunks_gives_the_logits_of_one_by_one<B: Backend + 'static>(make: impl Fn() -> B) {
+fn a_prompt_in_chunks_gives_the_logits_of_one_by_one<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let ids = prompt(TEXTS[2], 0, 1).ids;
     let one_by_one = logits(session(make(), 1), &ids);
     for chunk in [2, 7, 16, 128] {
@@ -47,7 +47,7 @@ fn a_prompt_in_chunks_gives_the_logits_of_one_by_one<B: Backend + 'static>(make:
     }
 }
 
-fn a_text_in_pieces_gives_the_logits_of_the_whole<B: Backend + 'static>(make: impl Fn() -> B) {
+fn a_text_in_pieces_gives_the_logits_of_the_whole<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let ids = prompt(TEXTS[2], 0, 1).ids;
     let whole = logits(session(make(), 16), &ids);
     let (mut session, mut pieces, mut places) = (session(make(), 16), Vec::new(), Vec::new());
@@ -73,7 +73,7 @@ fn a_text_in_pieces_gives_the_logits_of_the_whole<B: Backend + 'static>(make: im
 }
 
 /// What the logits of every position are evidence of: the kernels of many rows, not those of few.
-fn logits_of_all_positions_come_from_the_kernels_of_prompts<B: Backend + 'static>(make: impl Fn() -> B) {
+fn logits_of_all_positions_come_from_the_kernels_of_prompts<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let ids: Vec<u32> = (0..100).map(|i| 5 + 17 * i).collect();
     let mut session = session(make(), 128);
     let multipliers = |work: Work| -> Vec<&str> {
@@ -97,7 +97,7 @@ fn logits_of_all_positions_come_from_the_kernels_of_prompts<B: Backend + 'static
     }
 }
 
-fn a_reused_prefix_changes_nothing<B: Backend + 'static>(make: impl Fn() -> B) {
+fn a_reused_prefix_changes_nothing<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let long = prompt(TEXTS[2], 3, 12);
     let mut branch = long.clone();
     branch.ids.truncate(long.ids.len() / 2);
@@ -116,7 +116,7 @@ fn a_reused_prefix_changes_nothing<B: Backend + 'static>(make: impl Fn() -> B) {
     assert_eq!(again.timings().prefill_tokens, 1, "only the last token of a known prompt is computed");
 }
 
-fn an_interrupted_prefill_can_be_continued<B: Backend + 'static>(make: impl Fn() -> B) {
+fn an_interrupted_prefill_can_be_continued<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let long = prompt(TEXTS[2], 3, 12);
     let mut session = session(make(), 4);
     let outcome = session.prefill(&long.ids, &mut |done, total| {

@@ -51,7 +51,7 @@ fn continued(session: &mut Session, ids: &[u32], max_tokens: usize) -> (Vec<u32>
     (made, cached)
 }
 
-fn a_text_that_goes_on_finds_all_that_was_computed<B: Backend + 'static>(make: impl Fn() -> B) {
+fn a_text_that_goes_on_finds_all_that_was_computed<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let (mut ids, interrupt) = (prompt(60), Interrupt::new());
     let mut session = session(make(), 1, &interrupt);
     for turn in 0..3 {
@@ -66,7 +66,7 @@ fn a_text_that_goes_on_finds_all_that_was_computed<B: Backend + 'static>(make: i
     }
 }
 
-fn another_end_finds_nothing_and_gets_the_same<B: Backend + 'static>(make: impl Fn() -> B) {
+fn another_end_finds_nothing_and_gets_the_same<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let (ids, interrupt) = (prompt(60), Interrupt::new());
     let mut session = session(make(), 1, &interrupt);
     let first = continued(&mut session, &ids, 6);
@@ -77,7 +77,7 @@ fn another_end_finds_nothing_and_gets_the_same<B: Backend + 'static>(make: impl 
     assert_eq!(continued(&mut session, &ids, 6), first);
 }
 
-fn a_conversation_that_leaves_out_a_thought_goes_on_from_the_snapshot<B: Backend + 'static>(make: impl Fn() -> B) {
+fn a_conversation_that_leaves_out_a_thought_goes_on_from_the_snapshot<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let (ids, interrupt) = (prompt(150), Interrupt::new());
     let alone = |ids: &[u32]| continued(&mut session(make(), 1, &interrupt), ids, 5).0;
     let mut session = session(make(), 2, &interrupt);
@@ -97,7 +97,7 @@ fn a_conversation_that_leaves_out_a_thought_goes_on_from_the_snapshot<B: Backend
     assert_eq!((made, cached), (others.map(|ids| alone(&ids)), [152, 152]));
 }
 
-fn who_leaves_leaves_a_state_behind<B: Backend + 'static>(make: impl Fn() -> B) {
+fn who_leaves_leaves_a_state_behind<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let (ids, interrupt) = (prompt(60), Interrupt::new());
     // In the midst of the prompt, and of what is made.
     for steps in [1, 4] {
@@ -116,7 +116,7 @@ fn who_leaves_leaves_a_state_behind<B: Backend + 'static>(make: impl Fn() -> B) 
     }
 }
 
-fn a_running_sequence_is_copied_as_it_stands<B: Backend + 'static>(make: impl Fn() -> B) {
+fn a_running_sequence_is_copied_as_it_stands<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let (ids, interrupt) = (prompt(150), Interrupt::new());
     let mut session = session(make(), 2, &interrupt);
     let budget = StepBudget::whole_chunks();
@@ -140,7 +140,7 @@ fn a_running_sequence_is_copied_as_it_stands<B: Backend + 'static>(make: impl Fn
     assert_eq!(made[1], continued(&mut self::session(make(), 1, &interrupt), &other, 6).0);
 }
 
-fn interrupts_change_no_token<B: Backend + 'static>(make: impl Fn() -> B) {
+fn interrupts_change_no_token<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let (ids, interrupt) = (prompt(60), Interrupt::new());
     let mut session = session(make(), 2, &interrupt);
     let wanted = continued(&mut session, &ids, 5).0;
@@ -178,7 +178,7 @@ fn interrupts_change_no_token<B: Backend + 'static>(make: impl Fn() -> B) {
     assert_eq!(continued(&mut session, &ids, 3), (continued(&mut self::session(make(), 1, &interrupt), &ids, 3).0, 0));
 }
 
-fn nothing_is_drafted<B: Backend + 'static>(make: impl Fn() -> B) {
+fn nothing_is_drafted<B: Backend + 'static>(make: &dyn Fn() -> B) {
     // A text that says the same again and again, whose next tokens are likely.
     let ids: Vec<u32> = prompt(12).repeat(4);
     let mut session = session(make(), 1, &Interrupt::new());

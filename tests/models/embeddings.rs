@@ -29,7 +29,7 @@ fn texts(golden: &Golden) -> Vec<Vec<u32>> {
     (0..TEXTS).map(|text| golden.values(&format!("text.{text}.input_ids"))).collect()
 }
 
-fn vectors_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
+fn vectors_equal_the_reference<B: Backend + 'static>(make: &dyn Fn() -> B) {
     for name in MODELS {
         let golden = Golden::read(&format!("golden/{name}/golden.safetensors"));
         let mut session = session(name, 1, make());
@@ -41,7 +41,7 @@ fn vectors_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
     }
 }
 
-fn texts_together_are_as_alone<B: Backend + 'static>(make: impl Fn() -> B) {
+fn texts_together_are_as_alone<B: Backend + 'static>(make: &dyn Fn() -> B) {
     for name in MODELS {
         let golden = Golden::read(&format!("golden/{name}/golden.safetensors"));
         let texts = texts(&golden);
@@ -56,7 +56,7 @@ fn texts_together_are_as_alone<B: Backend + 'static>(make: impl Fn() -> B) {
     }
 }
 
-fn generation_is_refused<B: Backend + 'static>(make: impl Fn() -> B) {
+fn generation_is_refused<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let mut session = session(MODELS[0], 1, make());
     let refused = session.generate_ids(&[1], &GenerateOptions::greedy()).map(|_| ());
     assert!(matches!(refused, Err(sterna::Error::Input(text)) if text.contains("embedding")));

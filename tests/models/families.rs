@@ -85,14 +85,14 @@ impl std::fmt::Display for Case {
     }
 }
 
-fn precise_logits_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
+fn precise_logits_equal_the_reference<B: Backend + 'static>(make: &dyn Fn() -> B) {
     for case in CASES {
         let error = case.logits_error(Numerics::Float, make());
         assert!(error <= PRECISE, "{case}: logits differ by {error:e}");
     }
 }
 
-fn precise_greedy_ids_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
+fn precise_greedy_ids_equal_the_reference<B: Backend + 'static>(make: &dyn Fn() -> B) {
     for case in CASES {
         let golden = case.golden();
         let options = GenerateOptions { max_tokens: 32, ignore_end: true, ..GenerateOptions::greedy() };
@@ -104,7 +104,7 @@ fn precise_greedy_ids_equal_the_reference<B: Backend + 'static>(make: impl Fn() 
     }
 }
 
-fn precise_long_prompts_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
+fn precise_long_prompts_equal_the_reference<B: Backend + 'static>(make: &dyn Fn() -> B) {
     for case in CASES {
         let golden = case.golden();
         let ids = golden.values::<u32>("long.input_ids");
@@ -119,7 +119,7 @@ fn precise_long_prompts_equal_the_reference<B: Backend + 'static>(make: impl Fn(
     }
 }
 
-fn int8_groups_stay_close_to_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
+fn int8_groups_stay_close_to_the_reference<B: Backend + 'static>(make: &dyn Fn() -> B) {
     for case in CASES {
         let error = case.logits_error(Numerics::Int8Groups, make());
         println!("{case}: with int8 groups, logits differ by {error:e}");

@@ -35,14 +35,14 @@ fn open(model: &str, file: &str) -> (Model, Golden) {
     (Model::open(data(&format!("golden/{model}/{file}.gguf"))).unwrap(), golden)
 }
 
-fn each_file<B: Backend + 'static>(make: impl Fn() -> B, mut check: impl FnMut(B, Model, Golden, &str, &str, f32)) {
+fn each_file<B: Backend + 'static>(make: &dyn Fn() -> B, mut check: impl FnMut(B, Model, Golden, &str, &str, f32)) {
     for (name, file, logits, tolerance) in FILES {
         let (model, golden) = open(name, file);
         check(make(), model, golden, &format!("{name}/{file}"), logits, tolerance);
     }
 }
 
-fn logits_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
+fn logits_equal_the_reference<B: Backend + 'static>(make: &dyn Fn() -> B) {
     each_file(make, |backend, model, golden, file, logits, tolerance| {
         let mut found = Vec::new();
         let ids = golden.values::<u32>("input_ids");
@@ -53,7 +53,7 @@ fn logits_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
     });
 }
 
-fn greedy_ids_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
+fn greedy_ids_equal_the_reference<B: Backend + 'static>(make: &dyn Fn() -> B) {
     each_file(make, |backend, model, golden, file, logits, _| {
         if logits != "logits" {
             return; // the greedy reference was made with the f32 scale
@@ -68,7 +68,7 @@ fn greedy_ids_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
     });
 }
 
-fn long_prompts_stay_close<B: Backend + 'static>(make: impl Fn() -> B) {
+fn long_prompts_stay_close<B: Backend + 'static>(make: &dyn Fn() -> B) {
     each_file(make, |backend, model, golden, file, logits, _| {
         if logits != "logits" {
             return;

@@ -73,7 +73,7 @@ fn greedy(max_tokens: usize) -> GenerateOptions {
 }
 
 /// At once, 11 + 1, 5 + 5 + 2 and token by token.
-fn precise_logits_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
+fn precise_logits_equal_the_reference<B: Backend + 'static>(make: &dyn Fn() -> B) {
     for case in CASES {
         for chunk in [12, 11, 5, 1] {
             let found = case.logits(Numerics::Float, make(), chunk);
@@ -84,7 +84,7 @@ fn precise_logits_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B
     }
 }
 
-fn precise_greedy_ids_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
+fn precise_greedy_ids_equal_the_reference<B: Backend + 'static>(make: &dyn Fn() -> B) {
     for case in CASES {
         let golden = case.golden();
         let prompt = golden.values::<u32>("input_ids");
@@ -95,7 +95,7 @@ fn precise_greedy_ids_equal_the_reference<B: Backend + 'static>(make: impl Fn() 
 }
 
 /// Over two boundaries of 64 rows and one of 128.
-fn a_long_prompt_in_any_chunks_equals_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
+fn a_long_prompt_in_any_chunks_equals_the_reference<B: Backend + 'static>(make: &dyn Fn() -> B) {
     for case in CASES {
         let golden = case.golden();
         let (ids, positions) = (golden.values::<u32>("long.input_ids"), golden.values::<u32>("long.positions"));
@@ -115,7 +115,7 @@ fn a_long_prompt_in_any_chunks_equals_the_reference<B: Backend + 'static>(make: 
     }
 }
 
-fn two_sequences_of_a_batch_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
+fn two_sequences_of_a_batch_equal_the_reference<B: Backend + 'static>(make: &dyn Fn() -> B) {
     for case in CASES {
         let golden = case.golden();
         let texts = [("input_ids", "greedy", 32), ("second.input_ids", "second.greedy", 16)];
@@ -135,7 +135,7 @@ fn two_sequences_of_a_batch_equal_the_reference<B: Backend + 'static>(make: impl
     }
 }
 
-fn int8_groups_stay_close_to_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
+fn int8_groups_stay_close_to_the_reference<B: Backend + 'static>(make: &dyn Fn() -> B) {
     for case in CASES {
         let found = case.logits(Numerics::Int8Groups, make(), 12);
         let golden = case.golden().values::<f32>("logits");

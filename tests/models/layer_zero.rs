@@ -25,7 +25,7 @@ struct Walk<B: Backend> {
     name: &'static str,
 }
 
-fn layer_zero_equals_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
+fn layer_zero_equals_the_reference<B: Backend + 'static>(make: &dyn Fn() -> B) {
     for name in MODELS {
         let model = Model::open(data(&format!("golden/{name}/i2_s.gguf"))).unwrap();
         let golden = Golden::read(&format!("golden/{name}/golden.safetensors"));

@@ -83,7 +83,7 @@ fn models_from_bytes_and_from_a_read_file_equal_the_mapped_one() {
 }
 
 fn models_from_bytes_and_from_a_read_file_compute_what_the_mapped_one_computes<B: Backend + 'static>(
-    make: impl Fn() -> B,
+    make: &dyn Fn() -> B,
 ) {
     for file in FILES {
         let ids = [1, 7, 300, 42, 42, 511, 9];

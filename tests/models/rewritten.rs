@@ -29,7 +29,7 @@ fn original() -> Model {
     Model::open(crate::common::data(&format!("golden/{FILE}"))).unwrap()
 }
 
-fn embeddings_of_every_type_give_the_logits_of_their_values<B: Backend + 'static>(make: impl Fn() -> B) {
+fn embeddings_of_every_type_give_the_logits_of_their_values<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let dense = |model: &Model| match model.weights(Role::Embedding).unwrap() {
         Some(Weights::Dense(table)) => Dense::to_f32(&table),
         _ => panic!("a dense table"),
@@ -57,7 +57,7 @@ fn embeddings_of_every_type_give_the_logits_of_their_values<B: Backend + 'static
     }
 }
 
-fn other_layouts_of_i2_s_are_read_when_asked_for_and_garbage_otherwise<B: Backend + 'static>(make: impl Fn() -> B) {
+fn other_layouts_of_i2_s_are_read_when_asked_for_and_garbage_otherwise<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let wanted = logits(&original(), make());
     for i2s_layout in [I2sLayout::Block64, I2sLayout::Row4] {
         let mut file = parts(FILE);

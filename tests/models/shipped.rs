@@ -32,7 +32,7 @@ fn ids(value: &serde_json::Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
 }
 
-fn prompt_logits_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B) {
+fn prompt_logits_equal_the_reference<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let golden = Golden::read("tales/golden.safetensors");
     let mut found = Vec::new();
     let ids = golden.values::<u32>("prompt.input_ids");
@@ -42,7 +42,7 @@ fn prompt_logits_equal_the_reference<B: Backend + 'static>(make: impl Fn() -> B)
     assert!(error <= LOGITS, "logits differ by {error:e}");
 }
 
-fn the_same_model_as_tq2_0_gives_the_same_bits<B: Backend + 'static>(make: impl Fn() -> B) {
+fn the_same_model_as_tq2_0_gives_the_same_bits<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let ids = Golden::read("tales/golden.safetensors").values::<u32>("prompt.input_ids");
     let logits = |model: &Model| {
         let mut found = Vec::new();
@@ -52,7 +52,7 @@ fn the_same_model_as_tq2_0_gives_the_same_bits<B: Backend + 'static>(make: impl 
     assert_eq!(logits(&Model::open(data("tales/tales-4m-tq2_0.gguf")).unwrap()), logits(&shipped_model()));
 }
 
-fn greedy_ids_equal_the_reference_while_safe<B: Backend + 'static>(make: impl Fn() -> B) {
+fn greedy_ids_equal_the_reference_while_safe<B: Backend + 'static>(make: &dyn Fn() -> B) {
     let model = shipped_model();
     let options = SessionOptions { chunk: Some(16), ..SessionOptions::default() };
     let mut session = Session::with_backend(&model, make(), &options).unwrap();

@@ -48,6 +48,8 @@ pub struct Plan {
     pub cache_tokens: usize,
     /// Layers of the model that are run for the cache; all if none. The ratio hardly depends on how many they are.
     pub cache_layers: Option<usize>,
+    /// Whether the CPU's bandwidth is measured beside its speeds, which have their roof there: up to three times, some seconds each.
+    pub roof: bool,
     /// Set by another thread, it ends the step that is computed, and with it the validation.
     pub interrupt: Interrupt,
     /// The seed of the prompts.
@@ -72,6 +74,7 @@ impl Plan {
             cache_prompt: 1024,
             cache_tokens: 4,
             cache_layers: None,
+            roof: true,
             interrupt: Interrupt::new(),
             seed: 1,
             targets: Targets::default(),

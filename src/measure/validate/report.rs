@@ -21,7 +21,7 @@ pub struct Report {
     /// The seed of all prompts.
     pub seed: u64,
     /// How fast the CPU's threads read memory, and how many they were: the fastest of several
-    /// measurements, between other things. None if the validation was stopped before the first.
+    /// measurements, between other things. None if the plan leaves it out, or the validation was stopped before the first.
     pub cpu_bandwidth: Option<(Bandwidth, usize)>,
     /// The most memory of this process that lay in huge pages while the CPU had a model; none where the system does not tell.
     pub huge_page_bytes: Option<u64>,

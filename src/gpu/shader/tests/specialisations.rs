@@ -95,13 +95,14 @@ fn products<const N: usize>(output: Output, scalings: [Scaling; N]) -> impl Iter
     scalings.into_iter().flat_map(dots)
 }
 
-/// For each number of rows, short matrices and long ones.
+/// For each number of rows, short matrices and long ones, and a toy's.
 fn shapes() -> Vec<Shape> {
     let mut shapes = Vec::new();
     for rows in [1, 2, 4, 8] {
         for weight_rows in WEIGHT_ROWS {
             [false, true].into_iter().for_each(|wide| push_new(&mut shapes, matvec_shape(rows, weight_rows, wide)));
         }
+        shapes.push(matvec_shape(rows, WEIGHT_ROWS[0], true).for_pieces(1));
     }
     shapes
 }
