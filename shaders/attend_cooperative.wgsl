@@ -352,12 +352,14 @@ fn weigh(before: Query, query: u32, begin: u32, is_whole: bool, thread: u32) -> 
     let at = query * SCORE_STRIDE;
     let share = thread % SHARES * SHARE;
     var four = vec4<f32>(LOWEST);
-    for (var i = 0u; i < STEP; i += 4u) {
-        var scores = four_scores(at + i);
-        if !is_whole {
-            scores = as_seen(scores, begin + i, before.length);
+    if is_whole {
+        for (var i = 0u; i < STEP; i += 4u) {
+            four = max(four, four_scores(at + i));
         }
-        four = max(four, scores);
+    } else {
+        for (var i = 0u; i < STEP; i += 4u) {
+            four = max(four, as_seen(four_scores(at + i), begin + i, before.length));
+        }
     }
     var now = before;
     let unit = power_of_two(-now.shift);
