@@ -226,8 +226,10 @@ mod tests {
             let device = GpuDevice::open(&adapter, &options).unwrap();
             let Some(teams) = device.0.cooperative.attention else { continue };
             let (_, cut) = shaders(SMALL_SIZE, teams);
-            let off = Trial::new(&device, SMALL_SIZE).unwrap().difference(cut).unwrap();
+            let mut trial = Trial::new(&device, SMALL_SIZE).unwrap();
+            let off = trial.difference(cut).unwrap();
             assert!(off <= NEAR, "off by {off:e}");
+            assert!(trial.compare(cut).unwrap().iter().all(|seconds| *seconds > 0.0));
         }
     }
 
