@@ -115,10 +115,10 @@ impl Backend for Gpu {
         self.make_cache(shape)
     }
 
-    fn attend_room(&mut self, _cache: &Cache, heads: Heads) -> Result<()> {
+    fn attend_room(&mut self, cache: &Cache, heads: Heads) -> Result<()> {
         match heads.heads + 2 * heads.kv_heads > MOST_GROUPS as usize {
             true => Err(Error::Unsupported(format!("{} heads on a GPU", heads.heads))),
-            false => Ok(()),
+            false => self.make_attention_room(cache, heads),
         }
     }
 

@@ -2,9 +2,10 @@
 
 use crate::backend::{CacheShape, HeadNorm, Heads, Rope, RopePairs, Rotary, Row};
 use crate::error::{Error, Result};
-use crate::gpu::layout::Attention;
-use crate::gpu::limits::CHUNK;
-use crate::gpu::shader::{Cached, Shader};
+use crate::gpu::cooperative::AttentionCut;
+use crate::gpu::layout::{Attention, cached, tile_heads};
+use crate::gpu::limits::{CHUNK, LARGE_TILE_ROWS, TILE_ROWS};
+use crate::gpu::shader::Shader;
 use crate::gpu::step::tiles;
 use crate::gpu::{Cache, Gpu, MATVEC_ROWS, Tensor};
 
@@ -17,6 +18,15 @@ impl Gpu {
         let bytes = shape.bytes().ok_or_else(|| Error::out_of_memory("a cache of more bytes than can be counted"))?;
         let half = bytes as u64 / 2;
         Ok(Cache { shape, keys: self.storage("a cache", half)?, values: self.storage("a cache", half)? })
+    }
+
+    /// Compiles what steps of many rows attend by, where that is more than one shader: none is met first in the middle of a prompt.
+    pub(super) fn make_attention_room(&mut self, cache: &Cache, heads: Heads) -> Result<()> {
+        let (cached, together) = (cached(&cache.shape), heads.heads / heads.kv_heads);
+        let cut = self.device.0.cooperative.attention.and_then(|teams| teams.cut(cached, together));
+        let (Some(cut), Some(of_tile)) = (cut, tile_heads(cached, together)) else { return Ok(()) };
+        let shaders = [Shader::AttendCooperative { cut }, Shader::AttendTile { cache: cached, heads: of_tile }];
+        self.device.0.pipelines(&shaders).map(drop)
     }
 
     /// Cosines and sines of the step's rows: shaders compute neither.
@@ -44,8 +54,7 @@ impl Gpu {
         let numbers = [heads.heads, heads.kv_heads, rotations.cols / 2, cache.shape.positions].map(|n| n as u32);
         let epsilon = norm.map_or(0.0, |norm| norm.epsilon).to_bits();
         let params = [numbers[0], numbers[1], numbers[2], numbers[3], epsilon];
-        let cached = Cached { precision: cache.shape.precision, head_dim: heads.head_dim as u32 };
-        let shader = Shader::RopeAppend { cache: cached, pairs, norm: norm.map(|norm| norm.order) };
+        let shader = Shader::RopeAppend { cache: cached(&cache.shape), pairs, norm: norm.map(|norm| norm.order) };
         let groups = [heads.heads + 2 * heads.kv_heads, rows, 1];
         let step = self.step();
         let buffers = [&step, &rotations.buffer, &qkv.buffer, &cache.keys, &cache.values];
@@ -93,15 +102,47 @@ impl Gpu {
         heads: Heads,
         append: Option<(&Tensor, RopePairs)>,
     ) {
-        let rows = self.rows.len();
         self.assert_attention(qkv, cache, heads);
-        assert!(out.cols == heads.query_cols() && rows <= out.max_rows);
+        assert!(out.cols == heads.query_cols() && self.rows.len() <= out.max_rows);
+        let cooperative = self.device.0.cooperative;
+        let cut = cooperative.attention_cut(cached(&cache.shape), heads, &self.rows);
+        match cut.filter(|_| append.is_none() && self.sees_all(cache)) {
+            Some(cut) => self.attend_cooperatively(out, qkv, cache, heads, cut),
+            None => self.attend_in_chunks(out, qkv, cache, heads, append),
+        }
+    }
+
+    /// Attention of many rows by cooperative matrices, after they were appended; they see all from position 0 on.
+    pub(super) fn attend_cooperatively(
+        &mut self,
+        out: &mut Tensor,
+        qkv: &Tensor,
+        cache: &Cache,
+        heads: Heads,
+        cut: AttentionCut,
+    ) {
+        let large_tiles = tiles(&self.rows, LARGE_TILE_ROWS).count();
+        let numbers = [heads.heads, heads.kv_heads, cache.shape.positions, large_tiles].map(|n| n as u32);
+        let params = [numbers[0], numbers[1], numbers[2], numbers[3], scale(heads).to_bits()];
+        let groups = [heads.heads / cut.heads as usize, 1, large_tiles * cut.heads as usize];
+        let buffers = [&self.step(), &cache.keys, &qkv.buffer, &out.buffer, &cache.values];
+        let bytes = self.bytes_in_tiles(cache, cut.rows());
+        self.run(Shader::AttendCooperative { cut }, &params, &buffers, groups, bytes);
+    }
+
+    /// Attention in chunks of the context, row by row or in tiles, after or while the rows are appended.
+    pub(super) fn attend_in_chunks(
+        &mut self,
+        out: &mut Tensor,
+        qkv: &Tensor,
+        cache: &Cache,
+        heads: Heads,
+        append: Option<(&Tensor, RopePairs)>,
+    ) {
+        let rows = self.rows.len();
         let longest = self.rows.iter().map(|row| chunks_seen(&cache.shape, row)).max().unwrap_or(0);
-        let sees_all =
-            append.is_none() && self.rows.iter().all(|row| cache.shape.first_seen(row.position as usize) == 0);
-        let in_tiles = sees_all.then(|| tiles(&self.rows).count());
+        let in_tiles = (append.is_none() && self.sees_all(cache)).then(|| tiles(&self.rows, TILE_ROWS).count());
         let attention = Attention::new(&cache.shape, heads, (rows, in_tiles), longest, self.device.0.largest_binding);
-        let scale = (1.0 / (heads.head_dim as f64).sqrt()) as f32;
         let chunks = attention.chunks as u32;
         let window = cache.shape.window.map_or(u32::MAX, |window| u32::try_from(window).unwrap_or(u32::MAX));
         let params = [
@@ -110,20 +151,17 @@ impl Gpu {
             cache.shape.positions as u32,
             attention.splits as u32,
             chunks,
-            scale.to_bits(),
+            scale(heads).to_bits(),
             append.map_or(0, |(rotations, _)| rotations.cols as u32 / 2),
             window,
         ];
-        let entry =
-            cache.shape.bytes().expect("counted when it was made") / (cache.shape.slots * cache.shape.positions).max(1);
-        let bytes_of = |row| (positions_seen(&cache.shape, row) * entry) as u64;
         let (step, whole) = (self.step(), attention.splits == 1);
         let result = match whole {
             true => out.buffer.clone(),
             false => self.scratch(|gpu| &mut gpu.attention_parts, "attention", attention.partials_bytes(heads, rows)),
         };
         let groups = [heads.kv_heads * attention.heads.groups as usize, attention.splits, rows];
-        let bytes = self.rows.iter().map(bytes_of).sum();
+        let bytes = self.rows.iter().map(|row| bytes_seen(cache, row)).sum();
         let cached = [&step, &cache.keys, &qkv.buffer, &result, &cache.values];
         match (append, attention.tile_heads) {
             (None, None) => {
@@ -131,10 +169,9 @@ impl Gpu {
             }
             (None, Some(of_tile)) => {
                 let shader = Shader::AttendTile { cache: attention.heads.cache, heads: of_tile };
-                let longest_rows = tiles(&self.rows).filter_map(|tile| tile.iter().max_by_key(|row| row.position));
-                let bytes = longest_rows.map(bytes_of).sum();
+                let bytes = self.bytes_in_tiles(cache, TILE_ROWS);
                 let of_tile = of_tile as usize;
-                let groups = [heads.heads / of_tile, attention.splits, tiles(&self.rows).count() * of_tile];
+                let groups = [heads.heads / of_tile, attention.splits, tiles(&self.rows, TILE_ROWS).count() * of_tile];
                 self.run(shader, &params[..shader.params().count()], &cached, groups, bytes);
             }
             (Some((rotations, pairs)), _) => {
@@ -150,6 +187,17 @@ impl Gpu {
         }
     }
 
+    /// Whether the step's rows see all that their sequences have.
+    fn sees_all(&self, cache: &Cache) -> bool {
+        self.rows.iter().all(|row| cache.shape.first_seen(row.position as usize) == 0)
+    }
+
+    /// Bytes of the cache that tiles of so many rows read: each as many as its longest.
+    fn bytes_in_tiles(&self, cache: &Cache, most_rows: usize) -> u64 {
+        let longest = tiles(&self.rows, most_rows).filter_map(|tile| tile.iter().max_by_key(|row| row.position));
+        longest.map(|row| bytes_seen(cache, row)).sum()
+    }
+
     /// What the shaders of attention take for granted.
     fn assert_attention(&self, qkv: &Tensor, cache: &Cache, heads: Heads) {
         let shape = &cache.shape;
@@ -158,6 +206,16 @@ impl Gpu {
         let inside = |row: &Row| (row.sequence as usize) < shape.slots && (row.position as usize) < shape.positions;
         assert!(self.rows.iter().all(inside), "a row lies outside the cache");
     }
+}
+
+fn scale(heads: Heads) -> f32 {
+    (1.0 / (heads.head_dim as f64).sqrt()) as f32
+}
+
+fn bytes_seen(cache: &Cache, row: &Row) -> u64 {
+    let shape = &cache.shape;
+    let entry = shape.bytes().expect("counted when it was made") / (shape.slots * shape.positions).max(1);
+    (positions_seen(shape, row) * entry) as u64
 }
 
 fn positions_seen(shape: &CacheShape, row: &Row) -> usize {

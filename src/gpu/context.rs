@@ -32,8 +32,9 @@ pub struct GpuOptions {
     /// but a bug can make a difference.
     pub checked: bool,
     /// Whether steps of many rows are multiplied by cooperative matrices ("tensor cores") where the device has those that are
-    /// exact. The results are the same. `None`: where a GPU that is no software shows when it is opened that they are, to the last
-    /// bit, and that they are faster; never in browsers. `Some(true)` uses them untried.
+    /// exact, and attend by them. The products are the same; attention differs in its last bits. `None`: where a GPU that is no software
+    /// shows when it is opened that they are right and faster, products and attention each for themselves; never in browsers. `Some(true)`
+    /// uses them untried.
     pub cooperative: Option<bool>,
     /// Whether a head in f16 has a screen: the same rows in int8, half as large again on the device, by which most tokens are ruled
     /// out for the steps of few rows. The choices are the same. `None`: where the head has 64 MiB or more and there is room, unless the
@@ -147,12 +148,12 @@ impl GpuDevice {
         let mut features = adapter.raw.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE);
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
         let mut workgroup_bytes = WORKGROUP_BYTES as u32;
-        for cut in cooperative.cuts() {
+        if cooperative.is_any() {
             features |= Cooperative::FEATURES;
-            workgroup_bytes = workgroup_bytes.max(cut.workgroup_bytes());
-            // SAFETY: one shader of this crate uses the one experimental feature that is asked for, with matrices that the device
+            workgroup_bytes = workgroup_bytes.max(cooperative.workgroup_bytes());
+            // SAFETY: two shaders of this crate use the one experimental feature that is asked for, with matrices that the device
             // lists and within its workgroup memory. What is known to be wrong with it stands in cooperative.rs: so no result of it
-            // is used before the device has shown in a trial that it computes the right bits, unless somebody asks for it by name.
+            // is used before the device has shown in a trial that it computes what is right, unless somebody asks for it by name.
             experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
         }
         let required_limits = wgpu::Limits {
@@ -239,17 +240,27 @@ impl GpuDevice {
             true => named(few_rows.dot).into(),
             false => format!("{} for few rows, {} for many", named(few_rows.dot), named(many_rows.dot)),
         };
-        let matrices = match self.0.cooperative {
-            Cooperative { speed: Some(speed), .. } => format!(", cooperative matrices ({speed:.1} times as fast)"),
-            some if some.is_any() => ", cooperative matrices".into(),
-            _ => String::new(),
+        let times = |speed: Option<f64>| speed.map_or(String::new(), |speed| format!(" ({speed:.1} times as fast)"));
+        let cooperative = self.0.cooperative;
+        let matrices = match cooperative.has_products() {
+            true => format!(", cooperative matrices{}", times(cooperative.speed)),
+            false => String::new(),
         };
-        format!("gpu, {}, {dot}{matrices}", self.adapter().name())
+        let attention = match cooperative.attention {
+            Some(_) => format!(", attention by cooperative matrices{}", times(cooperative.attention_speed)),
+            None => String::new(),
+        };
+        format!("gpu, {}, {dot}{matrices}{attention}", self.adapter().name())
     }
 
     /// Whether steps of many rows are multiplied by cooperative matrices.
     pub fn is_cooperative(&self) -> bool {
-        self.0.cooperative.is_any()
+        self.0.cooperative.has_products()
+    }
+
+    /// Whether steps of many rows attend by cooperative matrices, where heads have 64 or 128 features in f16.
+    pub fn attends_cooperatively(&self) -> bool {
+        self.0.cooperative.attention.is_some()
     }
 }
 

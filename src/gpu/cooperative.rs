@@ -1,14 +1,17 @@
-//! Cooperative matrices: which of them a GPU offers, and how a product by them is cut.
+//! Cooperative matrices: which of them a GPU offers, and how products and attention by them are cut.
 //!
 //! wgpu calls them experimental: on Vulkan its compiler writes accesses to workgroup memory that are not ordered by barriers to
-//! the letter of the memory model that comes with them (gfx-rs/wgpu#8805). So a device has to show that they are exact on it, and
+//! the letter of the memory model that comes with them (gfx-rs/wgpu#8805). So a device has to show that they are right on it, and
 //! worth it (`trial.rs`): that shows whether barriers order them all the same, if not that they do every time.
 //!
 //! Only square ones are used. Intel's Arc has 8 × 8 with 16 columns between, and naga's WGSL has no name for such. Its inner form
 //! could say them, but wgpu cannot ask for the subgroups of 8 threads that they are made for: in those of 32, which Mesa takes
 //! then, the shader spills registers by the hundred (`benches/gpu-compilers.md`).
 
-use crate::gpu::limits::{MOST_THREADS, TILE};
+use crate::backend::{CachePrecision, Heads, Row};
+use crate::gpu::limits::{LARGE_TILE_ROWS, MOST_GROUPS, MOST_THREADS, TILE, TILE_ROWS};
+use crate::gpu::shader::Cached;
+use crate::gpu::step::tiles;
 
 /// How a product by cooperative matrices is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,20 +26,48 @@ pub(crate) struct CooperativeCut {
     pub(crate) threads: u32,
 }
 
-/// What a device multiplies by: tiles of two sizes, each where it is offered and worth it.
+/// How attention of many rows by cooperative matrices is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct AttentionCut {
+    pub(crate) teams: Teams,
+    pub(crate) head_dim: u32,
+    /// Query heads of a workgroup, which share a key/value head: 1, 2 or 4.
+    pub(crate) heads: u32,
+}
+
+/// The subgroups that share a workgroup of it, [`ATTENTION_TEAMS`] of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Teams {
+    /// Rows and columns of a matrix.
+    pub(crate) side: u32,
+    /// Threads of the workgroup.
+    pub(crate) threads: u32,
+    /// Features of the largest head that workgroup memory has room for: 64 or 128.
+    pub(crate) most_features: u32,
+}
+
+/// What a device multiplies by: tiles of two sizes, and attention, each where it is offered and worth it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Cooperative {
     pub(crate) small: Option<CooperativeCut>,
     pub(crate) large: Option<CooperativeCut>,
     /// How many times as fast the faster of them was, where that was measured.
     pub(crate) speed: Option<f64>,
+    pub(crate) attention: Option<Teams>,
+    /// How many times as fast attention was.
+    pub(crate) attention_speed: Option<f64>,
 }
+
+/// Subgroups that share a workgroup of attention.
+pub(crate) const ATTENTION_TEAMS: u32 = 4;
+/// Positions that attention takes at once.
+const STEP: u32 = 32;
 
 /// Rows, and outputs, of a large tile.
 const LARGE_TILE: u32 = 2 * TILE as u32;
 /// Subgroups that share a small tile.
 const SMALL_TEAMS: u32 = 4;
-/// Large tiles that keep a large device busy, a workgroup on each of its processors or nearly. Of fewer, small ones are made.
+/// Workgroups that keep a large device busy, one on each of its processors or nearly. Where large tiles would be fewer, small ones are made.
 const BUSY_TILES: usize = 96;
 /// Values between the beginnings of two rows in workgroup memory: 32 columns in whole 16 bytes, as matrices need, and rows in
 /// other banks.
@@ -57,8 +88,39 @@ impl CooperativeCut {
     }
 }
 
+impl AttentionCut {
+    /// Rows of a workgroup.
+    pub(crate) fn rows(self) -> usize {
+        LARGE_TILE_ROWS / self.heads as usize
+    }
+
+    /// Workgroup memory: keys, values and weights in f16, or half of the queries; scores in f32, sums of weights, two words.
+    pub(crate) fn workgroup_bytes(self) -> u32 {
+        let Self { teams, head_dim, .. } = self;
+        let queries = ATTENTION_TEAMS * TILE_ROWS as u32;
+        let in_turn = STEP * (head_dim + 8) + (head_dim + 2 * queries) * (STEP + 8);
+        let halves = in_turn.max(queries * (head_dim + 8));
+        2 * halves + 4 * queries * (STEP + 4) + 4 * teams.threads.max(queries) + 2 * 16
+    }
+}
+
+impl Teams {
+    /// How heads are cut of which `together` share a key/value head in such a cache; none where they are not for cooperative matrices.
+    pub(crate) fn cut(self, cache: Cached, together: usize) -> Option<AttentionCut> {
+        let fits = [64, 128].contains(&cache.head_dim) && cache.head_dim <= self.most_features;
+        let heads = 1 << together.trailing_zeros().min(ATTENTION_TEAMS.ilog2());
+        let cut = AttentionCut { teams: self, head_dim: cache.head_dim, heads };
+        (cache.precision == CachePrecision::F16 && fits).then_some(cut)
+    }
+
+    /// The cut that takes most workgroup memory.
+    fn largest(self) -> AttentionCut {
+        AttentionCut { teams: self, head_dim: self.most_features, heads: ATTENTION_TEAMS }
+    }
+}
+
 impl Cooperative {
-    /// What the shader cannot be compiled without.
+    /// What the shaders cannot be compiled without.
     pub(crate) const FEATURES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
         .union(wgpu::Features::SHADER_F16)
         .union(wgpu::Features::SHADER_I16)
@@ -97,7 +159,10 @@ impl Cooperative {
         let large = CooperativeCut { side, tile: LARGE_TILE, teams, threads: MOST_THREADS };
         let small = Some(small).filter(fits);
         let large = Some(large).filter(|cut| small.is_some() && side == 16 && fits(cut));
-        Self { small, large, speed: None }
+        let teams = |most_features| Teams { side, threads: ATTENTION_TEAMS * largest, most_features };
+        let has_room = |teams: &Teams| teams.threads <= MOST_THREADS && teams.largest().workgroup_bytes() <= most_bytes;
+        let attention = [128, 64].map(teams).into_iter().find(has_room);
+        Self { small, large, attention, ..Self::default() }
     }
 
     /// How a product of so many rows and outputs is cut; none where it is not for cooperative matrices.
@@ -108,12 +173,34 @@ impl Cooperative {
         self.large.filter(|cut| is_full(cut) && tiles(cut) >= BUSY_TILES).or(self.small)
     }
 
+    /// How attention of a step's rows is cut, which are so many and make so many tiles of what a workgroup takes; none where they are too
+    /// few: these are shared between more workgroups without cooperative matrices.
+    pub(crate) fn attention_cut(self, cache: Cached, heads: Heads, rows: &[Row]) -> Option<AttentionCut> {
+        let cut = self.attention?.cut(cache, heads.heads / heads.kv_heads)?;
+        let workgroups = tiles(rows, cut.rows()).count() * heads.heads / cut.heads as usize;
+        // As much is computed of a tile as of a full one.
+        let are_full = 2 * rows.len() * heads.heads >= workgroups * LARGE_TILE_ROWS;
+        let can = rows.len() * ATTENTION_TEAMS as usize <= MOST_GROUPS as usize;
+        (can && are_full && workgroups >= BUSY_TILES).then_some(cut)
+    }
+
     /// Whether anything is offered.
     pub(crate) fn is_any(self) -> bool {
+        self.attention.is_some() || self.has_products()
+    }
+
+    /// Whether products are.
+    pub(crate) fn has_products(self) -> bool {
         self.cuts().next().is_some()
     }
 
-    /// What is offered.
+    /// Workgroup memory that the device has to be opened with.
+    pub(crate) fn workgroup_bytes(self) -> u32 {
+        let of_attention = self.attention.map(|teams| teams.largest().workgroup_bytes());
+        self.cuts().map(CooperativeCut::workgroup_bytes).chain(of_attention).max().unwrap_or(0)
+    }
+
+    /// How products may be cut.
     pub(crate) fn cuts(self) -> impl Iterator<Item = CooperativeCut> {
         self.small.into_iter().chain(self.large)
     }
@@ -169,9 +256,49 @@ mod tests {
             assert!(of(1 << 14).small.is_some() && of(1 << 14).large.is_none());
             assert_eq!(of(1 << 15).large.is_some(), largest >= 32, "{largest} threads, 32 KiB");
         }
-        for (smallest, largest) in [(4, 128), (0, 0), (32, 48), (64, 32)] {
+        assert_eq!(
+            Cooperative::of(&offered, (4, 128), 1 << 16),
+            Cooperative::default(),
+            "workgroups would be too large"
+        );
+        for (smallest, largest) in [(0, 0), (32, 48), (64, 32)] {
             assert!(!Cooperative::of(&offered, (smallest, largest), 1 << 16).is_any(), "{smallest} to {largest}");
         }
+    }
+
+    #[test]
+    fn attention_is_for_heads_that_workgroup_memory_has_room_for() {
+        let offered = [matrices([16; 3], F16, F32)];
+        let most = |(smallest, largest), bytes| {
+            Cooperative::of(&offered, (smallest, largest), bytes).attention.map(|teams| teams.most_features)
+        };
+        assert_eq!([1 << 14, 1 << 15, 48 << 10].map(|bytes| most((32, 32), bytes)), [None, Some(64), Some(128)]);
+        assert_eq!((most((32, 64), 48 << 10), most((64, 128), 48 << 10)), (Some(128), None));
+        let teams = Cooperative::of(&offered, (32, 32), 48 << 10).attention.unwrap();
+        let cut = |precision, head_dim, together| {
+            teams.cut(Cached { precision, head_dim }, together).map(|cut| (cut.heads, cut.rows()))
+        };
+        let halves = [1, 2, 3, 4, 6, 8].map(|together| cut(CachePrecision::F16, 128, together));
+        assert_eq!(halves, [(1, 64), (2, 32), (1, 64), (4, 16), (2, 32), (4, 16)].map(Some));
+        assert_eq!((cut(CachePrecision::F32, 128, 4), cut(CachePrecision::F16, 256, 4)), (None, None));
+        assert_eq!((cut(CachePrecision::F16, 80, 4), cut(CachePrecision::F16, 64, 4)), (None, Some((4, 16))));
+    }
+
+    #[test]
+    fn attention_is_for_rows_that_keep_a_large_device_busy() {
+        let all = Cooperative::of(&[matrices([16; 3], F16, F32)], (32, 32), 48 << 10);
+        let cache = Cached { precision: CachePrecision::F16, head_dim: 128 };
+        let takes = |offered: Cooperative, heads: (usize, usize), lens: &[u32]| {
+            let heads = Heads { heads: heads.0, kv_heads: heads.1, head_dim: 128 };
+            let runs = (0..).zip(lens).flat_map(|(sequence, &len)| {
+                (0..len).map(move |position| Row { sequence, position, wants_logits: false })
+            });
+            offered.attention_cut(cache, heads, &runs.collect::<Vec<_>>()).is_some()
+        };
+        assert_eq!([512, 305, 304].map(|rows| takes(all, (20, 5), &[rows])), [true, true, false]);
+        assert_eq!([321, 320].map(|rows| takes(all, (16, 16), &[rows])), [true, false]);
+        assert!(takes(all, (20, 5), &[200, 150]) && !takes(all, (20, 5), &[7; 64]), "tiles are more than half empty");
+        assert!(!takes(Cooperative { attention: None, ..all }, (20, 5), &[512]));
     }
 
     #[test]

@@ -132,8 +132,7 @@ impl Attention {
 
     /// As many heads in a workgroup as its memory has room for; none where one head is too large.
     pub(crate) fn fitting(shape: &CacheShape, heads: usize) -> Option<Self> {
-        let (head_dim, together) = (shape.head_dim, heads / shape.kv_heads);
-        let cache = Cached { precision: shape.precision, head_dim: head_dim as u32 };
+        let (cache, together) = (cached(shape), heads / shape.kv_heads);
         let cut = |heads: usize| {
             let (exchanged, at_once) = exchange(cache, heads)?;
             let groups = (together / heads) as u32;
@@ -148,6 +147,11 @@ impl Attention {
     pub(crate) fn partials_bytes(&self, heads: Heads, rows: usize) -> u64 {
         (rows * heads.heads * self.chunks * (2 + heads.head_dim) * 4) as u64
     }
+}
+
+/// What shaders care for of a cache.
+pub(crate) fn cached(shape: &CacheShape) -> Cached {
+    Cached { precision: shape.precision, head_dim: shape.head_dim as u32 }
 }
 
 /// Query heads that a workgroup takes of each row of a tile, of `together` that share a key/value head; none where heads do not divide

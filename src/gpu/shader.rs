@@ -8,7 +8,7 @@ mod source;
 mod tests;
 
 use crate::backend::{Activation, CachePrecision, HeadNormOrder, Reads, RopePairs};
-use crate::gpu::cooperative::CooperativeCut;
+use crate::gpu::cooperative::{AttentionCut, CooperativeCut};
 
 /// One pipeline: a shader and what it is specialised for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +62,10 @@ pub(crate) enum Shader {
         cache: Cached,
         /// Query heads of a workgroup, which share a key/value head.
         heads: u32,
+    },
+    /// The same, of more rows.
+    AttendCooperative {
+        cut: AttentionCut,
     },
     AttendMerge {
         head_dim: u32,
@@ -279,7 +283,8 @@ impl Shader {
             Self::Matvec { .. } | Self::MatvecFloats { .. } => Reads::Trits,
             Self::Matmul { .. } | Self::MatmulCooperative { .. } | Self::ExpertMatvec { .. } => Reads::Trits,
             Self::Logits { .. } | Self::LogitsLeft { .. } => Reads::Head,
-            Self::Attend { .. } | Self::AttendTile { .. } | Self::DeltaRule { .. } => Reads::Cache,
+            Self::Attend { .. } | Self::AttendTile { .. } | Self::AttendCooperative { .. } => Reads::Cache,
+            Self::DeltaRule { .. } => Reads::Cache,
             _ => Reads::Nothing,
         }
     }
@@ -321,6 +326,9 @@ impl Shader {
             }
             Self::AttendTile { .. } => {
                 file!("attend_tile", "heads kv_heads positions splits chunks scale", &[R, R, R, W, R])
+            }
+            Self::AttendCooperative { .. } => {
+                file!("attend_cooperative", "heads kv_heads positions tiles scale", &[R, R, R, W, R])
             }
             Self::AttendMerge { .. } => file!("attend_merge", "heads chunks window", &[R, R, W]),
             Self::Glu { .. } => file!("glu", "cols", &[R, W]),

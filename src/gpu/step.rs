@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::backend::{Norm, Row};
 use crate::gpu::buffers::Buffer;
-use crate::gpu::limits::TILE_ROWS;
+use crate::gpu::limits::{LARGE_TILE_ROWS, TILE_ROWS};
 use crate::gpu::recorder::Dispatch;
 use crate::gpu::shader::Shader;
 use crate::gpu::{Gpu, Tensor};
@@ -12,20 +12,22 @@ use crate::gpu::{Gpu, Tensor};
 /// Words before the entries.
 const HEADER_WORDS: usize = 4;
 /// Words of an entry.
-const ENTRY_WORDS: usize = 5;
+const ENTRY_WORDS: usize = 6;
 /// The word of an entry that says which row is the i-th to want logits.
 const SELECTED_WORD: usize = 2;
 /// The word of an entry that says where the i-th sequence begins.
 const BEGIN_WORD: usize = 3;
 /// The word of an entry that says where the i-th tile begins.
 const TILE_WORD: usize = 4;
+/// The word of an entry that says where the i-th large tile begins.
+const LARGE_TILE_WORD: usize = 5;
 
 /// Fills `words` with the description of a step's rows, and of those that want logits of these, counted in their order.
 pub(crate) fn describe(rows: &[Row], selected: Range<usize>, words: &mut Vec<u32>) {
     words.clear();
     words.extend([rows.len() as u32, 0, 0, 0]);
     for row in rows {
-        words.extend([row.sequence, row.position, 0, 0, 0]);
+        words.extend([row.sequence, row.position, 0, 0, 0, 0]);
     }
     let wanting = rows.iter().enumerate().filter(|(_, row)| row.wants_logits);
     let mut count = 0;
@@ -43,19 +45,21 @@ pub(crate) fn describe(rows: &[Row], selected: Range<usize>, words: &mut Vec<u32
         }
     }
     words[2] = sequences as u32;
-    let mut first = 0;
-    for (place, tile) in tiles(rows).enumerate() {
-        words[HEADER_WORDS + place * ENTRY_WORDS + TILE_WORD] = first;
-        words[3] = place as u32 + 1;
-        first += tile.len() as u32;
+    for (most, word) in [(TILE_ROWS, TILE_WORD), (LARGE_TILE_ROWS, LARGE_TILE_WORD)] {
+        let mut first = 0;
+        for (place, tile) in tiles(rows, most).enumerate() {
+            words[HEADER_WORDS + place * ENTRY_WORDS + word] = first;
+            first += tile.len() as u32;
+        }
     }
+    words[3] = tiles(rows, TILE_ROWS).count() as u32;
     assert_eq!(count, selected.len(), "only rows that want logits can be selected");
     words[1] = count as u32;
 }
 
-/// Rows of one sequence that follow each other, at most [`TILE_ROWS`] in each.
-pub(crate) fn tiles(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
-    rows.chunk_by(|a, b| a.sequence == b.sequence).flat_map(|run| run.chunks(TILE_ROWS))
+/// Rows of one sequence that follow each other, at most `most` in each.
+pub(crate) fn tiles(rows: &[Row], most: usize) -> impl Iterator<Item = &[Row]> {
+    rows.chunk_by(|a, b| a.sequence == b.sequence).flat_map(move |run| run.chunks(most))
 }
 
 /// Bytes of the description of a step of which nothing but the count of its rows is told.

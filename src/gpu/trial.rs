@@ -2,6 +2,8 @@
 //! way that is known to do. What is right and faster is used, on this device and with this driver. Few rows are not tried: what they
 //! take is the memory's, and what is small enough to be tried lies in a cache.
 
+mod attention;
+mod clock;
 mod times;
 
 use std::time::Duration;
@@ -19,6 +21,7 @@ use crate::gpu::cooperative::Cooperative;
 use crate::gpu::layout::Way;
 use crate::gpu::product::Rows;
 use crate::gpu::shader::{Dot, Output, Scaling, Shader};
+use crate::gpu::trial::clock::Clock;
 use crate::gpu::trial::times::KeptTimes;
 use crate::gpu::{Gpu, Matrix};
 use crate::time::Instant;
@@ -38,8 +41,6 @@ const TURNS: usize = 7;
 const LONGEST: Duration = Duration::from_millis(300);
 /// Seconds that the usual form may take where others are tried: else opening a slow device would take longer than a second.
 const SLOWEST: f64 = 0.03;
-/// Products in one submit, where the device has no clock: so that sending them does not count.
-const AT_ONCE: u32 = 4;
 /// How many times as fast another form has to be: less may be chance.
 const MARGIN: f64 = 1.1;
 
@@ -79,11 +80,16 @@ pub(super) struct Choice {
 /// [`crate::Error::Device`] if the device fails in it.
 pub(super) fn choose(device: &GpuDevice, ways: &[Way], offered: Cooperative) -> Result<Choice> {
     let candidates = Candidates::new(device.0.many_rows, ways, offered);
-    let choice = choose_of(device, &candidates, KeptTimes::of(device, &candidates.shaders()).as_ref())?;
-    if choice.cooperative.is_any() {
+    let kept = KeptTimes::of(device, "trial", &candidates.shaders());
+    let mut choice = choose_of(device, &candidates, kept.as_ref())?;
+    if choice.cooperative.has_products() {
         // Which of them a step takes depends on its rows: none is compiled in the middle of a prompt.
         let all = [Output::Store, Output::Add].into_iter().flat_map(|output| choice.shaders(output));
         device.0.pipelines(&all.collect::<Vec<_>>())?;
+    }
+    if let Some(teams) = offered.attention {
+        choice.cooperative.attention_speed = attention::speed(device, teams)?;
+        choice.cooperative.attention = choice.cooperative.attention_speed.map(|_| teams);
     }
     Ok(choice)
 }
@@ -188,6 +194,7 @@ fn judge(offered: Cooperative, usual_seconds: f64, small: Option<Tried>, large: 
         small: offered.small.filter(|_| small.is_some()),
         large: offered.large.filter(|_| large.is_some()),
         speed: large.or(small).map(|seconds| usual_seconds / seconds),
+        ..Cooperative::default()
     }
 }
 
@@ -197,20 +204,20 @@ struct Trial {
     size: Size,
     w: Matrix,
     x: Quantized,
-    has_clock: bool,
+    clock: Clock,
 }
 
 impl Trial {
     fn new(device: &GpuDevice, size: Size) -> Result<Self> {
         let mut gpu = Gpu::new(device);
-        let has_clock = gpu.profile().is_ok();
+        let clock = Clock::of(&mut gpu);
         let (weights, activations) = material(size);
         let w = gpu.matrix(&[Weights::Ternary(weights)])?;
         let mut x = gpu.quantized(size.rows, size.cols, Numerics::Int8Rows)?;
         gpu.write_quantized(&mut x, &activations, &vec![3.0; size.rows]);
         let rows = (0..size.rows as u32).map(|position| Row { sequence: 0, position, wants_logits: false });
         gpu.begin(&rows.collect::<Vec<_>>());
-        Ok(Self { gpu, size, w, x, has_clock })
+        Ok(Self { gpu, size, w, x, clock })
     }
 
     /// Computes the product by each of `shaders`, holds what comes of it to what comes of the first, and times it: by turns, where it
@@ -262,39 +269,22 @@ impl Trial {
     /// The product by a shader, and its bits. Memory is zero when it is new, and the product is not.
     fn product(&mut self, shader: Shader) -> Result<(Tensor, Vec<u32>)> {
         let out = self.gpu.tensor(self.size.rows, self.size.outputs)?;
-        self.record(shader, &out);
+        record(&mut self.gpu, (&self.w, &self.x), self.size.rows, shader, &out);
         let mut values = vec![0.0; self.size.rows * self.size.outputs];
         self.gpu.read_tensor(&out, &mut values)?;
         Ok((out, values.into_iter().map(f32::to_bits).collect()))
     }
 
-    fn record(&mut self, shader: Shader, out: &Tensor) {
-        let step = self.gpu.step();
-        for shard in &self.w.shards {
-            let rows = Rows::of_step(self.size.rows, &step);
-            self.gpu.multiply_tiles(out, &self.w, shard, &self.x, &rows, shader);
-        }
-    }
-
-    /// How long the product takes: by the device's clock, or by the host's.
     fn seconds(&mut self, shader: Shader, out: &Tensor) -> Result<f64> {
-        if self.has_clock {
-            let before = self.clock();
-            self.record(shader, out);
-            self.gpu.end();
-            self.gpu.wait()?;
-            return Ok(self.clock() - before);
-        }
-        (0..AT_ONCE).for_each(|_| self.record(shader, out));
-        let start = Instant::now();
-        self.gpu.end();
-        self.gpu.wait()?;
-        Ok(start.elapsed().as_secs_f64() / f64::from(AT_ONCE))
+        let Self { gpu, size, w, x, clock } = self;
+        clock.seconds(gpu, |gpu| record(gpu, (w, x), size.rows, shader, out))
     }
+}
 
-    /// Seconds of all that was timed so far.
-    fn clock(&self) -> f64 {
-        self.gpu.shader_times().iter().map(|time| time.seconds).sum()
+fn record(gpu: &mut Gpu, (w, x): (&Matrix, &Quantized), rows: usize, shader: Shader, out: &Tensor) {
+    let step = gpu.step();
+    for shard in &w.shards {
+        gpu.multiply_tiles(out, w, shard, x, &Rows::of_step(rows, &step), shader);
     }
 }
 
@@ -325,7 +315,8 @@ mod tests {
 
     const SMALL: CooperativeCut = CooperativeCut { side: 16, tile: 64, teams: 4, threads: 128 };
     const LARGE: CooperativeCut = CooperativeCut { side: 16, tile: 128, teams: 8, threads: 256 };
-    const BOTH: Cooperative = Cooperative { small: Some(SMALL), large: Some(LARGE), speed: None };
+    const BOTH: Cooperative =
+        Cooperative { small: Some(SMALL), large: Some(LARGE), speed: None, attention: None, attention_speed: None };
 
     fn equal(seconds: f64) -> Option<Tried> {
         Some(Tried { is_equal: true, seconds })
@@ -389,7 +380,7 @@ mod tests {
             for has_clock in [true, false] {
                 let mut trial = Trial::new(&device, size).unwrap();
                 if !has_clock {
-                    (trial.gpu, trial.has_clock) = (without_clock(&device, trial.gpu), false);
+                    (trial.gpu, trial.clock) = (without_clock(&device, trial.gpu), Clock::Host);
                 }
                 // The last scales groups of columns one by one, and so rounds otherwise.
                 let mut shaders: Vec<Shader> =

@@ -5,7 +5,7 @@ use sterna::gpu::Gpu;
 
 use crate::FLOAT_SUM;
 use crate::floats::rope;
-use crate::material::{Random, assert_close, assert_same_bits, poisoned, precisions_and_pairs, read, tensor};
+use crate::material::{Random, assert_close, assert_same_bits, poisoned_with, precisions_and_pairs, read, tensor};
 use crate::oracle::reference;
 
 crate::on_every_backend! {
@@ -18,16 +18,23 @@ crate::on_every_backend_but_base! {
 }
 
 /// Several steps of several sequences through one cache: the outputs of all, and the `qkv` after rotation.
-struct Attention {
-    heads: Heads,
-    rope: Rope,
-    shape: CacheShape,
-    steps: Vec<Vec<Row>>,
-    qkv: Vec<Vec<f32>>, // of each step
+pub struct Attention {
+    pub heads: Heads,
+    pub rope: Rope,
+    pub shape: CacheShape,
+    pub steps: Vec<Vec<Row>>,
+    pub qkv: Vec<Vec<f32>>, // of each step
 }
 
 impl Attention {
-    fn run<B: Backend>(&self, b: &mut B) -> Vec<Vec<f32>> {
+    pub fn run<B: Backend>(&self, b: &mut B) -> Vec<Vec<f32>> {
+        let outputs = self.run_over(f32::NAN, b);
+        assert!(outputs.iter().flatten().all(|v| !v.is_nan()), "not everything was written");
+        outputs
+    }
+
+    /// Over outputs that are filled with one value.
+    pub fn run_over<B: Backend>(&self, poison: f32, b: &mut B) -> Vec<Vec<f32>> {
         let mut cache = b.cache(self.shape).unwrap();
         let mut outputs = Vec::new();
         for (step, qkv) in self.steps.iter().zip(&self.qkv) {
@@ -37,7 +44,8 @@ impl Attention {
             b.rotations(&mut rotations, &self.rope);
             let mut qkv = tensor(b, self.heads.qkv_cols(), qkv);
             b.rope_append(&mut qkv, &mut cache, Rotary::plain(&rotations, self.rope.pairs), self.heads);
-            let out = poisoned(b, count, self.heads.query_cols(), |b, out| b.attend(out, &qkv, &cache, self.heads));
+            let cols = self.heads.query_cols();
+            let out = poisoned_with(poison, b, count, cols, |b, out| b.attend(out, &qkv, &cache, self.heads));
             outputs.push(out);
             let mut queries = read(b, &qkv, count * self.heads.qkv_cols());
             // What becomes of keys and values in `qkv` is the backend's business.

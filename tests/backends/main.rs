@@ -12,6 +12,7 @@ mod gpu;
 mod attention;
 mod blocks;
 mod cooperative;
+mod cooperative_attention;
 mod experts;
 mod floats;
 mod fusion;

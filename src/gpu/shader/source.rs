@@ -2,7 +2,7 @@
 
 use super::{Cached, Dot, Format, Input, Output, Scaling, Shader, Shape};
 use crate::backend::{Activation, CachePrecision, ExpertShape, HeadNormOrder, MOST_CANDIDATES, RopePairs};
-use crate::gpu::cooperative::{CooperativeCut, STRIDE};
+use crate::gpu::cooperative::{ATTENTION_TEAMS, CooperativeCut, STRIDE};
 use crate::gpu::experts;
 use crate::gpu::layout::matvec_shape;
 use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, QUANTIZE_THREADS, ROUNDS_AHEAD, TILE, TILE_ROWS};
@@ -85,6 +85,11 @@ impl Shader {
             Self::AttendTile { cache, heads } => {
                 text.number("GROUP", heads).number("TILE_ROWS", TILE_ROWS as u32).number("CHUNK", CHUNK as u32);
                 text.cache(cache).add(cache.pieces()).add(fragment!("step")).add(fragment!("online_softmax"))
+            }
+            Self::AttendCooperative { cut } => {
+                text.matrices(cut.teams.side).number("THREADS", cut.teams.threads).number("TEAMS", ATTENTION_TEAMS);
+                text.number("TEAM_ROWS", TILE_ROWS as u32).number("HEADS", cut.heads).number("HEAD_DIM", cut.head_dim);
+                text.add(fragment!("step")).add(fragment!("float_order"))
             }
             Self::AttendMerge { head_dim } => {
                 text.number("HEAD_DIM", head_dim).number("CHUNK", CHUNK as u32);
@@ -226,16 +231,19 @@ impl Text {
         self.activation(if let Output::Glu(activation) = output { activation } else { Activation::SquaredRelu })
     }
 
-    /// Directives come before all else.
     fn cooperative(&mut self, cut: CooperativeCut) -> &mut Self {
-        let side = cut.side;
-        self.add("enable f16;\nenable wgpu_int16;\nenable wgpu_cooperative_matrix;")
-            .number("SIDE", side)
+        self.matrices(cut.side)
             .number("THREADS", cut.threads)
             .number("TEAMS", cut.teams)
             .number("TEAM_OUTPUTS", cut.team_outputs())
             .number("TILE", cut.tile)
             .number("STRIDE", STRIDE)
+    }
+
+    /// Cooperative ones. Directives come before all else.
+    fn matrices(&mut self, side: u32) -> &mut Self {
+        self.add("enable f16;\nenable wgpu_int16;\nenable wgpu_cooperative_matrix;")
+            .number("SIDE", side)
             .add(&format!("alias MatrixA = coop_mat{side}x{side}<f16, A>;"))
             .add(&format!("alias MatrixB = coop_mat{side}x{side}<f16, B>;"))
             .add(&format!("alias MatrixC = coop_mat{side}x{side}<f32, C>;"))

@@ -1,4 +1,4 @@
-//! What can be said about shaders without a GPU: they are WGSL of core WebGPU (but one, which is an option), every graphics interface's language can say
+//! What can be said about shaders without a GPU: they are WGSL of core WebGPU (but two, which are an option), every graphics interface's language can say
 //! them, and their bindings, parameters and buffers are laid out as Rust takes for granted.
 
 mod bindings;
@@ -43,7 +43,10 @@ impl Parsed {
         let source = shader.source();
         let module = naga::front::wgsl::parse_str(&source)
             .unwrap_or_else(|fault| panic!("{shader:?}: {}", fault.emit_to_string(&source)));
-        let capabilities = if matches!(shader, Shader::MatmulCooperative { .. }) { COOPERATIVE } else { CORE };
+        let capabilities = match shader {
+            Shader::MatmulCooperative { .. } | Shader::AttendCooperative { .. } => COOPERATIVE,
+            _ => CORE,
+        };
         let info = Validator::new(ValidationFlags::all(), capabilities)
             .validate(&module)
             .unwrap_or_else(|fault| panic!("{shader:?}: {}", fault.emit_to_string(&source)));

@@ -17,11 +17,11 @@ pub(super) struct KeptTimes {
 }
 
 impl KeptTimes {
-    /// Those of a device in the user's cache directory, if there is one, for a trial of these shaders: by this version of the crate, this
-    /// driver, on this device, opened as it is.
-    pub(super) fn of(device: &GpuDevice, shaders: &[Shader]) -> Option<Self> {
+    /// Those of a device in the user's cache directory, if there is one, for a trial of that name, of these shaders: by this version of the
+    /// crate, this driver, on this device, opened as it is.
+    pub(super) fn of(device: &GpuDevice, trial: &str, shaders: &[Shader]) -> Option<Self> {
         let info = device.adapter().info();
-        let name = format!("trial_{:?}_{:x}_{:x}", info.backend, info.vendor, info.device).to_lowercase();
+        let name = format!("{trial}_{:?}_{:x}_{:x}", info.backend, info.vendor, info.device).to_lowercase();
         let of = [
             format!("sterna {}", env!("CARGO_PKG_VERSION")),
             format!("{:?} {:?} {:?}", info.name, info.driver, info.driver_info),

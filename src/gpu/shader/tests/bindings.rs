@@ -101,6 +101,11 @@ fn a_step_is_described_as_shaders_read_it() {
     let tile = (entries.offset + find(entry, "tile").offset) as usize / 4;
     let begins: Vec<u32> = words[tile..].iter().step_by(stride as usize / 4).take(4).copied().collect();
     assert_eq!((words[find(members, "tiles").offset as usize / 4], begins), (4, vec![0, 16, 20, 23]));
+    let prompts = [(1, 130), (2, 3)].map(|(sequence, count)| (0..count).map(move |i| row(sequence, i, false)));
+    step::describe(&prompts.into_iter().flatten().collect::<Vec<_>>(), 0..0, &mut words);
+    let large_tile = (entries.offset + find(entry, "large_tile").offset) as usize / 4;
+    let begins: Vec<u32> = words[large_tile..].iter().step_by(stride as usize / 4).take(4).copied().collect();
+    assert_eq!(begins, [0, 64, 128, 130]);
 }
 
 fn name(member: &StructMember) -> &str {

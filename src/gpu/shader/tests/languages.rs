@@ -35,7 +35,12 @@ fn cooperative_matrices_can_be_said_where_devices_have_them() {
         let parsed = Parsed::new(cooperative);
         to_spirv(&parsed, (1, 6), &COOPERATIVE).unwrap_or_else(|why| panic!("{cooperative:?} in SPIR-V: {why}"));
         // naga writes 16 × 16 too, but Metal has 8 × 8 only.
-        if matches!(cooperative, Shader::MatmulCooperative { cut, .. } if cut.side == 8) {
+        let side = match cooperative {
+            Shader::MatmulCooperative { cut, .. } => cut.side,
+            Shader::AttendCooperative { cut } => cut.teams.side,
+            other => panic!("{other:?} has no cooperative matrices"),
+        };
+        if side == 8 {
             to_msl(&parsed, (2, 4)).unwrap_or_else(|why| panic!("{cooperative:?} in MSL: {why}"));
         }
     }

@@ -25,6 +25,7 @@ fn every_workgroup_is_within_the_limits_of_core_webgpu_or_those_asked_for() {
         match shader {
             // A device is opened with as much as these need.
             Shader::MatmulCooperative { cut, .. } => assert_eq!(bytes, cut.workgroup_bytes() as usize, "{shader:?}"),
+            Shader::AttendCooperative { cut } => assert_eq!(bytes, cut.workgroup_bytes() as usize, "{shader:?}"),
             _ => assert!(bytes <= WORKGROUP_BYTES, "{shader:?}: {bytes} bytes of workgroup memory"),
         }
     }

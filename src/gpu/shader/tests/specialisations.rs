@@ -2,7 +2,7 @@
 
 use crate::backend::{Activation, CachePrecision, CacheShape, HeadNormOrder, MOST_BLOCK, RopePairs};
 use crate::format::ternary::BLOCK;
-use crate::gpu::cooperative::CooperativeCut;
+use crate::gpu::cooperative::{AttentionCut, CooperativeCut, Teams};
 use crate::gpu::layout::{Attention, Way, matmul_cut, matvec_shape, norm_matvec_shape, tile_heads};
 use crate::gpu::shader::{Cached, Dot, Format, Input, Output, Product, Scaling, Shader, Shape};
 
@@ -76,7 +76,7 @@ pub(super) fn core() -> Vec<Shader> {
 }
 
 /// Those that need cooperative matrices: small tiles of both sizes of them, with the smallest and the largest workgroups, and large
-/// tiles of subgroups of 16 to 64.
+/// tiles of subgroups of 16 to 64; attention in subgroups of 8 to 64, of all heads that they take.
 pub(super) fn cooperative() -> Vec<Shader> {
     let small = [(8, 32), (8, 128), (16, 128), (16, 256)].map(|(side, threads)| CooperativeCut {
         side,
@@ -87,7 +87,13 @@ pub(super) fn cooperative() -> Vec<Shader> {
     let large = [4, 8, 16].map(|teams| CooperativeCut { side: 16, tile: 128, teams, threads: 256 });
     let cuts = small.into_iter().chain(large);
     let of = |output| cuts.clone().map(move |cut| Shader::MatmulCooperative { output, cut });
-    [Output::Store, Output::Add].into_iter().flat_map(of).collect()
+    let products = [Output::Store, Output::Add].into_iter().flat_map(of);
+    let teams = [(8, 32), (8, 128), (16, 128), (16, 256)];
+    let teams = teams.map(|(side, threads)| Teams { side, threads, most_features: 128 });
+    let cuts = teams.into_iter().flat_map(|teams| {
+        [64, 128].into_iter().flat_map(move |head_dim| [1, 2, 4].map(|heads| AttentionCut { teams, head_dim, heads }))
+    });
+    products.chain(cuts.map(|cut| Shader::AttendCooperative { cut })).collect()
 }
 
 fn products<const N: usize>(output: Output, scalings: [Scaling; N]) -> impl Iterator<Item = Product> + Clone {
