@@ -13,8 +13,9 @@
 // there are that many or more: those beyond repeat the first, as cooperative matrices have to be met by all threads of a workgroup.
 //
 // Run by llvmpipe of Mesa 26.1, with matrices of 8 × 8, which it lists, and heads of 64 features: near the reference; and once with
-// 16 × 16, which it does not list, and heads of 128, in steps of 16. Never run by any graphics card, nor by Metal: where it is used unasked, a trial has shown it near and faster when the device was opened. What two
-// compilers make of it is in benches/gpu-compilers.md.
+// 16 × 16, which it does not list, and heads of 128, in steps of 16. Never run by any graphics card, nor by Metal: where it is used
+// unasked, a trial has shown each of its cuts near when the device was opened, and one of them faster. What two compilers make of it is
+// in benches/gpu-compilers.md.
 
 struct Params {
     heads: u32,

@@ -100,7 +100,7 @@ impl Cpu {
         self.kernels.set()
     }
 
-    /// How many logits were computed exactly for rows that were screened, since the start.
+    /// How many logits of heads with a screen were computed exactly, since the start.
     pub fn exact_logits(&self) -> u64 {
         self.screener.exact_logits
     }

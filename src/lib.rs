@@ -40,7 +40,8 @@
 //! Activations are quantised to int8 a token and multiplied with trits: the sums are integers, and every kernel on every
 //! machine gives the same ones. Only what is added in floats (norms, attention, the head) may differ between kernels, in
 //! the last bits. With one kind of kernel, a result never depends on the number of threads, the size of the steps or the
-//! company in a batch, bit for bit.
+//! company in a batch, bit for bit; on a GPU but for scales by groups of columns and for attention by cooperative matrices, where
+//! few rows and many may differ in the last bits.
 //!
 //! # Safety
 //!

@@ -32,7 +32,7 @@ static MODEL: LazyLock<Model> = LazyLock::new(|| Model::synthetic(SyntheticShape
 
 fn plan(sections: &[Section]) -> Plan {
     let sections = sections.to_vec();
-    Plan { sections, prompts: vec![32], tokens: 8, batch_prompt: 8, runs: 2, roof: false, ..Plan::quick() }
+    Plan { sections, prompts: vec![32], tokens: 8, batch_prompt: 8, runs: 2, bandwidth: false, ..Plan::quick() }
 }
 
 /// Runs a plan on the model and prints what it found; a second time if the first fails.

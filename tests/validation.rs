@@ -13,7 +13,7 @@ fn model() -> Model {
 
 fn plan(sections: &[Section]) -> Plan {
     let (cache_prompt, prompts, batches) = (200, vec![16, 32], vec![2, 5]);
-    Plan { sections: sections.to_vec(), cache_prompt, prompts, batches, roof: false, ..Plan::quick() }
+    Plan { sections: sections.to_vec(), cache_prompt, prompts, batches, bandwidth: false, ..Plan::quick() }
 }
 
 fn run(model: &Model, plan: &Plan) -> Report {
@@ -29,7 +29,7 @@ fn fails(report: &Report) -> Vec<(&str, &str)> {
 fn every_section_judges_what_it_is_for() {
     // Speeds of so small a model say nothing; all else must hold.
     let targets = Targets { batch_efficiency: 0.0, cache_speedup: 0.0, ..Targets::default() };
-    let plan = Plan { targets, roof: true, ..plan(&[Section::Cpu, Section::Cache, Section::Batch]) };
+    let plan = Plan { targets, bandwidth: true, ..plan(&[Section::Cpu, Section::Cache, Section::Batch]) };
     let report = run(&model(), &plan);
     assert_eq!(fails(&report), [], "{:#?}", report.criteria);
     assert!(report.passes() && !report.stopped);

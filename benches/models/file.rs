@@ -21,7 +21,7 @@ pub fn measure_opening() -> anyhow::Result<()> {
     let bytes = synthetic_file::write(&path, SyntheticShape::Bitnet2B)
         .with_context(|| format!("cannot write {}", path.display()))?;
     let mut times = (0..TIMES).map(|_| open(&path)).collect::<anyhow::Result<Vec<_>>>()?;
-    let of_the_first = times[0][1];
+    let first_loaded = times[0][1];
     let [opened, loaded, first] = std::array::from_fn(|part| {
         times.sort_by(|a, b| a[part].total_cmp(&b[part]));
         times[TIMES / 2][part]
@@ -29,7 +29,7 @@ pub fn measure_opening() -> anyhow::Result<()> {
     println!(
         "\nA file of {:.2} GB opens in {opened:.0} ms, its session is made in {loaded:.0} ms more, and its first token \
          in {first:.0} ms (medians of {TIMES}, pages of the file in memory). The first of these sessions took \
-         {of_the_first:.0} ms: the system may have to find huge pages, and a virtual machine the memory behind them.",
+         {first_loaded:.0} ms: the system may have to find huge pages, and a virtual machine the memory behind them.",
         bytes as f64 / 1e9
     );
     Ok(())

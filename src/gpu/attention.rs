@@ -104,9 +104,11 @@ impl Gpu {
     ) {
         self.assert_attention(qkv, cache, heads);
         assert!(out.cols == heads.query_cols() && self.rows.len() <= out.max_rows);
-        let cooperative = self.device.0.cooperative;
-        let cut = cooperative.attention_cut(cached(&cache.shape), heads, &self.rows);
-        match cut.filter(|_| append.is_none() && self.sees_all(cache)) {
+        let cut = match append.is_none() && self.sees_all(cache) {
+            true => self.device.0.cooperative.attention_cut(cached(&cache.shape), heads, &self.rows),
+            false => None,
+        };
+        match cut {
             Some(cut) => self.attend_cooperatively(out, qkv, cache, heads, cut),
             None => self.attend_in_chunks(out, qkv, cache, heads, append),
         }

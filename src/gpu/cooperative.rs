@@ -9,7 +9,7 @@
 //! then, the shader spills registers by the hundred (`benches/gpu-compilers.md`).
 
 use crate::backend::{CachePrecision, Heads, Row};
-use crate::gpu::limits::{LARGE_TILE_ROWS, MOST_GROUPS, MOST_THREADS, TILE, TILE_ROWS};
+use crate::gpu::limits::{ATTENTION_TEAMS, LARGE_TILE_ROWS, MOST_GROUPS, MOST_THREADS, TILE};
 use crate::gpu::shader::Cached;
 use crate::gpu::step::tiles;
 
@@ -58,8 +58,6 @@ pub(crate) struct Cooperative {
     pub(crate) attention_speed: Option<f64>,
 }
 
-/// Subgroups that share a workgroup of attention.
-pub(crate) const ATTENTION_TEAMS: u32 = 4;
 /// Positions that attention takes at once.
 const STEP: u32 = 32;
 
@@ -97,7 +95,7 @@ impl AttentionCut {
     /// Workgroup memory: keys, values and weights in f16, or half of the queries; scores in f32, sums of weights, two words.
     pub(crate) fn workgroup_bytes(self) -> u32 {
         let Self { teams, head_dim, .. } = self;
-        let queries = ATTENTION_TEAMS * TILE_ROWS as u32;
+        let queries = LARGE_TILE_ROWS as u32;
         let in_turn = STEP * (head_dim + 8) + (head_dim + 2 * queries) * (STEP + 8);
         let halves = in_turn.max(queries * (head_dim + 8));
         2 * halves + 4 * queries * (STEP + 4) + 4 * teams.threads.max(queries) + 2 * 16

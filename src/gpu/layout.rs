@@ -35,7 +35,8 @@ pub(crate) fn norm_matvec_shape(cols: usize, weight_rows: usize, glu: bool, scal
     let outputs = if glu || weight_rows >= 1 << 13 { 2 } else { 1 };
     let all_pieces = (padded(cols) / PIECE_COLS) as u32;
     let lanes = match all_pieces {
-        // A narrow row has no work for many threads, and each workgroup normalises all of it: few do with whole rows each.
+        // A narrow row has no work for many threads, and every workgroup normalises all of it: few workgroups are best, whose threads
+        // take whole rows or large parts of them.
         ..16 => (all_pieces / 4).next_power_of_two(),
         _ if weight_rows >= 1 << 13 => 8,
         // Short matrices need many workgroups to keep a device busy.

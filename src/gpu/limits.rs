@@ -20,5 +20,7 @@ pub(crate) const CHUNK: usize = 128;
 pub(crate) const ROUNDS_AHEAD: usize = 4;
 /// Rows of one sequence, and queries of a workgroup, where attention takes several rows together.
 pub(crate) const TILE_ROWS: usize = 16;
-/// Rows of one sequence that attention by cooperative matrices takes together, those of one head.
-pub(crate) const LARGE_TILE_ROWS: usize = 4 * TILE_ROWS;
+/// Subgroups that share a workgroup of attention by cooperative matrices, as many queries each as a tile has.
+pub(crate) const ATTENTION_TEAMS: u32 = 4;
+/// Rows of one sequence that it takes together, those of one head, and queries of a workgroup.
+pub(crate) const LARGE_TILE_ROWS: usize = ATTENTION_TEAMS as usize * TILE_ROWS;

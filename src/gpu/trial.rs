@@ -1,5 +1,5 @@
 //! The trial when a GPU is opened: a product of many rows is computed in all ways that may suit the device, and held to the bits of the
-//! way that is known to do. What is right and faster is used, on this device and with this driver. Few rows are not tried: what they
+//! way that is known to do; attention of many rows likewise, and held to be near (`attention.rs`). What is right and faster is used, on this device and with this driver. Few rows are not tried: what they
 //! take is the memory's, and what is small enough to be tried lies in a cache.
 
 mod attention;

@@ -147,7 +147,7 @@ impl Validation<'_> {
     }
 
     fn measure_bandwidth(&mut self) -> Outcome<()> {
-        if !self.plan.roof {
+        if !self.plan.bandwidth {
             return Ok(());
         }
         self.tell("read bandwidth", 0, 1)?;

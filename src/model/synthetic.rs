@@ -284,8 +284,8 @@ fn random_codes(random: &mut Xoshiro256PlusPlus, rows: usize, cols: usize) -> By
     codes.into()
 }
 
-/// The root mean square of an embedding. All layers together add as much to the stream of rows, so that what the last norm sees
-/// is half the embedding of the latest token.
+/// The root mean square of an embedding in f16. Where it is, all layers together add as much to the stream of rows, so that what the last
+/// norm sees is half the embedding of the latest token.
 const EMBEDDING_SIZE: f32 = 0.08;
 
 /// Embeddings `[rows, signs.len()]`, which are a head too, in little-endian f16. As in trained ones, rows have more in common than what

@@ -4,12 +4,13 @@ use crate::backend::SMALLEST_ABSMAX;
 
 /// Exact integer sums over each run of equal scale, then floats.
 pub(super) fn ternary_product(trits: &[i8], scales: &[f32], activations: &[i8], activation_scale: f32) -> f64 {
+    assert!(trits.len() == scales.len() && trits.len() < 1 << 24);
     let (mut result, mut place) = (0.0f64, 0);
     for run in scales.chunk_by(|a, b| a == b) {
         let columns = place..place + run.len();
         place = columns.end;
         let products = trits[columns.clone()].iter().zip(&activations[columns]);
-        // Sums of fewer than 2^24 products, of at most 128, cannot wrap.
+        // Fewer than 2^24 products, of at most 128, do not wrap.
         let sum = products.fold(0i32, |sum, (&t, &a)| sum.wrapping_add(i32::from(t) * i32::from(a)));
         result += f64::from(sum) * f64::from(run[0]);
     }

@@ -101,7 +101,7 @@ fn attention_reads_what_was_appended<B: Backend>(backend: &mut B) {
     }
 }
 
-fn long_contexts_keep_their_precision<B: Backend>(backend: &mut B) {
+pub fn long_contexts_keep_their_precision<B: Backend>(backend: &mut B) {
     let heads = Heads { heads: 2, kv_heads: 1, head_dim: 64 };
     let prompt: Vec<Row> = (0..1500).map(|p| Row { sequence: 0, position: p, wants_logits: false }).collect();
     let mut qkv = Random(14).floats(1501 * heads.qkv_cols());

@@ -64,9 +64,14 @@ fn attend(gpu: &mut Gpu, case: &Attention) -> (Vec<f32>, Vec<&'static str>) {
     };
     let out: Vec<f32> = case.steps.iter().zip(outputs.iter().step_by(2)).flat_map(of_step).collect();
     assert!(out.iter().all(|&v| v != POISON), "not everything was written");
+    (out, shaders(gpu))
+}
+
+/// What attended, without what merges its chunks.
+fn shaders(gpu: &Gpu) -> Vec<&'static str> {
     let kernels = gpu.work().kernels;
     let names = kernels.iter().map(|kernel| kernel.name).filter(|name| name.starts_with("attend"));
-    (out, names.filter(|&name| name != "attend_merge").collect())
+    names.filter(|&name| name != "attend_merge").collect()
 }
 
 fn as_it_is(_: &Row, _: &mut [f32]) {}
@@ -79,7 +84,9 @@ fn prompts_attend_as_the_reference_does() {
             // One after another's, and one that goes on at an odd position.
             let steps = vec![[prompt(0, 0, 203), prompt(1, 0, 7)].concat(), prompt(0, 203, TOTAL)];
             let case = case(heads(of), steps, as_it_is);
-            let (ours, theirs) = (case.run(&mut Gpu::new(&device)), reference(|r| case.run(r)));
+            let mut gpu = Gpu::new(&device);
+            let (ours, theirs) = (case.run(&mut gpu), reference(|r| case.run(r)));
+            assert_eq!(shaders(&gpu), ["attend_cooperative"]);
             for (ours, theirs) in ours.iter().zip(&theirs) {
                 assert_close(ours, theirs, FLOAT_SUM);
             }
@@ -97,7 +104,9 @@ fn scores_that_grow_keep_their_precision() {
             qkv[..queries].iter_mut().for_each(|q| *q *= 2e5);
             qkv[queries..][..keys].iter_mut().for_each(|k| *k *= 5e-5 * (1.0 + row.position as f32 / 200.0));
         });
-        let (ours, theirs) = (case.run(&mut Gpu::new(&device)), reference(|r| case.run(r)));
+        let mut gpu = Gpu::new(&device);
+        let (ours, theirs) = (case.run(&mut gpu), reference(|r| case.run(r)));
+        assert_eq!(shaders(&gpu), ["attend_cooperative"]);
         assert_close(&ours[0], &theirs[0], 5e-5); // scores reach some ten: an f32 is off by up to 1e-5
     }
 }
@@ -134,7 +143,9 @@ fn what_is_no_number_reaches_no_row_that_does_not_see_it() {
                     qkv[place] = v;
                 }
             };
-            attend(&mut Gpu::new(&device), &case(heads, vec![prompt(0, 0, TOTAL)], change)).0
+            let (out, shaders) = attend(&mut Gpu::new(&device), &case(heads, vec![prompt(0, 0, TOTAL)], change));
+            assert_eq!(shaders, ["attend_cooperative"]);
+            out
         };
         let clean = run(None, 0.0);
         for (place, v) in

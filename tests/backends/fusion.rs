@@ -97,7 +97,8 @@ impl Case {
 
 fn norm_and_product_are_one_after_the_other<B: Backend>(backend: &mut B) {
     let random = &mut Random(21);
-    let shapes = [(96usize, 6), (200, 130), (2560, 70), (6912, 64), (128, 8200)];
+    // Narrow rows are shared by one, two or four threads.
+    let shapes = [(96usize, 6), (200, 130), (640, 70), (896, 70), (2560, 70), (6912, 64), (128, 8200)];
     for (i, (cols, outputs)) in shapes.into_iter().enumerate() {
         let group = Scales::Groups { columns: 128, values: random.scales(outputs * cols.div_ceil(128)) };
         for (j, scales) in [Scales::Rows(random.scales(outputs)), group].into_iter().enumerate() {

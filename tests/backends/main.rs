@@ -128,8 +128,9 @@ with_checked_indices! {
     blocks: sums_within_blocks_are_exact_at_the_extremes products_of_floats_apply_every_kind_of_scale;
     rotation: bigger_verbs_turn_their_inputs_once selected_rows_are_turned rows_are_turned_back;
     floats: norm_quantize_is_the_norm_and_then_the_quantizer rotations_are_exact glu_applies_every_activation;
-    norms: norm_is_that_of_every_row norm_add_adds_it place_copies_to_some_columns;
-    windows: what_lies_before_a_window_does_not_matter;
+    norms: norm_is_that_of_every_row norm_add_adds_it place_copies_to_some_columns heads_are_normed_before_or_after_they_are_turned;
+    attention: long_contexts_keep_their_precision;
+    windows: a_row_sees_its_window_and_no_more what_lies_before_a_window_does_not_matter;
     invariants: a_step_equals_its_rows_one_by_one;
     head: embed_looks_up_every_kind_of_table argmax_is_the_first_of_equals the_top_are_the_largest_in_order;
     slots: samplers_draw_the_same_tokens a_prefix_is_copied_and_nothing_else;

@@ -126,7 +126,7 @@ impl Case {
     }
 }
 
-fn heads_are_normed_before_or_after_they_are_turned<B: Backend>(backend: &mut B) {
+pub fn heads_are_normed_before_or_after_they_are_turned<B: Backend>(backend: &mut B) {
     let random = &mut Random(54);
     let shapes = [(4, 2, 64), (20, 5, 128), (3, 3, 100), (18, 2, 36), (2, 1, 6)];
     for (i, (heads, kv_heads, head_dim)) in shapes.into_iter().enumerate() {

@@ -56,7 +56,7 @@ impl Case {
     }
 }
 
-fn a_row_sees_its_window_and_no_more<B: Backend>(backend: &mut B) {
+pub fn a_row_sees_its_window_and_no_more<B: Backend>(backend: &mut B) {
     let random = &mut Random(61);
     // Rows by themselves where windows begin to move, and on both sides of what is computed at once.
     let alone = [&[1; 20][..], &[100], &[1; 16], &[110], &[1; 24], &[30]].concat();

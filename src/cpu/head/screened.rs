@@ -20,8 +20,8 @@ use crate::cpu::tensor::Tensor;
 const MANY: usize = 3;
 /// The largest share of logits that are computed exactly while a screen is worth reading, 1 in this many.
 const MOST_EXACT: usize = 2;
-/// The most steps until the first plane is tried alone again. They begin with one, and double as long as such tries fail.
-const LONGEST_WAIT: u32 = 32;
+/// The most times that the first plane alone is left out until it is tried again: once at first, twice as often whenever a try fails.
+const LONGEST_PAUSE: u32 = 32;
 
 /// Rows of the head that a task computes for the threshold.
 const TASK_ROWS: usize = 8;
@@ -211,10 +211,12 @@ impl Cpu {
         let (exact, bounds) = (exact.into_inner(), rows.len() * size.rows);
         *exact_logits += exact as u64;
         if planes == Planes::First {
-            let is_enough = open.into_inner() <= bounds / MANY;
-            let length = if is_enough { 0 } else { (2 * pause.length).clamp(1, LONGEST_WAIT) };
-            let planes = (exact <= bounds / MOST_EXACT).then_some(Planes::Both);
-            *pause = Pause { left: length, length, planes };
+            // All logits of a row without a threshold are computed, too.
+            let unbounded = thresholds.iter().filter(|threshold| threshold.is_none()).count() * size.rows;
+            let is_enough = open.into_inner() + unbounded <= bounds / MANY;
+            let length = if is_enough { 0 } else { (2 * pause.length).clamp(1, LONGEST_PAUSE) };
+            let meanwhile = (exact + unbounded <= bounds / MOST_EXACT).then_some(Planes::Both);
+            *pause = Pause { left: length, length, meanwhile };
             self.counts.read(Kernel::Refine, refined.into_inner() * size.fine_row());
         }
         self.counts.read(Kernel::DotDense, exact_rows.into_inner() * (head.bytes / head.rows.max(1)));

@@ -22,14 +22,15 @@ pub(in crate::cpu) struct Screener {
     pub(super) logits: Vec<f32>, // theirs
     pub(super) ranking: Ranking, // of what is handed over
     pub(super) pause: Pause,   // of the first plane alone
-    pub(in crate::cpu) exact_logits: u64, // computed so far for rows that were screened
+    pub(in crate::cpu) exact_logits: u64, // computed so far of heads with a screen
 }
 
-/// Steps that do not begin with the first plane alone, as that left too much.
+/// Times, of rows that are screened together, that the first plane alone is left out, as it left too much.
 pub(super) struct Pause {
-    pub(super) left: u32,              // steps, until it is tried again
-    pub(super) length: u32,            // steps of this pause; 0 if it left little
-    pub(super) planes: Option<Planes>, // what is read meanwhile; nothing, and all of the head, where nearly all logits were computed
+    pub(super) left: u32,
+    pub(super) length: u32, // of the whole pause; 0 if the latest try left little
+    /// What is read meanwhile; no plane, and all of the head, where more than half of the logits had to be computed.
+    pub(super) meanwhile: Option<Planes>,
 }
 
 impl Screener {
@@ -47,7 +48,7 @@ impl Screener {
             tokens: Vec::new(),
             logits: Vec::new(),
             ranking: Ranking::new(),
-            pause: Pause { left: 0, length: 0, planes: None },
+            pause: Pause { left: 0, length: 0, meanwhile: None },
             exact_logits: 0,
         }
     }
@@ -80,13 +81,13 @@ impl Screener {
         room(&mut self.logits, size.rows, 0.0)
     }
 
-    /// The planes that this step reads first, if any.
+    /// The planes that are read first, if any.
     pub(super) fn planes(&mut self) -> Option<Planes> {
         if self.pause.left == 0 {
             return Some(Planes::First);
         }
         self.pause.left -= 1;
-        self.pause.planes
+        self.pause.meanwhile
     }
 
     /// Gathers the tokens that one row has left, and their logits.

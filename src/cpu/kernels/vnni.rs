@@ -38,8 +38,8 @@ const ROWS: usize = 4;
 trait Vector: Copy {
     /// Vectors that hold the codes of a block, at most four.
     const VECTORS: usize;
-    /// Most sums that there are registers for.
-    const SUMS: usize;
+    /// Most sums of which even and odd blocks may have their own: there are registers for them.
+    const APART: usize;
     unsafe fn zero() -> Self;
     /// One vector of a block's codes, not shifted down.
     unsafe fn codes(block: &[u8; 32], vector: usize) -> Self;
@@ -55,7 +55,7 @@ trait Vector: Copy {
 }
 
 /// [`crate::cpu::kernels::Kernels::dot_codes`], some activation rows, `OUTPUTS` weight rows and `AT_ONCE` vectors of a block at a time;
-/// weights come from memory in the order in which they lie there.
+/// weights come from memory in the order in which they lie there, `OUTPUTS` rows side by side where there are several activation rows.
 ///
 /// # Safety
 /// The CPU has AVX2 and the instructions of `V`.
@@ -139,7 +139,7 @@ unsafe fn dot_blocks<V: Vector, const OUTPUTS: usize, const AT_ONCE: usize, cons
     blocks: Range<usize>,
 ) -> [[__m256i; COUNT]; OUTPUTS] {
     // Even and odd blocks have their own sums where there are registers for them, so that additions do not wait for each other.
-    let are_apart = 2 * OUTPUTS * COUNT * AT_ONCE.min(V::VECTORS) <= V::SUMS;
+    let are_apart = 2 * OUTPUTS * COUNT * AT_ONCE.min(V::VECTORS) <= V::APART;
     // SAFETY: the caller shows the instructions, and that the blocks lie inside.
     unsafe {
         let mut totals = [[_mm256_setzero_si256(); COUNT]; OUTPUTS];

@@ -2,10 +2,12 @@
 
 use super::{Cached, Dot, Format, Input, Output, Scaling, Shader, Shape};
 use crate::backend::{Activation, CachePrecision, ExpertShape, HeadNormOrder, MOST_CANDIDATES, RopePairs};
-use crate::gpu::cooperative::{ATTENTION_TEAMS, CooperativeCut, STRIDE};
+use crate::gpu::cooperative::{CooperativeCut, STRIDE};
 use crate::gpu::experts;
 use crate::gpu::layout::matvec_shape;
-use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, QUANTIZE_THREADS, ROUNDS_AHEAD, TILE, TILE_ROWS};
+use crate::gpu::limits::{
+    ATTENTION_TEAMS, CHUNK, ELEMENTWISE_THREADS, QUANTIZE_THREADS, ROUNDS_AHEAD, TILE, TILE_ROWS,
+};
 
 macro_rules! fragment {
     ($name:literal) => {

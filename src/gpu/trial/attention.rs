@@ -42,8 +42,38 @@ pub(super) fn speed(device: &GpuDevice, teams: Teams) -> Result<Option<f64>> {
     // Heads fill a large device, and tiles are cut off.
     let heads = Heads { heads: 16, kv_heads: 4, head_dim: teams.most_features as usize };
     let size = Size { heads, rows: 512 - 3, positions: 2048 };
-    let (shaders, cut) = shaders(size, teams);
-    speed_of(device, size, cut, KeptTimes::of(device, "trial_attention", &shaders).as_ref())
+    let (timed, cut) = shaders(size, teams);
+    let Some(speed) = speed_of(device, size, cut, KeptTimes::of(device, "trial_attention", &timed).as_ref())? else {
+        return Ok(None);
+    };
+    // All others that a model may have are held to what is right, too.
+    let sizes: Vec<Size> = sizes(teams).collect();
+    device.0.pipelines(&sizes.iter().flat_map(|&size| shaders(size, teams).0).collect::<Vec<_>>())?;
+    for size in sizes {
+        let (_, cut) = shaders(size, teams);
+        if !is_near(device, cut, Trial::new(device, size)?.difference(cut)?) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(speed))
+}
+
+/// One for each cut: heads of each size, alone, in twos and in fours.
+fn sizes(teams: Teams) -> impl Iterator<Item = Size> {
+    let head_dims = [64, 128].into_iter().filter(move |&head_dim| head_dim <= teams.most_features as usize);
+    head_dims.flat_map(|head_dim| {
+        [8, 4, 2].map(|kv_heads| Size { heads: Heads { heads: 8, kv_heads, head_dim }, rows: 125, positions: 250 })
+    })
+}
+
+/// Whether results that are off by so much are right; else the log tells.
+fn is_near(device: &GpuDevice, cut: AttentionCut, off: f32) -> bool {
+    let is_near = off <= NEAR;
+    if !is_near {
+        let name = device.adapter().name();
+        log::warn!("{name} attends wrongly by {cut:?}, off by {off:e}: not used; a newer driver may do better");
+    }
+    is_near
 }
 
 fn speed_of(device: &GpuDevice, size: Size, cut: AttentionCut, kept: Option<&KeptTimes>) -> Result<Option<f64>> {
@@ -57,9 +87,7 @@ fn speed_of(device: &GpuDevice, size: Size, cut: AttentionCut, kept: Option<&Kep
     if known.is_none() && trial.seconds(None)? > SLOWEST {
         return Ok(None); // it may be busy, and is tried again
     }
-    let off = trial.difference(cut)?;
-    if off > NEAR || off.is_nan() {
-        log::warn!("{name} attends wrongly by {cut:?}, off by {off:e}: not used; a newer driver may do better");
+    if !is_near(device, cut, trial.difference(cut)?) {
         return Ok(None);
     }
     if let Some(known) = known {
@@ -139,11 +167,14 @@ impl Trial {
     /// The largest difference between what comes of both, for values of at most 1.
     fn difference(&mut self, cut: AttentionCut) -> Result<f32> {
         let [in_tiles, by_matrices] = [self.results(None)?, self.results(Some(cut))?];
+        Ok(self.off(&in_tiles, &by_matrices))
+    }
+
+    fn off(&self, right: &[f32], others: &[f32]) -> f32 {
         let Heads { heads, kv_heads, head_dim } = self.size.heads;
         let unit = |place: usize| largest(place / head_dim % heads / (heads / kv_heads));
-        let off = in_tiles.iter().zip(&by_matrices).enumerate().map(|(i, (a, b))| (a - b).abs() / unit(i));
-        // One that is no number is the largest.
-        Ok(off.fold(0.0, |most, off| if most >= off { most } else { off }))
+        let off = right.iter().zip(others).enumerate().map(|(i, (a, b))| (a - b).abs() / unit(i));
+        largest_of(off)
     }
 
     fn results(&mut self, cut: Option<AttentionCut>) -> Result<Vec<f32>> {
@@ -180,6 +211,11 @@ fn attend(gpu: &mut Gpu, (qkv, cache): (&Tensor, &Cache), heads: Heads, cut: Opt
         Some(cut) => gpu.attend_cooperatively(out, qkv, cache, heads, cut),
         None => gpu.attend_in_chunks(out, qkv, cache, heads, None),
     }
+}
+
+/// The largest of some sizes; one that is no number is larger than all that are.
+fn largest_of(sizes: impl Iterator<Item = f32>) -> f32 {
+    sizes.fold(0.0, |most: f32, size| if most.is_nan() || most >= size { most } else { size })
 }
 
 /// The largest key and value of a head.
@@ -225,12 +261,53 @@ mod tests {
             let options = GpuOptions { cooperative: Some(true), ..GpuOptions::default() };
             let device = GpuDevice::open(&adapter, &options).unwrap();
             let Some(teams) = device.0.cooperative.attention else { continue };
-            let (_, cut) = shaders(SMALL_SIZE, teams);
-            let mut trial = Trial::new(&device, SMALL_SIZE).unwrap();
-            let off = trial.difference(cut).unwrap();
-            assert!(off <= NEAR, "off by {off:e}");
-            assert!(trial.compare(cut).unwrap().iter().all(|seconds| *seconds > 0.0));
+            for size in sizes(teams) {
+                let (_, cut) = shaders(size, teams);
+                let mut trial = Trial::new(&device, size).unwrap();
+                assert!(is_near(&device, cut, trial.difference(cut).unwrap()), "{cut:?}");
+                assert!(trial.compare(cut).unwrap().iter().all(|seconds| *seconds > 0.0));
+            }
         }
+    }
+
+    #[test]
+    fn a_result_that_is_none_is_not_near_wherever_it_is() {
+        for place in 0..3 {
+            let mut sizes = [1e-6, 2e-6, 1e-6];
+            assert_eq!(largest_of(sizes.into_iter()), 2e-6);
+            sizes[place] = f32::NAN;
+            assert!(largest_of(sizes.into_iter()).is_nan());
+            sizes[place] = f32::INFINITY;
+            assert_eq!(largest_of(sizes.into_iter()), f32::INFINITY);
+        }
+    }
+
+    /// In tiles on both sides, as software need not have matrices: of one of them a result is off, or none.
+    #[test]
+    fn what_is_off_is_told() {
+        for adapter in Adapter::all_to_test().into_iter().filter(Adapter::is_software) {
+            let options = GpuOptions { cooperative: Some(false), ..GpuOptions::default() };
+            let device = GpuDevice::open(&adapter, &options).unwrap();
+            let (_, cut) = shaders(SMALL_SIZE, Teams { side: 16, threads: 128, most_features: 64 });
+            let trial = &mut Trial::new(&device, SMALL_SIZE).unwrap();
+            let right = trial.results(None).unwrap();
+            assert!(is_near(&device, cut, trial.off(&right, &right)));
+            for wrong in [f32::NAN, 1e-3] {
+                let mut spoiled = right.clone();
+                spoiled[7] += wrong;
+                assert!(!is_near(&device, cut, trial.off(&right, &spoiled)), "{wrong}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_cut_is_tried() {
+        let teams = Teams { side: 16, threads: 128, most_features: 128 };
+        let mut cuts: Vec<(u32, u32)> =
+            sizes(teams).map(|size| shaders(size, teams).1).map(|cut| (cut.head_dim, cut.heads)).collect();
+        cuts.sort_unstable();
+        assert_eq!(cuts, [(64, 1), (64, 2), (64, 4), (128, 1), (128, 2), (128, 4)]);
+        assert_eq!(sizes(Teams { most_features: 64, ..teams }).count(), 3);
     }
 
     #[test]

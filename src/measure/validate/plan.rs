@@ -49,7 +49,7 @@ pub struct Plan {
     /// Layers of the model that are run for the cache; all if none. The ratio hardly depends on how many they are.
     pub cache_layers: Option<usize>,
     /// Whether the CPU's bandwidth is measured beside its speeds, which have their roof there: up to three times, some seconds each.
-    pub roof: bool,
+    pub bandwidth: bool,
     /// Set by another thread, it ends the step that is computed, and with it the validation.
     pub interrupt: Interrupt,
     /// The seed of the prompts.
@@ -74,7 +74,7 @@ impl Plan {
             cache_prompt: 1024,
             cache_tokens: 4,
             cache_layers: None,
-            roof: true,
+            bandwidth: true,
             interrupt: Interrupt::new(),
             seed: 1,
             targets: Targets::default(),

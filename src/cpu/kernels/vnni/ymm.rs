@@ -50,6 +50,7 @@ impl Kernels for AvxVnni {
 
 /// 3 weight rows by 4 activation rows: 12 sums, 3 vectors of codes and one of activations are the 16 registers.
 const OUTPUTS: usize = 3;
+/// Vectors of a block: more would leave no registers.
 const AT_ONCE: usize = 1;
 
 #[target_feature(enable = "avx2,avxvnni")]
@@ -60,7 +61,7 @@ fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {
 
 impl Vector for __m256i {
     const VECTORS: usize = 4;
-    const SUMS: usize = 8;
+    const APART: usize = 8;
 
     #[inline(always)]
     unsafe fn zero() -> Self {

@@ -137,6 +137,7 @@ fn sum_words(words: &[u64]) -> u64 {
 
 /// 2 weight rows by 4 activation rows, both vectors of a block: 16 sums, codes, masks and activations fit the 32 registers.
 const OUTPUTS: usize = 2;
+/// Vectors of a block.
 const AT_ONCE: usize = 2;
 
 #[target_feature(enable = "avx2,avx512f,avx512vnni")]
@@ -147,7 +148,7 @@ fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {
 
 impl Vector for __m512i {
     const VECTORS: usize = 2;
-    const SUMS: usize = 16;
+    const APART: usize = 16;
 
     #[inline(always)]
     unsafe fn zero() -> Self {

@@ -101,14 +101,16 @@ fn products<const N: usize>(output: Output, scalings: [Scaling; N]) -> impl Iter
     scalings.into_iter().flat_map(dots)
 }
 
-/// For each number of rows, short matrices and long ones, and a toy's.
+/// For each number of rows, short matrices and long ones, and narrow ones.
 fn shapes() -> Vec<Shape> {
     let mut shapes = Vec::new();
     for rows in [1, 2, 4, 8] {
         for weight_rows in WEIGHT_ROWS {
             [false, true].into_iter().for_each(|wide| push_new(&mut shapes, matvec_shape(rows, weight_rows, wide)));
         }
-        shapes.push(matvec_shape(rows, WEIGHT_ROWS[0], true).for_pieces(1));
+        for (wide, pieces) in [(false, 2), (true, 2), (false, 4), (true, 4)] {
+            push_new(&mut shapes, matvec_shape(rows, WEIGHT_ROWS[0], wide).for_pieces(pieces));
+        }
     }
     shapes
 }
@@ -123,7 +125,7 @@ fn norm_products() -> Vec<Shader> {
             let glu = matches!(product.output, Output::Glu(_));
             let shape = |cols: usize| norm_matvec_shape(cols, weight_rows, glu, product.scaling);
             let fitting = (1..).map(|blocks| blocks * BLOCK).take_while(|cols| shape(*cols).is_some());
-            for cols in [100, 101, 2560, fitting.last().expect("toys fit")] {
+            for cols in [100, 101, 640, 896, 2560, fitting.last().expect("toys fit")] {
                 let shape = shape(cols).expect("no longer than the longest");
                 for norm in [false, true] {
                     let input = Input::Floats { norm, cols: cols as u32 };
