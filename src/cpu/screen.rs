@@ -284,17 +284,18 @@ impl Screen {
     }
 
     /// The upper bound of one row's logit for one hidden vector, by both planes. `estimate` is that of the first; `others: [2, size.others]`
-    /// are both digits.
+    /// are both digits. The second plane of the row `soon`, which is asked for before long, is fetched meanwhile.
     pub(crate) fn refined(
         &self,
         kernels: &dyn Kernels,
-        row: usize,
+        (row, soon): (usize, usize),
         estimate: f32,
         others: &[i8],
         probe: &Probe,
     ) -> f32 {
         let mut sums = [0i32; 2];
-        kernels.dot_nibbles(&mut sums, self.fine_codes(row..row + 1), others);
+        let codes = self.fine_codes(row..row + 1).before(self.fine_codes(soon..soon + 1).row(0));
+        kernels.dot_nibbles(&mut sums, codes, others);
         let [high, low] = std::array::from_fn(|digit| sums[digit] - probe.eights[digit]);
         let more = f64::from(self.scales[row]) * probe.factors.of_digits(high, low);
         let along = |part: usize| f64::from(self.along[part * self.size.rows + row]) * probe.factors.parts[part];

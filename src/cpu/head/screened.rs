@@ -180,7 +180,15 @@ impl Cpu {
                 left.iter_mut().zip(&*uppers).for_each(|(left, upper)| *left |= u16::from(upper >= threshold) << place);
             }
             let mut counts = [0; 4];
-            for (token, left) in tokens.zip(left).filter(|(_, left)| **left != 0) {
+            let mut now = first_left(left, 0);
+            // Two further on: what is read of a row alone comes from memory in about that time.
+            let mut soon = (0..2).fold(now, |place, _| first_left(left, place? + 1));
+            while let Some(at) = now {
+                let token = tokens.start + at;
+                let soon_token = soon.map_or(token, |place| tokens.start + place);
+                now = first_left(left, at + 1);
+                soon = soon.and_then(|place| first_left(left, place + 1));
+                let left = &mut left[at];
                 if planes == Planes::First {
                     counts[0] += 1;
                     counts[1] += left.count_ones() as usize;
@@ -188,7 +196,7 @@ impl Cpu {
                         let (Some(probe), Some(threshold)) = (&probes[place], thresholds[place]) else { continue };
                         let digits = &others[2 * place * size.others..][..2 * size.others];
                         let estimate = estimates.row(rows.start + place)[token];
-                        if screen.refined(kernels, token, estimate, digits, probe) < threshold {
+                        if screen.refined(kernels, (token, soon_token), estimate, digits, probe) < threshold {
                             *left &= !(1 << place);
                         }
                     }
@@ -221,6 +229,11 @@ impl Cpu {
         }
         self.counts.read(Kernel::DotDense, exact_rows.into_inner() * (head.bytes / head.rows.max(1)));
     }
+}
+
+/// The first token, from a place on, that a row has left in the running.
+fn first_left(left: &[u16], from: usize) -> Option<usize> {
+    Some(from + left[from..].iter().position(|left| *left != 0)?)
 }
 
 /// The places of the bits that are one.

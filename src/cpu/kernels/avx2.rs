@@ -194,8 +194,20 @@ fn mix(out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
 /// Asks for what comes after the weights at `address`, where all are read in the order in which they lie.
 #[inline(always)]
 pub(super) fn prefetch_stream(address: *const u8) {
-    prefetch(address.wrapping_add(NEAR_BYTES));
-    prefetch_far(address);
+    prefetch_both(stream_ahead(address));
+}
+
+/// The near and the far place that [`prefetch_stream`] asks for.
+#[inline(always)]
+pub(super) fn stream_ahead(address: *const u8) -> [*const u8; 2] {
+    [NEAR_BYTES, FAR_BYTES].map(|bytes| address.wrapping_add(bytes))
+}
+
+/// Asks for a line into the nearest cache, and for one into the second.
+#[inline(always)]
+pub(super) fn prefetch_both([near, far]: [*const u8; 2]) {
+    prefetch(near);
+    prefetch_to_second(far);
 }
 
 /// The farther half of [`prefetch_stream`]: for loops that come between two stretches of a stream, so that memory does not rest.

@@ -2,7 +2,7 @@
 //! some activation rows at once. Written once; a set says in [`LineSums`] what its vectors do.
 
 use super::NibbleRows;
-use super::avx2::prefetch_stream;
+use super::avx2::{prefetch_both, stream_ahead};
 use super::bytes::{LINE, by_shared_rows};
 
 /// Vectors of sums of 32 bits, to which a line of weights times 128 activations is added at a time.
@@ -34,23 +34,26 @@ pub(super) unsafe fn dot_nibbles<S: LineSums>(out: &mut [i32], w: NibbleRows<'_>
         for row in 0..w.rows() {
             let (lines, rest) = w.row(row).as_chunks::<LINE>();
             assert!(rest.is_empty());
+            let ahead = w.soon().map_or(stream_ahead(lines.as_ptr().cast()), |soon| [soon.as_ptr(); 2]);
             let out = &mut out[row * vectors + tile * S::SHARED..][..x.len() / columns];
-            by_shared_rows!(dot[S,], out, lines, x, columns);
+            by_shared_rows!(dot[S,], out, (lines, ahead), x, columns);
         }
     }
 }
 
+/// One row of weights; what lies `ahead` is fetched meanwhile.
+///
 /// # Safety
 /// As for [`dot_nibbles`].
 #[inline(always)]
-unsafe fn dot<S: LineSums, const ROWS: usize>(out: &mut [i32], w: &[[u8; LINE]], x: &[i8]) {
+unsafe fn dot<S: LineSums, const ROWS: usize>(out: &mut [i32], (w, ahead): (&[[u8; LINE]], [*const u8; 2]), x: &[i8]) {
     let (x, _) = x.as_chunks::<LINE>().0.as_chunks::<2>();
     let x: [&[[[i8; LINE]; 2]]; ROWS] = std::array::from_fn(|row| &x[row * w.len()..][..w.len()]);
     // SAFETY: the caller shows the instructions.
     unsafe {
         let mut sums = [S::zero(); ROWS];
         for (line, w) in w.iter().enumerate() {
-            prefetch_stream(w.as_ptr());
+            prefetch_both(ahead.map(|ahead| ahead.wrapping_add(line * LINE)));
             let codes = S::codes(w);
             for (sums, x) in sums.iter_mut().zip(&x) {
                 *sums = sums.add_line(codes, &x[line]);

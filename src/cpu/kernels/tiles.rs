@@ -167,13 +167,25 @@ pub(crate) struct NibbleRows<'a> {
     rows: usize,
     len: usize,    // of a row, in bytes
     stride: usize, // from one row to the next
+    soon: Option<&'a [u8]>,
 }
 
 impl<'a> NibbleRows<'a> {
-    /// `rows` rows of `len` bytes, `stride` bytes apart.
+    /// `rows` rows of `len` bytes, `stride` bytes apart. What lies behind them is read next.
     pub(crate) fn new(bytes: &'a [u8], rows: usize, len: usize, stride: usize) -> Self {
         assert!(rows > 0 && len > 0);
-        Self { bytes, rows, len, stride }
+        Self { bytes, rows, len, stride, soon: None }
+    }
+
+    /// The same where not what lies behind them, but another row is read soon.
+    pub(crate) fn before(self, soon: &'a [u8]) -> Self {
+        Self { soon: Some(soon), ..self }
+    }
+
+    /// The row that is read soon, where what lies behind these is not.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only sets of x86-64 fetch ahead"))]
+    pub(crate) fn soon(&self) -> Option<&'a [u8]> {
+        self.soon
     }
 
     pub(crate) fn rows(&self) -> usize {

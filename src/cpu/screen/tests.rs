@@ -52,7 +52,7 @@ fn check(rows: &[Vec<f32>], seen: &[f32], x: &[f32]) -> Result<(), TestCaseError
             kernels.dot_dense(&mut computed, DenseRow::new(&head, row), x);
             let exact: f64 = w.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
             let coarse = (estimates[row], uppers[row]);
-            let fine = screen.refined(kernels, row, estimates[row], &others, &probe);
+            let fine = screen.refined(kernels, (row, rows.len() - 1), estimates[row], &others, &probe);
             for upper in [uppers[row], fine, by_both[row]] {
                 let holds = computed[0] <= upper && exact <= f64::from(upper);
                 prop_assert!(holds || upper == f32::INFINITY, "{computed:?}, {exact}: {coarse:?}, {fine}");
