@@ -66,6 +66,7 @@ unsafe fn dot_codes<V: Vector, const OUTPUTS: usize, const AT_ONCE: usize>(sums:
         // SAFETY: the caller shows the instructions.
         unsafe {
             match (tile.rows - first).min(ROWS) {
+                // There are registers for all vectors of a block, and one stream is the fastest.
                 1 => dot_rows::<V, 1, 4, 1>(sums, tile, first),
                 2 => dot_rows::<V, OUTPUTS, AT_ONCE, 2>(sums, tile, first),
                 3 => dot_rows::<V, OUTPUTS, AT_ONCE, 3>(sums, tile, first),
