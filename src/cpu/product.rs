@@ -182,7 +182,11 @@ impl Product<'_> {
                 tile_values(self.kernels, values, w, ones, x, outputs.clone(), tile_rows);
                 for (row, values) in rows.zip(values.chunks_exact(outputs.len())) {
                     // SAFETY: these columns are the caller's.
-                    unsafe { self.write(part, &outputs, row, values) };
+                    let out = unsafe { self.outputs(part, &outputs, row) };
+                    match self.add {
+                        true => out.iter_mut().zip(values).for_each(|(o, v)| *o += v),
+                        false => out.copy_from_slice(values),
+                    }
                 }
             }
         }
@@ -196,7 +200,7 @@ impl Product<'_> {
         if x.numerics == Numerics::Int8Groups {
             let tile = block_tile(w, &self.w.ones, x, &outputs, &rows, 0..blocks, &mut []);
             return self.kernels.span_blocks(room, &tile, &mut |first, sums| {
-                let scaled = |values: &mut Values, sums: &Values, scales: &Values, _| {
+                let scaled = |values: &mut [f32], sums: &Values, scales: &Values, _| {
                     values.iter_mut().zip(sums).zip(scales).for_each(|((value, sum), scale)| *value = sum * scale);
                 };
                 // SAFETY: these columns of these rows are the caller's.
@@ -205,7 +209,7 @@ impl Product<'_> {
         }
         let tile = tile(w, x, &outputs, &rows, 0..blocks, blocks);
         let mut take = |first: usize, sums: &PanelSums<i32>| {
-            let scaled = |values: &mut Values, sums: &[i32; PANEL], scales: &Values, row: usize| {
+            let scaled = |values: &mut [f32], sums: &[i32; PANEL], scales: &Values, row: usize| {
                 self.kernels.scale_sums(values, sums, scales, x.scales[row]);
             };
             // SAFETY: as above.
@@ -230,29 +234,33 @@ impl Product<'_> {
         rows: &Range<usize>,
         first: usize,
         sums: &PanelSums<T>,
-        scaled: impl Fn(&mut Values, &[T; PANEL], &Values, usize),
+        scaled: impl Fn(&mut [f32], &[T; PANEL], &Values, usize),
     ) {
         let panel = outputs.start + first..outputs.end.min(outputs.start + first + PANEL);
         let (w, mut scales, mut values) = (ternary(part), [0.0; PANEL], [0.0; PANEL]);
         scales_of_rows(&mut scales[..panel.len()], w, panel.clone());
         for (row, sums) in rows.clone().zip(sums) {
-            scaled(&mut values, sums, &scales, row);
             // SAFETY: these columns are the caller's.
-            unsafe { self.write(part, &panel, row, &values) };
+            let out = unsafe { self.outputs(part, &panel, row) };
+            match self.add {
+                true => {
+                    scaled(&mut values, sums, &scales, row);
+                    out.iter_mut().zip(&values).for_each(|(o, v)| *o += v);
+                }
+                // Where they belong at once: a copy would wait for the stores before it.
+                false => scaled(out, sums, &scales, row),
+            }
         }
     }
 
     /// # Safety
     /// Nothing else may use these columns of this row of `out` meanwhile.
     #[inline]
-    unsafe fn write(&self, part: &Part, outputs: &Range<usize>, row: usize, values: &[f32]) {
+    #[expect(clippy::mut_from_ref, reason = "as of `Disjoint::cut`, which it is")]
+    unsafe fn outputs(&self, part: &Part, outputs: &Range<usize>, row: usize) -> &mut [f32] {
         let begin = row * self.w.rows + part.first_row + outputs.start;
         // SAFETY: the caller's promise.
-        let out = unsafe { self.out.cut(begin..begin + outputs.len()) };
-        match self.add {
-            true => out.iter_mut().zip(values).for_each(|(o, v)| *o += v),
-            false => out.copy_from_slice(&values[..out.len()]),
-        }
+        unsafe { self.out.cut(begin..begin + outputs.len()) }
     }
 }
 
