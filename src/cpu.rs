@@ -4,6 +4,7 @@
 //! depends neither on the number of threads nor on the other rows of the step: results are the same bits for any of both. Integer
 //! sums and what is made of them are so for every kernel set where a row has one scale; other floats differ by their rounding.
 
+mod aligned;
 mod attention;
 mod cores;
 mod counts;
@@ -55,9 +56,9 @@ use crate::interrupt::Interrupt;
 pub struct Cpu {
     kernels: &'static dyn Kernels,
     workers: Workers,
-    rows: Vec<Row>,                // of this step
-    selected: Vec<usize>,          // of those that want logits
-    parts: Vec<f32>,               // of attention
+    rows: Vec<Row>,       // of this step
+    selected: Vec<usize>, // of those that want logits
+    attention: attention::Room,
     head_input: Option<Quantized>, // of a ternary head, [most selected, width]
     screening: Screening,
     screener: Screener,
@@ -81,7 +82,7 @@ impl Cpu {
             workers: device.workers.clone(),
             rows: Vec::new(),
             selected: Vec::new(),
-            parts: Vec::new(),
+            attention: attention::Room::default(),
             head_input: None,
             screening: device.screening,
             screener: Screener::new(),
@@ -124,7 +125,9 @@ impl Backend for Cpu {
     }
 
     fn parameter(&mut self, values: &[f32]) -> Result<Tensor> {
-        Ok(Tensor { cols: values.len(), values: values.to_vec() })
+        let mut tensor = Tensor::new(1, values.len())?;
+        tensor.values.copy_from_slice(values);
+        Ok(tensor)
     }
 
     fn quantized(&mut self, max_rows: usize, cols: usize, numerics: Numerics) -> Result<Quantized> {
@@ -163,7 +166,7 @@ impl Backend for Cpu {
     }
 
     fn attend_room(&mut self, cache: &Cache, heads: Heads) -> Result<()> {
-        attention::reserve(&mut self.parts, cache, heads, self.workers.threads())
+        self.attention.reserve(cache, heads, self.workers.threads())
     }
 
     fn tokens(&mut self, max_rows: usize) -> Result<Vec<u32>> {
@@ -291,12 +294,11 @@ impl Backend for Cpu {
         let rows = &self.rows[..];
         assert_eq!((qkv.cols, out.cols), (heads.qkv_cols(), heads.query_cols()));
         cache.check(heads, rows);
-        let attention = Attention { kernels: self.kernels, rows, qkv, cache, heads };
-        self.counts.read(Kernel::Attend, attention.positions_read() * cache.position_bytes());
         // Of a cache that no room was made for, as tests have them.
-        attention::reserve(&mut self.parts, cache, heads, self.workers.threads())
-            .expect("there is memory for a few heads");
-        attention.run(&self.workers, &mut self.parts, out.rows_mut(rows.len()));
+        self.attention.reserve(cache, heads, self.workers.threads()).expect("there is memory for a few heads");
+        let attention = Attention { kernels: self.kernels, rows, qkv, cache, heads };
+        let read = attention.run(&self.workers, &mut self.attention, out.rows_mut(rows.len()));
+        self.counts.read(Kernel::Attend, read * cache.position_bytes());
     }
 
     fn glu(&mut self, out: &mut Tensor, gate_up: &Tensor, activation: Activation) {

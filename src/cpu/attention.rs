@@ -5,67 +5,75 @@
 //! Blocks of positions are summed apart and then added in order, so that several threads can share one head of a long
 //! context and still make the bits that one thread makes. Rows of a prompt that follow each other share what they read of the cache.
 
+mod append;
 mod cache;
+mod groups;
+mod sums;
 mod tile;
 
 use std::ops::Range;
 
+pub(crate) use append::{Norming, Turning, rope_append_head};
 pub use cache::Cache;
-pub(crate) use cache::{Norming, Turning, rope_append_head};
 
-use crate::allocation::{area, filled};
+use crate::allocation::area;
 use crate::backend::{Heads, Row};
-use crate::cpu::attention::tile::Queries;
+use crate::cpu::aligned::Aligned;
+use crate::cpu::attention::groups::{Group, Groups};
+use crate::cpu::attention::sums::Sums;
+use crate::cpu::attention::tile::{Desk, Seen};
 use crate::cpu::disjoint::Disjoint;
-use crate::cpu::kernels::{HEADS, Kernels};
+use crate::cpu::kernels::{Kernels, POSITIONS};
 use crate::cpu::tensor::Tensor;
-use crate::cpu::workers::{WORTH_SHARING, Workers};
+use crate::cpu::workers::Workers;
 use crate::error::Result;
 
-/// Positions of a tile: its keys, 16 KiB in half precision of 128 features, stay in the nearest cache.
-const POSITIONS: usize = 64;
-
 /// Positions that are summed apart: a task of 64 KiB of cache in half precision of 128 features, next to which the time
-/// and the memory of a part are small.
+/// and the memory of its sums are small.
 const BLOCK: usize = 2 * POSITIONS;
 
 /// Groups of heads for each thread, in all rows of a step, with which no finer tasks are needed: threads then wait for
 /// each other a quarter of the time at the very most.
 const GROUPS_A_THREAD: usize = 4;
 
-/// Parts for each thread, at most: of the longest contexts, as many blocks are summed apart at a time as make tasks enough.
-const PARTS_A_THREAD: usize = 64;
+/// Tasks for each thread where blocks are summed apart.
+const BLOCK_TASKS_A_THREAD: usize = 8;
 
-/// Bytes of parts for each thread beyond which there are no more than the two that it needs.
-const PART_BYTES: usize = 1 << 20;
+/// Sums for each thread, at most: of the longest contexts, as many blocks are summed apart at a time as make tasks enough.
+const SUMS_A_THREAD: usize = 64;
 
-/// Makes room for the parts of any step on a cache.
-///
-/// # Errors
-/// [`crate::Error::Device`] if there is no memory for it.
-pub(crate) fn reserve(room: &mut Vec<f32>, cache: &Cache, heads: Heads, threads: usize) -> Result<()> {
-    let blocks = cache.positions().div_ceil(BLOCK);
-    let useful = (GROUPS_A_THREAD * threads).saturating_mul(blocks).min(PARTS_A_THREAD * threads);
-    let affordable = threads * PART_BYTES / (part_len(heads) * size_of::<f32>()).max(1);
-    let len = area(useful.min(affordable).max(2 * threads), part_len(heads))?;
+/// Bytes of sums for each thread beyond which there are no more than the two that it needs.
+const SUM_BYTES: usize = 1 << 20;
+
+/// Where threads work, and which rows go together.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    desks: Aligned<f32>, // [threads, Desk]
+    sums: Aligned<f32>,  // [_, Sums]
+    runs: Vec<Range<usize>>,
+}
+
+impl Room {
+    /// Makes room for any step on a cache.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if there is no memory for it.
+    pub(crate) fn reserve(&mut self, cache: &Cache, heads: Heads, threads: usize) -> Result<()> {
+        let queries = Groups::most_queries(heads);
+        let sums_len = Sums::len(queries, heads.head_dim);
+        let blocks = cache.shape().positions.div_ceil(BLOCK);
+        let useful = (GROUPS_A_THREAD * threads).saturating_mul(blocks).min(SUMS_A_THREAD * threads);
+        let affordable = threads * SUM_BYTES / (sums_len * size_of::<f32>()).max(1);
+        grow(&mut self.desks, area(threads, Desk::len(queries, heads.head_dim))?)?;
+        grow(&mut self.sums, area(useful.min(affordable).max(2 * threads), sums_len)?)
+    }
+}
+
+fn grow(room: &mut Aligned<f32>, len: usize) -> Result<()> {
     if room.len() < len {
-        *room = filled(len, 0.0)?;
+        *room = Aligned::zeroed(len)?;
     }
     Ok(())
-}
-
-/// Floats of a part, `[queries * head_dim | queries * head_dim | queries | queries]`: the queries; sums of values, not yet divided; the
-/// largest score; the sums of the weights.
-fn part_len(heads: Heads) -> usize {
-    most_together(heads) * heads.heads / heads.kv_heads * (2 * heads.head_dim + 2)
-}
-
-/// Most rows that are worked on together: a power of two, so that they lie in one tile where they begin at a multiple of it.
-fn most_together(heads: Heads) -> usize {
-    match HEADS * heads.kv_heads / heads.heads {
-        0 | 1 => 1,
-        rows => 1 << rows.ilog2(),
-    }
 }
 
 /// What one call of `attend` works on.
@@ -77,206 +85,161 @@ pub(crate) struct Attention<'a> {
     pub(crate) heads: Heads,
 }
 
-/// The query heads that share a key/value head, of rows that follow each other.
-#[derive(Clone, Copy)]
-struct Group {
-    row: usize,
-    rows: usize, // 0 if the row belongs to a group that begins before it
-    kv_head: usize,
+impl Attention<'_> {
+    /// `out: [rows, heads.query_cols()]`. `room` was [reserved](Room::reserve) for these workers. Returns how many positions were read of
+    /// the cache, each for all rows that are worked on together.
+    pub(crate) fn run(&self, workers: &Workers, room: &mut Room, out: &mut [f32]) -> usize {
+        let Room { desks, sums, runs } = room;
+        let wanted = GROUPS_A_THREAD * workers.threads();
+        let groups = Groups::of(self.rows, self.heads, self.cache.shape(), wanted, runs);
+        let sums_len = Sums::len(groups.queries_at_most(), self.heads.head_dim);
+        // Each group has its sums, and as many others as are left for blocks that are summed apart.
+        let places = (sums.len() / sums_len / groups.len().max(1)).saturating_sub(1);
+        let blocks_at_once = groups.most_blocks(BLOCK).min(places);
+        let step = Step {
+            attention: self,
+            work: groups.positions_seen() * self.heads.query_cols() / 4,
+            groups: &groups,
+            desk_len: Desk::len(Groups::most_queries(self.heads), self.heads.head_dim),
+            desks: Disjoint::new(desks),
+            sums_len,
+            sums: Disjoint::new(sums),
+            out: Disjoint::new(out),
+        };
+        match workers.threads() > 1 && groups.len() < wanted && blocks_at_once > 1 {
+            true => step.by_blocks(workers, blocks_at_once),
+            false => step.by_groups(workers),
+        }
+        groups.positions_read()
+    }
 }
 
-impl Attention<'_> {
-    /// `out: [rows, heads.query_cols()]`. `room` was [reserved](reserve).
-    pub(crate) fn run(&self, workers: &Workers, room: &mut [f32], out: &mut [f32]) {
-        let (threads, groups) = (workers.threads(), self.rows.len() * self.heads.kv_heads);
-        let positions: usize = self.rows.iter().map(|row| self.cache.seen(row.position as usize)).sum();
-        let work = positions * self.heads.query_cols() / 4;
-        let most_blocks = (0..self.rows.len()).map(|row| self.blocks(row)).max().unwrap_or(0);
-        // Each group has a part for its sum, and as many others as are left for blocks that are summed apart.
-        let blocks_at_once = (room.len() / self.part_len() / groups.max(1)).saturating_sub(1).min(most_blocks);
-        let (room, out) = (Disjoint::new(room), Disjoint::new(out));
-        if threads > 1 && groups < GROUPS_A_THREAD * threads && most_blocks > 1 && blocks_at_once > 1 {
-            for first in (0..most_blocks).step_by(blocks_at_once) {
-                workers.share(work, groups * blocks_at_once, &|task, _| {
-                    let (group, block) = (self.group(task / blocks_at_once), first + task % blocks_at_once);
-                    if group.rows > 0 && block < self.blocks(group.row) {
-                        // SAFETY: each task has a part of its own, behind those of the sums.
-                        self.attend(unsafe { room.cut(self.part(groups + task)) }, group, block);
-                    }
-                });
-                for index in 0..groups {
-                    let Group { row, rows, .. } = self.group(index);
-                    let blocks = if rows > 0 { self.blocks(row).saturating_sub(first).min(blocks_at_once) } else { 0 };
-                    // SAFETY: the tasks are done, and each group has a sum of its own.
-                    let sum = unsafe { room.cut(self.part(index)) };
-                    for place in 0..blocks {
-                        // SAFETY: as above; this is a part of a block.
-                        let next = unsafe { room.cut(self.part(groups + index * blocks_at_once + place)) };
-                        match first + place {
-                            0 => sum.copy_from_slice(next),
-                            _ => self.add(sum, next, rows),
-                        }
-                    }
-                }
-            }
-            for index in 0..groups {
-                let group = self.group(index);
-                if group.rows > 0 {
-                    // SAFETY: each group has a sum of its own, and is finished once.
-                    unsafe { self.finish(&out, group, room.cut(self.part(index))) };
-                }
-            }
-            return;
-        }
-        let whole = |index: usize, thread: usize| {
-            let group = self.group(index);
-            if group.rows == 0 {
-                return;
-            }
-            // SAFETY: each thread has two parts of its own, and does one task at a time.
-            let (sum, next) = unsafe { (room.cut(self.part(2 * thread)), room.cut(self.part(2 * thread + 1))) };
-            self.attend(sum, group, 0);
-            for block in 1..self.blocks(group.row) {
-                self.attend(next, group, block);
-                self.add(sum, next, group.rows);
+/// The work of one call, as threads share it.
+struct Step<'a> {
+    attention: &'a Attention<'a>,
+    work: usize, // in values
+    groups: &'a Groups<'a>,
+    desk_len: usize,
+    desks: Disjoint<'a, f32>, // [threads, desk_len]
+    sums_len: usize,
+    sums: Disjoint<'a, f32>, // [_, sums_len]
+    out: Disjoint<'a, f32>,  // [rows, heads.query_cols()]
+}
+
+impl Step<'_> {
+    /// Each group is a task.
+    fn by_groups(&self, workers: &Workers) {
+        workers.share(self.work, self.groups.len(), &|index, thread| {
+            let group = self.groups.get(index);
+            // SAFETY: each thread has a desk and two sums of its own, and does one task at a time.
+            let (mut desk, mut sums, mut next) =
+                unsafe { (self.desk(thread, group), self.sums(2 * thread, group), self.sums(2 * thread + 1, group)) };
+            self.attend(&mut desk, &mut sums, group, 0);
+            for block in 1..self.groups.blocks(group, BLOCK) {
+                self.attend(&mut desk, &mut next, group, block);
+                sums.add(&next);
             }
             // SAFETY: each group is one task.
-            unsafe { self.finish(&out, group, sum) };
-        };
-        if work < WORTH_SHARING {
-            (0..groups).for_each(|index| whole(index, 0));
-        } else {
-            workers.run(groups, &whole);
-        }
+            unsafe { self.finish(group, &sums) };
+        });
     }
 
-    /// The last rows first: in a chunk of a prompt they see the most positions, and long tasks should not end a run.
-    fn group(&self, index: usize) -> Group {
-        let kv_heads = self.heads.kv_heads;
-        let row = self.rows.len() - 1 - index / kv_heads;
-        Group { row, rows: self.rows_together(row), kv_head: index % kv_heads }
-    }
-
-    /// Positions that are read, each for all rows that are worked on together.
-    pub(crate) fn positions_read(&self) -> usize {
-        let together = (0..self.rows.len()).map(|row| (row, self.rows_together(row))).filter(|&(_, rows)| rows > 0);
-        together.map(|(row, rows)| self.cache.seen(self.rows[row + rows - 1].position as usize)).sum()
-    }
-
-    /// How many rows from this one on are worked on together; none if it belongs to a group that begins before it. All see the cache
-    /// from its first position on.
-    fn rows_together(&self, row: usize) -> usize {
-        let most = most_together(self.heads);
-        let continues = |row: usize| {
-            let Some(before) = row.checked_sub(1).map(|before| self.rows[before]) else { return false };
-            let Row { sequence, position, .. } = self.rows[row];
-            let follows = before.sequence == sequence && before.position.checked_add(1) == Some(position);
-            follows && !(position as usize).is_multiple_of(most) && self.cache.first_seen(position as usize) == 0
-        };
-        match continues(row) {
-            true => 0,
-            false => 1 + (row + 1..self.rows.len()).take_while(|&row| continues(row)).count(),
-        }
-    }
-
-    /// Query heads of a row of a group.
-    fn group_heads(&self) -> usize {
-        self.heads.heads / self.heads.kv_heads
-    }
-
-    /// Blocks that a row sees, counted from the first that it sees.
-    fn blocks(&self, row: usize) -> usize {
-        let position = self.rows[row].position as usize;
-        position / BLOCK + 1 - self.first_block(row)
-    }
-
-    /// The block of the first position that a row sees.
-    fn first_block(&self, row: usize) -> usize {
-        self.cache.first_seen(self.rows[row].position as usize) / BLOCK
-    }
-
-    fn part_len(&self) -> usize {
-        part_len(self.heads)
-    }
-
-    fn part(&self, place: usize) -> Range<usize> {
-        place * self.part_len()..(place + 1) * self.part_len()
-    }
-
-    /// Columns of a group in a row of `qkv` and of the output.
-    fn columns(&self, group: Group) -> Range<usize> {
-        let cols = self.group_heads() * self.heads.head_dim;
-        group.kv_head * cols..(group.kv_head + 1) * cols
-    }
-
-    /// The part of one block of the positions that the rows see, the first of them block 0.
-    fn attend(&self, part: &mut [f32], group: Group, block: usize) {
-        let Row { sequence, position, .. } = self.rows[group.row];
-        let (row_len, head_dim) = (self.group_heads() * self.heads.head_dim, self.heads.head_dim);
-        let (block, position) = (self.first_block(group.row) + block, position as usize);
-        // What the first row sees, all do.
-        let block =
-            self.cache.first_seen(position).max(block * BLOCK)..(position + group.rows).min((block + 1) * BLOCK);
-        let [q, out, largest, totals] = self.split(part, group.rows);
-        for (row, q) in (group.row..).zip(q.chunks_exact_mut(row_len)) {
-            q.copy_from_slice(&self.qkv.row(row)[self.columns(group)]);
-        }
-        out.fill(0.0);
-        largest.fill(f32::NEG_INFINITY);
-        totals.fill(0.0);
-        let some_heads = out.chunks_mut(HEADS * head_dim).zip(q.chunks(HEADS * head_dim));
-        for ((out, q), (largest, totals)) in some_heads.zip(largest.chunks_mut(HEADS).zip(totals.chunks_mut(HEADS))) {
-            let mut queries = Queries { kernels: self.kernels, rows: group.rows, head_dim, q, out, largest, totals };
-            for first in block.clone().step_by(POSITIONS) {
-                let end = block.end.min(first + POSITIONS);
-                let all_see = end.min(position + 1) - first;
-                queries.attend(all_see, end - first, &|places| {
-                    self.cache.entries(sequence, group.kv_head, first + places.start..first + places.end)
-                });
+    /// Some blocks of positions of a group are a task, which follow each other, so that a thread reads on where it was; so many blocks of
+    /// each group at a time. The sums of the groups lie before those of their blocks.
+    fn by_blocks(&self, workers: &Workers, blocks_at_once: usize) {
+        let groups = self.groups.len();
+        let blocks_a_task =
+            (groups * blocks_at_once / (BLOCK_TASKS_A_THREAD * workers.threads())).clamp(1, blocks_at_once);
+        let tasks_a_group = blocks_at_once.div_ceil(blocks_a_task);
+        for first in (0..self.groups.most_blocks(BLOCK)).step_by(blocks_at_once) {
+            workers.share(self.work, groups * tasks_a_group, &|task, thread| {
+                let index = task / tasks_a_group;
+                let group = self.groups.get(index);
+                // SAFETY: each thread has a desk of its own, and does one task at a time.
+                let mut desk = unsafe { self.desk(thread, group) };
+                let places = task % tasks_a_group * blocks_a_task..blocks_at_once;
+                let left = self.groups.blocks(group, BLOCK).saturating_sub(first);
+                for place in places.take(blocks_a_task).take_while(|&place| place < left) {
+                    // SAFETY: each block has sums of its own, and belongs to one task.
+                    let mut sums = unsafe { self.sums(groups + index * blocks_at_once + place, group) };
+                    self.attend(&mut desk, &mut sums, group, first + place);
+                }
+            });
+            for index in 0..groups {
+                let group = self.groups.get(index);
+                // SAFETY: the tasks are done, and each group has sums of its own.
+                let mut sums = unsafe { self.sums(index, group) };
+                let blocks = self.groups.blocks(group, BLOCK).saturating_sub(first).min(blocks_at_once);
+                for place in 0..blocks {
+                    // SAFETY: as above; these are the sums of a block.
+                    let next = unsafe { self.sums(groups + index * blocks_at_once + place, group) };
+                    match first + place {
+                        0 => sums.copy(&next),
+                        _ => sums.add(&next),
+                    }
+                }
             }
         }
-    }
-
-    /// The pieces of a part of so many rows.
-    fn split<'p>(&self, part: &'p mut [f32], rows: usize) -> [&'p mut [f32]; 4] {
-        let queries = rows * self.group_heads();
-        let (q, rest) = part.split_at_mut(queries * self.heads.head_dim);
-        let (out, rest) = rest.split_at_mut(queries * self.heads.head_dim);
-        let (largest, rest) = rest.split_at_mut(queries);
-        [q, out, largest, &mut rest[..queries]]
-    }
-
-    /// `part += next`, the part of so many rows and of the following block.
-    fn add(&self, part: &mut [f32], next: &mut [f32], rows: usize) {
-        let [_, out, largest, totals] = self.split(part, rows);
-        let [_, next_out, next_largest, next_totals] = self.split(next, rows);
-        let features = out.chunks_exact_mut(self.heads.head_dim).zip(next_out.chunks_exact(self.heads.head_dim));
-        for (query, (out, next)) in features.enumerate() {
-            let most = if next_largest[query] > largest[query] { next_largest[query] } else { largest[query] };
-            let (shrink, shrink_next) = ((largest[query] - most).exp(), (next_largest[query] - most).exp());
-            for (value, next) in out.iter_mut().zip(next) {
-                *value = *value * shrink + next * shrink_next;
-            }
-            totals[query] = totals[query] * shrink + next_totals[query] * shrink_next;
-            largest[query] = most;
+        for index in 0..groups {
+            let group = self.groups.get(index);
+            // SAFETY: each group has sums of its own, and is finished once.
+            unsafe { self.finish(group, &self.sums(index, group)) };
         }
     }
 
-    /// A group's columns of the output: its sums over its totals.
+    /// A thread's desk, with the queries of a group.
     ///
     /// # Safety
-    /// No group may be finished twice at a time, nor may anything else use `out`.
-    unsafe fn finish(&self, out: &Disjoint<'_, f32>, group: Group, part: &mut [f32]) {
-        let (head_dim, columns) = (self.heads.head_dim, self.columns(group));
-        let [_, sums, _, totals] = self.split(part, group.rows);
-        let of_rows = sums.chunks_exact(columns.len()).zip(totals.chunks_exact(self.group_heads()));
-        for (row, (sums, totals)) in (group.row..).zip(of_rows) {
-            let row = row * self.heads.query_cols();
+    /// No two desks of a thread may be there at a time.
+    unsafe fn desk(&self, thread: usize, group: Group) -> Desk<'_> {
+        let Attention { qkv, heads, .. } = self.attention;
+        // SAFETY: the caller has this desk alone.
+        let room = unsafe { self.desks.cut(thread * self.desk_len..(thread + 1) * self.desk_len) };
+        let desk = Desk::of(room, Groups::most_queries(*heads), heads.head_dim);
+        let columns = self.groups.columns(group);
+        for (row, q) in (group.row..group.row + group.rows).zip(desk.q.chunks_exact_mut(columns.len())) {
+            q.copy_from_slice(&qkv.row(row)[columns.clone()]);
+        }
+        desk
+    }
+
+    /// The sums that lie at a place.
+    ///
+    /// # Safety
+    /// No two of one place may be there at a time.
+    unsafe fn sums(&self, place: usize, group: Group) -> Sums<'_> {
+        // SAFETY: the caller has this place alone.
+        let room = unsafe { self.sums.cut(place * self.sums_len..(place + 1) * self.sums_len) };
+        Sums::of(room, self.groups.queries(group), self.attention.heads.head_dim)
+    }
+
+    /// What a group sums over one block of the positions that it sees, the first of them block 0.
+    fn attend(&self, desk: &mut Desk<'_>, sums: &mut Sums<'_>, group: Group, block: usize) {
+        let Attention { kernels, cache, .. } = self.attention;
+        let (row, seen_from) = (self.groups.first_row(group), self.groups.first_seen(group));
+        // What the first row sees, all do.
+        let (all, end) = (row.position as usize + 1, row.position as usize + group.rows);
+        let block = (seen_from / BLOCK + block) * BLOCK;
+        sums.clear();
+        for tile in (block..end.min(block + BLOCK)).step_by(POSITIONS).filter(|tile| tile + POSITIONS > seen_from) {
+            let [first, all, end] = [seen_from, all, end].map(|position| position.saturating_sub(tile).min(POSITIONS));
+            let keys = cache.keys(row.sequence, group.kv_head, tile..tile + end);
+            let values = cache.values(row.sequence, group.kv_head, tile + first..tile + end);
+            desk.attend(*kernels, group.rows, sums, Seen { first, all, end }, keys, values);
+        }
+    }
+
+    /// A group's columns of the output.
+    ///
+    /// # Safety
+    /// No group may be finished twice at a time.
+    unsafe fn finish(&self, group: Group, sums: &Sums<'_>) {
+        let (columns, cols) = (self.groups.columns(group), self.attention.heads.query_cols());
+        for row in 0..group.rows {
+            let begin = (group.row + row) * cols;
             // SAFETY: these columns of this row belong to the group, which the caller finishes once.
-            let out = unsafe { out.cut(row + columns.start..row + columns.end) };
-            for ((out, sums), total) in out.chunks_exact_mut(head_dim).zip(sums.chunks_exact(head_dim)).zip(totals) {
-                out.iter_mut().zip(sums).for_each(|(o, sum)| *o = sum / *total);
-            }
+            let out = unsafe { self.out.cut(begin + columns.start..begin + columns.end) };
+            sums.means(row * sums.totals.len() / group.rows, out);
         }
     }
 }

@@ -9,7 +9,7 @@
 //! | `logits` | [`Kernels::dot_dense`] | `vector/`, over each set's eight floats |
 //! | `best`, `candidates` | [`Kernels::dot_nibbles`], `dot_bytes`, then `dot_dense` | `nibbles.rs`, `bytes.rs`, over each set's vectors |
 //! | the same, in between | [`Kernels::bound`] | `bounds.rs`, compiled for each set |
-//! | `attend` | [`Kernels::scores`], [`Kernels::mix`] | `vector/`, over each set's eight or sixteen floats |
+//! | `attend` | [`Kernels::scores`], [`Kernels::mix`], [`Kernels::widen`] | `vector/`, over each set's eight or sixteen floats |
 //! | [`crate::measure::read_bandwidth`] | [`Kernels::sum_words`] | `words.rs`, compiled for each set |
 //! | `quantize`, `norm_quantize`, `norm_selected`, `glu`, `delta_rule`, `argmax`, softmax | the others | `floats.rs`, compiled for each set |
 //!
@@ -17,6 +17,9 @@
 //! for it with the kernels that it speeds up (the rest is computed by the set named by [`Kernels::older`]), its `mod` here,
 //! and its row in [`KernelSet`] (`set.rs`).
 
+#[cfg(target_arch = "x86_64")]
+#[macro_use]
+mod again;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
@@ -45,17 +48,16 @@ mod words;
 
 pub use set::KernelSet;
 pub(crate) use tiles::{
-    BlockRow, BlockTile, BlockWeights, DenseRow, Entries, FloatRow, FloatTile, NibbleRows, TILE_ROWS, Tile,
+    BlockRow, BlockTile, BlockWeights, DenseRow, Entries, FEW_QUERIES, FloatRow, FloatTile, KEYS_TOGETHER, NibbleRows,
+    POSITIONS, Scores, TILE_ROWS, Tile,
 };
 
 use std::any::Any;
+use std::ops::Range;
 
 use crate::backend::Numerics;
 use crate::cpu::kernels::bounds::{BoundedRows, Factors, RowBounds, Shares, Sums};
 use crate::cpu::kernels::spans::{SpanLimits, SpanRoom, TakeSums};
-
-/// Most query heads of one call of [`Kernels::scores`] and [`Kernels::mix`]. The loops are written for pairs.
-pub(crate) const HEADS: usize = 8;
 
 /// The inner loops. Every result depends on its own row alone, not on how many rows are computed together, so that a
 /// batch equals its rows one by one bit for bit.
@@ -140,14 +142,21 @@ pub(crate) trait Kernels: Sync {
         self.older().bound(out, sums, rows, factors, shares);
     }
 
-    /// `scores[(head, position)] = q[head] · keys[position] * factor`. `q: [heads, head_dim]`, at most [`HEADS`].
-    fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
-        self.older().scores(scores, q, keys, head_dim, factor);
+    /// `scores[query][position] = q[query] · keys[position] * factor` for all positions of the keys, at most [`POSITIONS`], and
+    /// `q: [queries, head_dim]`. Feature by feature, so that a score has the same bits whatever is computed beside it.
+    fn scores(&self, scores: &mut [Scores], q: &[f32], keys: Entries<'_>, factor: f32) {
+        self.older().scores(scores, q, keys, factor);
     }
 
-    /// `out[head] += Σ weights[(head, position)] * values[position]`. `out: [heads, head_dim]`, at most [`HEADS`].
-    fn mix(&self, out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
-        self.older().mix(out, weights, values, head_dim);
+    /// `out[query] += Σ weights[query][position] * values[position - positions.start]` over the positions, one after the other.
+    /// `out: [queries, head_dim]`.
+    fn mix(&self, out: &mut [f32], weights: &[Scores], positions: Range<usize>, values: Entries<'_>) {
+        self.older().mix(out, weights, positions, values);
+    }
+
+    /// Exactly the same numbers in single precision, of IEEE halves.
+    fn widen(&self, out: &mut [f32], halves: &[u16]) {
+        self.older().widen(out, halves);
     }
 
     /// The sum of all words, without what is beyond 64 bits.

@@ -2,13 +2,13 @@
 
 mod rows;
 
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 pub(crate) use rows::Rows;
 
 use crate::allocation::{area, filled};
 use crate::backend::{Numerics, Storage};
+use crate::cpu::aligned::Aligned;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::Kernels;
 use crate::cpu::{Basis, Cpu, Matrix};
@@ -19,7 +19,7 @@ use crate::format::ternary::{BLOCK, padded};
 #[derive(Debug)]
 pub struct Tensor {
     pub(crate) cols: usize,
-    pub(crate) values: Vec<f32>,
+    pub(crate) values: Aligned<f32>,
 }
 
 /// The input of linear layers, `[max_rows, cols]`: int8 with the multiplier of each row or block of 128 columns, and the sums
@@ -30,50 +30,13 @@ pub struct Quantized {
     pub(crate) cols: usize,
     /// `cols` in whole blocks; the columns beyond `cols` hold zeros, so that loops need no tails.
     pub(crate) stride: usize,
-    pub(crate) values: Aligned,           // [max_rows, stride]; nothing where they are f32
+    pub(crate) values: Aligned<i8>,       // [max_rows, stride]; nothing where they are f32
     pub(crate) scales: Vec<f32>,          // [max_rows, scales_a_row]
     pub(crate) steps: Vec<f32>,           // [max_rows, scales_a_row], what one step of the int8 stands for: 1 / scale
     pub(crate) block_sums: Vec<i32>,      // [max_rows, stride / 128]
     pub(crate) sums: Vec<i32>,            // [max_rows]
-    pub(crate) floats: Vec<f32>,          // [max_rows, stride], where they are f32
+    pub(crate) floats: Aligned<f32>,      // [max_rows, stride], where they are f32
     pub(crate) basis: Option<Arc<Basis>>, // by which rows are turned before
-}
-
-/// Zeros at first, and they begin with a cache line: a row is whole blocks, so no vector of activations lies across two
-/// lines, which would be two loads.
-#[derive(Debug)]
-pub(crate) struct Aligned {
-    values: Vec<i8>, // never moved: it does not grow
-    begin: usize,
-    len: usize,
-}
-
-impl Aligned {
-    /// Of no length, where room is made later.
-    pub(crate) const NONE: Self = Self { values: Vec::new(), begin: 0, len: 0 };
-
-    const LINE: usize = 64;
-
-    pub(crate) fn zeros(len: usize) -> Result<Self> {
-        let values: Vec<i8> = filled(len.saturating_add(Self::LINE), 0)?;
-        // `align_offset` may not know, and then answers `usize::MAX`: alignment is for speed alone.
-        let begin = Some(values.as_ptr().align_offset(Self::LINE)).filter(|&begin| begin < Self::LINE).unwrap_or(0);
-        Ok(Self { values, begin, len })
-    }
-}
-
-impl Deref for Aligned {
-    type Target = [i8];
-
-    fn deref(&self) -> &[i8] {
-        &self.values[self.begin..][..self.len]
-    }
-}
-
-impl DerefMut for Aligned {
-    fn deref_mut(&mut self) -> &mut [i8] {
-        &mut self.values[self.begin..][..self.len]
-    }
 }
 
 impl Storage for Cpu {
@@ -85,7 +48,7 @@ impl Storage for Cpu {
 impl Tensor {
     pub(crate) fn new(max_rows: usize, cols: usize) -> Result<Self> {
         // NaN, so that whoever reads what was never written finds out.
-        Ok(Self { cols, values: filled(area(max_rows, cols)?, f32::NAN)? })
+        Ok(Self { cols, values: Aligned::filled(area(max_rows, cols)?, f32::NAN)? })
     }
 
     pub(crate) fn row(&self, row: usize) -> &[f32] {
@@ -111,12 +74,12 @@ impl Quantized {
             numerics,
             cols,
             stride,
-            values: Aligned::zeros(integers)?,
+            values: Aligned::zeroed(integers)?,
             scales: filled(max_rows * scales_a_row, f32::NAN)?,
             steps: filled(max_rows * scales_a_row, f32::NAN)?,
             block_sums: filled(integers / BLOCK, 0)?,
             sums: filled(max_rows, 0)?,
-            floats: filled(floats, 0.0)?,
+            floats: Aligned::zeroed(floats)?,
             basis: None,
         })
     }

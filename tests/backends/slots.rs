@@ -82,7 +82,7 @@ fn totals_are_the_sums_of_odds<B: Backend>(b: &mut B) {
 }
 
 const SLOTS: usize = 3;
-const POSITIONS: usize = 10;
+const POSITIONS: usize = 37;
 const KV_HEADS: usize = 2;
 const HEAD_DIM: usize = 34;
 
@@ -138,7 +138,7 @@ fn what_is_read_of_a_cache_is_written_back_as_it_was<B: Backend>(b: &mut B) {
 
 pub fn a_prefix_is_copied_and_nothing_else<B: Backend>(b: &mut B) {
     for precision in [CachePrecision::F16, CachePrecision::F32] {
-        for (from, to, positions) in [(0, 2, 7), (2, 1, POSITIONS), (1, 0, 1)] {
+        for (from, to, positions) in [(0, 2, 7), (2, 1, POSITIONS), (1, 0, 1), (2, 0, 16), (0, 1, 35)] {
             let (mut cache, mut wanted) = filled(b, precision);
             b.copy_prefix(&mut cache, from, to, positions).unwrap();
             for kv_head in 0..KV_HEADS {

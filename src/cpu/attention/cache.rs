@@ -1,30 +1,31 @@
-//! The cache of keys and values. Entries lie as `[slot][kv_head][position][head_dim]`, so that attention of one head
-//! reads one stream.
+//! The cache of keys and values. Those of one head lie together, so that its attention reads two streams: values position by position,
+//! keys feature by feature for some positions at a time, as [`Kernels::scores`](crate::cpu::kernels::Kernels::scores) reads them.
 
 use std::ops::Range;
 
+use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use crate::backend::{CachePlace, CachePrecision, CacheShape, HeadNormOrder, Heads, Misfit, RopePairs, Row};
+use crate::backend::{CachePlace, CachePrecision, CacheShape, Heads, Misfit, Row};
+use crate::cpu::aligned::Aligned;
 use crate::cpu::disjoint::Disjoint;
-use crate::cpu::floats::{self, largest_magnitude};
-use crate::cpu::kernels::{Entries, Kernels};
-use crate::cpu::tensor::norm_factor;
+use crate::cpu::floats::{half, largest_magnitude};
+use crate::cpu::kernels::{Entries, KEYS_TOGETHER};
 use crate::error::{Error, Result};
 
 /// Keys and values of one layer.
 #[derive(Debug)]
 pub struct Cache {
     shape: CacheShape,
-    keys: Store,
-    values: Store,
+    keys: Store,   // [slots, kv_heads, positions / KEYS_TOGETHER, head_dim, KEYS_TOGETHER]
+    values: Store, // [slots, kv_heads, positions, head_dim]
 }
 
-/// `[slots, kv_heads, positions, head_dim]`. Pages of memory that were never written are not there yet.
+/// Pages of memory that were never written are not there yet.
 #[derive(Debug)]
 enum Store {
-    F16(Box<[u16]>),
-    F32(Box<[f32]>),
+    F16(Aligned<u16>),
+    F32(Aligned<f32>),
 }
 
 impl Cache {
@@ -35,19 +36,17 @@ impl Cache {
     pub(crate) fn new(shape: CacheShape) -> Result<Self> {
         let no_memory =
             || Error::out_of_memory(format!("no memory for a cache of {shape:?}: fewer slots or positions need less"));
-        shape.bytes().filter(|&bytes| isize::try_from(bytes).is_ok()).ok_or_else(no_memory)?;
-        let entries = shape.slots * shape.kv_heads * shape.positions * shape.head_dim;
-        let store = || {
+        let positions = shape.positions.checked_next_multiple_of(KEYS_TOGETHER).ok_or_else(no_memory)?;
+        let padded = CacheShape { positions, ..shape };
+        padded.bytes().filter(|&bytes| isize::try_from(bytes).is_ok()).ok_or_else(no_memory)?;
+        let store = |positions: usize| {
+            let entries = shape.slots * shape.kv_heads * positions * shape.head_dim;
             Ok(match shape.precision {
-                CachePrecision::F16 => {
-                    Store::F16(bytemuck::allocation::try_zeroed_slice_box(entries).map_err(|()| no_memory())?)
-                }
-                CachePrecision::F32 => {
-                    Store::F32(bytemuck::allocation::try_zeroed_slice_box(entries).map_err(|()| no_memory())?)
-                }
+                CachePrecision::F16 => Store::F16(Aligned::zeroed(entries).map_err(|_| no_memory())?),
+                CachePrecision::F32 => Store::F32(Aligned::zeroed(entries).map_err(|_| no_memory())?),
             })
         };
-        Ok(Self { shape, keys: store()?, values: store()? })
+        Ok(Self { shape, keys: store(positions)?, values: store(shape.positions)? })
     }
 
     /// Panics unless the cache is one for these heads and has these places.
@@ -71,30 +70,7 @@ impl Cache {
 
     /// Bytes of the keys and values of one position of one sequence.
     pub(crate) fn position_bytes(&self) -> usize {
-        let places = (self.shape.slots * self.shape.positions).max(1);
-        self.bytes() as usize / places
-    }
-
-    /// The first position that a row at `position` sees.
-    pub(crate) fn first_seen(&self, position: usize) -> usize {
-        self.shape.first_seen(position)
-    }
-
-    /// How many positions a row at `position` sees.
-    pub(crate) fn seen(&self, position: usize) -> usize {
-        position + 1 - self.first_seen(position)
-    }
-
-    /// Positions of each sequence.
-    pub(crate) fn positions(&self) -> usize {
-        self.shape.positions
-    }
-
-    /// The keys and the values of some positions of a sequence's head.
-    pub(crate) fn entries(&self, sequence: u32, kv_head: usize, places: Range<usize>) -> (Entries<'_>, Entries<'_>) {
-        let begin = head_begin(&self.shape, sequence, kv_head) + places.start * self.shape.head_dim;
-        let places = begin..begin + places.len() * self.shape.head_dim;
-        (self.keys.entries(places.clone()), self.values.entries(places))
+        2 * self.shape.kv_heads * self.shape.head_dim * self.shape.precision.bytes()
     }
 
     /// What it was made for.
@@ -102,50 +78,61 @@ impl Cache {
         self.shape
     }
 
-    /// Where the first positions of a head lie.
-    fn places(&self, CachePlace { slot, kv_head, positions }: CachePlace) -> Range<usize> {
-        let CacheShape { slots, positions: most, kv_heads, head_dim, .. } = self.shape;
-        assert!(
-            (slot as usize) < slots && kv_head < kv_heads && positions <= most,
-            "a place outside of {:?}",
-            self.shape
-        );
-        let begin = head_begin(&self.shape, slot, kv_head);
-        begin..begin + positions * head_dim
+    /// The keys of some positions of a sequence's head, from a multiple of [`KEYS_TOGETHER`] on, and those that lie together with the last.
+    pub(crate) fn keys(&self, sequence: u32, kv_head: usize, positions: Range<usize>) -> Entries<'_> {
+        let (begin, head_dim) = (keys_begin(&self.shape, sequence, kv_head), self.shape.head_dim);
+        let end = positions.end.next_multiple_of(KEYS_TOGETHER);
+        self.keys.entries().slice(begin + positions.start * head_dim..begin + end * head_dim)
+    }
+
+    /// The values of some positions of a sequence's head.
+    pub(crate) fn values(&self, sequence: u32, kv_head: usize, positions: Range<usize>) -> Entries<'_> {
+        let (begin, head_dim) = (values_begin(&self.shape, sequence, kv_head), self.shape.head_dim);
+        self.values.entries().slice(begin + positions.start * head_dim..begin + positions.end * head_dim)
+    }
+
+    fn check_place(&self, CachePlace { slot, kv_head, positions }: CachePlace) {
+        let CacheShape { slots, positions: most, kv_heads, .. } = self.shape;
+        let inside = (slot as usize) < slots && kv_head < kv_heads && positions <= most;
+        assert!(inside, "a place outside of {:?}", self.shape);
     }
 
     /// Keys and values of the first positions of a head, `[positions, head_dim]` each.
     pub(crate) fn read(&self, place: CachePlace, keys: &mut [f32], values: &mut [f32]) {
-        let places = self.places(place);
-        for (store, out) in [(&self.keys, keys), (&self.values, values)] {
-            match store {
-                Store::F32(entries) => out.copy_from_slice(&entries[places.clone()]),
-                Store::F16(entries) => {
-                    bytemuck::cast_slice::<u16, half::f16>(&entries[places.clone()]).convert_to_f32_slice(out);
-                }
-            }
+        self.check_place(place);
+        let head_dim = self.shape.head_dim;
+        assert_eq!((keys.len(), values.len()), (place.positions * head_dim, place.positions * head_dim));
+        self.values.read(values_begin(&self.shape, place.slot, place.kv_head), 1, values);
+        for (position, key) in keys.chunks_exact_mut(head_dim).enumerate() {
+            self.keys.read(key_begin(&self.shape, place.slot, place.kv_head, position), KEYS_TOGETHER, key);
         }
     }
 
     /// Overwrites what [`Cache::read`] reads.
     pub(crate) fn write(&mut self, place: CachePlace, keys: &[f32], values: &[f32]) {
-        let places = self.places(place);
-        assert_eq!((keys.len(), values.len()), (places.len(), places.len()));
-        for (store, x) in [(&mut self.keys, keys), (&mut self.values, values)] {
+        self.check_place(place);
+        let head_dim = self.shape.head_dim;
+        assert_eq!((keys.len(), values.len()), (place.positions * head_dim, place.positions * head_dim));
+        let cache = self.split();
+        for (position, (key, value)) in keys.chunks_exact(head_dim).zip(values.chunks_exact(head_dim)).enumerate() {
             // SAFETY: the whole cache is borrowed for this call.
-            unsafe { store.split().write(places.start, x) };
+            unsafe { cache.write(place.slot, place.kv_head, position, key, value) };
         }
     }
 
     /// Copies the first positions of one slot over those of another.
     pub(crate) fn copy_prefix(&mut self, from: u32, to: u32, positions: usize) {
+        let head_dim = self.shape.head_dim;
         for kv_head in 0..self.shape.kv_heads {
-            let place = |slot| CachePlace { slot, kv_head, positions };
-            let (from, to) = (self.places(place(from)), self.places(place(to)).start);
-            for store in [&mut self.keys, &mut self.values] {
-                match store {
-                    Store::F16(entries) => entries.copy_within(from.clone(), to),
-                    Store::F32(entries) => entries.copy_within(from.clone(), to),
+            [from, to].into_iter().for_each(|slot| self.check_place(CachePlace { slot, kv_head, positions }));
+            let [values, to_values] = [from, to].map(|slot| values_begin(&self.shape, slot, kv_head));
+            self.values.copy(values..values + positions * head_dim, to_values);
+            let [keys, to_keys] = [from, to].map(|slot| keys_begin(&self.shape, slot, kv_head));
+            let (whole, rest) = (positions / KEYS_TOGETHER * KEYS_TOGETHER * head_dim, positions % KEYS_TOGETHER);
+            self.keys.copy(keys..keys + whole, to_keys);
+            if rest > 0 {
+                for feature in (whole..).step_by(KEYS_TOGETHER).take(head_dim) {
+                    self.keys.copy(keys + feature..keys + feature + rest, to_keys + feature);
                 }
             }
         }
@@ -157,23 +144,56 @@ impl Cache {
     }
 }
 
-/// Where the entries of one head begin.
-fn head_begin(shape: &CacheShape, sequence: u32, kv_head: usize) -> usize {
+/// Where the values of one head begin.
+fn values_begin(shape: &CacheShape, sequence: u32, kv_head: usize) -> usize {
     (sequence as usize * shape.kv_heads + kv_head) * shape.positions * shape.head_dim
 }
 
+/// Where the keys of one head begin.
+fn keys_begin(shape: &CacheShape, sequence: u32, kv_head: usize) -> usize {
+    let positions = shape.positions.next_multiple_of(KEYS_TOGETHER);
+    (sequence as usize * shape.kv_heads + kv_head) * positions * shape.head_dim
+}
+
+/// Where the first feature of a key lies; the others are [`KEYS_TOGETHER`] apart.
+fn key_begin(shape: &CacheShape, sequence: u32, kv_head: usize, position: usize) -> usize {
+    let place = position % KEYS_TOGETHER;
+    keys_begin(shape, sequence, kv_head) + (position - place) * shape.head_dim + place
+}
+
 impl Store {
-    fn entries(&self, places: Range<usize>) -> Entries<'_> {
+    fn entries(&self) -> Entries<'_> {
         match self {
-            Store::F16(values) => Entries::F16(&values[places]),
-            Store::F32(values) => Entries::F32(&values[places]),
+            Store::F16(entries) => Entries::F16(entries),
+            Store::F32(entries) => Entries::F32(entries),
+        }
+    }
+
+    /// Reads entries that are `apart`.
+    fn read(&self, begin: usize, apart: usize, out: &mut [f32]) {
+        match self {
+            Store::F16(entries) => {
+                let entries = entries[begin..].iter().step_by(apart);
+                out.iter_mut().zip(entries).for_each(|(o, &entry)| *o = half(entry));
+            }
+            Store::F32(entries) => {
+                let entries = entries[begin..].iter().step_by(apart);
+                out.iter_mut().zip(entries).for_each(|(o, &entry)| *o = entry);
+            }
+        }
+    }
+
+    fn copy(&mut self, from: Range<usize>, to: usize) {
+        match self {
+            Store::F16(entries) => entries.copy_within(from, to),
+            Store::F32(entries) => entries.copy_within(from, to),
         }
     }
 
     fn split(&mut self) -> SplitStore<'_> {
         match self {
-            Store::F16(values) => SplitStore::F16(Disjoint::new(values)),
-            Store::F32(values) => SplitStore::F32(Disjoint::new(values)),
+            Store::F16(entries) => SplitStore::F16(Disjoint::new(entries)),
+            Store::F32(entries) => SplitStore::F32(Disjoint::new(entries)),
         }
     }
 }
@@ -185,103 +205,54 @@ pub(crate) struct CacheHeads<'a> {
     values: SplitStore<'a>,
 }
 
+impl CacheHeads<'_> {
+    /// Writes a key and a value.
+    ///
+    /// # Safety
+    /// No other thread may write to the same head meanwhile.
+    pub(super) unsafe fn write(&self, sequence: u32, kv_head: usize, position: usize, key: &[f32], value: &[f32]) {
+        let place = values_begin(&self.shape, sequence, kv_head) + position * self.shape.head_dim;
+        // SAFETY: all these places belong to the head.
+        unsafe {
+            self.values.write(place, 1, value);
+            self.keys.write(key_begin(&self.shape, sequence, kv_head, position), KEYS_TOGETHER, key);
+        }
+    }
+}
+
 enum SplitStore<'a> {
     F16(Disjoint<'a, u16>),
     F32(Disjoint<'a, f32>),
 }
 
+/// Features that are converted at a time.
+const CONVERTED: usize = 64;
+
 impl SplitStore<'_> {
+    /// Writes the features of a head to places that are `apart`.
+    ///
     /// # Safety
-    /// No other thread may write the same places meanwhile.
-    unsafe fn write(&self, begin: usize, x: &[f32]) {
+    /// No other thread may write to places from the first to the last of these meanwhile.
+    unsafe fn write(&self, begin: usize, apart: usize, x: &[f32]) {
+        let places = begin..begin + (x.len() - 1) * apart + 1;
         match self {
             SplitStore::F16(entries) => {
                 // SAFETY: the caller has these places to itself.
-                let entries: &mut [u16] = unsafe { entries.cut(begin..begin + x.len()) };
-                match Misfit::of(largest_magnitude(x)) {
-                    None => bytemuck::cast_slice_mut::<u16, half::f16>(entries).convert_from_f32_slice(x),
-                    Some(misfit) => entries.fill(misfit.f16_bits()),
+                let entries = unsafe { entries.cut(places) };
+                if let Some(misfit) = Misfit::of(largest_magnitude(x)) {
+                    return entries.iter_mut().step_by(apart).for_each(|entry| *entry = misfit.f16_bits());
+                }
+                let mut converted = [f16::ZERO; CONVERTED];
+                for (x, entries) in x.chunks(CONVERTED).zip(entries.chunks_mut(CONVERTED * apart)) {
+                    converted[..x.len()].convert_from_f32_slice(x);
+                    entries.chunks_mut(apart).zip(&converted).for_each(|(entry, x)| entry[0] = x.to_bits());
                 }
             }
-            // SAFETY: the caller has these places to itself.
-            SplitStore::F32(entries) => unsafe { entries.cut(begin..begin + x.len()) }.copy_from_slice(x),
-        }
-    }
-}
-
-/// How heads are brought to their positions.
-#[derive(Clone, Copy)]
-pub(crate) struct Turning<'a> {
-    pub(crate) rotations: &'a [f32], // [rows, 2 * pairs]
-    pub(crate) pairs: RopePairs,
-    pub(crate) norm: Option<Norming<'a>>,
-}
-
-/// RMSNorm of each head by itself.
-#[derive(Clone, Copy)]
-pub(crate) struct Norming<'a> {
-    pub(crate) kernels: &'static dyn Kernels,
-    pub(crate) query_gain: &'a [f32], // [head_dim]
-    pub(crate) key_gain: &'a [f32],   // [head_dim]
-    pub(crate) epsilon: f32,
-    pub(crate) order: HeadNormOrder,
-}
-
-impl Norming<'_> {
-    fn norm(&self, head: &mut [f32], gain: &[f32]) {
-        let factor = norm_factor(self.kernels, head, self.epsilon);
-        head.iter_mut().zip(gain).for_each(|(value, gain)| *value = *value * factor * gain);
-    }
-}
-
-impl Turning<'_> {
-    /// Norms and turns one head of a row.
-    fn turn(&self, head: &mut [f32], is_query: bool, cosines: &[f32], sines: &[f32]) {
-        let norm = |head: &mut [f32], order| {
-            if let Some(norm) = self.norm.filter(|norm| norm.order == order) {
-                norm.norm(head, if is_query { norm.query_gain } else { norm.key_gain });
+            SplitStore::F32(entries) => {
+                // SAFETY: as above.
+                let entries = unsafe { entries.cut(places) };
+                entries.chunks_mut(apart).zip(x).for_each(|(entry, x)| entry[0] = *x);
             }
-        };
-        norm(head, HeadNormOrder::BeforeRope);
-        floats::rotate(head, cosines, sines, self.pairs);
-        norm(head, HeadNormOrder::AfterRope);
-    }
-}
-
-/// Turns the queries of one key/value head's group in place for every row, and writes its turned keys and its values to the
-/// cache. `qkv: [rows, heads.qkv_cols()]`.
-///
-/// # Safety
-/// No two calls with the same `kv_head` may run at the same time, nor anything else that uses `qkv` or the cache. (All
-/// rows of a head are one call, so that rows which name the same place do not race.)
-pub(crate) unsafe fn rope_append_head(
-    qkv: &Disjoint<'_, f32>,
-    cache: &CacheHeads<'_>,
-    rows: &[Row],
-    turning: Turning<'_>,
-    heads: Heads,
-    kv_head: usize,
-) {
-    let (group, head_dim) = (heads.heads / heads.kv_heads, heads.head_dim);
-    let turns = turning.rotations.len() / rows.len();
-    for ((row, at), rotation) in rows.iter().enumerate().zip(turning.rotations.chunks_exact(turns)) {
-        let (cosines, sines) = rotation.split_at(turns / 2);
-        // SAFETY: these features belong to this group of heads alone, and so to this call; so do those below.
-        let features = |head: usize, count: usize| unsafe {
-            let begin = row * heads.qkv_cols() + head * head_dim;
-            qkv.cut(begin..begin + count * head_dim)
-        };
-        for query in features(kv_head * group, group).chunks_exact_mut(head_dim) {
-            turning.turn(query, true, cosines, sines);
-        }
-        let key = features(heads.heads + kv_head, 1);
-        turning.turn(key, false, cosines, sines);
-        let value = features(heads.heads + heads.kv_heads + kv_head, 1);
-        let place = head_begin(&cache.shape, at.sequence, kv_head) + at.position as usize * head_dim;
-        // SAFETY: the places belong to this key/value head, and so to this call.
-        unsafe {
-            cache.keys.write(place, key);
-            cache.values.write(place, value);
         }
     }
 }

@@ -2,87 +2,109 @@
 
 use std::ops::Range;
 
-use crate::cpu::attention::POSITIONS;
-use crate::cpu::kernels::{Entries, HEADS, Kernels};
+use crate::cpu::attention::sums::Sums;
+use crate::cpu::kernels::{Entries, FEW_QUERIES, Kernels, POSITIONS, Scores};
 
-/// At most [`HEADS`] queries that share a key/value head, row by row, and what they have summed so far.
-pub(super) struct Queries<'a> {
-    pub(super) kernels: &'static dyn Kernels,
-    pub(super) rows: usize,
-    pub(super) head_dim: usize,
-    pub(super) q: &'a [f32],           // [rows, heads, head_dim]
-    pub(super) out: &'a mut [f32],     // [rows, heads, head_dim], sums of values, not yet divided
-    pub(super) largest: &'a mut [f32], // [rows, heads], scores
-    pub(super) totals: &'a mut [f32],  // [rows, heads], sums of the weights
+/// Queries that kernels take together.
+const TOGETHER: usize = 4;
+
+/// What a thread has before it: the queries of a group, their scores with a tile, and the tile itself in single precision.
+pub(super) struct Desk<'a> {
+    pub(super) q: &'a mut [f32], // [queries, head_dim]
+    scores: &'a mut [Scores],    // [queries]
+    keys: &'a mut [f32],         // [POSITIONS, head_dim]
+    values: &'a mut [f32],       // [POSITIONS, head_dim]
 }
 
-/// Keys and values of some places of the tile.
-type EntriesOf<'a> = &'a dyn Fn(Range<usize>) -> (Entries<'a>, Entries<'a>);
-
-impl Queries<'_> {
-    /// Adds a tile of `len` positions. All rows see the first `all_see` of them, and each row one more than the row before it.
-    /// Every query sums what it would alone, in the same order.
-    pub(super) fn attend(&mut self, all_see: usize, len: usize, entries: EntriesOf<'_>) {
-        let factor = 1.0 / (self.head_dim as f32).sqrt();
-        let (queries, heads) = (self.largest.len(), self.largest.len() / self.rows);
-        let row_len = heads * self.head_dim;
-        let mut weights = [0.0f32; HEADS * POSITIONS];
-        let (keys, values) = entries(0..all_see);
-        let some = &mut weights[..queries * all_see];
-        self.kernels.scores(some, self.q, keys, self.head_dim, factor);
-        if all_see == len {
-            // One row, or rows that all see all of it.
-            for (query, scores) in some.chunks_exact_mut(len).enumerate() {
-                self.weigh(query, scores);
-            }
-            return self.kernels.mix(self.out, some, values, self.head_dim);
-        }
-        let mut scores = [[0.0f32; POSITIONS]; HEADS];
-        for (scores, some) in scores.iter_mut().zip(some.chunks_exact(all_see)) {
-            scores[..all_see].copy_from_slice(some);
-        }
-        let seen = |row: usize| len.min(all_see + row);
-        for row in 1..self.rows {
-            let places = all_see..seen(row);
-            let more = &mut weights[..heads * places.len()];
-            let (keys, _) = entries(places.clone());
-            self.kernels.scores(more, &self.q[row * row_len..][..row_len], keys, self.head_dim, factor);
-            for (scores, more) in scores[row * heads..].iter_mut().zip(more.chunks_exact(places.len())) {
-                scores[places.clone()].copy_from_slice(more);
-            }
-        }
-        for (query, scores) in scores.iter_mut().enumerate().take(queries) {
-            self.weigh(query, &mut scores[..seen(query / heads)]);
-        }
-        for (weights, scores) in weights.chunks_exact_mut(all_see).zip(&scores).take(queries) {
-            weights.copy_from_slice(&scores[..all_see]);
-        }
-        self.kernels.mix(self.out, &weights[..queries * all_see], values, self.head_dim);
-        for row in 1..self.rows {
-            let places = all_see..seen(row);
-            let more = &mut weights[..heads * places.len()];
-            for (more, scores) in more.chunks_exact_mut(places.len()).zip(&scores[row * heads..]) {
-                more.copy_from_slice(&scores[places.clone()]);
-            }
-            let (_, values) = entries(places);
-            self.kernels.mix(&mut self.out[row * row_len..][..row_len], more, values, self.head_dim);
-        }
+impl<'a> Desk<'a> {
+    /// Floats of a desk for so many queries.
+    pub(super) fn len(queries: usize, head_dim: usize) -> usize {
+        queries * (POSITIONS + head_dim) + 2 * POSITIONS * head_dim
     }
 
-    /// Turns the scores of a query into weights, and scales down what it summed so far if there is a larger one among them.
-    fn weigh(&mut self, query: usize, scores: &mut [f32]) {
-        let (least, most) = self.kernels.extremes(scores);
-        if least == f32::NEG_INFINITY {
-            // It would weigh nothing, but is a sum that left the numbers. (What +∞ and NaN weigh is NaN anyway.)
-            scores.fill(f32::NAN);
+    /// A desk that lies in `room`, of at least [`Desk::len`].
+    pub(super) fn of(room: &'a mut [f32], queries: usize, head_dim: usize) -> Self {
+        let (scores, room) = room.split_at_mut(queries * POSITIONS);
+        let (q, room) = room.split_at_mut(queries * head_dim);
+        let (keys, values) = room.split_at_mut(POSITIONS * head_dim);
+        Self { q, scores: scores.as_chunks_mut().0, keys, values }
+    }
+}
+
+/// Some of the positions of a tile, counted from its first: each row sees one more than the row before it.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    /// The first that all rows see.
+    pub(super) first: usize,
+    /// Behind the last that all rows see.
+    pub(super) all: usize,
+    /// Behind the last that any row sees.
+    pub(super) end: usize,
+}
+
+impl Seen {
+    fn end(&self, row: usize) -> usize {
+        self.end.min(self.all + row)
+    }
+}
+
+impl Desk<'_> {
+    /// Adds a tile to the sums of as many rows of queries. Every query sums what it would alone, in the same order. `keys` are those of
+    /// the whole tile, `values` those of the positions that are seen.
+    pub(super) fn attend(
+        &mut self,
+        kernels: &dyn Kernels,
+        rows: usize,
+        sums: &mut Sums<'_>,
+        seen: Seen,
+        keys: Entries<'_>,
+        values: Entries<'_>,
+    ) {
+        let queries = sums.totals.len();
+        let (heads, head_dim) = (queries / rows, sums.out.len() / queries);
+        let widens = queries > FEW_QUERIES;
+        let (scores, q) = (&mut self.scores[..queries], &self.q[..queries * head_dim]);
+        let keys = if widens { widened(kernels, self.keys, keys) } else { keys };
+        let values = if widens { widened(kernels, self.values, values) } else { values };
+        kernels.scores(scores, q, keys, 1.0 / (head_dim as f32).sqrt());
+        for (query, scores) in scores.iter_mut().enumerate() {
+            let scores = &mut scores[seen.first..seen.end(query / heads)];
+            let (least, most) = kernels.extremes(scores);
+            if least == f32::NEG_INFINITY {
+                // It would weigh nothing, but is a sum that left the numbers. (What +∞ and NaN weigh is NaN anyway.)
+                scores.fill(f32::NAN);
+            }
+            sums.raise(query, most);
+            sums.totals[query] += kernels.exp_sum(scores, sums.largest[query]);
         }
-        if most > self.largest[query] {
-            // 0 the first time, when nothing was summed.
-            let shrink = (self.largest[query] - most).exp();
-            self.totals[query] *= shrink;
-            self.out[query * self.head_dim..][..self.head_dim].iter_mut().for_each(|o| *o *= shrink);
-            self.largest[query] = most;
+        let mut mix = |rows: Range<usize>, positions: Range<usize>| {
+            if !positions.is_empty() {
+                let queries = rows.start * heads..rows.end * heads;
+                let out = &mut sums.out[queries.start * head_dim..queries.end * head_dim];
+                let features = |position: usize| (position - seen.first) * head_dim;
+                let values = values.slice(features(positions.start)..features(positions.end));
+                kernels.mix(out, &scores[queries], positions, values);
+            }
+        };
+        mix(0..rows, seen.first..seen.all);
+        // What some rows see and those before them do not: by as many rows as make queries that go together.
+        let some = (TOGETHER / heads).max(1);
+        for first in (0..rows).step_by(some) {
+            let rows = first..rows.min(first + some);
+            mix(rows.clone(), seen.all..seen.end(first));
+            rows.for_each(|row| mix(row..row + 1, seen.end(first)..seen.end(row)));
         }
-        self.totals[query] += self.kernels.exp_sum(scores, self.largest[query]);
+    }
+}
+
+/// Entries in single precision.
+fn widened<'e>(kernels: &dyn Kernels, room: &'e mut [f32], entries: Entries<'e>) -> Entries<'e> {
+    match entries {
+        Entries::F16(halves) => {
+            let room = &mut room[..halves.len()];
+            kernels.widen(room, halves);
+            Entries::F32(room)
+        }
+        Entries::F32(_) => entries,
     }
 }

@@ -2,15 +2,15 @@
 
 use crate::allocation::{area, filled};
 use crate::backend::MOST_CANDIDATES;
+use crate::cpu::aligned::Aligned;
 use crate::cpu::screen::{Planes, Probe, Size, TOGETHER};
-use crate::cpu::tensor::Aligned;
 use crate::error::Result;
 use crate::ranking::Ranking;
 
 /// What screening works with, used again from step to step. "Rows" are those of a step that are screened together.
 pub(in crate::cpu) struct Screener {
     pub(super) outliers: Vec<i16>,                  // [TOGETHER, outliers]
-    pub(super) others: Aligned,                     // [TOGETHER, 2, others]
+    pub(super) others: Aligned<i8>,                 // [TOGETHER, 2, others]
     pub(super) y: Vec<f32>,                         // [TOGETHER, cols]
     pub(super) probes: Vec<Option<Probe>>,          // [rows]
     pub(super) uppers: Vec<f32>,                    // [TOGETHER, vocabulary], at last the logits of what is left
@@ -37,7 +37,7 @@ impl Screener {
     pub(in crate::cpu) fn new() -> Self {
         Self {
             outliers: Vec::new(),
-            others: Aligned::NONE,
+            others: Aligned::default(),
             y: Vec::new(),
             probes: Vec::with_capacity(TOGETHER),
             uppers: Vec::new(),
@@ -70,7 +70,7 @@ impl Screener {
             Ok(())
         }
         room(&mut self.outliers, area(TOGETHER, size.outliers)?, 0)?;
-        self.others = Aligned::zeros(area(2 * TOGETHER, size.others)?.max(self.others.len()))?;
+        self.others = Aligned::zeroed(area(2 * TOGETHER, size.others)?.max(self.others.len()))?;
         room(&mut self.y, area(TOGETHER, size.cols)?, 0.0)?;
         room(&mut self.uppers, area(TOGETHER, size.rows)?, 0.0)?;
         self.rankings.resize_with(TOGETHER, Ranking::new);

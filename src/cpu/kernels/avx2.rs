@@ -11,6 +11,7 @@ mod trits;
 
 use std::any::Any;
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use crate::backend::Numerics;
 use crate::cpu::floats;
@@ -18,7 +19,9 @@ use crate::cpu::kernels::bounds::{self, BoundedRows, Factors, RowBounds, Shares,
 use crate::cpu::kernels::portable::Portable;
 use crate::cpu::kernels::spans::{SET, SpanLimits, SpanRoom, TakeSums};
 use crate::cpu::kernels::vector::{dense, heads, trits as float_trits};
-use crate::cpu::kernels::{BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Tile, words};
+use crate::cpu::kernels::{
+    BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Scores, Tile, words,
+};
 
 /// Bytes between a load of weights and the line that is asked for into the nearest cache meanwhile: 2 KiB is 150 to 200 ns of
 /// streaming.
@@ -44,20 +47,6 @@ impl Avx2 {
         (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c"))
             .then_some(&TOKEN)
     }
-}
-
-/// Compiles loops of `floats.rs` or `bounds.rs` again, for these instructions.
-macro_rules! compile_again {
-    ($module:ident: $(fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {$(
-        fn $name(&self, $($argument: $type),*) $(-> $result)? {
-            #[target_feature(enable = "avx2,fma,f16c")]
-            fn again($($argument: $type),*) $(-> $result)? {
-                $module::$name($($argument),*)
-            }
-            // SAFETY: `self` exists, so the CPU has AVX2, FMA and F16C.
-            unsafe { again($($argument),*) }
-        }
-    )*};
 }
 
 impl Kernels for Avx2 {
@@ -120,14 +109,19 @@ impl Kernels for Avx2 {
         unsafe { nibbles::dot_nibbles(out, w, x) }
     }
 
-    fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
+    fn scores(&self, scores: &mut [Scores], q: &[f32], keys: Entries<'_>, factor: f32) {
         // SAFETY: `self` exists, so the CPU has AVX2, FMA and F16C.
-        unsafe { self::scores(scores, q, keys, head_dim, factor) }
+        unsafe { self::scores(scores, q, keys, factor) }
     }
 
-    fn mix(&self, out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
+    fn mix(&self, out: &mut [f32], weights: &[Scores], positions: Range<usize>, values: Entries<'_>) {
         // SAFETY: `self` exists, so the CPU has AVX2, FMA and F16C.
-        unsafe { mix(out, weights, values, head_dim) }
+        unsafe { mix(out, weights, positions, values) }
+    }
+
+    fn widen(&self, out: &mut [f32], halves: &[u16]) {
+        // SAFETY: `self` exists, so the CPU has AVX2, FMA and F16C.
+        unsafe { widen(out, halves) }
     }
 
     fn sum_words(&self, words: &[u64]) -> u64 {
@@ -136,12 +130,12 @@ impl Kernels for Avx2 {
     }
 
     compile_again! {
-        bounds:
+        "avx2,fma,f16c", bounds:
         fn bound(out: RowBounds<'_>, sums: &Sums, rows: &BoundedRows<'_>, factors: &Factors, shares: &Shares);
     }
 
     compile_again! {
-        floats:
+        "avx2,fma,f16c", floats:
         fn absmax(x: &[f32]) -> f32;
         fn round(out: &mut [i8], x: &[f32], scale: f32);
         fn block_sums(out: &mut [i32], x: &[i8]);
@@ -180,15 +174,21 @@ fn dot_floats(out: &mut [f32], tile: &FloatTile<'_>) {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn scores(scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
+fn scores(scores: &mut [Scores], q: &[f32], keys: Entries<'_>, factor: f32) {
     // SAFETY: as above.
-    unsafe { heads::scores::<__m256>(scores, q, keys, head_dim, factor) }
+    unsafe { heads::scores::<__m256>(scores, q, keys, factor) }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn mix(out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
+fn mix(out: &mut [f32], weights: &[Scores], positions: Range<usize>, values: Entries<'_>) {
     // SAFETY: as above.
-    unsafe { heads::mix::<__m256>(out, weights, values, head_dim) }
+    unsafe { heads::mix::<__m256>(out, weights, positions, values) }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn widen(out: &mut [f32], halves: &[u16]) {
+    // SAFETY: as above.
+    unsafe { heads::widen::<__m256>(out, halves) }
 }
 
 /// Asks for what comes after the weights at `address`, where all are read in the order in which they lie.

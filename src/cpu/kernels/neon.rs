@@ -9,12 +9,13 @@ mod eight;
 mod trits;
 
 use std::arch::is_aarch64_feature_detected;
+use std::ops::Range;
 
 use eight::Eight;
 
 use crate::cpu::kernels::portable::{Portable, blocks_by_codes};
 use crate::cpu::kernels::vector::{dense, heads, trits as float_trits};
-use crate::cpu::kernels::{BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, Tile};
+use crate::cpu::kernels::{BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, Scores, Tile};
 
 /// The token of NEON: only [`Neon::detect`] gives one out.
 pub(crate) struct Neon(());
@@ -66,14 +67,19 @@ impl Kernels for Neon {
         unsafe { dense::dot_dense::<Eight>(out, w, x) }
     }
 
-    fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
+    fn scores(&self, scores: &mut [Scores], q: &[f32], keys: Entries<'_>, factor: f32) {
         // SAFETY: `self` exists, so the CPU has NEON.
-        unsafe { heads::scores::<Eight>(scores, q, keys, head_dim, factor) }
+        unsafe { heads::scores::<Eight>(scores, q, keys, factor) }
     }
 
-    fn mix(&self, out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
+    fn mix(&self, out: &mut [f32], weights: &[Scores], positions: Range<usize>, values: Entries<'_>) {
         // SAFETY: `self` exists, so the CPU has NEON.
-        unsafe { heads::mix::<Eight>(out, weights, values, head_dim) }
+        unsafe { heads::mix::<Eight>(out, weights, positions, values) }
+    }
+
+    fn widen(&self, out: &mut [f32], halves: &[u16]) {
+        // SAFETY: `self` exists, so the CPU has NEON.
+        unsafe { heads::widen::<Eight>(out, halves) }
     }
 }
 

@@ -1,11 +1,18 @@
 //! The kernels in plain Rust. They say what each kernel computes, and run where no faster set does; loops are shaped so
 //! that the compiler can use the vector instructions that every CPU of the target has.
 
+mod heads;
+
+use std::ops::Range;
+
+pub(crate) use heads::mix;
+
 use crate::cpu::floats::{self, brain, half};
 use crate::cpu::kernels::bounds::{self, BoundedRows, Factors, RowBounds, Shares, Sums};
 use crate::cpu::kernels::spans::{SPAN, SpanLimits};
 use crate::cpu::kernels::{
-    BlockRow, BlockTile, BlockWeights, DenseRow, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Tile, words,
+    BlockRow, BlockTile, BlockWeights, DenseRow, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Scores, Tile,
+    words,
 };
 
 /// The set that every CPU can run.
@@ -55,12 +62,16 @@ impl Kernels for Portable {
         bounds::bound(out, sums, rows, factors, shares);
     }
 
-    fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
-        self::scores(scores, q, keys, head_dim, factor);
+    fn scores(&self, scores: &mut [Scores], q: &[f32], keys: Entries<'_>, factor: f32) {
+        heads::scores(scores, q, keys, factor);
     }
 
-    fn mix(&self, out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
-        mix(out, weights, values, head_dim, 0);
+    fn mix(&self, out: &mut [f32], weights: &[Scores], positions: Range<usize>, values: Entries<'_>) {
+        mix(out, weights, positions, values, 0);
+    }
+
+    fn widen(&self, out: &mut [f32], halves: &[u16]) {
+        out.iter_mut().zip(halves).for_each(|(o, &bits)| *o = half(bits));
     }
 
     fn absmax(&self, x: &[f32]) -> f32 {
@@ -301,54 +312,6 @@ pub(crate) fn dot_nibbles(out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
                 let (low, high) = x.split_at(64);
                 for ((&w, &low), &high) in w.iter().zip(low).zip(high) {
                     *o += i32::from(w & 15) * i32::from(low) + i32::from(w >> 4) * i32::from(high);
-                }
-            }
-        }
-    }
-}
-
-/// [`Kernels::scores`]. Keys are widened once for several heads.
-pub(crate) fn scores(scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
-    let positions = scores.len() / (q.len() / head_dim);
-    for (scores, q) in scores.chunks_mut(TOGETHER * positions).zip(q.chunks(TOGETHER * head_dim)) {
-        match q.len() / head_dim {
-            TOGETHER => scores_of_heads::<TOGETHER>(scores, q, keys, head_dim, factor),
-            _ => (scores.chunks_exact_mut(positions).zip(q.chunks_exact(head_dim)))
-                .for_each(|(scores, q)| scores_of_heads::<1>(scores, q, keys, head_dim, factor)),
-        }
-    }
-}
-
-fn scores_of_heads<const N: usize>(scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
-    let (positions, q) = (scores.len() / N, std::array::from_fn::<_, N, _>(|head| &q[head * head_dim..][..head_dim]));
-    let mut write = |position: usize, of_heads: [f32; N]| {
-        of_heads.iter().enumerate().for_each(|(head, score)| scores[head * positions + position] = score * factor);
-    };
-    match keys {
-        Entries::F16(keys) => (keys.chunks_exact(head_dim).take(positions).enumerate())
-            .for_each(|(position, key)| write(position, dot(key, q, |&k| half(k)))),
-        Entries::F32(keys) => (keys.chunks_exact(head_dim).take(positions).enumerate())
-            .for_each(|(position, key)| write(position, dot(key, q, |&k| k))),
-    }
-}
-
-/// [`Kernels::mix`], for the features of each head from `begin` on.
-pub(crate) fn mix(out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize, begin: usize) {
-    let positions = weights.len() / (out.len() / head_dim);
-    for (out, weights) in out.chunks_exact_mut(head_dim).zip(weights.chunks_exact(positions)) {
-        match values {
-            Entries::F16(values) => {
-                for (value, weight) in values.chunks_exact(head_dim).zip(weights) {
-                    for (o, &v) in out[begin..].iter_mut().zip(&value[begin..]) {
-                        *o += half(v) * weight;
-                    }
-                }
-            }
-            Entries::F32(values) => {
-                for (value, weight) in values.chunks_exact(head_dim).zip(weights) {
-                    for (o, v) in out[begin..].iter_mut().zip(&value[begin..]) {
-                        *o += v * weight;
-                    }
                 }
             }
         }

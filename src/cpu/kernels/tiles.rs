@@ -1,5 +1,7 @@
 //! What the kernels are called with: weights, activations and cache entries as they lie in memory, and how many of each.
 
+use std::ops::Range;
+
 use crate::format::dense::{Dense, Values};
 use crate::format::ternary::{BLOCK, BLOCK_BYTES};
 
@@ -204,11 +206,35 @@ impl<'a> NibbleRows<'a> {
     }
 }
 
-/// Keys or values of consecutive positions, `[positions, head_dim]`.
+/// Positions of a tile of attention.
+pub(crate) const POSITIONS: usize = 64;
+
+/// Most queries for which keys and values are read where they lie in the cache. Of more they are [widened](super::Kernels::widen) once
+/// for all, and are near.
+pub(crate) const FEW_QUERIES: usize = 8;
+
+/// Positions whose keys lie together, feature by feature: a load has the same feature of as many positions as a vector has lanes, so
+/// that no score is a sum over lanes.
+pub(crate) const KEYS_TOGETHER: usize = 16;
+
+/// The scores, or the weights, of a query with the positions of a tile.
+pub(crate) type Scores = [f32; POSITIONS];
+
+/// Keys of consecutive positions, `[positions / KEYS_TOGETHER, head_dim, KEYS_TOGETHER]`, or values, `[positions, head_dim]`.
 #[derive(Clone, Copy)]
 pub(crate) enum Entries<'a> {
     /// IEEE half.
     F16(&'a [u16]),
     /// Single.
     F32(&'a [f32]),
+}
+
+impl<'a> Entries<'a> {
+    /// Some of the values.
+    pub(crate) fn slice(self, places: Range<usize>) -> Entries<'a> {
+        match self {
+            Entries::F16(entries) => Entries::F16(&entries[places]),
+            Entries::F32(entries) => Entries::F32(&entries[places]),
+        }
+    }
 }

@@ -11,11 +11,13 @@ mod products;
 mod relaxed;
 mod trits;
 
+use std::ops::Range;
+
 use eight::Eight;
 
 use crate::cpu::kernels::portable::Portable;
 use crate::cpu::kernels::vector::{dense, heads, trits as float_trits};
-use crate::cpu::kernels::{BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, Tile};
+use crate::cpu::kernels::{BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, Scores, Tile};
 
 /// The kernels of every engine since 2023.
 pub(crate) struct Simd128;
@@ -72,14 +74,19 @@ impl Kernels for Simd128 {
         bytes::dot_bytes(out, w, x);
     }
 
-    fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
+    fn scores(&self, scores: &mut [Scores], q: &[f32], keys: Entries<'_>, factor: f32) {
         // SAFETY: as above.
-        unsafe { heads::scores::<Eight>(scores, q, keys, head_dim, factor) }
+        unsafe { heads::scores::<Eight>(scores, q, keys, factor) }
     }
 
-    fn mix(&self, out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
+    fn mix(&self, out: &mut [f32], weights: &[Scores], positions: Range<usize>, values: Entries<'_>) {
         // SAFETY: as above.
-        unsafe { heads::mix::<Eight>(out, weights, values, head_dim) }
+        unsafe { heads::mix::<Eight>(out, weights, positions, values) }
+    }
+
+    fn widen(&self, out: &mut [f32], halves: &[u16]) {
+        // SAFETY: as above.
+        unsafe { heads::widen::<Eight>(out, halves) }
     }
 }
 

@@ -8,14 +8,16 @@ mod blocks;
 
 use std::any::Any;
 use std::arch::x86_64::*;
+use std::ops::Range;
 use std::sync::LazyLock;
 
-use super::{Vector, bytes, floats, heads, nibbles, panels};
+use super::{Vector, bytes, floats as float_trits, heads, nibbles, panels};
 use crate::backend::Numerics;
+use crate::cpu::floats;
 use crate::cpu::kernels::avx2::Avx2;
 use crate::cpu::kernels::panel::{self, Panel};
 use crate::cpu::kernels::spans::{PANEL, SpanLimits, SpanRoom, TakeSums};
-use crate::cpu::kernels::{BlockTile, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Tile, words};
+use crate::cpu::kernels::{BlockTile, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Scores, Tile, words};
 
 /// Fewest activation rows that are worth unpacking a panel of weight rows.
 const FEWEST_SPAN_ROWS: usize = 13;
@@ -63,23 +65,31 @@ impl Kernels for Avx512Vnni {
 
     fn dot_floats(&self, out: &mut [f32], tile: &FloatTile<'_>) {
         // SAFETY: `self` exists, so the CPU has AVX2, FMA and AVX-512F.
-        unsafe { floats::dot_floats(out, tile) }
+        unsafe { float_trits::dot_floats(out, tile) }
     }
 
-    fn scores(&self, scores: &mut [f32], q: &[f32], keys: Entries<'_>, head_dim: usize, factor: f32) {
-        match head_dim.is_multiple_of(heads::LANES) {
+    fn scores(&self, scores: &mut [Scores], q: &[f32], keys: Entries<'_>, factor: f32) {
+        // SAFETY: `self` exists, so the CPU has AVX2 and AVX-512F.
+        unsafe { heads::scores(scores, q, keys, factor) }
+    }
+
+    fn mix(&self, out: &mut [f32], weights: &[Scores], positions: Range<usize>, values: Entries<'_>) {
+        match (out.len() / weights.len()).is_multiple_of(heads::LANES) {
             // SAFETY: `self` exists, so the CPU has AVX2 and AVX-512F.
-            true => unsafe { heads::scores(scores, q, keys, head_dim, factor) },
-            false => self.avx2.scores(scores, q, keys, head_dim, factor),
+            true => unsafe { heads::mix(out, weights, positions, values) },
+            false => self.avx2.mix(out, weights, positions, values),
         }
     }
 
-    fn mix(&self, out: &mut [f32], weights: &[f32], values: Entries<'_>, head_dim: usize) {
-        match head_dim.is_multiple_of(heads::LANES) {
-            // SAFETY: `self` exists, so the CPU has AVX2 and AVX-512F.
-            true => unsafe { heads::mix(out, weights, values, head_dim) },
-            false => self.avx2.mix(out, weights, values, head_dim),
-        }
+    fn widen(&self, out: &mut [f32], halves: &[u16]) {
+        // SAFETY: `self` exists, so the CPU has AVX2 and AVX-512F.
+        unsafe { heads::widen(out, halves) }
+    }
+
+    compile_again! {
+        "avx2,fma,f16c,avx512f", floats:
+        fn exp_sum(scores: &mut [f32], largest: f32) -> f32;
+        fn extremes(x: &[f32]) -> (f32, f32);
     }
 
     fn sum_words(&self, words: &[u64]) -> u64 {
