@@ -29,6 +29,7 @@ mod workers;
 pub use attention::Cache;
 pub use device::CpuDevice;
 pub use experts::Routing;
+pub(crate) use kernels::KEYS_TOGETHER;
 pub use kernels::KernelSet;
 pub use matrix::Matrix;
 pub use options::{CpuOptions, HugePages, Screening};

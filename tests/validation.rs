@@ -140,7 +140,8 @@ fn caches_are_given_what_the_formula_says() {
     for (context, sequences) in [(64, 1), (100, 3)] {
         let options = SessionOptions { context: Some(context), sequences, ..SessionOptions::default() };
         let session = Session::new(&model(), &Device::cpu(), &options).unwrap();
-        let formula = 2 * 4 * sequences * context * 2 * 64 * 2; // keys and values, layers, …, heads, features, bytes
+        // Keys, which a CPU keeps by sixteens, and values; layers, sequences, heads, features, bytes.
+        let formula = (context.next_multiple_of(16) + context) * 4 * sequences * 2 * 64 * 2;
         assert_eq!(session.cache_bytes(), formula as u64);
         assert_eq!(session.device_bytes(), None, "a CPU has no memory of its own");
     }
