@@ -122,6 +122,7 @@ impl Backend for Cpu {
         // So that no step allocates.
         self.rows.reserve(max_rows);
         self.selected.reserve(max_rows);
+        self.attention.reserve_rows(max_rows);
         Ok(tensor)
     }
 

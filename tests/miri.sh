@@ -38,6 +38,6 @@ too_large=(--skip large --skip mapped --skip in_samples --skip golden_bonsai --s
 tests --test encodings -- "${many_cases[@]}" "${too_large[@]}" "$@"
 
 step "portable kernels" # the only set that Miri's CPU has
-for claim in integer_sums_are_exact:: products_apply stacked_parts matmul_add_adds norm_quantize_is; do
+for claim in integer_sums_are_exact:: products_apply stacked_parts matmul_add_adds norm_quantize_is a_prefix_is_copied; do
     tests --test backends -- "$claim" --skip gpu --skip three_threads "$@"
 done

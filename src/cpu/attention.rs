@@ -9,6 +9,8 @@ mod append;
 mod cache;
 mod groups;
 mod sums;
+#[cfg(test)]
+mod tests;
 mod tile;
 
 use std::ops::Range;
@@ -28,8 +30,8 @@ use crate::cpu::tensor::Tensor;
 use crate::cpu::workers::Workers;
 use crate::error::Result;
 
-/// Positions that are summed apart: a task of 64 KiB of cache in half precision of 128 features, next to which the time
-/// and the memory of its sums are small.
+/// Positions that are summed apart: 64 KiB of cache in half precision of 128 features, next to which the time and the memory of
+/// their sums are small.
 const BLOCK: usize = 2 * POSITIONS;
 
 /// Groups of heads for each thread, in all rows of a step, with which no finer tasks are needed: threads then wait for
@@ -39,7 +41,8 @@ const GROUPS_A_THREAD: usize = 4;
 /// Tasks for each thread where blocks are summed apart.
 const BLOCK_TASKS_A_THREAD: usize = 8;
 
-/// Sums for each thread, at most: of the longest contexts, as many blocks are summed apart at a time as make tasks enough.
+/// Sums of the largest groups for each thread, at most: of the longest contexts, as many blocks are summed apart at a time as make
+/// tasks enough.
 const SUMS_A_THREAD: usize = 64;
 
 /// Bytes of sums for each thread beyond which there are no more than the two that it needs.
@@ -54,6 +57,11 @@ pub(crate) struct Room {
 }
 
 impl Room {
+    /// Makes room for steps of so many rows.
+    pub(crate) fn reserve_rows(&mut self, rows: usize) {
+        self.runs.reserve(rows);
+    }
+
     /// Makes room for any step on a cache.
     ///
     /// # Errors
@@ -62,7 +70,10 @@ impl Room {
         let queries = Groups::most_queries(heads);
         let sums_len = Sums::len(queries, heads.head_dim);
         let blocks = cache.shape().positions.div_ceil(BLOCK);
-        let useful = (GROUPS_A_THREAD * threads).saturating_mul(blocks).min(SUMS_A_THREAD * threads);
+        let useful = match threads {
+            1 => 0, // nothing is shared
+            _ => (GROUPS_A_THREAD * threads).saturating_mul(blocks).min(SUMS_A_THREAD * threads),
+        };
         let affordable = threads * SUM_BYTES / (sums_len * size_of::<f32>()).max(1);
         grow(&mut self.desks, area(threads, Desk::len(queries, heads.head_dim))?)?;
         grow(&mut self.sums, area(useful.min(affordable).max(2 * threads), sums_len)?)
@@ -90,7 +101,7 @@ impl Attention<'_> {
     /// the cache, each for all rows that are worked on together.
     pub(crate) fn run(&self, workers: &Workers, room: &mut Room, out: &mut [f32]) -> usize {
         let Room { desks, sums, runs } = room;
-        let wanted = GROUPS_A_THREAD * workers.threads();
+        let wanted = if workers.threads() > 1 { GROUPS_A_THREAD * workers.threads() } else { 1 };
         let groups = Groups::of(self.rows, self.heads, self.cache.shape(), wanted, runs);
         let sums_len = Sums::len(groups.queries_at_most(), self.heads.head_dim);
         // Each group has its sums, and as many others as are left for blocks that are summed apart.
@@ -155,11 +166,14 @@ impl Step<'_> {
             workers.share(self.work, groups * tasks_a_group, &|task, thread| {
                 let index = task / tasks_a_group;
                 let group = self.groups.get(index);
+                let left = self.groups.blocks(group, BLOCK).saturating_sub(first).min(blocks_at_once);
+                let begin = task % tasks_a_group * blocks_a_task;
+                if begin >= left {
+                    return;
+                }
                 // SAFETY: each thread has a desk of its own, and does one task at a time.
                 let mut desk = unsafe { self.desk(thread, group) };
-                let places = task % tasks_a_group * blocks_a_task..blocks_at_once;
-                let left = self.groups.blocks(group, BLOCK).saturating_sub(first);
-                for place in places.take(blocks_a_task).take_while(|&place| place < left) {
+                for place in begin..left.min(begin + blocks_a_task) {
                     // SAFETY: each block has sums of its own, and belongs to one task.
                     let mut sums = unsafe { self.sums(groups + index * blocks_at_once + place, group) };
                     self.attend(&mut desk, &mut sums, group, first + place);

@@ -49,7 +49,7 @@ mod words;
 pub use set::KernelSet;
 pub(crate) use tiles::{
     BlockRow, BlockTile, BlockWeights, DenseRow, Entries, FEW_QUERIES, FloatRow, FloatTile, KEYS_TOGETHER, NibbleRows,
-    POSITIONS, Scores, TILE_ROWS, Tile,
+    POSITIONS, QUERIES_TOGETHER, Scores, TILE_ROWS, Tile,
 };
 
 use std::any::Any;
@@ -142,8 +142,9 @@ pub(crate) trait Kernels: Sync {
         self.older().bound(out, sums, rows, factors, shares);
     }
 
-    /// `scores[query][position] = q[query] · keys[position] * factor` for all positions of the keys, at most [`POSITIONS`], and
-    /// `q: [queries, head_dim]`. Feature by feature, so that a score has the same bits whatever is computed beside it.
+    /// `scores[query][position] = q[query] · keys[position] * factor` for all positions of the keys, whole [`KEYS_TOGETHER`] and at most
+    /// [`POSITIONS`], and `q: [queries, head_dim]`. Feature by feature, so that a score has the same bits whatever is computed beside it.
+    /// Scores beyond those positions stay as they were.
     fn scores(&self, scores: &mut [Scores], q: &[f32], keys: Entries<'_>, factor: f32) {
         self.older().scores(scores, q, keys, factor);
     }
@@ -154,7 +155,7 @@ pub(crate) trait Kernels: Sync {
         self.older().mix(out, weights, positions, values);
     }
 
-    /// Exactly the same numbers in single precision, of IEEE halves.
+    /// Exactly the same numbers in single precision, of as many IEEE halves.
     fn widen(&self, out: &mut [f32], halves: &[u16]) {
         self.older().widen(out, halves);
     }

@@ -126,7 +126,7 @@ pub fn long_contexts_keep_their_precision<B: Backend>(backend: &mut B) {
 }
 
 fn long_contexts_keep_their_bits<B: Backend>(backend: &mut B) {
-    keep_their_bits(backend, &[(10, 1, 36), (4, 2, 64), (2, 2, 128)]);
+    keep_their_bits(backend, &[(10, 1, 36), (4, 2, 64), (3, 1, 128), (2, 2, 128)]);
 }
 
 fn long_contexts_of_many_or_wide_heads_keep_their_bits<B: Backend>(backend: &mut B) {

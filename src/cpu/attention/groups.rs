@@ -7,6 +7,9 @@ use crate::backend::{CacheShape, Heads, Row};
 /// Queries that are worked on together, unless one row has more: with them, widening what is read of the cache takes little time.
 const QUERIES: usize = 64;
 
+/// Fewest queries of a group that is cut so that there are more groups: blocks of positions can be shared, too.
+const LEAST_QUERIES: usize = 16;
+
 /// The query heads that share a key/value head, of rows that follow each other and lie in one tile of positions.
 #[derive(Clone, Copy)]
 pub(super) struct Group {
@@ -21,7 +24,7 @@ pub(super) struct Groups<'a> {
     heads: Heads,
     shape: CacheShape,
     runs: &'a [Range<usize>], // of rows
-    most: usize,              // rows of a run
+    most: usize,              // rows of a run, at most
 }
 
 /// Most rows that are worked on together: a power of two, so that they lie in one tile where they begin at a multiple of it.
@@ -38,7 +41,7 @@ impl<'a> Groups<'a> {
         most_together(heads) * heads.heads / heads.kv_heads
     }
 
-    /// The groups of some rows, large ones unless there would be fewer than `wanted`. What rows get does not depend on it.
+    /// The groups of some rows, smaller ones if there would be fewer than `wanted`. What rows get does not depend on it.
     pub(super) fn of(
         rows: &'a [Row],
         heads: Heads,
@@ -55,7 +58,8 @@ impl<'a> Groups<'a> {
                     _ => runs.push(row..row + 1),
                 }
             }
-            if most == 1 || runs.len() * heads.kv_heads >= wanted {
+            let can_be_cut = most > 1 && most * heads.heads / heads.kv_heads > LEAST_QUERIES;
+            if !can_be_cut || runs.len() * heads.kv_heads >= wanted {
                 return Self { rows, heads, shape, runs, most };
             }
             most /= 2;
@@ -119,7 +123,7 @@ impl<'a> Groups<'a> {
         self.rows.iter().map(|row| self.seen(row)).sum()
     }
 
-    /// Positions that are read, each for all rows that are worked on together.
+    /// Positions that are read, each for all rows that are worked on together: without those beside them whose keys lie together with theirs.
     pub(super) fn positions_read(&self) -> usize {
         self.runs.iter().map(|run| self.seen(&self.rows[run.end - 1])).sum()
     }

@@ -3,16 +3,13 @@
 use std::ops::Range;
 
 use crate::cpu::attention::sums::Sums;
-use crate::cpu::kernels::{Entries, FEW_QUERIES, Kernels, POSITIONS, Scores};
-
-/// Queries that kernels take together.
-const TOGETHER: usize = 4;
+use crate::cpu::kernels::{Entries, FEW_QUERIES, Kernels, POSITIONS, QUERIES_TOGETHER, Scores};
 
 /// What a thread has before it: the queries of a group, their scores with a tile, and the tile itself in single precision.
 pub(super) struct Desk<'a> {
     pub(super) q: &'a mut [f32], // [queries, head_dim]
     scores: &'a mut [Scores],    // [queries]
-    keys: &'a mut [f32],         // [POSITIONS, head_dim]
+    keys: &'a mut [f32],         // [POSITIONS / KEYS_TOGETHER, head_dim, KEYS_TOGETHER]
     values: &'a mut [f32],       // [POSITIONS, head_dim]
 }
 
@@ -88,7 +85,7 @@ impl Desk<'_> {
         };
         mix(0..rows, seen.first..seen.all);
         // What some rows see and those before them do not: by as many rows as make queries that go together.
-        let some = (TOGETHER / heads).max(1);
+        let some = (QUERIES_TOGETHER / heads).max(1);
         for first in (0..rows).step_by(some) {
             let rows = first..rows.min(first + some);
             mix(rows.clone(), seen.all..seen.end(first));

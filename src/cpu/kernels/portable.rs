@@ -71,6 +71,7 @@ impl Kernels for Portable {
     }
 
     fn widen(&self, out: &mut [f32], halves: &[u16]) {
+        assert_eq!(out.len(), halves.len());
         out.iter_mut().zip(halves).for_each(|(o, &bits)| *o = half(bits));
     }
 
@@ -239,7 +240,7 @@ fn dot_stretch(codes: &[[i16; 128]], x: &[[i8; 128]]) -> i32 {
     lanes.iter().map(|&sum| i32::from(sum)).sum()
 }
 
-/// Vectors that each widened weight, or key, is multiplied with.
+/// Vectors that each widened weight is multiplied with.
 const TOGETHER: usize = 4;
 
 /// [`Kernels::dot_dense`]. Weights are widened once for several vectors, whose sums do not wait for one another.

@@ -213,6 +213,9 @@ pub(crate) const POSITIONS: usize = 64;
 /// for all, and are near.
 pub(crate) const FEW_QUERIES: usize = 8;
 
+/// Queries that share each load of an entry, and each conversion.
+pub(crate) const QUERIES_TOGETHER: usize = 4;
+
 /// Positions whose keys lie together, feature by feature: a load has the same feature of as many positions as a vector has lanes, so
 /// that no score is a sum over lanes.
 pub(crate) const KEYS_TOGETHER: usize = 16;
@@ -230,7 +233,7 @@ pub(crate) enum Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    /// Some of the values.
+    /// Some of the entries.
     pub(crate) fn slice(self, places: Range<usize>) -> Entries<'a> {
         match self {
             Entries::F16(entries) => Entries::F16(&entries[places]),

@@ -108,9 +108,10 @@ impl Validation<'_> {
         let values = 2 * attending * positions * config.heads.kv_heads * config.heads.head_dim;
         let states = 2 * config.state_bytes();
         let (allocated, expected) = (session.cache_bytes(), (values * entry_bytes) as u64 + states);
-        // Of buffers, and of the positions whose keys lie together.
-        let most_padding = KEYS_TOGETHER * config.heads.kv_heads * config.heads.head_dim * entry_bytes;
-        let most_rounding = ((2 * ROUNDING + most_padding) * config.layers) as u64;
+        // Of buffers, and of the last positions whose keys lie together in a CPU.
+        let padded = positions.next_multiple_of(KEYS_TOGETHER) - positions;
+        let most_padding = attending * padded * config.heads.kv_heads * config.heads.head_dim * entry_bytes;
+        let most_rounding = (2 * ROUNDING * config.layers + most_padding) as u64;
         let flaw = (!(expected..=expected + most_rounding).contains(&allocated))
             .then(|| format!("{allocated} bytes were allocated, but the formula says {expected}"));
         let how = format!(

@@ -3,10 +3,7 @@
 use std::ops::Range;
 
 use crate::cpu::floats::half;
-use crate::cpu::kernels::{Entries, KEYS_TOGETHER, Scores};
-
-/// Queries that share what is widened.
-const TOGETHER: usize = 4;
+use crate::cpu::kernels::{Entries, KEYS_TOGETHER, QUERIES_TOGETHER, Scores};
 
 /// [`crate::cpu::kernels::Kernels::scores`]. Keys are widened once for several queries.
 pub(super) fn scores(scores: &mut [Scores], q: &[f32], keys: Entries<'_>, factor: f32) {
@@ -18,9 +15,9 @@ pub(super) fn scores(scores: &mut [Scores], q: &[f32], keys: Entries<'_>, factor
 
 fn scores_of<E: Copy>(scores: &mut [Scores], q: &[f32], keys: &[E], factor: f32, widen: impl Fn(E) -> f32 + Copy) {
     let head_dim = q.len() / scores.len();
-    let (several, rest) = scores.as_chunks_mut::<TOGETHER>();
-    let (q_several, q_rest) = q.split_at(several.len() * TOGETHER * head_dim);
-    for (scores, q) in several.iter_mut().zip(q_several.chunks_exact(TOGETHER * head_dim)) {
+    let (several, rest) = scores.as_chunks_mut::<QUERIES_TOGETHER>();
+    let (q_several, q_rest) = q.split_at(several.len() * QUERIES_TOGETHER * head_dim);
+    for (scores, q) in several.iter_mut().zip(q_several.chunks_exact(QUERIES_TOGETHER * head_dim)) {
         scores_of_queries(scores, q, keys, factor, widen);
     }
     for (scores, q) in rest.iter_mut().zip(q_rest.chunks_exact(head_dim)) {
@@ -37,7 +34,8 @@ fn scores_of_queries<E: Copy, const N: usize>(
 ) {
     let head_dim = q.len() / N;
     let q: [&[f32]; N] = std::array::from_fn(|query| &q[query * head_dim..][..head_dim]);
-    let (features, _) = keys.as_chunks::<KEYS_TOGETHER>();
+    let (features, rest) = keys.as_chunks::<KEYS_TOGETHER>();
+    assert!(rest.is_empty() && features.len().is_multiple_of(head_dim));
     for (place, features) in features.chunks_exact(head_dim).enumerate() {
         let mut sums = [[0.0f32; KEYS_TOGETHER]; N];
         for (feature, keys) in features.iter().enumerate() {

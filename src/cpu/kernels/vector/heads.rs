@@ -1,14 +1,14 @@
 //! The two products of attention: queries with keys, and weights with values. Lanes of the first are positions, whose keys lie
 //! feature by feature; lanes of the second are features. Queries that share a key/value head come by fours, twos and ones, so that
-//! each load and conversion of an entry serves all of them; eight or sixteen sums (queries times vectors) go together, so that
-//! additions do not wait for each other.
+//! each load and conversion of an entry serves all of them; several sums (queries times vectors) go together, so that additions do
+//! not wait for each other.
 
 use std::array;
 use std::ops::Range;
 
 use super::Vector;
 use crate::cpu::floats::half;
-use crate::cpu::kernels::{Entries, FEW_QUERIES, KEYS_TOGETHER, POSITIONS, Scores, portable};
+use crate::cpu::kernels::{Entries, FEW_QUERIES, KEYS_TOGETHER, POSITIONS, QUERIES_TOGETHER, Scores, portable};
 
 /// Some f32 in registers, as attention uses them: the eight of [`Vector`], or sixteen.
 ///
@@ -17,7 +17,7 @@ use crate::cpu::kernels::{Entries, FEW_QUERIES, KEYS_TOGETHER, POSITIONS, Scores
 pub(in crate::cpu::kernels) trait Lanes: Copy {
     /// How many f32 there are.
     const LANES: usize;
-    /// Sums that go together: with what they are made of, as many as fit the registers.
+    /// Sums that go together, at most: with what they are made of, as many as fit the registers.
     const SUMS: usize;
     unsafe fn zero() -> Self;
     unsafe fn splat(value: f32) -> Self;
@@ -84,6 +84,7 @@ const NEAR: usize = 4;
 const FAR: usize = 32;
 /// Bytes of a line of the cache.
 const LINE: usize = 64;
+
 /// A number format of the cache.
 trait Entry: Copy {
     /// # Safety
@@ -154,7 +155,7 @@ unsafe fn scores_of<V: Lanes, E: Entry>(mut scores: &mut [Scores], mut q: &[f32]
 #[inline(always)]
 fn together(left: usize) -> usize {
     match left {
-        4.. => 4,
+        QUERIES_TOGETHER.. => QUERIES_TOGETHER,
         2 | 3 => 2,
         _ => 1,
     }
@@ -172,6 +173,7 @@ unsafe fn scores_of_queries<V: Lanes, E: Entry, const N: usize, const P: usize>(
     factor: f32,
     fetches: bool,
 ) {
+    const { assert!(KEYS_TOGETHER.is_multiple_of(V::LANES)) };
     let head_dim = q.len() / N;
     let positions = keys.len() / head_dim;
     assert!(scores.len() == N && q.len() == N * head_dim && keys.len() == positions * head_dim);
@@ -190,8 +192,8 @@ unsafe fn scores_of_queries<V: Lanes, E: Entry, const N: usize, const P: usize>(
             let mut some = [unsafe { V::zero() }; P];
             for (key, begin) in some.iter_mut().zip(begins) {
                 let entries = keys.as_ptr().wrapping_add(begin + feature * KEYS_TOGETHER);
-                // SAFETY: a feature has `KEYS_TOGETHER` positions, of which a vector of them is read; blocks of positions are inside
-                // the keys, as asserted.
+                // SAFETY: a feature has `KEYS_TOGETHER` positions, which are whole vectors; blocks of positions are inside the keys; both
+                // as asserted.
                 *key = unsafe { E::load(entries) };
                 if fetches && begin.is_multiple_of(KEYS_TOGETHER) {
                     let far = entries.wrapping_add(POSITIONS * head_dim);
@@ -353,7 +355,8 @@ fn fetch_ahead<V: Lanes, E>(entries: *const E, count: usize, head_dim: usize) {
 /// The CPU has the instructions of `V`.
 #[inline(always)]
 pub(in crate::cpu::kernels) unsafe fn widen<V: Lanes>(out: &mut [f32], halves: &[u16]) {
-    let whole = out.len().min(halves.len()) / V::LANES * V::LANES;
+    assert_eq!(out.len(), halves.len());
+    let whole = out.len() / V::LANES * V::LANES;
     for (out, halves) in out[..whole].chunks_exact_mut(V::LANES).zip(halves.chunks_exact(V::LANES)) {
         // SAFETY: the caller shows the instructions; both have a vector.
         unsafe { V::load_f16(halves.as_ptr()).store(out.as_mut_ptr()) };

@@ -7,7 +7,7 @@ use crate::cpu::kernels::avx2::{prefetch, prefetch_to_second};
 use crate::cpu::kernels::vector::heads::{self, Lanes};
 use crate::cpu::kernels::{Entries, Scores};
 
-/// Lanes of a vector: features of a head that are not whole vectors are left to vectors of eight.
+/// Lanes of a vector: values of heads that are not whole vectors are left to vectors of eight.
 pub(super) const LANES: usize = 16;
 
 /// [`crate::cpu::kernels::Kernels::scores`].
