@@ -12,10 +12,13 @@
 //! length is no multiple of 128 are padded with code 1 (trit 0), so that inner loops have no tails.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
+use crate::threads::{Queue, together};
 
 /// Columns in one block of the canonical packing.
 pub const BLOCK: usize = 128;
@@ -285,9 +288,24 @@ impl Ternary {
         }
     }
 
-    /// The first row that holds the code 3, which is no trit. Reads all of them.
+    /// The first row that holds the code 3, which is no trit. Reads all of them, on all cores if they are many.
     pub fn wrong_row(&self) -> Option<usize> {
-        self.codes.chunks_exact(self.row_bytes()).position(has_code_3)
+        /// Bytes that a thread takes at once.
+        const PIECE: usize = 1 << 20;
+        let piece = (PIECE / self.row_bytes()).max(1); // rows
+        let pieces = self.codes.chunks(piece * self.row_bytes()).enumerate();
+        let threads = if pieces.len() > 1 { thread::available_parallelism().map_or(1, usize::from) } else { 1 };
+        let (pieces, first) = (Queue::new(pieces), AtomicUsize::new(usize::MAX));
+        together(threads.min(self.codes.len().div_ceil(PIECE)), &|| {
+            // Pieces are taken in order, so that all before one that holds it are looked through.
+            let before_first = |(place, _): &(usize, &[u8])| place * piece < first.load(Ordering::Relaxed);
+            while let Some((place, codes)) = pieces.take().filter(before_first) {
+                if let Some(row) = codes.chunks_exact(self.row_bytes()).position(has_code_3) {
+                    first.fetch_min(place * piece + row, Ordering::Relaxed);
+                }
+            }
+        });
+        Some(first.into_inner()).filter(|&row| row != usize::MAX)
     }
 
     /// The trits of one row, without the padding.

@@ -121,3 +121,18 @@ fn i2_s_with_whole_blocks_a_row_is_not_copied() {
     let row4 = ternary(Encoding::I2S, span.clone(), 4, 256, I2sLayout::Row4);
     assert!(!span.as_ptr_range().contains(&row4.codes().as_ptr()), "another layout is repacked");
 }
+
+#[test]
+fn the_first_row_without_trits_is_told_however_many_look() {
+    let (rows, cols) = (40_000, 512); // five million bytes, in pieces of one
+    let codes = vec![ZERO_BYTE; rows * cols / 4];
+    let wrong_row = |wrong: &[usize]| {
+        let mut codes = codes.clone();
+        wrong.iter().for_each(|row| codes[row * cols / 4 + 70] = 0b01_11_01_01);
+        Ternary::new(rows, cols, codes.into(), Scales::Tensor(1.0)).unwrap().wrong_row()
+    };
+    assert_eq!(wrong_row(&[]), None);
+    for wrong in [&[0][..], &[rows - 1], &[8191, 8192], &[8192, 39_000], &[20_000, 12_345, 33_333], &[9000, 9001, 0]] {
+        assert_eq!(wrong_row(wrong), wrong.iter().min().copied());
+    }
+}
