@@ -42,7 +42,7 @@ use std::ops::Range;
 
 use crate::allocation::filled;
 use crate::backend::{Activation, Backend, CachePlace, CacheShape, Heads, Norm, Numerics, Rope, Rotary, Row, Work};
-use crate::cpu::attention::{Attention, Norming, Turning};
+use crate::cpu::attention::{Attention, Turning};
 use crate::cpu::counts::{Counts, Kernel};
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::head::{ExactLogits, Screener};
@@ -127,9 +127,7 @@ impl Backend for Cpu {
     }
 
     fn parameter(&mut self, values: &[f32]) -> Result<Tensor> {
-        let mut tensor = Tensor::new(1, values.len())?;
-        tensor.values.copy_from_slice(values);
-        Ok(tensor)
+        Tensor::of(values)
     }
 
     fn quantized(&mut self, max_rows: usize, cols: usize, numerics: Numerics) -> Result<Quantized> {
@@ -271,20 +269,13 @@ impl Backend for Cpu {
     }
 
     fn rope_append(&mut self, qkv: &mut Tensor, cache: &mut Cache, rotary: Rotary<'_, Self>, heads: Heads) {
-        let Rotary { rotations, pairs, norm } = rotary;
         let rows = &self.rows[..];
         assert_eq!(qkv.cols, heads.qkv_cols());
-        assert!(rotations.cols <= heads.head_dim && rotations.cols.is_multiple_of(2));
+        let turned = rotary.rotations.cols;
+        assert!(turned <= heads.head_dim && turned.is_multiple_of(2));
         cache.check(heads, rows);
         self.counts.ran(Kernel::RopeAppend);
-        let norm = norm.map(|norm| Norming {
-            kernels: self.kernels,
-            query_gain: norm.query_gain.row(0),
-            key_gain: norm.key_gain.row(0),
-            epsilon: norm.epsilon,
-            order: norm.order,
-        });
-        let turning = Turning { rotations: &rotations.values[..rows.len() * rotations.cols], pairs, norm };
+        let turning = Turning::of(self.kernels, rotary, rows.len());
         let (work, qkv, cache) = (rows.len() * qkv.cols, Disjoint::new(qkv.rows_mut(rows.len())), cache.split());
         self.workers.share(work, heads.kv_heads, &|kv_head, _| {
             // SAFETY: each key/value head is one task; `qkv` and the cache are borrowed for this run.

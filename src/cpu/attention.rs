@@ -15,7 +15,7 @@ mod tile;
 
 use std::ops::Range;
 
-pub(crate) use append::{Norming, Turning, rope_append_head};
+pub(crate) use append::{Turning, rope_append_head};
 pub use cache::Cache;
 
 use crate::allocation::area;
@@ -162,11 +162,13 @@ impl Step<'_> {
         let blocks_a_task =
             (groups * blocks_at_once / (BLOCK_TASKS_A_THREAD * workers.threads())).clamp(1, blocks_at_once);
         let tasks_a_group = blocks_at_once.div_ceil(blocks_a_task);
+        let blocks_from =
+            |first: usize, group| self.groups.blocks(group, BLOCK).saturating_sub(first).min(blocks_at_once);
         for first in (0..self.groups.most_blocks(BLOCK)).step_by(blocks_at_once) {
             workers.share(self.work, groups * tasks_a_group, &|task, thread| {
                 let index = task / tasks_a_group;
                 let group = self.groups.get(index);
-                let left = self.groups.blocks(group, BLOCK).saturating_sub(first).min(blocks_at_once);
+                let left = blocks_from(first, group);
                 let begin = task % tasks_a_group * blocks_a_task;
                 if begin >= left {
                     return;
@@ -183,8 +185,7 @@ impl Step<'_> {
                 let group = self.groups.get(index);
                 // SAFETY: the tasks are done, and each group has sums of its own.
                 let mut sums = unsafe { self.sums(index, group) };
-                let blocks = self.groups.blocks(group, BLOCK).saturating_sub(first).min(blocks_at_once);
-                for place in 0..blocks {
+                for place in 0..blocks_from(first, group) {
                     // SAFETY: as above; these are the sums of a block.
                     let next = unsafe { self.sums(groups + index * blocks_at_once + place, group) };
                     match first + place {

@@ -51,6 +51,13 @@ impl Tensor {
         Ok(Self { cols, values: Aligned::filled(area(max_rows, cols)?, f32::NAN)? })
     }
 
+    /// One row.
+    pub(crate) fn of(values: &[f32]) -> Result<Self> {
+        let mut tensor = Self::new(1, values.len())?;
+        tensor.values.copy_from_slice(values);
+        Ok(tensor)
+    }
+
     pub(crate) fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.cols..][..self.cols]
     }

@@ -1,6 +1,7 @@
 //! What comes before attention: queries and keys are turned to their positions, keys and values go to the cache.
 
-use crate::backend::{HeadNormOrder, Heads, RopePairs, Row};
+use crate::backend::{HeadNormOrder, Heads, RopePairs, Rotary, Row};
+use crate::cpu::Cpu;
 use crate::cpu::attention::cache::CacheHeads;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::floats;
@@ -10,19 +11,19 @@ use crate::cpu::tensor::norm_factor;
 /// How heads are brought to their positions.
 #[derive(Clone, Copy)]
 pub(crate) struct Turning<'a> {
-    pub(crate) rotations: &'a [f32], // [rows, 2 * pairs]
-    pub(crate) pairs: RopePairs,
-    pub(crate) norm: Option<Norming<'a>>,
+    rotations: &'a [f32], // [rows, 2 * pairs]
+    pairs: RopePairs,
+    norm: Option<Norming<'a>>,
 }
 
 /// RMSNorm of each head by itself.
 #[derive(Clone, Copy)]
-pub(crate) struct Norming<'a> {
-    pub(crate) kernels: &'static dyn Kernels,
-    pub(crate) query_gain: &'a [f32], // [head_dim]
-    pub(crate) key_gain: &'a [f32],   // [head_dim]
-    pub(crate) epsilon: f32,
-    pub(crate) order: HeadNormOrder,
+struct Norming<'a> {
+    kernels: &'static dyn Kernels,
+    query_gain: &'a [f32], // [head_dim]
+    key_gain: &'a [f32],   // [head_dim]
+    epsilon: f32,
+    order: HeadNormOrder,
 }
 
 impl Norming<'_> {
@@ -32,7 +33,20 @@ impl Norming<'_> {
     }
 }
 
-impl Turning<'_> {
+impl<'a> Turning<'a> {
+    /// For the rows of a step.
+    pub(crate) fn of(kernels: &'static dyn Kernels, rotary: Rotary<'a, Cpu>, rows: usize) -> Self {
+        let Rotary { rotations, pairs, norm } = rotary;
+        let norm = norm.map(|norm| Norming {
+            kernels,
+            query_gain: norm.query_gain.row(0),
+            key_gain: norm.key_gain.row(0),
+            epsilon: norm.epsilon,
+            order: norm.order,
+        });
+        Self { rotations: &rotations.values[..rows * rotations.cols], pairs, norm }
+    }
+
     /// Norms and turns one head of a row.
     fn turn(&self, head: &mut [f32], is_query: bool, cosines: &[f32], sines: &[f32]) {
         let norm = |head: &mut [f32], order| {

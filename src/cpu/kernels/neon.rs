@@ -8,14 +8,13 @@
 mod eight;
 mod trits;
 
-use std::arch::is_aarch64_feature_detected;
-use std::ops::Range;
-
 use eight::Eight;
+use std::arch::is_aarch64_feature_detected;
+
 
 use crate::cpu::kernels::portable::{Portable, blocks_by_codes};
-use crate::cpu::kernels::vector::{dense, heads, trits as float_trits};
-use crate::cpu::kernels::{BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, Scores, Tile};
+use crate::cpu::kernels::vector::by_vectors;
+use crate::cpu::kernels::{BlockTile, KernelSet, Kernels, Tile};
 
 /// The token of NEON: only [`Neon::detect`] gives one out.
 pub(crate) struct Neon(());
@@ -57,30 +56,7 @@ impl Kernels for Neon {
         unsafe { trits::dot_codes(sums, tile) }
     }
 
-    fn dot_floats(&self, out: &mut [f32], tile: &FloatTile<'_>) {
-        // SAFETY: `self` exists, so the CPU has NEON.
-        unsafe { float_trits::dot_floats::<Eight, 8>(out, tile) }
-    }
-
-    fn dot_dense(&self, out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {
-        // SAFETY: `self` exists, so the CPU has NEON.
-        unsafe { dense::dot_dense::<Eight>(out, w, x) }
-    }
-
-    fn scores(&self, scores: &mut [Scores], q: &[f32], keys: Entries<'_>, factor: f32) {
-        // SAFETY: `self` exists, so the CPU has NEON.
-        unsafe { heads::scores::<Eight>(scores, q, keys, factor) }
-    }
-
-    fn mix(&self, out: &mut [f32], weights: &[Scores], positions: Range<usize>, values: Entries<'_>) {
-        // SAFETY: `self` exists, so the CPU has NEON.
-        unsafe { heads::mix::<Eight>(out, weights, positions, values) }
-    }
-
-    fn widen(&self, out: &mut [f32], halves: &[u16]) {
-        // SAFETY: `self` exists, so the CPU has NEON.
-        unsafe { heads::widen::<Eight>(out, halves) }
-    }
+    by_vectors!(Eight);
 }
 
 impl Kernels for NeonDot {

@@ -37,3 +37,50 @@ pub(super) trait Vector: Copy {
     /// Asks for the cache line at `near`, and for that at `far` into the second cache. They need not exist.
     fn fetch(near: *const u8, far: *const u8);
 }
+
+/// The kernels over floats of a set whose [`Vector`] this is, where they need no function of their own that enables instructions. Whoever
+/// has the set has those of the vector.
+#[cfg(not(target_arch = "x86_64"))]
+macro_rules! by_vectors {
+    ($vector:ty) => {
+        fn dot_floats(&self, out: &mut [f32], tile: &$crate::cpu::kernels::FloatTile<'_>) {
+            // SAFETY: `self` exists, so the CPU has the instructions; so below.
+            unsafe { $crate::cpu::kernels::vector::trits::dot_floats::<$vector, 8>(out, tile) }
+        }
+
+        fn dot_dense(&self, out: &mut [f32], w: $crate::cpu::kernels::DenseRow<'_>, x: &[f32]) {
+            // SAFETY: as above.
+            unsafe { $crate::cpu::kernels::vector::dense::dot_dense::<$vector>(out, w, x) }
+        }
+
+        fn scores(
+            &self,
+            scores: &mut [$crate::cpu::kernels::Scores],
+            q: &[f32],
+            keys: $crate::cpu::kernels::Entries<'_>,
+            factor: f32,
+        ) {
+            // SAFETY: as above.
+            unsafe { $crate::cpu::kernels::vector::heads::scores::<$vector>(scores, q, keys, factor) }
+        }
+
+        fn mix(
+            &self,
+            out: &mut [f32],
+            weights: &[$crate::cpu::kernels::Scores],
+            positions: std::ops::Range<usize>,
+            values: $crate::cpu::kernels::Entries<'_>,
+        ) {
+            // SAFETY: as above.
+            unsafe { $crate::cpu::kernels::vector::heads::mix::<$vector>(out, weights, positions, values) }
+        }
+
+        fn widen(&self, out: &mut [f32], halves: &[u16]) {
+            // SAFETY: as above.
+            unsafe { $crate::cpu::kernels::vector::heads::widen::<$vector>(out, halves) }
+        }
+    };
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) use by_vectors;

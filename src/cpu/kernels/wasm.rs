@@ -11,13 +11,11 @@ mod products;
 mod relaxed;
 mod trits;
 
-use std::ops::Range;
-
 use eight::Eight;
 
 use crate::cpu::kernels::portable::Portable;
-use crate::cpu::kernels::vector::{dense, heads, trits as float_trits};
-use crate::cpu::kernels::{BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, Scores, Tile};
+use crate::cpu::kernels::vector::by_vectors;
+use crate::cpu::kernels::{BlockTile, KernelSet, Kernels, Tile};
 
 /// The kernels of every engine since 2023.
 pub(crate) struct Simd128;
@@ -60,34 +58,11 @@ impl Kernels for Simd128 {
         unsafe { trits::dot_blocks(out, tile) }
     }
 
-    fn dot_floats(&self, out: &mut [f32], tile: &FloatTile<'_>) {
-        // SAFETY: as above.
-        unsafe { float_trits::dot_floats::<Eight, 8>(out, tile) }
-    }
-
-    fn dot_dense(&self, out: &mut [f32], w: DenseRow<'_>, x: &[f32]) {
-        // SAFETY: as above.
-        unsafe { dense::dot_dense::<Eight>(out, w, x) }
-    }
-
     fn dot_bytes(&self, out: &mut [i32], w: &[i8], x: &[i16]) {
         bytes::dot_bytes(out, w, x);
     }
 
-    fn scores(&self, scores: &mut [Scores], q: &[f32], keys: Entries<'_>, factor: f32) {
-        // SAFETY: as above.
-        unsafe { heads::scores::<Eight>(scores, q, keys, factor) }
-    }
-
-    fn mix(&self, out: &mut [f32], weights: &[Scores], positions: Range<usize>, values: Entries<'_>) {
-        // SAFETY: as above.
-        unsafe { heads::mix::<Eight>(out, weights, positions, values) }
-    }
-
-    fn widen(&self, out: &mut [f32], halves: &[u16]) {
-        // SAFETY: as above.
-        unsafe { heads::widen::<Eight>(out, halves) }
-    }
+    by_vectors!(Eight);
 }
 
 #[cfg(feature = "relaxed-simd")]
