@@ -11,7 +11,6 @@ mod trits;
 use eight::Eight;
 use std::arch::is_aarch64_feature_detected;
 
-
 use crate::cpu::kernels::portable::{Portable, blocks_by_codes};
 use crate::cpu::kernels::vector::by_vectors;
 use crate::cpu::kernels::{BlockTile, KernelSet, Kernels, Tile};
