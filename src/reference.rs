@@ -21,7 +21,7 @@ use crate::backend::{
 };
 use crate::error::Result;
 use crate::format::Weights;
-use crate::reference::data::MatrixRow;
+use crate::reference::data::{MatrixRow, TernaryRow};
 use crate::reference::rows::rms_norm;
 
 /// The oracle.
@@ -41,10 +41,7 @@ impl Reference {
         assert_eq!(w.cols, x.cols);
         for row in 0..self.rows.len() {
             for (out, weights) in w.rows.iter().enumerate() {
-                let MatrixRow::Ternary { trits, scales } = weights else {
-                    panic!("a linear layer is ternary");
-                };
-                store(row, out, x.product(row, trits, scales));
+                store(row, out, x.product(row, weights.ternary()));
             }
         }
     }
@@ -115,7 +112,7 @@ impl Backend for Reference {
         for (row, &token) in tokens.iter().enumerate().take(self.rows.len()) {
             let values: Vec<f32> = match &table.rows[token as usize] {
                 MatrixRow::Dense(values) => values.clone(),
-                MatrixRow::Ternary { trits, scales } => {
+                MatrixRow::Ternary(TernaryRow { trits, scales, .. }) => {
                     trits.iter().zip(scales).map(|(&t, s)| f32::from(t) * s).collect()
                 }
             };
@@ -216,14 +213,14 @@ impl Backend for Reference {
             for head in 0..heads.heads {
                 let kv_head = head / (heads.heads / heads.kv_heads);
                 let query = &qkv.row(row)[head * head_dim..][..head_dim];
-                let entry = |store: &'_ [f32], position: usize, i: usize| {
-                    f64::from(store[cache.place(at.sequence, position, kv_head) + i])
-                };
                 let first = cache.shape.first_seen(at.position as usize);
-                let scores: Vec<f64> = (first..=at.position as usize)
+                let seen = first..=at.position as usize;
+                let of_head = |store, position| cache.head(store, at.sequence, position, kv_head);
+                let scores: Vec<f64> = seen
+                    .clone()
                     .map(|position| {
-                        let dot: f64 =
-                            (0..head_dim).map(|i| f64::from(query[i]) * entry(&cache.keys, position, i)).sum();
+                        let products = query.iter().zip(of_head(&cache.keys, position));
+                        let dot: f64 = products.map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
                         dot / (head_dim as f64).sqrt()
                     })
                     .collect();
@@ -233,11 +230,13 @@ impl Backend for Reference {
                 };
                 let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
                 let total: f64 = weights.iter().sum();
-                for (i, o) in out.row_mut(row)[head * head_dim..][..head_dim].iter_mut().enumerate() {
-                    let sum: f64 =
-                        weights.iter().zip(first..).map(|(weight, p)| weight * entry(&cache.values, p, i)).sum();
-                    *o = (sum / total) as f32;
+                let mut sums = vec![0.0; head_dim];
+                for (weight, position) in weights.iter().zip(seen) {
+                    let values = of_head(&cache.values, position);
+                    sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum += weight * f64::from(value));
                 }
+                let out = &mut out.row_mut(row)[head * head_dim..][..head_dim];
+                out.iter_mut().zip(sums).for_each(|(o, sum)| *o = (sum / total) as f32);
             }
         }
     }
@@ -278,7 +277,7 @@ impl Backend for Reference {
                 };
                 out.row_mut(packed)[place] = match weights {
                     MatrixRow::Dense(w) => dot(w) as f32,
-                    MatrixRow::Ternary { trits, scales } => input.product(0, trits, scales),
+                    MatrixRow::Ternary(w) => input.product(0, w),
                 };
             }
         }

@@ -1,6 +1,7 @@
 //! The loops over floats, in plain Rust with eight explicit lanes, so that the compiler turns them into whatever vector
 //! instructions it may use. Each kernel set compiles them again for its instructions; no multiplication is fused with
-//! an addition here, so all sets give the same bits.
+//! an addition here, so all sets give the same bits. Integers are added by what may wrap and does not: to look for it, as tests are built
+//! to, would keep the compiler from vectors.
 
 mod hadamard;
 mod memory;
@@ -61,7 +62,7 @@ pub(crate) fn round(out: &mut [i8], x: &[f32], scale: f32) {
 #[inline(always)]
 pub(crate) fn block_sums(out: &mut [i32], x: &[i8]) {
     for (o, block) in out.iter_mut().zip(x.as_chunks::<128>().0) {
-        *o = block.iter().map(|&v| i32::from(v)).sum();
+        *o = block.iter().fold(0, |sum, &v| sum.wrapping_add(i32::from(v)));
     }
 }
 
@@ -225,8 +226,9 @@ pub(crate) fn half(bits: u16) -> f32 {
     const SMALLEST_NORMAL: u32 = REBIAS + (1 << 23); // 2^-14
     let magnitude = u32::from(bits & 0x7fff) << 13;
     // All three are computed, and two thrown away. A subnormal m * 2^-24 is the difference of two normal floats.
-    let subnormal = (f32::from_bits(magnitude + SMALLEST_NORMAL) - f32::from_bits(SMALLEST_NORMAL)).to_bits();
-    let (normal, special) = (magnitude + REBIAS, magnitude + 2 * REBIAS);
+    let subnormal =
+        (f32::from_bits(magnitude.wrapping_add(SMALLEST_NORMAL)) - f32::from_bits(SMALLEST_NORMAL)).to_bits();
+    let (normal, special) = (magnitude.wrapping_add(REBIAS), magnitude.wrapping_add(2 * REBIAS));
     let finite = if magnitude < 1 << 23 { subnormal } else { normal };
     let rebiased = if magnitude < 31 << 23 { finite } else { special };
     f32::from_bits(rebiased | u32::from(bits & 0x8000) << 16)

@@ -5,7 +5,7 @@ use half::f16;
 use crate::backend::{CachePrecision, CacheShape, ExpertShape, Misfit, Numerics, RecurrentShape};
 use crate::format::ternary::BLOCK;
 use crate::format::{Dense, Ternary, Weights};
-use crate::reference::rows::{quantize_row, sum, ternary_product};
+use crate::reference::rows::{float_sum, integer_sum, quantize_row};
 
 /// f32 `[rows, cols]`.
 #[derive(Clone, Debug)]
@@ -43,8 +43,16 @@ pub struct Matrix {
 
 #[derive(Debug)]
 pub(super) enum MatrixRow {
-    Ternary { trits: Vec<i8>, scales: Vec<f32> }, // [cols] each
-    Dense(Vec<f32>),                              // [cols]
+    Ternary(TernaryRow),
+    Dense(Vec<f32>), // [cols]
+}
+
+#[derive(Debug)]
+pub(super) struct TernaryRow {
+    pub(super) trits: Vec<i8>,   // [cols]
+    pub(super) scales: Vec<f32>, // [cols]
+    /// The ends of the runs of columns whose scales are equal.
+    ends: Vec<usize>,
 }
 
 /// Keys and values, `[slots, positions, kv_heads, head_dim]` each.
@@ -75,9 +83,38 @@ impl MatrixRow {
     /// Bytes of the row as it is kept here.
     pub(super) fn bytes(&self) -> u64 {
         match self {
-            MatrixRow::Ternary { trits, scales } => (size_of_val(&trits[..]) + size_of_val(&scales[..])) as u64,
+            MatrixRow::Ternary(TernaryRow { trits, scales, ends }) => {
+                (size_of_val(&trits[..]) + size_of_val(&scales[..]) + size_of_val(&ends[..])) as u64
+            }
             MatrixRow::Dense(values) => size_of_val(&values[..]) as u64,
         }
+    }
+
+    /// # Panics
+    /// Of another row: a linear layer is ternary.
+    pub(super) fn ternary(&self) -> &TernaryRow {
+        match self {
+            MatrixRow::Ternary(row) => row,
+            MatrixRow::Dense(_) => panic!("a linear layer is ternary"),
+        }
+    }
+}
+
+impl TernaryRow {
+    /// The product of the columns from `first` on with int8: exact integer sums of each run of equal scale, then floats.
+    fn product(&self, first: usize, x: &[i8]) -> f64 {
+        let last = first + x.len();
+        let (mut begin, mut product) = (first, 0.0);
+        for &end in &self.ends[self.ends.partition_point(|&end| end <= first)..] {
+            let run = begin..end.min(last);
+            let sum = integer_sum(&self.trits[run.clone()], &x[run.start - first..run.end - first]);
+            product += f64::from(sum) * f64::from(self.scales[begin]);
+            begin = run.end;
+            if begin == last {
+                break;
+            }
+        }
+        product
     }
 }
 
@@ -118,17 +155,15 @@ impl Quantized {
     }
 
     /// The product of one row with one weight row.
-    pub(super) fn product(&self, row: usize, trits: &[i8], scales: &[f32]) -> f32 {
+    pub(super) fn product(&self, row: usize, weights: &TernaryRow) -> f32 {
         let places = row * self.cols..(row + 1) * self.cols;
         let Some(group) = self.group else {
-            let terms = trits.iter().zip(scales).zip(&self.floats[places]);
-            return sum(terms.map(|((&t, &s), &x)| f64::from(t) * f64::from(s) * f64::from(x))) as f32;
+            return float_sum(&weights.trits, &weights.scales, &self.floats[places]) as f32;
         };
         let groups = self.cols.div_ceil(group);
-        let parts = trits.chunks(group).zip(scales.chunks(group)).zip(self.values[places].chunks(group));
         let multipliers = &self.scales[row * groups..(row + 1) * groups];
-        let parts = parts.zip(multipliers).map(|(((t, s), x), &multiplier)| ternary_product(t, s, x, multiplier));
-        parts.sum::<f64>() as f32
+        let parts = self.values[places].chunks(group).zip((0..).step_by(group)).zip(multipliers);
+        parts.map(|((x, first), &multiplier)| weights.product(first, x) / f64::from(multiplier)).sum::<f64>() as f32
     }
 }
 
@@ -148,10 +183,14 @@ impl Matrix {
 }
 
 fn ternary_row(ternary: &Ternary, row: usize) -> MatrixRow {
-    MatrixRow::Ternary {
-        trits: ternary.row_trits(row).collect(),
-        scales: (0..ternary.cols()).map(|col| ternary.scale(row, col)).collect(),
-    }
+    let scales: Vec<f32> = (0..ternary.cols()).map(|col| ternary.scale(row, col)).collect();
+    let mut end = 0;
+    let run = |run: &[f32]| {
+        end += run.len();
+        end
+    };
+    let ends = scales.chunk_by(|a, b| a == b).map(run).collect();
+    MatrixRow::Ternary(TernaryRow { trits: ternary.row_trits(row).collect(), scales, ends })
 }
 
 fn dense_row(dense: &Dense, row: usize) -> MatrixRow {
@@ -171,6 +210,11 @@ impl Cache {
         let CacheShape { positions, kv_heads, head_dim, .. } = self.shape;
         assert!((sequence as usize) < self.shape.slots && position < positions, "the row lies outside the cache");
         ((sequence as usize * positions + position) * kv_heads + head) * head_dim
+    }
+
+    /// The features of one head that stand in `store`, the keys or the values.
+    pub(super) fn head<'a>(&self, store: &'a [f32], sequence: u32, position: usize, head: usize) -> &'a [f32] {
+        &store[self.place(sequence, position, head)..][..self.shape.head_dim]
     }
 
     /// Takes the key and the value of one head.

@@ -4,7 +4,7 @@ use crate::backend::{ExpertShape, Experts, Numerics};
 use crate::error::Result;
 use crate::format::Weights;
 use crate::reference::Reference;
-use crate::reference::data::{Matrix, MatrixRow, Quantized, Routing, Tensor};
+use crate::reference::data::{Matrix, Quantized, Routing, Tensor};
 
 impl Reference {
     fn expert_products(&self, out: &mut Tensor, w: &Matrix, x: &Quantized, routing: &Routing, shares_rows: bool) {
@@ -14,8 +14,7 @@ impl Reference {
             let first = routing.experts[place] as usize * out.cols;
             let row = if shares_rows { place / used } else { place };
             for (output, weights) in w.rows[first..first + out.cols].iter().enumerate() {
-                let MatrixRow::Ternary { trits, scales } = weights else { panic!("a linear layer is ternary") };
-                out.row_mut(place)[output] = x.product(row, trits, scales);
+                out.row_mut(place)[output] = x.product(row, weights.ternary());
             }
         }
     }

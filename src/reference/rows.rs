@@ -2,25 +2,22 @@
 
 use crate::backend::SMALLEST_ABSMAX;
 
-/// Exact integer sums over each run of equal scale, then floats.
-pub(super) fn ternary_product(trits: &[i8], scales: &[f32], activations: &[i8], activation_scale: f32) -> f64 {
-    assert!(trits.len() == scales.len() && trits.len() < 1 << 24);
-    let (mut result, mut place) = (0.0f64, 0);
-    for run in scales.chunk_by(|a, b| a == b) {
-        let columns = place..place + run.len();
-        place = columns.end;
-        let products = trits[columns.clone()].iter().zip(&activations[columns]);
-        // Fewer than 2^24 products, of at most 128, do not wrap.
-        let sum = products.fold(0i32, |sum, (&t, &a)| sum.wrapping_add(i32::from(t) * i32::from(a)));
-        result += f64::from(sum) * f64::from(run[0]);
-    }
-    result / f64::from(activation_scale)
+/// `Σ trit·x`, exactly.
+pub(super) fn integer_sum(trits: &[i8], x: &[i8]) -> i32 {
+    assert!(trits.len() == x.len() && trits.len() < 1 << 23);
+    // Code 3 counts as 2: fewer than 2^23 products, of at most 256, do not wrap.
+    trits.iter().zip(x).fold(0i32, |sum, (&t, &x)| sum.wrapping_add(i32::from(t).wrapping_mul(i32::from(x))))
 }
 
-/// The sum of eight sums, of every eighth term: a single one would wait for each addition.
-pub(super) fn sum(terms: impl Iterator<Item = f64>) -> f64 {
+/// `Σ trit·scale·x` as the sum of eight sums, of every eighth term: a single one would wait for each addition.
+pub(super) fn float_sum(trits: &[i8], scales: &[f32], x: &[f32]) -> f64 {
+    assert!(trits.len() == scales.len() && trits.len() == x.len());
     let mut sums = [0.0; 8];
-    terms.enumerate().for_each(|(place, term)| sums[place % 8] += term);
+    for ((trits, scales), x) in trits.chunks(8).zip(scales.chunks(8)).zip(x.chunks(8)) {
+        for (((sum, &t), &s), &x) in sums.iter_mut().zip(trits).zip(scales).zip(x) {
+            *sum += f64::from(t) * f64::from(s) * f64::from(x);
+        }
+    }
     sums.iter().sum()
 }
 

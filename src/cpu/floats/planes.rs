@@ -22,12 +22,12 @@ pub(crate) fn halve(coarse: &mut [u8], fine: &mut [u8], v: &mut [f32], absmax: f
         let codes = high.as_chunks_mut::<16>().0.iter_mut().zip(low.as_chunks_mut::<16>().0);
         for (v, (high, low)) in v.as_chunks_mut::<16>().0.iter_mut().zip(codes) {
             for lane in 0..16 {
-                let code = ((v[lane] * multiplier + WHOLE).to_bits() as i32) - WHOLE.to_bits() as i32;
-                let c = (code + 8) >> 4;
+                let code = ((v[lane] * multiplier + WHOLE).to_bits() as i32).wrapping_sub(WHOLE.to_bits() as i32);
+                let c = code.wrapping_add(8) >> 4;
                 let left = v[lane] - scale * code as f32;
                 lanes[lane] += left * left;
-                v[lane] -= scale * (16 * c) as f32;
-                (high[lane], low[lane]) = (c + 8, code - 16 * c + 8);
+                v[lane] -= scale * c.wrapping_mul(16) as f32;
+                (high[lane], low[lane]) = (c.wrapping_add(8), code.wrapping_sub(c.wrapping_mul(16)).wrapping_add(8));
             }
         }
         squares += f64::from(lanes.iter().sum::<f32>());

@@ -1,5 +1,6 @@
 //! The kernels in plain Rust. They say what each kernel computes, and run where no faster set does; loops are shaped so
-//! that the compiler can use the vector instructions that every CPU of the target has.
+//! that the compiler can use the vector instructions that every CPU of the target has. Integers are added by what may wrap and does not: to
+//! look for it, as tests are built to, would keep the compiler from vectors.
 
 mod heads;
 
@@ -184,7 +185,7 @@ fn dot_floats(out: &mut [f32], tile: &FloatTile<'_>) {
     let mut codes = [0; 128];
     for (block, (packed, scale)) in tile.codes.iter().zip(tile.scales).enumerate() {
         unpack(&mut codes, packed);
-        let trits = codes.map(|code| f32::from(code - 1));
+        let trits = codes.map(|code| f32::from(code.wrapping_sub(1)));
         for (row, out) in out.iter_mut().enumerate() {
             let mut lanes = [0.0; 8];
             for (trits, x) in trits.as_chunks::<8>().0.iter().zip(tile.row(row)[block].as_chunks::<8>().0) {
@@ -208,9 +209,10 @@ pub(crate) fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {
                 for (codes, block) in unpacked.iter_mut().zip(stretch) {
                     unpack(codes, block);
                 }
+                let codes = &unpacked[..stretch.len()];
                 for row in 0..tile.rows {
                     let x = &tile.activations(row)[g * tile.group + p * STRETCH..][..stretch.len()];
-                    sums[(output * tile.rows + row) * groups + g] += dot_stretch(&unpacked[..stretch.len()], x);
+                    sums[(output * tile.rows + row) * groups + g] += dot_stretch(codes, x);
                 }
             }
         }
@@ -226,18 +228,14 @@ fn unpack(codes: &mut [i16; 128], block: &[u8; 32]) {
     }
 }
 
-/// `Σ code·x` of at most eight blocks.
+/// `Σ code·x`.
 fn dot_stretch(codes: &[[i16; 128]], x: &[[i8; 128]]) -> i32 {
-    // A lane gains 8 products of at most 3·128 a block, so eight blocks come to 24576 and fit 16 bits.
-    let mut lanes = [0i16; 16];
-    for (codes, x) in codes.iter().zip(x) {
-        for (codes, x) in codes.as_chunks::<16>().0.iter().zip(x.as_chunks::<16>().0) {
-            for ((sum, code), x) in lanes.iter_mut().zip(codes).zip(x) {
-                *sum += code * i16::from(*x);
-            }
-        }
-    }
-    lanes.iter().map(|&sum| i32::from(sum)).sum()
+    let halves = codes.as_flattened().as_chunks::<64>().0.iter().zip(x.as_flattened().as_chunks::<64>().0);
+    halves.fold(0, |sum, (codes, x)| {
+        // Products are 3·128 at most, so 64 of them come to 24576 and fit 16 bits.
+        let products = codes.iter().zip(x).map(|(code, &x)| code.wrapping_mul(i16::from(x)));
+        sum.wrapping_add(i32::from(products.fold(0, i16::wrapping_add)))
+    })
 }
 
 /// Vectors that each widened weight is multiplied with.
@@ -282,7 +280,7 @@ fn dot<W, const N: usize>(w: &[W], x: [&[f32]; N], read: impl Fn(&W) -> f32) -> 
     for (place, w) in w.iter().enumerate() {
         let w: [f32; 8] = std::array::from_fn(|lane| read(&w[lane]));
         for (lanes, (x, _)) in lanes.iter_mut().zip(&x) {
-            for ((sum, w), x) in lanes.iter_mut().zip(w).zip(&x[place]) {
+            for ((sum, w), x) in lanes.iter_mut().zip(&w).zip(&x[place]) {
                 *sum += w * x;
             }
         }
@@ -295,10 +293,11 @@ fn dot<W, const N: usize>(w: &[W], x: [&[f32]; N], read: impl Fn(&W) -> f32) -> 
     lanes.map(|lanes| lanes.iter().sum())
 }
 
-/// [`Kernels::dot_bytes`].
+/// [`Kernels::dot_bytes`]. What is asked of its callers keeps the sums within 32 bits.
 pub(crate) fn dot_bytes(out: &mut [i32], w: &[i8], x: &[i16]) {
     for (o, x) in out.iter_mut().zip(x.chunks_exact(w.len())) {
-        *o = w.iter().zip(x).map(|(&w, &x)| i32::from(w) * i32::from(x)).sum();
+        let products = w.iter().zip(x).map(|(&w, &x)| i32::from(w).wrapping_mul(i32::from(x)));
+        *o = products.fold(0, i32::wrapping_add);
     }
 }
 
@@ -308,13 +307,17 @@ pub(crate) fn dot_nibbles(out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
     assert_eq!(out.len(), vectors * w.rows());
     for (row, out) in out.chunks_exact_mut(vectors).enumerate() {
         for (o, x) in out.iter_mut().zip(x.chunks_exact(2 * w.len())) {
-            *o = 0;
-            for (w, x) in w.row(row).chunks_exact(64).zip(x.chunks_exact(128)) {
+            let mut sum = 0i32;
+            for (w, x) in w.row(row).as_chunks::<64>().0.iter().zip(x.as_chunks::<128>().0) {
                 let (low, high) = x.split_at(64);
                 for ((&w, &low), &high) in w.iter().zip(low).zip(high) {
-                    *o += i32::from(w & 15) * i32::from(low) + i32::from(w >> 4) * i32::from(high);
+                    // Two products of at most 15·128.
+                    let both = i16::from(w & 15).wrapping_mul(i16::from(low));
+                    let both = both.wrapping_add(i16::from(w >> 4).wrapping_mul(i16::from(high)));
+                    sum = sum.wrapping_add(i32::from(both));
                 }
             }
+            *o = sum;
         }
     }
 }
