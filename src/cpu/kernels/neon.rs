@@ -8,8 +8,9 @@
 mod eight;
 mod trits;
 
-use eight::Eight;
 use std::arch::is_aarch64_feature_detected;
+
+use eight::Eight;
 
 use crate::cpu::kernels::portable::{Portable, blocks_by_codes};
 use crate::cpu::kernels::vector::by_vectors;
