@@ -120,10 +120,10 @@ unsafe fn dot_outputs<V: Vector, const OUTPUTS: usize, const AT_ONCE: usize, con
         // SAFETY: the caller shows the instructions; each weight row and each activation row has `tile.blocks` blocks.
         unsafe {
             let lanes = dot_blocks::<V, OUTPUTS, AT_ONCE, COUNT>(&codes, &x, blocks);
-            for (i, lanes) in lanes.into_iter().enumerate() {
-                for (row, lanes) in lanes.into_iter().enumerate() {
-                    sums.push(((output + i) * tile.rows + first + row) * groups + group, lanes);
-                }
+            let place = |i: usize| ((output + i / COUNT) * tile.rows + first + i % COUNT) * groups + group;
+            match lanes.as_flattened() {
+                [lanes] => sums.push(place(0), *lanes),
+                lanes => sums.push_all(lanes, place),
             }
         }
     }

@@ -49,6 +49,19 @@ impl<'a> ByFours<'a> {
         }
     }
 
+    /// Takes several vectors at once, without a way round by memory; the sum of the first goes to `place(0)`.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(in crate::cpu::kernels) fn push_all(&mut self, lanes: &[__m256i], place: impl Fn(usize) -> usize) {
+        for first in (0..lanes.len()).step_by(4) {
+            // The last stands in where there are no four; its sum is not used then.
+            let four = std::array::from_fn(|i| lanes[(first + i).min(lanes.len() - 1)]);
+            for (i, sum) in (first..lanes.len()).zip(add_lanes_i32(four)) {
+                self.sums[place(i)] = sum;
+            }
+        }
+    }
+
     /// Writes the sums that are left.
     #[inline]
     #[target_feature(enable = "avx2")]
