@@ -80,10 +80,9 @@ const LARGEST_NORM: f64 = 1e15;
 const STRIP_BYTES: usize = 64 << 10;
 /// Columns of which one is an outlier.
 const PER_OUTLIER: usize = 25;
-/// Rows over which hidden vectors pass some at a time, while both stay in the nearest cache. Up to [`FEW_VECTORS`] pass over one row after
+/// Rows over which several hidden vectors pass some at a time, while both stay in the nearest cache. One alone passes over one row after
 /// the other: reading in one stream is worth more.
-const NEAR: usize = 8;
-const FEW_VECTORS: usize = 8;
+const NEAR: usize = 4;
 /// Hidden vectors that share a pass over the copy.
 pub(crate) const TOGETHER: usize = 16;
 /// Most columns of a head: sums of products of as many integers fit 32 bits.
@@ -205,7 +204,7 @@ impl Screen {
     ) {
         let size = self.size;
         let digits = 2 * probes.len();
-        let near = if probes.len() <= FEW_VECTORS { 1 } else { NEAR };
+        let near = if probes.len() == 1 { 1 } else { NEAR };
         let mut of_outliers = [0i32; TOGETHER * NEAR]; // [row, vector]
         let mut of_planes = [[0i32; 2 * TOGETHER * NEAR]; 2]; // [row, vector, digit]
         let [first, second] = &mut of_planes;

@@ -100,7 +100,7 @@ impl Model {
 
 /// Says in which of several texts something is wrong, counted from 1.
 fn in_text(place: usize, text: &str, error: Error) -> Error {
-    let begin: String = text.chars().take(BEGIN).collect();
+    let begin = text.char_indices().nth(BEGIN).map_or(text, |(end, _)| &text[..end]);
     let more = if begin.len() < text.len() { "…" } else { "" };
     match error {
         Error::Input(what) => Error::Input(format!("text {} ({begin:?}{more}): {what}", place + 1)),

@@ -6,31 +6,6 @@ use super::avx2::prefetch_stream;
 /// Weights that are worked on at once: one cache line.
 pub(super) const LINE: usize = 64;
 
-/// Calls `$dot`, of some parameters and the number of rows, for as many activation rows at a time as share a load: `$x: [out.len(), $cols]`.
-macro_rules! by_shared_rows {
-    ($dot:ident[$($parameter:tt)*], $out:ident, $lines:expr, $x:ident, $cols:expr) => {
-        for (out, x) in $out.chunks_mut(S::SHARED).zip($x.chunks(S::SHARED * $cols)) {
-            // SAFETY: the caller shows the instructions.
-            unsafe {
-                match out.len() {
-                    rows if rows > S::SHARED => unreachable!("at most {} rows", S::SHARED),
-                    1 => $dot::<$($parameter)* 1>(out, $lines, x),
-                    2 => $dot::<$($parameter)* 2>(out, $lines, x),
-                    3 => $dot::<$($parameter)* 3>(out, $lines, x),
-                    4 => $dot::<$($parameter)* 4>(out, $lines, x),
-                    5 => $dot::<$($parameter)* 5>(out, $lines, x),
-                    6 => $dot::<$($parameter)* 6>(out, $lines, x),
-                    7 => $dot::<$($parameter)* 7>(out, $lines, x),
-                    8 => $dot::<$($parameter)* 8>(out, $lines, x),
-                    rows => unreachable!("{rows} rows"),
-                }
-            }
-        }
-    };
-}
-
-pub(super) use by_shared_rows;
-
 /// A vector register of sums of 32 bits, to which `COLUMNS` columns at a time are added; `VECTORS` of them make a line.
 ///
 /// # Safety
@@ -60,7 +35,23 @@ pub(super) unsafe fn dot_bytes<S: Sums<COLUMNS, VECTORS>, const COLUMNS: usize, 
     const { assert!(COLUMNS * VECTORS == LINE) };
     let (lines, rest) = w.as_chunks::<LINE>();
     assert!(rest.is_empty() && x.len() == out.len() * w.len());
-    by_shared_rows!(dot[S, COLUMNS, VECTORS,], out, lines, x, w.len());
+    for (out, x) in out.chunks_mut(S::SHARED).zip(x.chunks(S::SHARED * w.len())) {
+        // SAFETY: the caller shows the instructions.
+        unsafe {
+            match out.len() {
+                rows if rows > S::SHARED => unreachable!("at most {} rows", S::SHARED),
+                1 => dot::<S, COLUMNS, VECTORS, 1>(out, lines, x),
+                2 => dot::<S, COLUMNS, VECTORS, 2>(out, lines, x),
+                3 => dot::<S, COLUMNS, VECTORS, 3>(out, lines, x),
+                4 => dot::<S, COLUMNS, VECTORS, 4>(out, lines, x),
+                5 => dot::<S, COLUMNS, VECTORS, 5>(out, lines, x),
+                6 => dot::<S, COLUMNS, VECTORS, 6>(out, lines, x),
+                7 => dot::<S, COLUMNS, VECTORS, 7>(out, lines, x),
+                8 => dot::<S, COLUMNS, VECTORS, 8>(out, lines, x),
+                rows => unreachable!("{rows} rows"),
+            }
+        }
+    }
 }
 
 /// That all sums fit 32 bits is the caller's promise; then those of any lane do, too.

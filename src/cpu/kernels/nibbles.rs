@@ -1,16 +1,18 @@
 //! Rows of weights of 4 bits times int8 activations, for the screened head: a line of weights becomes bytes on its way from memory, for
 //! some activation rows at once. Written once; a set says in [`LineSums`] what its vectors do.
 
+use std::array;
+
 use super::NibbleRows;
 use super::avx2::{prefetch_both, stream_ahead};
-use super::bytes::{LINE, by_shared_rows};
+use super::bytes::LINE;
 
 /// Vectors of sums of 32 bits, to which a line of weights times 128 activations is added at a time.
 ///
 /// # Safety
 /// Every function needs the instructions of its set; that the CPU has them is the caller's to show.
 pub(super) trait LineSums: Copy {
-    /// Activation rows that share a line of weights: as many as there are registers for.
+    /// Activation rows that share a line of weights, at most 4: as many as there are registers for.
     const SHARED: usize;
     /// The weights of a line, a byte each.
     type Codes: Copy;
@@ -22,49 +24,94 @@ pub(super) trait LineSums: Copy {
     unsafe fn totals(four: [Self; 4]) -> [i32; 4];
 }
 
-/// [`super::Kernels::dot_nibbles`].
+/// [`super::Kernels::dot_nibbles`], `WEIGHTS` rows of weights and at most [`LineSums::SHARED`] of activations at a time.
 ///
 /// # Safety
 /// The CPU has the instructions of `S`.
 #[inline(always)]
-pub(super) unsafe fn dot_nibbles<S: LineSums>(out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
+pub(super) unsafe fn dot_nibbles<S: LineSums, const WEIGHTS: usize>(out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
+    const { assert!(S::SHARED <= 4) };
     let (columns, vectors) = (2 * w.len(), out.len() / w.rows());
     assert!(x.len() == vectors * columns && out.len() == vectors * w.rows());
+    let whole = w.rows() / WEIGHTS * WEIGHTS;
     for (tile, x) in x.chunks(S::SHARED * columns).enumerate() {
-        for row in 0..w.rows() {
-            let (lines, rest) = w.row(row).as_chunks::<LINE>();
-            assert!(rest.is_empty());
-            let ahead = w.soon().map_or(stream_ahead(lines.as_ptr().cast()), |soon| [soon.as_ptr(); 2]);
-            let out = &mut out[row * vectors + tile * S::SHARED..][..x.len() / columns];
-            by_shared_rows!(dot[S,], out, (lines, ahead), x, columns);
+        let first = tile * S::SHARED;
+        // SAFETY: the caller shows the instructions.
+        unsafe {
+            for row in (0..whole).step_by(WEIGHTS) {
+                dot_rows::<S, WEIGHTS>(out, (w, row), x, first);
+            }
+            for row in whole..w.rows() {
+                dot_rows::<S, 1>(out, (w, row), x, first);
+            }
         }
     }
 }
 
-/// One row of weights; what lies `ahead` is fetched meanwhile.
+/// `COUNT` rows of weights, from `row` on, and some activation rows, of which `first` is the first.
 ///
 /// # Safety
 /// As for [`dot_nibbles`].
 #[inline(always)]
-unsafe fn dot<S: LineSums, const ROWS: usize>(out: &mut [i32], (w, ahead): (&[[u8; LINE]], [*const u8; 2]), x: &[i8]) {
-    let (x, _) = x.as_chunks::<LINE>().0.as_chunks::<2>();
-    let x: [&[[[i8; LINE]; 2]]; ROWS] = std::array::from_fn(|row| &x[row * w.len()..][..w.len()]);
+unsafe fn dot_rows<S: LineSums, const COUNT: usize>(
+    out: &mut [i32],
+    (w, row): (NibbleRows<'_>, usize),
+    x: &[i8],
+    first: usize,
+) {
     // SAFETY: the caller shows the instructions.
     unsafe {
-        let mut sums = [S::zero(); ROWS];
-        for (line, w) in w.iter().enumerate() {
-            prefetch_both(ahead.map(|ahead| ahead.wrapping_add(line * LINE)));
-            let codes = S::codes(w);
-            for (sums, x) in sums.iter_mut().zip(&x) {
-                *sums = sums.add_line(codes, &x[line]);
+        match x.len() / (2 * w.len()) {
+            1 => dot::<S, COUNT, 1>(out, (w, row), x, first),
+            2 => dot::<S, COUNT, 2>(out, (w, row), x, first),
+            3 => dot::<S, COUNT, 3>(out, (w, row), x, first),
+            4 => dot::<S, COUNT, 4>(out, (w, row), x, first),
+            rows => unreachable!("{rows} rows"),
+        }
+    }
+}
+
+/// `COUNT` rows of weights and `ROWS` of activations; what lies behind those weights, or is read soon, is fetched meanwhile.
+///
+/// # Safety
+/// As for [`dot_nibbles`].
+#[inline(always)]
+unsafe fn dot<S: LineSums, const COUNT: usize, const ROWS: usize>(
+    out: &mut [i32],
+    (w, row): (NibbleRows<'_>, usize),
+    x: &[i8],
+    first: usize,
+) {
+    let lines: [&[[u8; LINE]]; COUNT] = array::from_fn(|i| {
+        let (lines, rest) = w.row(row + i).as_chunks::<LINE>();
+        assert!(rest.is_empty());
+        lines
+    });
+    let ahead = |lines: &[[u8; LINE]]| w.soon().map_or(stream_ahead(lines.as_ptr().cast()), |soon| [soon.as_ptr(); 2]);
+    let ahead: [[*const u8; 2]; COUNT] = array::from_fn(|i| ahead(lines[i]));
+    let (x, _) = x.as_chunks::<LINE>().0.as_chunks::<2>();
+    let len = lines[0].len();
+    let x: [&[[[i8; LINE]; 2]]; ROWS] = array::from_fn(|row| &x[row * len..][..len]);
+    // SAFETY: the caller shows the instructions.
+    unsafe {
+        let mut sums = [[S::zero(); ROWS]; COUNT];
+        for line in 0..len {
+            ahead.iter().for_each(|ahead| prefetch_both(ahead.map(|ahead| ahead.wrapping_add(line * LINE))));
+            let mut codes = [S::codes(&lines[0][line]); COUNT];
+            for (codes, lines) in codes.iter_mut().zip(lines).skip(1) {
+                *codes = S::codes(&lines[line]);
+            }
+            for (row, x) in x.iter().enumerate() {
+                for (sums, &codes) in sums.iter_mut().zip(&codes) {
+                    sums[row] = sums[row].add_line(codes, &x[line]);
+                }
             }
         }
-        for first in (0..ROWS).step_by(4) {
+        let vectors = out.len() / w.rows();
+        for (i, sums) in sums.iter().enumerate() {
             // The last stands in where there are no four; its sum is not used then.
-            let mut four = [sums[ROWS - 1]; 4];
-            let count = (ROWS - first).min(4);
-            four[..count].copy_from_slice(&sums[first..first + count]);
-            out[first..first + count].copy_from_slice(&S::totals(four)[..count]);
+            let four = array::from_fn(|row| sums[row.min(ROWS - 1)]);
+            out[(row + i) * vectors + first..][..ROWS].copy_from_slice(&S::totals(four)[..ROWS]);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::cpu::kernels::nibbles::{self, LineSums};
 #[target_feature(enable = "avx2")]
 pub(super) fn dot_nibbles(out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
     // SAFETY: this function's instructions are those that `__m256i` needs.
-    unsafe { nibbles::dot_nibbles::<__m256i>(out, w, x) }
+    unsafe { nibbles::dot_nibbles::<__m256i, 1>(out, w, x) }
 }
 
 impl LineSums for __m256i {

@@ -273,6 +273,7 @@ unsafe fn mix_of<V: Lanes, E: Entry>(
                     (2, 4..) => part.features::<V, 2, 4>(some),
                     (2, _) => part.features::<V, 2, 1>(some),
                     (_, 8..) => part.features::<V, 1, 8>(some),
+                    (_, 6..) => part.features::<V, 1, 6>(some),
                     (_, 4..) => part.features::<V, 1, 4>(some),
                     _ => part.features::<V, 1, 1>(some),
                 }

@@ -11,7 +11,7 @@ use crate::cpu::kernels::nibbles::{self, LineSums};
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
 pub(super) fn dot_nibbles(out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
     // SAFETY: this function's instructions are those that the sums need.
-    unsafe { nibbles::dot_nibbles::<LowAndHigh>(out, w, x) }
+    unsafe { nibbles::dot_nibbles::<LowAndHigh, 2>(out, w, x) }
 }
 
 /// The sums of the low halves' columns and of the high halves', so that additions do not wait for each other.
@@ -19,8 +19,8 @@ pub(super) fn dot_nibbles(out: &mut [i32], w: NibbleRows<'_>, x: &[i8]) {
 struct LowAndHigh(__m512i, __m512i);
 
 impl LineSums for LowAndHigh {
-    /// 8 · 2 sums and 2 vectors of weights fit the 32 registers.
-    const SHARED: usize = 8;
+    /// Two rows' 4 · 2 sums and 2 vectors of weights, and what they are multiplied with, fit the 32 registers.
+    const SHARED: usize = 4;
 
     type Codes = Self;
 
