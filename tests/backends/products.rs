@@ -95,7 +95,7 @@ pub fn many_rows_are_exact_at_the_extremes<B: Backend>(backend: &mut B) {
     let outputs = 130;
     for cols in [96, 128, 2560, 6912] {
         for (trit, activation) in [(1, 127), (-1, -128), (1, -128), (-1, 127)] {
-            for count in [15, 16, 35] {
+            for count in [31, 32, 35] {
                 let (trits, x) = (vec![trit; outputs * cols], vec![activation; count * cols]);
                 let out = product(backend, &[pack(outputs, cols, &trits, Scales::Tensor(1.0))], &x, &vec![1.0; count]);
                 let sum = i32::from(trit) * i32::from(activation) * cols as i32;
@@ -106,7 +106,7 @@ pub fn many_rows_are_exact_at_the_extremes<B: Backend>(backend: &mut B) {
 }
 
 pub fn many_rows_meet_a_single_code_three<B: Backend>(backend: &mut B) {
-    let (outputs, cols, count) = (300, 384, 20);
+    let (outputs, cols, count) = (300, 384, 40);
     for (byte, col) in [(0xc0u8, 0), (0x30, 32), (0x0c, 64), (0x03, 96)] {
         // Everything else is -1, code 0; the byte lies in the last block of a row in the middle.
         let mut codes = vec![0; outputs * cols / 4];

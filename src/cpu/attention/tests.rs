@@ -106,7 +106,9 @@ fn halves_are_widened_exactly() {
 /// The loops that define them, in f64.
 #[test]
 fn kernels_compute_what_they_are_to() {
-    for (kernels, head_dim) in all_kernels().flat_map(|kernels| [6, 36, 80, 128].map(|head_dim| (kernels, head_dim))) {
+    for (kernels, head_dim) in
+        all_kernels().flat_map(|kernels| [6, 36, 80, 96, 112, 128].map(|head_dim| (kernels, head_dim)))
+    {
         for queries in 1..=9 {
             let q = random(3, queries * head_dim);
             for positions in (KEYS_TOGETHER..=POSITIONS).step_by(KEYS_TOGETHER) {

@@ -33,7 +33,7 @@ pub(crate) struct Amx {
 
 /// Fewest activation rows that are worth tiles, which zeros make full; fewer are multiplied by vectors. Measured on a Sapphire Rapids VM
 /// of two cores (2026-11-29), whole steps of the 0.7B shape and, of blocks with scales, of Bonsai 1.7B, of the time by vectors (of 16
-/// rows and of blocks, in panels): 4 rows 1.28 and 1.11, 8 rows 0.96 and 0.81, 16 rows 0.79 and 0.70.
+/// rows and of blocks, in panels, as they were then): 4 rows 1.28 and 1.11, 8 rows 0.96 and 0.81, 16 rows 0.79 and 0.70.
 const FEWEST_IN_TILES: usize = 7;
 /// The same where blocks have scales.
 const FEWEST_IN_TILES_OF_BLOCKS: usize = 5;

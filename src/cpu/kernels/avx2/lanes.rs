@@ -23,7 +23,18 @@ pub(in crate::cpu::kernels) fn add_lanes_f32(v: __m256) -> f32 {
     _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
 }
 
-/// Adds the lanes of vectors, four at a time, and writes each sum to its place.
+/// Gives the sum of the lanes of each of some vectors, whose number is known where this is compiled.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(in crate::cpu::kernels) fn each_sum(lanes: &[__m256i], mut take: impl FnMut(usize, i32)) {
+    for first in (0..lanes.len()).step_by(4) {
+        // The last stands in where there are no four; its sum is not used then.
+        let four = add_lanes_i32(std::array::from_fn(|i| lanes[(first + i).min(lanes.len() - 1)]));
+        (first..lanes.len()).zip(four).for_each(|(place, sum)| take(place, sum));
+    }
+}
+
+/// Adds the lanes of vectors that come one by one, four at a time, and writes each sum to its place.
 pub(in crate::cpu::kernels) struct ByFours<'a> {
     sums: &'a mut [i32],
     lanes: [__m256i; 4],
@@ -49,17 +60,12 @@ impl<'a> ByFours<'a> {
         }
     }
 
-    /// Takes several vectors at once, without a way round by memory; the sum of the first goes to `place(0)`.
+    /// Takes several vectors that are there together, whose number is known where this is compiled: they need not wait in memory for
+    /// others. The sum of the first goes to `place(0)`.
     #[inline]
     #[target_feature(enable = "avx2")]
     pub(in crate::cpu::kernels) fn push_all(&mut self, lanes: &[__m256i], place: impl Fn(usize) -> usize) {
-        for first in (0..lanes.len()).step_by(4) {
-            // The last stands in where there are no four; its sum is not used then.
-            let four = std::array::from_fn(|i| lanes[(first + i).min(lanes.len() - 1)]);
-            for (i, sum) in (first..lanes.len()).zip(add_lanes_i32(four)) {
-                self.sums[place(i)] = sum;
-            }
-        }
+        each_sum(lanes, |i, sum| self.sums[place(i)] = sum);
     }
 
     /// Writes the sums that are left.

@@ -8,7 +8,7 @@
 use std::arch::x86_64::*;
 use std::array;
 
-use super::lanes::{ByFours, add_lanes_f32, add_lanes_i32};
+use super::lanes::{ByFours, add_lanes_f32, each_sum};
 use super::prefetch_stream;
 use crate::cpu::kernels::{BlockRow, BlockTile, BlockWeights, Tile};
 
@@ -77,14 +77,7 @@ fn many_rows<const ROWS: usize>(sums: &mut [i32], tile: &Tile<'_>) {
     for (output, sums) in sums.chunks_exact_mut(ROWS * groups).enumerate() {
         for (g, codes) in tile.weights(output).chunks(tile.group).enumerate() {
             let x = array::from_fn(|row| &x[row][g * tile.group..][..codes.len()]);
-            let lanes = dot_many::<ROWS>(codes, x);
-            for first in (0..ROWS).step_by(4) {
-                // The last vector stands in where there are no four; its sum is not used then.
-                let four = add_lanes_i32(array::from_fn(|i| lanes[(first + i).min(ROWS - 1)]));
-                for (row, sum) in (first..ROWS).zip(four) {
-                    sums[row * groups + g] = sum;
-                }
-            }
+            each_sum(&dot_many::<ROWS>(codes, x), |row, sum| sums[row * groups + g] = sum);
         }
     }
 }
