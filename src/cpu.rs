@@ -21,6 +21,7 @@ mod pool;
 mod product;
 mod recurrence;
 mod rotation;
+mod scales;
 mod screen;
 mod tensor;
 mod totals;

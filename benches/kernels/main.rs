@@ -89,11 +89,18 @@ impl Material {
         Self { codes: bytes.into(), halves: halves.into() }
     }
 
-    /// The `place`th matrix of this shape.
-    fn ternary(&self, cpu: &mut Cpu, rows: usize, cols: usize, place: usize) -> Matrix {
+    /// The `place`th matrix of this shape, with scales as rows of these numerics meet them: one, or of each 128 columns.
+    fn ternary(&self, cpu: &mut Cpu, rows: usize, cols: usize, numerics: Numerics, place: usize) -> Matrix {
         let bytes = rows * cols / 4;
         let codes = self.codes.slice(place * bytes..(place + 1) * bytes);
-        matrix(cpu, Weights::Ternary(Ternary::new(rows, cols, codes, Scales::Tensor(1.0)).expect("whole blocks")))
+        let scales = match numerics {
+            Numerics::Int8Groups => {
+                let values = (0..rows * cols / 128).map(|i| (1 + i % 7) as f32 / 1024.0).collect();
+                Scales::Groups { columns: 128, values }
+            }
+            _ => Scales::Tensor(1.0),
+        };
+        matrix(cpu, Weights::Ternary(Ternary::new(rows, cols, codes, scales).expect("whole blocks")))
     }
 }
 
@@ -107,24 +114,30 @@ fn step(rows: usize, last: usize) -> Vec<Row> {
 }
 
 /// What `rows` rows of `cols` look like after quantising.
-fn quantized(cpu: &mut Cpu, rows: usize, cols: usize) -> <Cpu as Storage>::Quantized {
-    let mut q = cpu.quantized(rows, cols, Numerics::Int8Rows).expect("memory");
+fn quantized(cpu: &mut Cpu, rows: usize, cols: usize, numerics: Numerics) -> <Cpu as Storage>::Quantized {
+    let mut q = cpu.quantized(rows, cols, numerics).expect("memory");
     let values: Vec<i8> = (0..rows * cols).map(|i| (i * 37 % 255) as u8 as i8).collect();
-    cpu.write_quantized(&mut q, &values, &vec![1.0; rows]);
+    let scales = if numerics == Numerics::Int8Groups { rows * cols / 128 } else { rows };
+    cpu.write_quantized(&mut q, &values, &vec![1.0; scales]);
     q
 }
 
 /// Decoding: one row against the same matrix again and again, and against many in turn.
 fn one_row(group: &mut Group, cpu: &mut Cpu, weights: &Material) {
-    for (rows, cols) in [(FFN_WIDTH, WIDTH), (WIDTH, FFN_WIDTH)] {
-        let (mut out, x) = (cpu.tensor(1, rows).expect("memory"), quantized(cpu, 1, cols));
-        cpu.begin(&step(1, 0));
-        for (name, count) in [("one row, cached", 1), ("one row, from memory", COLD_BYTES / (rows * cols / 4))] {
-            let matrices: Vec<Matrix> = (0..count).map(|place| weights.ternary(cpu, rows, cols, place)).collect();
-            let mut turns = matrices.iter().cycle();
-            group.case(name, format_args!("{rows}x{cols}"), Amount::Bytes(rows * cols / 4), || {
-                cpu.matmul(&mut out, turns.next().expect("a circle"), &x);
-            });
+    for (numerics, name) in [(Numerics::Int8Rows, "one row"), (Numerics::Int8Groups, "one row of groups")] {
+        for (rows, cols) in [(FFN_WIDTH, WIDTH), (WIDTH, FFN_WIDTH)] {
+            let (mut out, x) = (cpu.tensor(1, rows).expect("memory"), quantized(cpu, 1, cols, numerics));
+            cpu.begin(&step(1, 0));
+            for (place, count) in [("cached", 1), ("from memory", COLD_BYTES / (rows * cols / 4))] {
+                let matrices: Vec<Matrix> =
+                    (0..count).map(|place| weights.ternary(cpu, rows, cols, numerics, place)).collect();
+                let mut turns = matrices.iter().cycle();
+                let (name, size) = (format!("{name}, {place}"), format_args!("{rows}x{cols}"));
+                // Of codes: scales of groups, as files have them, are a sixteenth more.
+                group.case(&name, size, Amount::Bytes(rows * cols / 4), || {
+                    cpu.matmul(&mut out, turns.next().expect("a circle"), &x);
+                });
+            }
         }
     }
 }
@@ -132,9 +145,11 @@ fn one_row(group: &mut Group, cpu: &mut Cpu, weights: &Material) {
 /// Prompts and batches: several rows against weights from memory, as a step meets them.
 fn many_rows(group: &mut Group, cpu: &mut Cpu, weights: &Material) {
     let count = COLD_BYTES / (FFN_WIDTH * WIDTH / 4);
-    let matrices: Vec<Matrix> = (0..count).map(|place| weights.ternary(cpu, FFN_WIDTH, WIDTH, place)).collect();
+    let matrices: Vec<Matrix> =
+        (0..count).map(|place| weights.ternary(cpu, FFN_WIDTH, WIDTH, Numerics::Int8Rows, place)).collect();
     for rows in ROWS {
-        let (mut out, x) = (cpu.tensor(rows, FFN_WIDTH).expect("memory"), quantized(cpu, rows, WIDTH));
+        let (mut out, x) =
+            (cpu.tensor(rows, FFN_WIDTH).expect("memory"), quantized(cpu, rows, WIDTH, Numerics::Int8Rows));
         cpu.begin(&step(rows, rows));
         let mut turns = matrices.iter().cycle();
         group.case("many rows, 6912x2560", rows, Amount::Count(rows * FFN_WIDTH * WIDTH), || {

@@ -118,7 +118,6 @@ impl Cpu {
             let expert = routing.active[task / strips];
             let Strip { part, rows: outputs } = &w.strips[expert as usize * strips + task % strips];
             let part = &w.parts[*part];
-            let Weights::Ternary(weights) = &part.weights else { panic!("a linear layer is ternary") };
             let first_output = part.first_row - expert as usize * outputs_in_all;
             let mut values = [0.0f32; SUMS];
             for first in outputs.clone().step_by(OUTPUTS) {
@@ -126,7 +125,7 @@ impl Cpu {
                 for first in routing.of(expert).step_by(TILE_ROWS) {
                     let rows = first..routing.of(expert).end.min(first + TILE_ROWS);
                     let values = &mut values[..outputs.len() * rows.len()];
-                    tile_values(kernels, values, weights, &w.ones, x, outputs.clone(), rows.clone());
+                    tile_values(kernels, values, part, x, outputs.clone(), rows.clone());
                     for (place, values) in rows.zip(values.chunks_exact(outputs.len())) {
                         let begin = place * outputs_in_all + first_output + outputs.start;
                         // SAFETY: these columns of the places of this expert are this task's.

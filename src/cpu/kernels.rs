@@ -48,8 +48,8 @@ mod words;
 
 pub use set::KernelSet;
 pub(crate) use tiles::{
-    BlockRow, BlockTile, BlockWeights, DenseRow, Entries, FEW_QUERIES, FloatRow, FloatTile, KEYS_TOGETHER, NibbleRows,
-    POSITIONS, QUERIES_TOGETHER, Scores, TILE_ROWS, Tile,
+    BlockRow, BlockTile, DenseRow, Entries, FEW_QUERIES, FloatRow, FloatTile, KEYS_TOGETHER, NibbleRows, POSITIONS,
+    QUERIES_TOGETHER, SCALED_BLOCKS, SCALES_TOGETHER, Scores, TILE_ROWS, TakeScales, Tile, TileScales,
 };
 
 use std::any::Any;
@@ -75,10 +75,11 @@ pub(crate) trait Kernels: Sync {
         self.older().dot_codes(sums, tile);
     }
 
-    /// `out[(output, row)] = Σ step · scale · Σ trit·x` over the blocks and the columns of each. Sums within a block, or within a
-    /// lane of it, are exact integers; floats are added in any order, which is that of [`Kernels::span_blocks`] too.
-    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
-        self.older().dot_blocks(out, tile);
+    /// `out[(output, row)] += Σ step · scale · Σ trit·x` over the blocks and the columns of each. Sums within a block, or within a
+    /// lane of it, are exact integers; floats are added in any order, which is that of [`Kernels::span_blocks`] too. At most
+    /// [`SCALES_TOGETHER`] weight rows and [`SCALED_BLOCKS`] blocks.
+    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>, scales: TileScales<'_>) {
+        self.older().dot_blocks(out, tile, scales);
     }
 
     /// `out[row] = Σ scale · Σ trit·x` over the blocks and the columns of each, for activations in f32. In any order, which is the same
@@ -113,8 +114,14 @@ pub(crate) trait Kernels: Sync {
         unreachable!("this set has no spans")
     }
 
-    /// What [`Kernels::dot_blocks`] gives, bit for bit, for as many rows as a span has.
-    fn span_blocks(&self, _room: &mut SpanRoom, _tile: &BlockTile<'_>, _take: TakeSums<'_, f32>) {
+    /// What [`Kernels::dot_blocks`] adds to zeros, bit for bit, for as many rows as a span has.
+    fn span_blocks(
+        &self,
+        _room: &mut SpanRoom,
+        _tile: &BlockTile<'_>,
+        _scales: TakeScales<'_>,
+        _take: TakeSums<'_, f32>,
+    ) {
         unreachable!("this set has no spans of blocks")
     }
 

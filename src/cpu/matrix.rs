@@ -6,12 +6,13 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::cpu::disjoint::Disjoint;
-use crate::cpu::kernels::{DenseRow, Kernels, TILE_ROWS};
+use crate::cpu::kernels::{DenseRow, Kernels, SCALES_TOGETHER, TILE_ROWS};
+use crate::cpu::scales::GroupScales;
 use crate::cpu::screen::Growth;
 use crate::cpu::tensor::Tensor;
 use crate::error::{Error, Result};
 use crate::format::ternary::{BLOCK, MAX_COLS, code};
-use crate::format::{Dense, Scales, Values, Weights};
+use crate::format::{Dense, Scales, Ternary, Values, Weights};
 
 /// Weights `[out, in]`: one or more parts, stacked by rows.
 #[derive(Debug)]
@@ -24,8 +25,6 @@ pub struct Matrix {
     pub(crate) bytes: usize,
     /// Whether scales change within a row of ternary weights.
     pub(crate) grouped: bool,
-    /// A one for each block of a row: the scales of blocks that have none of their own.
-    pub(crate) ones: Vec<f32>,
     /// Of a head that is screened.
     pub(crate) screen: Option<Growth>,
 }
@@ -33,7 +32,9 @@ pub struct Matrix {
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) first_row: usize, // of the matrix
+    /// Of trits whose scales change within a row, these are ones.
     pub(crate) weights: Weights,
+    pub(crate) groups: Option<GroupScales>,
 }
 
 /// Consecutive rows of one part: what one task works on.
@@ -52,6 +53,14 @@ const STRIP_ROWS: usize = 128;
 pub(crate) const OUTPUTS: usize = 64;
 /// Most sums of a tile, and so the size of the buffer for them.
 pub(crate) const SUMS: usize = OUTPUTS * TILE_ROWS;
+
+impl Part {
+    /// The weights of a linear layer.
+    pub(crate) fn trits(&self) -> &Ternary {
+        let Weights::Ternary(trits) = &self.weights else { panic!("a linear layer is ternary") };
+        trits
+    }
+}
 
 impl Matrix {
     /// Stacks parts. `place` says where the codes of trits lie from now on; dense values stay where they are, as few rows of a table
@@ -72,23 +81,28 @@ impl Matrix {
             strips: Vec::new(),
             bytes: parts.iter().map(|part| part.rows() * row_bytes(part)).sum(),
             grouped: parts.iter().any(grouped),
-            ones: vec![1.0; cols.div_ceil(BLOCK)],
             screen: None,
         };
         for (index, weights) in parts.iter().enumerate() {
             assert_eq!(weights.cols(), cols, "stacked parts have the same columns");
             let rows = weights.rows();
-            let strip_rows = (STRIP_BYTES / row_bytes(weights)).clamp(1, STRIP_ROWS);
+            let strip_rows = strip_rows(weights);
             matrix.strips.extend(
                 (0..rows)
                     .step_by(strip_rows)
                     .map(|first| Strip { part: index, rows: first..rows.min(first + strip_rows) }),
             );
-            let weights = match weights {
-                Weights::Ternary(trits) => Weights::Ternary(trits.placed(place)),
-                Weights::Dense(_) => weights.clone(),
+            let (weights, groups) = match weights {
+                Weights::Ternary(trits) => {
+                    let groups = match trits.scales() {
+                        Scales::Groups { columns, values } => Some(GroupScales::new(rows, cols, *columns, values)?),
+                        _ => None,
+                    };
+                    (Weights::Ternary(trits.placed(place)), groups)
+                }
+                Weights::Dense(_) => (weights.clone(), None),
             };
-            matrix.parts.push(Part { first_row: matrix.rows, weights });
+            matrix.parts.push(Part { first_row: matrix.rows, weights, groups });
             matrix.rows += rows;
         }
         Ok(matrix)
@@ -106,10 +120,11 @@ impl Matrix {
     /// Bytes of the weights, their scales, and what was added to them as a head.
     pub(crate) fn bytes_in_all(&self) -> u64 {
         let scales = |part: &Part| match &part.weights {
-            Weights::Ternary(w) => match w.scales() {
-                Scales::Tensor(_) => size_of::<f32>(),
-                Scales::Rows(values) | Scales::Groups { values, .. } => size_of_val(&values[..]),
-                Scales::RowRanges(ranges) => size_of_val(&ranges[..]),
+            Weights::Ternary(w) => match (w.scales(), &part.groups) {
+                (_, Some(groups)) => groups.bytes(),
+                (Scales::Rows(values), _) => size_of_val(&values[..]),
+                (Scales::RowRanges(ranges), _) => size_of_val(&ranges[..]),
+                _ => size_of::<f32>(),
             },
             Weights::Dense(w) => match w.values() {
                 Values::Int8 { scales, .. } => size_of_val(&scales[..]),
@@ -134,8 +149,9 @@ impl Matrix {
             Weights::Dense(dense) => dense.row_to_f32(row, out),
             Weights::Ternary(ternary) => {
                 let codes = &ternary.codes()[row * ternary.row_bytes()..][..ternary.row_bytes()];
+                let of_row = ternary.scale(row, 0);
                 for (block, out) in out.chunks_mut(BLOCK).enumerate() {
-                    let scale = ternary.scale(row, block * BLOCK);
+                    let scale = part.groups.as_ref().map_or(1.0, |groups| groups.of_block(row, block)) * of_row;
                     for (col, o) in out.iter_mut().enumerate() {
                         *o = (f32::from(code(codes, block * BLOCK + col)) - 1.0) * scale;
                     }
@@ -166,7 +182,7 @@ impl Matrix {
         strip: usize,
     ) {
         let Strip { part, rows: outputs } = &self.strips[strip];
-        let Part { first_row, weights } = &self.parts[*part];
+        let Part { first_row, weights, .. } = &self.parts[*part];
         let Weights::Dense(w) = weights else { panic!("the head is dense") };
         let mut dots = [0.0f32; TILE_ROWS];
         for first in rows.clone().step_by(TILE_ROWS) {
@@ -186,6 +202,15 @@ impl Matrix {
     }
 }
 
+/// Rows of a strip; of trits whole sixteens, whose scales lie side by side.
+fn strip_rows(weights: &Weights) -> usize {
+    let rows = STRIP_BYTES / row_bytes(weights);
+    match weights {
+        Weights::Ternary(_) => (rows / SCALES_TOGETHER * SCALES_TOGETHER).clamp(SCALES_TOGETHER, STRIP_ROWS),
+        Weights::Dense(_) => rows.clamp(1, STRIP_ROWS),
+    }
+}
+
 /// Bytes of one row, as stored.
 fn row_bytes(weights: &Weights) -> usize {
     match weights {
@@ -194,5 +219,27 @@ fn row_bytes(weights: &Weights) -> usize {
             DenseRow::F32(bytes) | DenseRow::F16(bytes) | DenseRow::Bf16(bytes) => bytes.len(),
             DenseRow::Int8 { codes, .. } => codes.len(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who places codes asks whether anybody else keeps them.
+    #[test]
+    fn codes_are_placed_before_anybody_else_keeps_them() {
+        let groups = Scales::Groups { columns: 128, values: vec![0.5; 80] };
+        for scales in [Scales::Tensor(1.0), Scales::Rows(vec![1.0; 40]), groups] {
+            let weights = Ternary::new(40, 256, vec![0x55; 40 * 64].into(), scales).unwrap();
+            let mut placed = 0;
+            Matrix::new(&[Weights::Ternary(weights)], &mut |codes| {
+                assert!(codes.is_unique());
+                placed += codes.len();
+                codes.clone()
+            })
+            .unwrap();
+            assert_eq!(placed, 40 * 64);
+        }
     }
 }

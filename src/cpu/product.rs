@@ -14,13 +14,12 @@ use crate::cpu::Cpu;
 use crate::cpu::counts::Kernel;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::kernels::spans::{PANEL, PanelSums, SET, SPAN, SpanRoom};
-use crate::cpu::kernels::{Kernels, TILE_ROWS};
+use crate::cpu::kernels::{Kernels, SCALES_TOGETHER, TILE_ROWS};
 use crate::cpu::matrix::{Matrix, OUTPUTS, Part, SUMS, Strip};
 pub(crate) use crate::cpu::product::values::tile_values;
-use crate::cpu::product::values::{block_tile, needs_room, scales_of_rows, tile};
+use crate::cpu::product::values::{block_scales, block_tile, scales_of_rows, tile};
 use crate::cpu::tensor::{Quantized, Tensor};
 use crate::cpu::workers::{Crew, WORTH_SHARING, run_until};
-use crate::format::{Ternary, Weights};
 
 /// Fewest rows of a matrix for spans: what is prepared costs as much as so many rows save, tables about as much as 80.
 const FEWEST_OUTPUTS: usize = 128;
@@ -126,7 +125,7 @@ impl Product<'_> {
     /// Decides how to cut.
     pub(crate) fn cut(&self, threads: usize) -> Cut {
         let fits = match self.x.numerics {
-            Numerics::Int8Groups => !self.w.parts.iter().any(|part| needs_room(ternary(part))),
+            Numerics::Int8Groups => true,
             _ => !self.w.grouped, // there is one sum for all of a weight row
         };
         let rows_in_tiles = match fits && self.w.rows >= FEWEST_OUTPUTS {
@@ -171,7 +170,6 @@ impl Product<'_> {
     /// # Safety
     /// Nothing else may use these columns of these rows of `out` meanwhile.
     unsafe fn strip(&self, part: &Part, outputs: Range<usize>, rows: Range<usize>) {
-        let (x, w, ones) = (self.x, ternary(part), &*self.w.ones);
         let mut values = [0.0f32; SUMS];
         for first_output in outputs.clone().step_by(OUTPUTS) {
             let outputs = first_output..outputs.end.min(first_output + OUTPUTS);
@@ -179,7 +177,7 @@ impl Product<'_> {
                 let rows = first..rows.end.min(first + TILE_ROWS);
                 let values = &mut values[..outputs.len() * rows.len()];
                 let (outputs, tile_rows) = (outputs.clone(), rows.clone());
-                tile_values(self.kernels, values, w, ones, x, outputs.clone(), tile_rows);
+                tile_values(self.kernels, values, part, self.x, outputs.clone(), tile_rows);
                 for (row, values) in rows.zip(values.chunks_exact(outputs.len())) {
                     // SAFETY: these columns are the caller's.
                     let out = unsafe { self.outputs(part, &outputs, row) };
@@ -195,11 +193,14 @@ impl Product<'_> {
     /// # Safety
     /// As for [`Product::strip`].
     unsafe fn span(&self, room: &mut SpanRoom, part: &Part, outputs: Range<usize>, rows: Range<usize>) {
-        let (x, w) = (self.x, ternary(part));
+        let (x, w) = (self.x, part.trits());
         let blocks = x.blocks();
         if x.numerics == Numerics::Int8Groups {
-            let tile = block_tile(w, &self.w.ones, x, &outputs, &rows, 0..blocks, &mut []);
-            return self.kernels.span_blocks(room, &tile, &mut |first, sums| {
+            let tile = block_tile(w, x, &outputs, &rows, 0..blocks);
+            let take_scales = |first: usize, scales: &mut [[f32; SCALES_TOGETHER]]| {
+                block_scales(self.kernels, part, scales, outputs.start + first, 0..blocks);
+            };
+            return self.kernels.span_blocks(room, &tile, &take_scales, &mut |first, sums| {
                 let scaled = |values: &mut [f32], sums: &Values, scales: &Values, _| {
                     values.iter_mut().zip(sums).zip(scales).for_each(|((value, sum), scale)| *value = sum * scale);
                 };
@@ -237,7 +238,7 @@ impl Product<'_> {
         scaled: impl Fn(&mut [f32], &[T; PANEL], &Values, usize),
     ) {
         let panel = outputs.start + first..outputs.end.min(outputs.start + first + PANEL);
-        let (w, mut scales, mut values) = (ternary(part), [0.0; PANEL], [0.0; PANEL]);
+        let (w, mut scales, mut values) = (part.trits(), [0.0; PANEL], [0.0; PANEL]);
         scales_of_rows(&mut scales[..panel.len()], w, panel.clone());
         for (row, sums) in rows.clone().zip(sums) {
             // SAFETY: these columns are the caller's.
@@ -264,15 +265,57 @@ impl Product<'_> {
     }
 }
 
-fn ternary(part: &Part) -> &Ternary {
-    let Weights::Ternary(w) = &part.weights else { panic!("a linear layer is ternary") };
-    w
-}
-
 /// How many spans of at most `span` rows there are, and how long they are: equal lengths, rather than full ones and a short last one,
 /// of whole panels.
 fn spans_of(part: &Part, span: usize) -> (usize, usize) {
     let rows = part.weights.rows();
     let len = rows.div_ceil(rows.div_ceil(span)).next_multiple_of(PANEL);
     (rows.div_ceil(len), len)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::backend::{Backend, Numerics, Row, Storage};
+    use crate::cpu::kernels::{KernelSet, SCALED_BLOCKS};
+    use crate::cpu::{Cpu, CpuOptions};
+    use crate::format::{Scales, Ternary, Weights};
+
+    /// Rows whose scales are not all at hand together: pieces of them are added as panels add whole rows.
+    #[test]
+    fn long_rows_of_blocks_give_the_same_bits_alone_and_with_many() {
+        const ROWS: usize = 26;
+        let (outputs, cols) = (130, (2 * SCALED_BLOCKS + 3) * 128);
+        let mut seed = 1u32;
+        let mut random = || {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            seed >> 16
+        };
+        let codes: Vec<u8> = (0..outputs * cols / 4).map(|_| random() as u8 & 0b1010_1010).collect();
+        let values = (0..outputs * cols.div_ceil(256)).map(|_| 0.5 + (random() % 512) as f32 / 1024.0).collect();
+        let scales = Scales::Groups { columns: 256, values };
+        let weights = [Weights::Ternary(Ternary::new(outputs, cols, codes.into(), scales).unwrap())];
+        let x: Vec<i8> = (0..ROWS * cols).map(|_| random() as i8).collect();
+        let x_scales: Vec<f32> = (0..ROWS * cols / 128).map(|_| 1.0 + (random() % 100) as f32).collect();
+        for kernels in KernelSet::available() {
+            let options = CpuOptions { threads: Some(2), kernels: Some(kernels), ..CpuOptions::default() };
+            let mut cpu = Cpu::new(&options).unwrap();
+            let matrix = cpu.matrix(&weights).unwrap();
+            let mut product = |rows: std::ops::Range<usize>| {
+                let step = |i: usize| Row { sequence: 0, position: i as u32, wants_logits: false };
+                cpu.begin(&(0..rows.len()).map(step).collect::<Vec<_>>());
+                let mut q = cpu.quantized(rows.len(), cols, Numerics::Int8Groups).unwrap();
+                let (x, x_scales) = (x.chunks(cols), x_scales.chunks(cols / 128));
+                let x: Vec<&[i8]> = x.skip(rows.start).take(rows.len()).collect();
+                let x_scales: Vec<&[f32]> = x_scales.skip(rows.start).take(rows.len()).collect();
+                cpu.write_quantized(&mut q, &x.concat(), &x_scales.concat());
+                let mut out = cpu.tensor(rows.len(), outputs).unwrap();
+                cpu.matmul(&mut out, &matrix, &q);
+                out.rows_mut(rows.len()).iter().map(|value| value.to_bits()).collect::<Vec<u32>>()
+            };
+            let together = product(0..ROWS);
+            for row in 0..ROWS {
+                assert_eq!(product(row..row + 1), together[row * outputs..][..outputs], "{kernels}: row {row}");
+            }
+        }
+    }
 }

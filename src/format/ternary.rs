@@ -249,9 +249,14 @@ impl Ternary {
         Self { rows, cols: self.cols, codes, scales }
     }
 
-    /// The same weights, whose codes lie where `place` puts them.
+    /// The same codes, where `place` puts them, with the scales of rows; ones for scales that change within a row, which are then
+    /// kept elsewhere.
     pub(crate) fn placed(&self, place: &mut dyn FnMut(&Bytes) -> Bytes) -> Self {
-        Self { rows: self.rows, cols: self.cols, codes: place(&self.codes), scales: self.scales.clone() }
+        let scales = match &self.scales {
+            Scales::Groups { .. } => Scales::Tensor(1.0),
+            of_rows => of_rows.clone(),
+        };
+        Self { codes: place(&self.codes), scales, ..*self }
     }
 
     /// Output features.

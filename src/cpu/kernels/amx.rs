@@ -18,11 +18,11 @@ mod tiles;
 use std::any::Any;
 use std::arch::x86_64::*;
 
-use super::panel::{HALVES, LANES, ROWS};
+use super::panel::{HALVES, LANES, PanelScales, ROWS};
 use super::vnni::Avx512Vnni;
 use crate::backend::Numerics;
 use crate::cpu::kernels::spans::{PANEL, SET, SpanRoom, TakeSums};
-use crate::cpu::kernels::{BlockTile, KernelSet, Kernels, Tile};
+use crate::cpu::kernels::{BlockTile, KernelSet, Kernels, TakeScales, Tile};
 use operands::{Activations, Codes, turned};
 use tiles::{NO_SUMS, TileSums, TileUnit};
 
@@ -49,6 +49,7 @@ struct Room {
     /// Of the blocks that are being multiplied, of one and of the next.
     products: Box<[[[TileSums; HALVES]; 2]; 2]>,
     taken: Vec<[i32; PANEL]>, // of each activation row, or as many floats
+    scales: PanelScales,
     of_vectors: SpanRoom,
 }
 
@@ -77,13 +78,15 @@ impl Kernels for Amx {
             values: vec![[[[0.0; SET]; LANES]; HALVES]; sets],
             products: Box::new([[[NO_SUMS; HALVES]; 2]; 2]),
             taken: vec![[0; PANEL]; sets * SET],
+            scales: PanelScales::new(),
             of_vectors: SpanRoom::new(self.avx512),
         })
     }
 
     fn reserve(&self, room: &mut SpanRoom, blocks: usize) {
-        let Room { activations, of_vectors, .. } = room.get();
+        let Room { activations, scales, of_vectors, .. } = room.get();
         activations.reserve(blocks);
+        scales.reserve(blocks);
         self.avx512.reserve(of_vectors, blocks);
     }
 
@@ -93,12 +96,12 @@ impl Kernels for Amx {
         true
     }
 
-    fn span_blocks(&self, room: &mut SpanRoom, tile: &BlockTile<'_>, take: TakeSums<'_, f32>) {
+    fn span_blocks(&self, room: &mut SpanRoom, tile: &BlockTile<'_>, scales: TakeScales<'_>, take: TakeSums<'_, f32>) {
         let room: &mut Room = room.get();
         match tile.tile.rows < FEWEST_IN_TILES_OF_BLOCKS {
-            true => self.avx512.span_blocks(&mut room.of_vectors, tile, take),
+            true => self.avx512.span_blocks(&mut room.of_vectors, tile, scales, take),
             // SAFETY: as above; every such CPU has FMA.
-            false => unsafe { span_blocks(room, tile, take) },
+            false => unsafe { span_blocks(room, tile, scales, take) },
         }
     }
 }
@@ -144,14 +147,15 @@ unsafe fn span_codes(room: &mut Room, tile: &Tile<'_>, x_sums: &[i32], take: Tak
 /// # Safety
 /// As for [`span_codes`].
 #[target_feature(enable = "avx512f,avx512bw,fma")]
-unsafe fn span_blocks(room: &mut Room, tile: &BlockTile<'_>, take: TakeSums<'_, f32>) {
-    let Room { activations, codes, values, products, taken, .. } = room;
+unsafe fn span_blocks(room: &mut Room, tile: &BlockTile<'_>, scales: TakeScales<'_>, take: TakeSums<'_, f32>) {
+    let Room { activations, codes, values, products, taken, scales: of_panel, .. } = room;
     activations.turn(&tile.tile);
     activations.turn_factors(tile);
     let values = &mut values[..activations.sets()];
     // SAFETY: the caller shows AMX.
     let unit = unsafe { TileUnit::configured() };
     for output in (0..tile.tile.outputs).step_by(PANEL) {
+        of_panel.take(&tile.tile, scales, output);
         values.as_flattened_mut().as_flattened_mut().fill([0.0; SET]);
         for first in (0..tile.tile.blocks).step_by(Codes::BLOCKS) {
             let blocks = first..tile.tile.blocks.min(first + Codes::BLOCKS);
@@ -171,7 +175,15 @@ unsafe fn span_blocks(room: &mut Room, tile: &BlockTile<'_>, take: TakeSums<'_, 
                     if let Some(before) = std::mem::replace(&mut before, block) {
                         for (place, values) in values.iter_mut().enumerate() {
                             let set = 2 * pair + place;
-                            add_products(values, &products[1 - turn][place], activations, tile, (output, set, before));
+                            let rows = tile.tile.outputs - output;
+                            add_products(
+                                values,
+                                &products[1 - turn][place],
+                                activations,
+                                of_panel,
+                                rows,
+                                (set, before),
+                            );
                         }
                     }
                     turn = 1 - turn;
@@ -185,22 +197,23 @@ unsafe fn span_blocks(room: &mut Room, tile: &BlockTile<'_>, take: TakeSums<'_, 
     }
 }
 
-/// Adds the sums of a block, less those of the activations, times its scales: of a panel's weight rows, from `output` on, and one set.
+/// Adds the sums of a block, less those of the activations, times its scales: of the first weight rows of a panel, and one set.
 #[inline]
 #[target_feature(enable = "avx512f,fma")]
 fn add_products(
     values: &mut [[[f32; SET]; LANES]; HALVES],
     products: &[TileSums; HALVES],
     activations: &Activations,
-    tile: &BlockTile<'_>,
-    (output, set, block): (usize, usize, usize),
+    scales: &PanelScales,
+    weight_rows: usize,
+    (set, block): (usize, usize),
 ) {
     let (x_sums, steps) = activations.factors(set, block);
     // SAFETY: sixteen integers and sixteen floats; loads may be unaligned.
     let (x_sums, steps) = unsafe { (_mm512_loadu_si512(x_sums.as_ptr().cast()), _mm512_loadu_ps(steps.as_ptr())) };
     let rows = values.as_flattened_mut().iter_mut().zip(products.iter().flat_map(|half| &half.0));
-    for (row, (values, sums)) in rows.enumerate().take(tile.tile.outputs - output) {
-        let scale = tile.scales[(output + row) * tile.scales_stride + block];
+    for (row, (values, sums)) in rows.enumerate().take(weight_rows) {
+        let scale = scales.of(block, row / LANES)[row % LANES];
         // SAFETY: sixteen integers and sixteen floats; loads and the store may be unaligned.
         unsafe {
             let sums = _mm512_sub_epi32(_mm512_loadu_si512(sums.as_ptr().cast()), x_sums);

@@ -20,7 +20,7 @@ use crate::cpu::kernels::portable::Portable;
 use crate::cpu::kernels::spans::{SET, SpanLimits, SpanRoom, TakeSums};
 use crate::cpu::kernels::vector::{dense, heads, trits as float_trits};
 use crate::cpu::kernels::{
-    BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Scores, Tile, words,
+    BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Scores, Tile, TileScales, words,
 };
 
 /// Bytes between a load of weights and the line that is asked for into the nearest cache meanwhile: 2 KiB is 150 to 200 ns of
@@ -63,9 +63,9 @@ impl Kernels for Avx2 {
         unsafe { trits::dot_codes(sums, tile) }
     }
 
-    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
+    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>, scales: TileScales<'_>) {
         // SAFETY: `self` exists, so the CPU has AVX2 and FMA.
-        unsafe { trits::dot_blocks(out, tile) }
+        unsafe { trits::dot_blocks(out, tile, scales) }
     }
 
     fn span_rows(&self, rows: usize, numerics: Numerics) -> usize {

@@ -14,7 +14,7 @@ use eight::Eight;
 
 use crate::cpu::kernels::portable::{Portable, blocks_by_codes};
 use crate::cpu::kernels::vector::by_vectors;
-use crate::cpu::kernels::{BlockTile, KernelSet, Kernels, Tile};
+use crate::cpu::kernels::{BlockTile, KernelSet, Kernels, Tile, TileScales};
 
 /// The token of NEON: only [`Neon::detect`] gives one out.
 pub(crate) struct Neon(());
@@ -47,8 +47,8 @@ impl Kernels for Neon {
         &Portable
     }
 
-    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
-        blocks_by_codes(self, out, tile);
+    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>, scales: TileScales<'_>) {
+        blocks_by_codes(self, out, tile, scales);
     }
 
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
@@ -68,8 +68,8 @@ impl Kernels for NeonDot {
         &self.0
     }
 
-    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
-        blocks_by_codes(self, out, tile);
+    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>, scales: TileScales<'_>) {
+        blocks_by_codes(self, out, tile, scales);
     }
 
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {

@@ -12,13 +12,13 @@ use std::ops::Range;
 use bytemuck::Pod;
 
 use crate::cpu::kernels::spans::{PANEL, PanelSums, TakeSums};
-use crate::cpu::kernels::{BlockTile, Tile};
+use crate::cpu::kernels::{SCALES_TOGETHER, TakeScales, Tile};
 use crate::format::ternary::BLOCK_BYTES;
 
 /// Most activation rows that a panel is unpacked for at a time.
 pub(super) const ROWS: usize = 128;
 /// Weight rows in the lanes of a vector.
-pub(super) const LANES: usize = 16;
+pub(super) const LANES: usize = SCALES_TOGETHER;
 /// Vectors of weight rows in a panel.
 pub(super) const HALVES: usize = PANEL / LANES;
 /// Blocks of a panel that are unpacked together: 16 KiB, half of the nearest cache or less.
@@ -38,21 +38,19 @@ pub(super) const NO_BYTES: Bytes = Bytes([[0; 64]; LANES]);
 /// What a thread keeps for the panels of a span.
 pub(super) struct Panel {
     codes: Box<[[Bytes; STRETCH_TILES]; HALVES]>, // of a stretch
-    scales: Vec<[f32; PANEL]>,                    // of each block of the longest row
-    sums: Vec<[i32; PANEL]>,                      // of each activation row, or as many floats
+    scales: PanelScales,
+    sums: Vec<[i32; PANEL]>, // of each activation row, or as many floats
 }
 
 impl Panel {
     pub(super) fn new() -> Self {
         let codes = Box::new([[NO_BYTES; STRETCH_TILES]; HALVES]);
-        Self { codes, scales: Vec::new(), sums: vec![[0; PANEL]; ROWS] }
+        Self { codes, scales: PanelScales::new(), sums: vec![[0; PANEL]; ROWS] }
     }
 
     /// Makes room for weight rows of so many blocks.
     pub(super) fn reserve(&mut self, blocks: usize) {
-        if self.scales.len() < blocks {
-            self.scales.resize(blocks, [0.0; PANEL]);
-        }
+        self.scales.reserve(blocks);
     }
 
     /// The codes of the first `blocks` blocks that were unpacked: `[half][tile]`.
@@ -62,10 +60,15 @@ impl Panel {
         [&low[..blocks * BLOCK_TILES], &high[..blocks * BLOCK_TILES]]
     }
 
-    /// The scales of a block of the panel.
+    /// The scales of its weight rows.
     #[inline(always)]
-    pub(super) fn scales(&self, block: usize) -> &[f32; PANEL] {
-        &self.scales[block]
+    pub(super) fn scales(&self) -> &PanelScales {
+        &self.scales
+    }
+
+    /// Takes the scales of the weight rows from `output` on.
+    pub(super) fn take_scales(&mut self, tile: &Tile<'_>, scales: TakeScales<'_>, output: usize) {
+        self.scales.take(tile, scales, output);
     }
 
     /// What lies behind a panel of the weight rows of `tile` from `output` on, as far behind it as `blocks` are behind its beginning, in the
@@ -121,26 +124,36 @@ impl Panel {
             }
         }
     }
+}
 
-    /// Brings the scales of the weight rows from `output` on into lanes. Of rows beyond the last they are zeros.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn take_scales(&mut self, tile: &BlockTile<'_>, output: usize) {
-        let blocks = tile.tile.blocks;
-        for half in 0..HALVES {
-            let output = output + half * LANES;
-            for first in (0..blocks).step_by(LANES) {
-                let some = first..blocks.min(first + LANES);
-                let columns = in_lanes(tile.tile.outputs.saturating_sub(output), |row| {
-                    bytemuck::cast_slice(&tile.scales(output + row)[some.clone()])
-                });
-                for (scales, column) in self.scales[some.clone()].iter_mut().zip(columns) {
-                    let scales = &mut scales.as_chunks_mut::<LANES>().0[half];
-                    // SAFETY: sixteen floats; the store may be unaligned.
-                    unsafe { _mm512_storeu_ps(scales.as_mut_ptr(), _mm512_castsi512_ps(column)) };
-                }
+/// The scales of the weight rows of a panel: of each half, and of each block of the longest row.
+pub(super) struct PanelScales([Vec<[f32; LANES]>; HALVES]);
+
+impl PanelScales {
+    pub(super) fn new() -> Self {
+        Self([Vec::new(), Vec::new()])
+    }
+
+    /// Makes room for weight rows of so many blocks.
+    pub(super) fn reserve(&mut self, blocks: usize) {
+        self.0.iter_mut().for_each(|half| half.resize(half.len().max(blocks), [0.0; LANES]));
+    }
+
+    /// Takes those of the weight rows of `tile` from `output` on. Of rows beyond the last they are zeros.
+    pub(super) fn take(&mut self, tile: &Tile<'_>, scales: TakeScales<'_>, output: usize) {
+        for (half, of_half) in self.0.iter_mut().enumerate() {
+            let (first, of_half) = (output + half * LANES, &mut of_half[..tile.blocks]);
+            match first < tile.outputs {
+                true => scales(first, of_half),
+                false => of_half.fill([0.0; LANES]),
             }
         }
+    }
+
+    /// Those of a block of half the panel.
+    #[inline(always)]
+    pub(super) fn of(&self, block: usize, half: usize) -> &[f32; LANES] {
+        &self.0[half][block]
     }
 }
 

@@ -12,8 +12,7 @@ use crate::cpu::floats::{self, brain, half};
 use crate::cpu::kernels::bounds::{self, BoundedRows, Factors, RowBounds, Shares, Sums};
 use crate::cpu::kernels::spans::{SPAN, SpanLimits};
 use crate::cpu::kernels::{
-    BlockRow, BlockTile, BlockWeights, DenseRow, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Scores, Tile,
-    words,
+    BlockRow, BlockTile, DenseRow, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Scores, Tile, TileScales, words,
 };
 
 /// The set that every CPU can run.
@@ -39,8 +38,8 @@ impl Kernels for Portable {
         SpanLimits { rows: 1, shortest: SPAN }
     }
 
-    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
-        blocks_by_codes(self, out, tile);
+    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>, scales: TileScales<'_>) {
+        blocks_by_codes(self, out, tile, scales);
     }
 
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {
@@ -154,15 +153,14 @@ impl Kernels for Portable {
 }
 
 /// [`Kernels::dot_blocks`] by a set's [`Kernels::dot_codes`].
-pub(crate) fn blocks_by_codes(kernels: &dyn Kernels, out: &mut [f32], tile: &BlockTile<'_>) {
+pub(crate) fn blocks_by_codes(kernels: &dyn Kernels, out: &mut [f32], tile: &BlockTile<'_>, scales: TileScales<'_>) {
     /// Blocks of a stretch.
     const STRETCH: usize = 64;
     let mut dots = [0i32; STRETCH];
     for (output, out) in out.chunks_exact_mut(tile.tile.rows).enumerate() {
-        let BlockWeights { codes, scales } = tile.weights(output);
+        let codes = tile.tile.weights(output);
         for (row, out) in out.iter_mut().enumerate() {
             let BlockRow { x, sums, steps } = tile.row(row);
-            *out = 0.0;
             for (stretch, codes) in codes.chunks(STRETCH).enumerate() {
                 let places = stretch * STRETCH..stretch * STRETCH + codes.len();
                 let (blocks, dots) = (codes.len(), &mut dots[..codes.len()]);
@@ -172,7 +170,8 @@ pub(crate) fn blocks_by_codes(kernels: &dyn Kernels, out: &mut [f32], tile: &Blo
                     .dot_codes(dots, &Tile { codes, codes_stride, outputs: 1, x, x_stride, rows: 1, blocks, group: 1 });
                 // Codes are trits + 1, so the sum of the activations is too much.
                 for (dot, block) in dots.iter().zip(places) {
-                    *out += (dot - sums[block]) as f32 * (steps[block] * scales[block]);
+                    let scale = scales.values[block][output];
+                    *out += (dot - sums[block]) as f32 * (steps[block] * scale);
                 }
             }
         }

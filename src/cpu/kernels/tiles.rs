@@ -53,27 +53,34 @@ impl Tile<'_> {
     }
 }
 
-/// The same, where each block of a weight row and of an activation row has a scale of its own.
+/// The same, where each block of an activation row has a scale of its own, and each block of a weight row may have one.
 #[derive(Clone, Copy)]
 pub(crate) struct BlockTile<'a> {
     /// Codes and activations; sums cover blocks, whatever its `group` says.
     pub(crate) tile: Tile<'a>,
-    /// The scale of each block of the first weight row, and of all that follow it; ones where a row has one in all.
-    pub(crate) scales: &'a [f32],
-    /// Scales from one weight row to the next: 0 where all have the same ones.
-    pub(crate) scales_stride: usize,
     /// The sum of the activations of each block of the first row, and of all rows that follow it.
     pub(crate) x_sums: &'a [i32],
     /// What one step of each block's activations stands for, as `x_sums`.
     pub(crate) steps: &'a [f32],
 }
 
-/// The blocks of one weight row.
+/// Weight rows whose scales lie side by side: the lanes of the widest vector, and the most of a [`BlockTile`] that is no span.
+pub(crate) const SCALES_TOGETHER: usize = 16;
+/// Most blocks of such a tile, whose scales are at hand together: rows of more than 20480 columns are not read in one stream.
+pub(crate) const SCALED_BLOCKS: usize = 160;
+
+/// The scales of the weight rows of a [`BlockTile`].
 #[derive(Clone, Copy)]
-pub(crate) struct BlockWeights<'a> {
-    pub(crate) codes: &'a [[u8; BLOCK_BYTES]],
-    pub(crate) scales: &'a [f32],
+pub(crate) struct TileScales<'a> {
+    /// Of each block; ones where a row has one scale in all.
+    pub(crate) values: &'a [[f32; SCALES_TOGETHER]],
+    /// Those of the weight rows that come next, as they lie in memory: they are read soon.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only sets of x86-64 fetch ahead"))]
+    pub(crate) soon: &'a [u8],
 }
+
+/// Who writes the scales of each block of the sixteen weight rows from one on: `(first weight row, scales of each block)`.
+pub(crate) type TakeScales<'a> = &'a dyn Fn(usize, &mut [[f32; SCALES_TOGETHER]]);
 
 /// The blocks of one activation row.
 #[derive(Clone, Copy)]
@@ -84,18 +91,6 @@ pub(crate) struct BlockRow<'a> {
 }
 
 impl BlockTile<'_> {
-    /// The scales of one weight row, checked to be one for each block.
-    #[inline(always)]
-    pub(crate) fn scales(&self, output: usize) -> &[f32] {
-        &self.scales[output * self.scales_stride..][..self.tile.blocks]
-    }
-
-    /// The blocks of one weight row, as many as there are of an activation row.
-    #[inline(always)]
-    pub(crate) fn weights(&self, output: usize) -> BlockWeights<'_> {
-        BlockWeights { codes: self.tile.weights(output), scales: self.scales(output) }
-    }
-
     /// The blocks of one activation row, as many as there are of a weight row.
     #[inline(always)]
     pub(crate) fn row(&self, row: usize) -> BlockRow<'_> {

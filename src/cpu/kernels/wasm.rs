@@ -15,7 +15,7 @@ use eight::Eight;
 
 use crate::cpu::kernels::portable::Portable;
 use crate::cpu::kernels::vector::by_vectors;
-use crate::cpu::kernels::{BlockTile, KernelSet, Kernels, Tile};
+use crate::cpu::kernels::{BlockTile, KernelSet, Kernels, Tile, TileScales};
 
 /// The kernels of every engine since 2023.
 pub(crate) struct Simd128;
@@ -53,9 +53,9 @@ impl Kernels for Simd128 {
         unsafe { trits::dot_codes(sums, tile) }
     }
 
-    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
+    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>, scales: TileScales<'_>) {
         // SAFETY: as above.
-        unsafe { trits::dot_blocks(out, tile) }
+        unsafe { trits::dot_blocks(out, tile, scales) }
     }
 
     fn dot_bytes(&self, out: &mut [i32], w: &[i8], x: &[i16]) {
@@ -80,8 +80,8 @@ impl Kernels for RelaxedSimd {
         unsafe { relaxed::dot_codes(sums, tile) }
     }
 
-    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
+    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>, scales: TileScales<'_>) {
         // SAFETY: as above.
-        unsafe { relaxed::dot_blocks(out, tile) }
+        unsafe { relaxed::dot_blocks(out, tile, scales) }
     }
 }

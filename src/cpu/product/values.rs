@@ -3,34 +3,35 @@
 use std::ops::Range;
 
 use crate::backend::Numerics;
-use crate::cpu::kernels::{BlockTile, FloatTile, Kernels, TILE_ROWS, Tile};
-use crate::cpu::matrix::{OUTPUTS, SUMS};
+use crate::cpu::kernels::{BlockTile, FloatTile, Kernels, SCALED_BLOCKS, SCALES_TOGETHER, TILE_ROWS, Tile, TileScales};
+use crate::cpu::matrix::{OUTPUTS, Part, SUMS};
+use crate::cpu::scales::GroupScales;
 use crate::cpu::tensor::Quantized;
 use crate::format::ternary::{BLOCK, BLOCK_BYTES};
 use crate::format::{Scales, Ternary};
 
-/// `values[(row, output)]` of some weight rows and activation rows, in whichever form both are. `ones`: one for each block.
+/// `values[(row, output)]` of some weight rows and activation rows, in whichever form both are. Of the weight rows, the first is the first
+/// of [`SCALES_TOGETHER`].
 pub(crate) fn tile_values(
     kernels: &dyn Kernels,
     values: &mut [f32],
-    w: &Ternary,
-    ones: &[f32],
+    part: &Part,
     x: &Quantized,
     outputs: Range<usize>,
     rows: Range<usize>,
 ) {
-    match (x.numerics, w.scales()) {
-        (Numerics::Int8Rows, Scales::Groups { columns, values: scales }) => {
-            group_products(kernels, values, w, *columns, scales, x, outputs, rows);
+    match (x.numerics, &part.groups) {
+        (Numerics::Int8Rows, Some(groups)) => {
+            group_products(kernels, values, part.trits(), groups, x, outputs, rows);
         }
-        (Numerics::Int8Rows, _) => products(kernels, values, w, x, outputs, rows),
-        (Numerics::Int8Groups, _) => block_products(kernels, values, w, ones, x, outputs, rows),
-        (Numerics::Float, _) => float_products(kernels, values, w, ones, x, outputs, rows),
+        (Numerics::Int8Rows, None) => products(kernels, values, part.trits(), x, outputs, rows),
+        (Numerics::Int8Groups, _) => block_products(kernels, values, part, x, outputs, rows),
+        (Numerics::Float, _) => float_products(kernels, values, part, x, outputs, rows),
     }
 }
 
 /// `values[(row, output)]`, where one scale covers a whole weight row: the integer sum, then one multiplication.
-pub(super) fn products(
+fn products(
     kernels: &dyn Kernels,
     values: &mut [f32],
     w: &Ternary,
@@ -54,36 +55,35 @@ pub(super) fn products(
 }
 
 /// `values[(row, output)]`, where each group of columns has its own scale: floats are added in the order of the groups.
-#[expect(clippy::too_many_arguments, reason = "the scales of `w`, taken apart, and what `products` takes")]
-pub(super) fn group_products(
+fn group_products(
     kernels: &dyn Kernels,
     values: &mut [f32],
     w: &Ternary,
-    columns: usize,
-    scales: &[f32],
+    groups: &GroupScales,
     x: &Quantized,
     outputs: Range<usize>,
     rows: Range<usize>,
 ) {
     /// Most groups of a tile: half the buffer for a weight row and the most activation rows.
     const GROUPS: usize = SUMS / TILE_ROWS;
-    let mut sums = [0i32; SUMS];
-    let (blocks, group) = (x.blocks(), columns / BLOCK);
-    let all_groups = blocks.div_ceil(group);
+    let (mut sums, mut scales) = ([0i32; SUMS], [[0.0f32; SCALES_TOGETHER]; GROUPS]);
+    let (blocks, group, all_groups) = (x.blocks(), groups.blocks(), groups.groups());
     values.fill(0.0);
-    for (place, output) in outputs.clone().enumerate() {
-        let scales = &scales[output * all_groups..][..all_groups];
+    for sixteen in sixteens(&outputs) {
         for first in (0..all_groups).step_by(GROUPS) {
-            let groups = first..all_groups.min(first + GROUPS);
-            let span = groups.start * group..blocks.min(groups.end * group);
-            let sums = &mut sums[..rows.len() * groups.len()];
-            kernels.dot_codes(sums, &tile(w, x, &(output..output + 1), &rows, span, group));
-            for ((i, row), sums) in rows.clone().enumerate().zip(sums.chunks_exact(groups.len())) {
-                let block_sums = &x.block_sums[row * blocks..][..blocks];
-                let value = &mut values[i * outputs.len() + place];
-                for (g, sum) in groups.clone().zip(sums) {
-                    let x_sum: i32 = block_sums[g * group..blocks.min((g + 1) * group)].iter().sum();
-                    *value += (*sum - x_sum) as f32 * scales[g];
+            let some = first..all_groups.min(first + GROUPS);
+            let span = some.start * group..blocks.min(some.end * group);
+            groups.of_groups(kernels, &mut scales[..some.len()], sixteen.start, some.clone());
+            for output in sixteen.clone() {
+                let sums = &mut sums[..rows.len() * some.len()];
+                kernels.dot_codes(sums, &tile(w, x, &(output..output + 1), &rows, span.clone(), group));
+                for ((i, row), sums) in rows.clone().enumerate().zip(sums.chunks_exact(some.len())) {
+                    let block_sums = &x.block_sums[row * blocks..][..blocks];
+                    let value = &mut values[i * outputs.len() + (output - outputs.start)];
+                    for (g, (sum, scales)) in some.clone().zip(sums.iter().zip(&scales)) {
+                        let x_sum: i32 = block_sums[g * group..blocks.min((g + 1) * group)].iter().sum();
+                        *value += (*sum - x_sum) as f32 * scales[output - sixteen.start];
+                    }
                 }
             }
         }
@@ -114,141 +114,118 @@ pub(super) fn tile<'a>(
     }
 }
 
-/// Blocks at a time, where scales that cover several are written once for each.
-const BLOCKS: usize = 128;
-/// Weight rows at a time: the lanes of the widest kernel.
-const LANES: usize = 16;
-
-/// The scales of some weight rows, of each of some blocks, and how many there are from one row to the next. `room` is written
-/// where a scale covers several blocks, for at most [`BLOCKS`] of them.
-fn scales_of<'a>(
-    w: &'a Ternary,
-    ones: &'a [f32],
-    outputs: &Range<usize>,
-    blocks: &Range<usize>,
-    room: &'a mut [f32],
-) -> (&'a [f32], usize) {
-    let Scales::Groups { columns, values } = w.scales() else { return (&ones[blocks.clone()], 0) };
-    let (group, stride) = (columns / BLOCK, w.cols().div_ceil(*columns));
-    if group == 1 {
-        return (&values[outputs.start * stride + blocks.start..], stride);
-    }
-    for (output, scales) in outputs.clone().zip(room.chunks_exact_mut(blocks.len())) {
-        let values = &values[output * stride..];
-        scales.iter_mut().zip(blocks.clone()).for_each(|(scale, block)| *scale = values[block / group]);
-    }
-    (room, blocks.len())
+/// Weight rows whose scales lie side by side, [`SCALES_TOGETHER`] but for the last.
+fn sixteens(outputs: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let Range { start, end } = *outputs;
+    (start..end).step_by(SCALES_TOGETHER).map(move |first| first..end.min(first + SCALES_TOGETHER))
 }
 
-/// The scale of all blocks of a weight row, where they have none of their own.
-fn scale_of_row(w: &Ternary, output: usize) -> f32 {
-    match w.scales() {
-        Scales::Groups { .. } => 1.0,
-        _ => w.scale(output, 0),
+/// The scales of some blocks of the sixteen weight rows from `output` on, in `room`; ones where a row has one in all.
+pub(super) fn block_scales<'a>(
+    kernels: &dyn Kernels,
+    part: &'a Part,
+    room: &'a mut [[f32; SCALES_TOGETHER]],
+    output: usize,
+    blocks: Range<usize>,
+) -> TileScales<'a> {
+    match &part.groups {
+        Some(groups) => groups.of_blocks(kernels, room, output, blocks),
+        None => {
+            let values = &mut room[..blocks.len()];
+            values.fill([1.0; SCALES_TOGETHER]);
+            TileScales { values, soon: &[] }
+        }
     }
 }
 
-/// `values[(row, output)]`, where each block of activations has its own scale. `ones`: one for each block.
-pub(super) fn block_products(
+/// `values[(row, output)]`, where each block of activations has its own scale.
+fn block_products(
     kernels: &dyn Kernels,
     values: &mut [f32],
-    w: &Ternary,
-    ones: &[f32],
+    part: &Part,
     x: &Quantized,
     outputs: Range<usize>,
     rows: Range<usize>,
 ) {
-    let mut dots = [0.0f32; LANES * TILE_ROWS];
-    let all_outputs = outputs.len();
-    let mut copies;
-    let (at_once, room): (usize, &mut [f32]) = if needs_room(w) {
-        copies = [0.0f32; LANES * BLOCKS];
-        (BLOCKS, &mut copies)
-    } else {
-        (x.blocks(), &mut [])
-    };
-    for first in outputs.clone().step_by(LANES) {
-        let some = first..outputs.end.min(first + LANES);
-        for first_block in (0..x.blocks()).step_by(at_once) {
-            let blocks = first_block..x.blocks().min(first_block + at_once);
-            let dots = &mut dots[..some.len() * rows.len()];
-            kernels.dot_blocks(dots, &block_tile(w, ones, x, &some, &rows, blocks, room));
-            for (output, dots) in some.clone().zip(dots.chunks_exact(rows.len())) {
-                let scale = scale_of_row(w, output);
-                for (row, dot) in dots.iter().enumerate() {
-                    let value = &mut values[row * all_outputs + (output - outputs.start)];
-                    *value = if first_block == 0 { dot * scale } else { *value + dot * scale };
-                }
+    let w = part.trits();
+    let (mut room, mut dots) = ([[0.0f32; SCALES_TOGETHER]; SCALED_BLOCKS], [0.0f32; SCALES_TOGETHER * TILE_ROWS]);
+    for some in sixteens(&outputs) {
+        let dots = &mut dots[..some.len() * rows.len()];
+        dots.fill(0.0);
+        for first in (0..x.blocks()).step_by(SCALED_BLOCKS) {
+            let blocks = first..x.blocks().min(first + SCALED_BLOCKS);
+            let scales = block_scales(kernels, part, &mut room, some.start, blocks.clone());
+            kernels.dot_blocks(dots, &block_tile(w, x, &some, &rows, blocks), scales);
+        }
+        for (output, dots) in some.zip(dots.chunks_exact(rows.len())) {
+            let scale = w.scale(output, 0);
+            for (row, dot) in dots.iter().enumerate() {
+                values[row * outputs.len() + (output - outputs.start)] = dot * scale;
             }
         }
     }
 }
 
-/// The tile of some weight rows, activation rows and blocks that have their scales. `room` is for scales that cover several.
+/// The tile of some weight rows, activation rows and blocks that have their scales.
 pub(super) fn block_tile<'a>(
     w: &'a Ternary,
-    ones: &'a [f32],
     x: &'a Quantized,
     outputs: &Range<usize>,
     rows: &Range<usize>,
     blocks: Range<usize>,
-    room: &'a mut [f32],
 ) -> BlockTile<'a> {
-    let (scales, scales_stride) = scales_of(w, ones, outputs, &blocks, room);
     let (first, len) = (rows.start * x.blocks() + blocks.start, blocks.len());
     let (x_sums, steps) = (&x.block_sums[first..], &x.steps[first..]);
-    BlockTile { tile: tile(w, x, outputs, rows, blocks, len), scales, scales_stride, x_sums, steps }
+    BlockTile { tile: tile(w, x, outputs, rows, blocks, len), x_sums, steps }
 }
 
-/// Whether scales cover several blocks, so that a [`block_tile`] needs room for them.
-pub(super) fn needs_room(w: &Ternary) -> bool {
-    matches!(w.scales(), Scales::Groups { columns, .. } if *columns > BLOCK)
-}
-
-/// [`scale_of_row`] of some weight rows.
+/// The scales that whole weight rows have; ones where scales change within a row.
 pub(super) fn scales_of_rows(scales: &mut [f32], w: &Ternary, outputs: Range<usize>) {
     match w.scales() {
-        Scales::Groups { .. } => scales.fill(1.0),
         Scales::Tensor(scale) => scales.fill(*scale),
         Scales::Rows(values) => scales.copy_from_slice(&values[outputs]),
-        Scales::RowRanges(_) => {
-            scales.iter_mut().zip(outputs).for_each(|(scale, output)| *scale = w.scale(output, 0));
-        }
+        _ => scales.iter_mut().zip(outputs).for_each(|(scale, output)| *scale = w.scale(output, 0)),
     }
 }
 
 /// `values[(row, output)]` of activations in f32. Each value is added in the order of spans, whatever is done first.
-pub(super) fn float_products(
+fn float_products(
     kernels: &dyn Kernels,
     values: &mut [f32],
-    w: &Ternary,
-    ones: &[f32],
+    part: &Part,
     x: &Quantized,
     outputs: Range<usize>,
     rows: Range<usize>,
 ) {
     /// Blocks at a time: those of the most activation rows, 32 KiB, stay near while all weight rows pass over them.
     const SPAN: usize = 8;
-    let (mut room, mut dots) = ([0.0f32; SPAN], [0.0f32; TILE_ROWS]);
+    let (w, mut room, mut dots) = (part.trits(), [[0.0f32; SCALES_TOGETHER]; SCALED_BLOCKS], [0.0f32; TILE_ROWS]);
     let dots = &mut dots[..rows.len()];
     values.fill(0.0);
-    let mut add = |output: usize, first: usize| {
-        let span = first..x.blocks().min(first + SPAN);
-        let (scales, _) = scales_of(w, ones, &(output..output + 1), &span, &mut room);
-        let x_values = &x.floats[rows.start * x.stride + span.start * BLOCK..];
-        let codes = &w.codes()[output * w.row_bytes()..][..w.row_bytes()].as_chunks().0[span.clone()];
-        let tile = FloatTile { codes, scales: &scales[..span.len()], x: x_values, x_stride: x.stride };
-        kernels.dot_floats(dots, &tile);
-        let (scale, place) = (scale_of_row(w, output), output - outputs.start);
-        for (row, dot) in dots.iter().enumerate() {
-            values[row * outputs.len() + place] += dot * scale;
+    let mut add = |some: Range<usize>, blocks: Range<usize>| {
+        let of_blocks = block_scales(kernels, part, &mut room, some.start, blocks.clone());
+        for output in some.clone() {
+            let (of_row, place) = (w.scale(output, 0), output - outputs.start);
+            let codes = &w.codes()[output * w.row_bytes()..][..w.row_bytes()].as_chunks().0[blocks.clone()];
+            for (span, (codes, of_blocks)) in codes.chunks(SPAN).zip(of_blocks.values.chunks(SPAN)).enumerate() {
+                let mut scales = [0.0; SPAN];
+                scales.iter_mut().zip(of_blocks).for_each(|(scale, all)| *scale = all[output - some.start]);
+                let first = rows.start * x.stride + (blocks.start + span * SPAN) * BLOCK;
+                let tile =
+                    FloatTile { codes, scales: &scales[..codes.len()], x: &x.floats[first..], x_stride: x.stride };
+                kernels.dot_floats(dots, &tile);
+                for (row, dot) in dots.iter().enumerate() {
+                    values[row * outputs.len() + place] += dot * of_row;
+                }
+            }
         }
     };
-    let spans = || (0..x.blocks()).step_by(SPAN);
+    let stretches =
+        |blocks: usize| (0..x.blocks()).step_by(blocks).map(move |first| first..x.blocks().min(first + blocks));
     if rows.len() == 1 {
         // The weights are what takes time, and are read in one stream.
-        outputs.clone().for_each(|output| spans().for_each(|first| add(output, first)));
+        sixteens(&outputs).for_each(|some| stretches(SCALED_BLOCKS).for_each(|blocks| add(some.clone(), blocks)));
     } else {
-        spans().for_each(|first| outputs.clone().for_each(|output| add(output, first)));
+        stretches(SPAN).for_each(|blocks| sixteens(&outputs).for_each(|some| add(some, blocks.clone())));
     }
 }

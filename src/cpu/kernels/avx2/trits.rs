@@ -10,7 +10,7 @@ use std::array;
 
 use super::lanes::{ByFours, add_lanes_f32, each_sum};
 use super::prefetch_stream;
-use crate::cpu::kernels::{BlockRow, BlockTile, BlockWeights, Tile};
+use crate::cpu::kernels::{BlockRow, BlockTile, Tile, TileScales};
 
 /// [`crate::cpu::kernels::Kernels::dot_codes`].
 #[target_feature(enable = "avx2")]
@@ -117,14 +117,14 @@ fn dot_many<const ROWS: usize>(codes: &[[u8; 32]], x: [&[[i8; 128]]; ROWS]) -> [
 
 /// [`crate::cpu::kernels::Kernels::dot_blocks`].
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>) {
+pub(super) fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>, scales: TileScales<'_>) {
     for (output, out) in out.chunks_exact_mut(tile.tile.rows).enumerate() {
         for (some, out) in out.chunks_mut(4).enumerate() {
             match out.len() {
-                1 => block_rows::<1>(out, tile, output, 4 * some),
-                2 => block_rows::<2>(out, tile, output, 4 * some),
-                3 => block_rows::<3>(out, tile, output, 4 * some),
-                _ => block_rows::<4>(out, tile, output, 4 * some),
+                1 => block_rows::<1>(out, tile, scales, output, 4 * some),
+                2 => block_rows::<2>(out, tile, scales, output, 4 * some),
+                3 => block_rows::<3>(out, tile, scales, output, 4 * some),
+                _ => block_rows::<4>(out, tile, scales, output, 4 * some),
             }
         }
     }
@@ -133,18 +133,23 @@ pub(super) fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>) {
 /// One weight row and some activation rows from `first` on. The sums of a block become floats in their lanes.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn block_rows<const ROWS: usize>(out: &mut [f32], tile: &BlockTile<'_>, output: usize, first: usize) {
-    let BlockWeights { codes, scales } = tile.weights(output);
+fn block_rows<const ROWS: usize>(
+    out: &mut [f32],
+    tile: &BlockTile<'_>,
+    scales: TileScales<'_>,
+    output: usize,
+    first: usize,
+) {
     let rows: [BlockRow<'_>; ROWS] = array::from_fn(|i| tile.row(first + i));
     let ones = _mm256_set1_epi16(1);
     let mut totals = [_mm256_setzero_ps(); ROWS];
-    for (b, block) in codes.iter().enumerate() {
+    for (b, (block, scales)) in tile.tile.weights(output).iter().zip(scales.values).enumerate() {
         prefetch_stream(block.as_ptr());
-        let codes = unpack(block);
+        let (codes, scale) = (unpack(block), scales[output]);
         for (total, row) in totals.iter_mut().zip(&rows) {
-            // SAFETY: each row has as many blocks as there are codes and scales.
+            // SAFETY: each row has as many blocks as there are codes.
             let (x, x_sum, factor) = unsafe {
-                let factor = *row.steps.get_unchecked(b) * *scales.get_unchecked(b);
+                let factor = *row.steps.get_unchecked(b) * scale;
                 (row.x.get_unchecked(b), *row.sums.get_unchecked(b), factor)
             };
             // A 16-bit lane gains four fields of two products of at most 3·128: 3072.
@@ -157,7 +162,7 @@ fn block_rows<const ROWS: usize>(out: &mut [f32], tile: &BlockTile<'_>, output: 
         }
     }
     for (out, total) in out.iter_mut().zip(totals) {
-        *out = add_lanes_f32(total);
+        *out += add_lanes_f32(total);
     }
 }
 

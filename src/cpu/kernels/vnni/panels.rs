@@ -9,7 +9,7 @@ use crate::cpu::kernels::avx2::prefetch_to_second;
 use crate::cpu::kernels::bytes::LINE;
 use crate::cpu::kernels::panel::{BLOCK_TILES, Bytes, HALVES, LANES, Panel};
 use crate::cpu::kernels::spans::{PANEL, PanelSums, TakeSums};
-use crate::cpu::kernels::{BlockTile, Tile};
+use crate::cpu::kernels::{BlockTile, TakeScales, Tile};
 use crate::format::ternary::BLOCK_BYTES;
 
 /// Activation rows of a register tile: 16 sums, two vectors of codes and one of activations fit the 32 registers.
@@ -29,10 +29,10 @@ pub(super) fn span_codes(panel: &mut Panel, tile: &Tile<'_>, x_sums: &[i32], tak
 
 /// [`crate::cpu::kernels::Kernels::span_blocks`]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni,fma")]
-pub(super) fn span_blocks(panel: &mut Panel, tile: &BlockTile<'_>, take: TakeSums<'_, f32>) {
+pub(super) fn span_blocks(panel: &mut Panel, tile: &BlockTile<'_>, scales: TakeScales<'_>, take: TakeSums<'_, f32>) {
     panel.each(&tile.tile, take, |panel, values, output, blocks| {
         if blocks.start == 0 {
-            panel.take_scales(tile, output);
+            panel.take_scales(&tile.tile, scales, output);
             values[..tile.tile.rows].fill([0.0; PANEL]);
         }
         let next = Panel::next(&tile.tile, output, &blocks);
@@ -145,7 +145,7 @@ fn blocks_of_rows<const COUNT: usize>(
         for (row, (lanes, values)) in lanes.iter().zip(values.iter_mut()).enumerate() {
             let step = tile.row(first + row).steps[block];
             for (half, values) in values.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-                add_scaled(values, lanes[half], panel.scales(block), half, step);
+                add_scaled(values, lanes[half], panel.scales().of(block, half), step);
             }
         }
     }
@@ -186,8 +186,7 @@ unsafe fn add_block<const COUNT: usize>(
 /// `values += sums * (scale * step)`, the order of operations that every kernel of this set has.
 #[inline]
 #[target_feature(enable = "avx512f,fma")]
-fn add_scaled(values: &mut [f32; LANES], sums: __m512i, scales: &[f32; PANEL], half: usize, step: f32) {
-    let scales = &scales.as_chunks::<LANES>().0[half];
+fn add_scaled(values: &mut [f32; LANES], sums: __m512i, scales: &[f32; LANES], step: f32) {
     // SAFETY: sixteen floats each; loads and stores may be unaligned.
     unsafe {
         let factors = _mm512_mul_ps(_mm512_loadu_ps(scales.as_ptr()), _mm512_set1_ps(step));

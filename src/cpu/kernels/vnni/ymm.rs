@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use super::Vector;
 use crate::cpu::kernels::avx2::Avx2;
-use crate::cpu::kernels::{BlockTile, KernelSet, Kernels, Tile};
+use crate::cpu::kernels::{BlockTile, KernelSet, Kernels, Tile, TileScales};
 
 /// The token: only [`AvxVnni::detect`] gives one out.
 pub(crate) struct AvxVnni {
@@ -37,9 +37,9 @@ impl Kernels for AvxVnni {
         self.avx2
     }
 
-    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
+    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>, scales: TileScales<'_>) {
         // SAFETY: `self` exists, so the CPU has AVX2, FMA and AVX-VNNI.
-        unsafe { blocks::dot_blocks(out, tile) }
+        unsafe { blocks::dot_blocks(out, tile, scales) }
     }
 
     fn dot_codes(&self, sums: &mut [i32], tile: &Tile<'_>) {

@@ -17,7 +17,9 @@ use crate::cpu::floats;
 use crate::cpu::kernels::avx2::Avx2;
 use crate::cpu::kernels::panel::{self, Panel};
 use crate::cpu::kernels::spans::{PANEL, SpanLimits, SpanRoom, TakeSums};
-use crate::cpu::kernels::{BlockTile, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Scores, Tile, words};
+use crate::cpu::kernels::{
+    BlockTile, Entries, FloatTile, KernelSet, Kernels, NibbleRows, Scores, TakeScales, Tile, TileScales, words,
+};
 
 /// Fewest activation rows that are worth unpacking a panel of weight rows: without, steps of 24 take 0.91 to 0.94 of the time, and of
 /// 32 0.93 to 1.05 (Zen 4, one thread, 2B and 0.7B).
@@ -59,9 +61,9 @@ impl Kernels for Avx512Vnni {
         unsafe { dot_codes(sums, tile) }
     }
 
-    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>) {
+    fn dot_blocks(&self, out: &mut [f32], tile: &BlockTile<'_>, scales: TileScales<'_>) {
         // SAFETY: `self` exists, so the CPU has AVX2, FMA, AVX-512F, AVX-512BW and AVX-512 VNNI.
-        unsafe { blocks::dot_blocks(out, tile) }
+        unsafe { blocks::dot_blocks(out, tile, scales) }
     }
 
     fn dot_floats(&self, out: &mut [f32], tile: &FloatTile<'_>) {
@@ -125,9 +127,9 @@ impl Kernels for Avx512Vnni {
         true
     }
 
-    fn span_blocks(&self, room: &mut SpanRoom, tile: &BlockTile<'_>, take: TakeSums<'_, f32>) {
+    fn span_blocks(&self, room: &mut SpanRoom, tile: &BlockTile<'_>, scales: TakeScales<'_>, take: TakeSums<'_, f32>) {
         // SAFETY: as above, and FMA.
-        unsafe { panels::span_blocks(room.get(), tile, take) }
+        unsafe { panels::span_blocks(room.get(), tile, scales, take) }
     }
 
     fn dot_bytes(&self, out: &mut [i32], w: &[i8], x: &[i16]) {

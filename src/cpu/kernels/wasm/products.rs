@@ -4,7 +4,7 @@
 use std::arch::wasm32::*;
 use std::ops::Range;
 
-use crate::cpu::kernels::{BlockRow, BlockTile, BlockWeights, Tile};
+use crate::cpu::kernels::{BlockRow, BlockTile, Tile, TileScales};
 
 /// Blocks of activations that are prepared together: those of eight rows are 16 KiB, half of the nearest cache.
 const STRETCH: usize = 8;
@@ -51,18 +51,18 @@ pub(super) unsafe fn dot_codes<P: Products>(sums: &mut [i32], tile: &Tile<'_>) {
 /// # Safety
 /// The module has the instructions of `P`.
 #[inline(always)]
-pub(super) unsafe fn dot_blocks<P: Products>(out: &mut [f32], tile: &BlockTile<'_>) {
+pub(super) unsafe fn dot_blocks<P: Products>(out: &mut [f32], tile: &BlockTile<'_>, scales: TileScales<'_>) {
     // SAFETY: the caller shows the instructions.
     unsafe {
         match tile.tile.rows {
-            1 => blocks_of::<P, 1>(out, tile),
-            2 => blocks_of::<P, 2>(out, tile),
-            3 => blocks_of::<P, 3>(out, tile),
-            4 => blocks_of::<P, 4>(out, tile),
-            5 => blocks_of::<P, 5>(out, tile),
-            6 => blocks_of::<P, 6>(out, tile),
-            7 => blocks_of::<P, 7>(out, tile),
-            8 => blocks_of::<P, 8>(out, tile),
+            1 => blocks_of::<P, 1>(out, tile, scales),
+            2 => blocks_of::<P, 2>(out, tile, scales),
+            3 => blocks_of::<P, 3>(out, tile, scales),
+            4 => blocks_of::<P, 4>(out, tile, scales),
+            5 => blocks_of::<P, 5>(out, tile, scales),
+            6 => blocks_of::<P, 6>(out, tile, scales),
+            7 => blocks_of::<P, 7>(out, tile, scales),
+            8 => blocks_of::<P, 8>(out, tile, scales),
             rows => unreachable!("a tile of {rows} rows"),
         }
     }
@@ -104,16 +104,15 @@ unsafe fn codes_of<P: Products, const ROWS: usize>(sums: &mut [i32], tile: &Tile
 /// # Safety
 /// The module has the instructions of `P`.
 #[inline(always)]
-unsafe fn blocks_of<P: Products, const ROWS: usize>(out: &mut [f32], tile: &BlockTile<'_>) {
+unsafe fn blocks_of<P: Products, const ROWS: usize>(out: &mut [f32], tile: &BlockTile<'_>, scales: TileScales<'_>) {
     assert_eq!(out.len(), tile.tile.outputs * ROWS);
-    out.fill(0.0);
     let mut prepared = [[P::NOTHING; STRETCH]; ROWS];
     let rows: [BlockRow<'_>; ROWS] = std::array::from_fn(|row| tile.row(row));
     for blocks in stretches(tile.tile.blocks) {
         // SAFETY: the caller shows the instructions, here and below.
         unsafe { prepare::<P, ROWS>(&mut prepared, &tile.tile, &blocks) };
         for (output, out) in out.chunks_exact_mut(ROWS).enumerate() {
-            let BlockWeights { codes, scales } = tile.weights(output);
+            let codes = tile.tile.weights(output);
             let mut floats = [f32x4_splat(0.0); ROWS];
             for (place, block) in blocks.clone().enumerate() {
                 let mut lanes = [i32x4_splat(0); ROWS];
@@ -122,7 +121,7 @@ unsafe fn blocks_of<P: Products, const ROWS: usize>(out: &mut [f32], tile: &Bloc
                 for ((floats, lanes), row) in floats.iter_mut().zip(lanes).zip(&rows) {
                     // Codes are trits + 1, so the sum of the activations is too much.
                     let exact = i32x4_sub(lanes, i32x4(row.sums[block], 0, 0, 0));
-                    let scale = f32x4_splat(row.steps[block] * scales[block]);
+                    let scale = f32x4_splat(row.steps[block] * scales.values[block][output]);
                     *floats = f32x4_add(*floats, f32x4_mul(f32x4_convert_i32x4(exact), scale));
                 }
             }

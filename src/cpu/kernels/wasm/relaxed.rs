@@ -5,7 +5,7 @@
 use std::arch::wasm32::*;
 
 use super::products::{self, Products, load};
-use crate::cpu::kernels::{BlockTile, Tile};
+use crate::cpu::kernels::{BlockTile, Tile, TileScales};
 
 /// [`crate::cpu::kernels::Kernels::dot_codes`].
 ///
@@ -22,9 +22,9 @@ pub(super) unsafe fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {
 /// # Safety
 /// The module has SIMD128 and relaxed SIMD.
 #[target_feature(enable = "simd128,relaxed-simd")]
-pub(super) unsafe fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>) {
+pub(super) unsafe fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>, scales: TileScales<'_>) {
     // SAFETY: this function's instructions are those that `Dot` needs.
-    unsafe { products::dot_blocks::<Dot>(out, tile) }
+    unsafe { products::dot_blocks::<Dot>(out, tile, scales) }
 }
 
 /// Products of bytes.

@@ -7,7 +7,7 @@
 use std::arch::wasm32::*;
 
 use super::products::{self, Products, load};
-use crate::cpu::kernels::{BlockTile, Tile};
+use crate::cpu::kernels::{BlockTile, Tile, TileScales};
 
 /// [`crate::cpu::kernels::Kernels::dot_codes`].
 ///
@@ -24,9 +24,9 @@ pub(super) unsafe fn dot_codes(sums: &mut [i32], tile: &Tile<'_>) {
 /// # Safety
 /// The module has SIMD128.
 #[target_feature(enable = "simd128")]
-pub(super) unsafe fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>) {
+pub(super) unsafe fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>, scales: TileScales<'_>) {
     // SAFETY: this function's instructions are those that `Wide` needs.
-    unsafe { products::dot_blocks::<Wide>(out, tile) }
+    unsafe { products::dot_blocks::<Wide>(out, tile, scales) }
 }
 
 /// Products of 16 bits.

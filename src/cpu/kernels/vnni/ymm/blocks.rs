@@ -7,22 +7,22 @@ use std::array;
 use crate::cpu::kernels::avx2::lanes::add_lanes_f32;
 use crate::cpu::kernels::avx2::prefetch_stream;
 use crate::cpu::kernels::vnni::Vector;
-use crate::cpu::kernels::{BlockRow, BlockTile, BlockWeights};
+use crate::cpu::kernels::{BlockRow, BlockTile, TileScales};
 
 /// Activation rows that share the codes of a block.
 const ROWS: usize = 4;
 
 /// [`crate::cpu::kernels::Kernels::dot_blocks`].
 #[target_feature(enable = "avx2,fma,avxvnni")]
-pub(super) fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>) {
+pub(super) fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>, scales: TileScales<'_>) {
     for (output, out) in out.chunks_exact_mut(tile.tile.rows).enumerate() {
         for (some, out) in out.chunks_mut(ROWS).enumerate() {
             let first = some * ROWS;
             match out.len() {
-                1 => some_rows::<1>(out, tile, output, first),
-                2 => some_rows::<2>(out, tile, output, first),
-                3 => some_rows::<3>(out, tile, output, first),
-                _ => some_rows::<ROWS>(out, tile, output, first),
+                1 => some_rows::<1>(out, tile, scales, output, first),
+                2 => some_rows::<2>(out, tile, scales, output, first),
+                3 => some_rows::<3>(out, tile, scales, output, first),
+                _ => some_rows::<ROWS>(out, tile, scales, output, first),
             }
         }
     }
@@ -31,22 +31,28 @@ pub(super) fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>) {
 /// One weight row and some activation rows from `first` on.
 #[inline]
 #[target_feature(enable = "avx2,fma,avxvnni")]
-fn some_rows<const COUNT: usize>(out: &mut [f32], tile: &BlockTile<'_>, output: usize, first: usize) {
+fn some_rows<const COUNT: usize>(
+    out: &mut [f32],
+    tile: &BlockTile<'_>,
+    scales: TileScales<'_>,
+    output: usize,
+    first: usize,
+) {
     let rows: [BlockRow<'_>; COUNT] = array::from_fn(|i| tile.row(first + i));
-    let BlockWeights { codes, scales } = tile.weights(output);
+    let (codes, scale) = (tile.tile.weights(output), |block: usize| scales.values[block][output]);
     // Even and odd blocks have their own sums, so that additions do not wait for each other.
     let (mut even, mut odd) = ([_mm256_setzero_ps(); COUNT], [_mm256_setzero_ps(); COUNT]);
     let (pairs, last) = codes.as_chunks::<2>();
     for (i, pair) in pairs.iter().enumerate() {
         prefetch_stream(pair.as_ptr().cast());
-        add(&mut even, &pair[0], scales[2 * i], &rows, 2 * i);
-        add(&mut odd, &pair[1], scales[2 * i + 1], &rows, 2 * i + 1);
+        add(&mut even, &pair[0], scale(2 * i), &rows, 2 * i);
+        add(&mut odd, &pair[1], scale(2 * i + 1), &rows, 2 * i + 1);
     }
     if let [block] = last {
-        add(&mut even, block, scales[2 * pairs.len()], &rows, 2 * pairs.len());
+        add(&mut even, block, scale(2 * pairs.len()), &rows, 2 * pairs.len());
     }
     for (out, (even, odd)) in out.iter_mut().zip(even.into_iter().zip(odd)) {
-        *out = add_lanes_f32(_mm256_add_ps(even, odd));
+        *out += add_lanes_f32(_mm256_add_ps(even, odd));
     }
 }
 
