@@ -16,6 +16,7 @@ use std::ops::Range;
 use crate::backend::Numerics;
 use crate::cpu::floats;
 use crate::cpu::kernels::bounds::{self, BoundedRows, Factors, RowBounds, Shares, Sums};
+use crate::cpu::kernels::bytes::LINE;
 use crate::cpu::kernels::portable::Portable;
 use crate::cpu::kernels::spans::{SET, SpanLimits, SpanRoom, TakeSums};
 use crate::cpu::kernels::vector::{dense, heads, trits as float_trits};
@@ -214,6 +215,14 @@ pub(super) fn prefetch_both([near, far]: [*const u8; 2]) {
 #[inline(always)]
 pub(super) fn prefetch_far(address: *const u8) {
     prefetch_to_second(address.wrapping_add(FAR_BYTES));
+}
+
+/// Asks for the share of one of `outputs` weight rows in what is read soon after all of them.
+#[inline(always)]
+pub(super) fn prefetch_soon(soon: &[u8], output: usize, outputs: usize) {
+    let lines = soon.len().div_ceil(LINE).div_ceil(outputs);
+    let share = soon.chunks(LINE).skip(output * lines).take(lines);
+    share.for_each(|line| prefetch_to_second(line.as_ptr()));
 }
 
 /// Asks for a cache line that may not even exist.

@@ -169,9 +169,9 @@ pub(crate) fn blocks_by_codes(kernels: &dyn Kernels, out: &mut [f32], tile: &Blo
                 kernels
                     .dot_codes(dots, &Tile { codes, codes_stride, outputs: 1, x, x_stride, rows: 1, blocks, group: 1 });
                 // Codes are trits + 1, so the sum of the activations is too much.
-                for (dot, block) in dots.iter().zip(places) {
-                    let scale = scales.values[block][output];
-                    *out += (dot - sums[block]) as f32 * (steps[block] * scale);
+                let factors = steps[places.clone()].iter().zip(&scales.values[places.clone()]);
+                for ((dot, sum), (step, scales)) in dots.iter().zip(&sums[places]).zip(factors) {
+                    *out += (dot - sum) as f32 * (step * scales[output]);
                 }
             }
         }
@@ -182,7 +182,7 @@ pub(crate) fn blocks_by_codes(kernels: &dyn Kernels, out: &mut [f32], tile: &Blo
 fn dot_floats(out: &mut [f32], tile: &FloatTile<'_>) {
     out.fill(0.0);
     let mut codes = [0; 128];
-    for (block, (packed, scale)) in tile.codes.iter().zip(tile.scales).enumerate() {
+    for (block, (packed, scales)) in tile.codes.iter().zip(tile.scales).enumerate() {
         unpack(&mut codes, packed);
         let trits = codes.map(|code| f32::from(code.wrapping_sub(1)));
         for (row, out) in out.iter_mut().enumerate() {
@@ -190,7 +190,7 @@ fn dot_floats(out: &mut [f32], tile: &FloatTile<'_>) {
             for (trits, x) in trits.as_chunks::<8>().0.iter().zip(tile.row(row)[block].as_chunks::<8>().0) {
                 lanes.iter_mut().zip(trits).zip(x).for_each(|((lane, trit), x)| *lane += trit * x);
             }
-            *out += lanes.iter().sum::<f32>() * scale;
+            *out += lanes.iter().sum::<f32>() * scales[tile.lane];
         }
     }
 }

@@ -108,8 +108,10 @@ impl BlockTile<'_> {
 pub(crate) struct FloatTile<'a> {
     /// Packed codes of the weight row.
     pub(crate) codes: &'a [[u8; BLOCK_BYTES]],
-    /// The scale of each block of the weight row, or ones where it has one in all.
-    pub(crate) scales: &'a [f32],
+    /// The scales of each block of weight rows, or ones where a row has one in all.
+    pub(crate) scales: &'a [[f32; SCALES_TOGETHER]],
+    /// Which of these weight rows this is.
+    pub(crate) lane: usize,
     /// Activations of the first row, and of all that follow it.
     pub(crate) x: &'a [f32],
     /// Activations from one row to the next.

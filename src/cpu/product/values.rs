@@ -1,5 +1,6 @@
 //! The values of a tile of a product: what the kernels' sums are multiplied with, and in which order they are added.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::backend::Numerics;
@@ -9,6 +10,14 @@ use crate::cpu::scales::GroupScales;
 use crate::cpu::tensor::Quantized;
 use crate::format::ternary::{BLOCK, BLOCK_BYTES};
 use crate::format::{Scales, Ternary};
+
+/// Room for the scales of sixteen weight rows, block by block.
+type Room = [[f32; SCALES_TOGETHER]; SCALED_BLOCKS];
+
+thread_local! {
+    /// Kept by each thread: to clear it for each tile would take as long as to fill it.
+    static SCALES: RefCell<Room> = const { RefCell::new([[0.0; SCALES_TOGETHER]; SCALED_BLOCKS]) };
+}
 
 /// `values[(row, output)]` of some weight rows and activation rows, in whichever form both are. Of the weight rows, the first is the first
 /// of [`SCALES_TOGETHER`].
@@ -25,8 +34,12 @@ pub(crate) fn tile_values(
             group_products(kernels, values, part.trits(), groups, x, outputs, rows);
         }
         (Numerics::Int8Rows, None) => products(kernels, values, part.trits(), x, outputs, rows),
-        (Numerics::Int8Groups, _) => block_products(kernels, values, part, x, outputs, rows),
-        (Numerics::Float, _) => float_products(kernels, values, part, x, outputs, rows),
+        (Numerics::Int8Groups, _) => {
+            SCALES.with_borrow_mut(|room| block_products(kernels, values, part, x, outputs, rows, room));
+        }
+        (Numerics::Float, _) => {
+            SCALES.with_borrow_mut(|room| float_products(kernels, values, part, x, outputs, rows, room));
+        }
     }
 }
 
@@ -146,15 +159,16 @@ fn block_products(
     x: &Quantized,
     outputs: Range<usize>,
     rows: Range<usize>,
+    room: &mut Room,
 ) {
     let w = part.trits();
-    let (mut room, mut dots) = ([[0.0f32; SCALES_TOGETHER]; SCALED_BLOCKS], [0.0f32; SCALES_TOGETHER * TILE_ROWS]);
+    let mut dots = [0.0f32; SCALES_TOGETHER * TILE_ROWS];
     for some in sixteens(&outputs) {
         let dots = &mut dots[..some.len() * rows.len()];
         dots.fill(0.0);
         for first in (0..x.blocks()).step_by(SCALED_BLOCKS) {
             let blocks = first..x.blocks().min(first + SCALED_BLOCKS);
-            let scales = block_scales(kernels, part, &mut room, some.start, blocks.clone());
+            let scales = block_scales(kernels, part, room, some.start, blocks.clone());
             kernels.dot_blocks(dots, &block_tile(w, x, &some, &rows, blocks), scales);
         }
         for (output, dots) in some.zip(dots.chunks_exact(rows.len())) {
@@ -196,23 +210,22 @@ fn float_products(
     x: &Quantized,
     outputs: Range<usize>,
     rows: Range<usize>,
+    room: &mut Room,
 ) {
     /// Blocks at a time: those of the most activation rows, 32 KiB, stay near while all weight rows pass over them.
     const SPAN: usize = 8;
-    let (w, mut room, mut dots) = (part.trits(), [[0.0f32; SCALES_TOGETHER]; SCALED_BLOCKS], [0.0f32; TILE_ROWS]);
+    let (w, mut dots) = (part.trits(), [0.0f32; TILE_ROWS]);
     let dots = &mut dots[..rows.len()];
     values.fill(0.0);
     let mut add = |some: Range<usize>, blocks: Range<usize>| {
-        let of_blocks = block_scales(kernels, part, &mut room, some.start, blocks.clone());
+        let of_blocks = block_scales(kernels, part, room, some.start, blocks.clone());
         for output in some.clone() {
             let (of_row, place) = (w.scale(output, 0), output - outputs.start);
             let codes = &w.codes()[output * w.row_bytes()..][..w.row_bytes()].as_chunks().0[blocks.clone()];
-            for (span, (codes, of_blocks)) in codes.chunks(SPAN).zip(of_blocks.values.chunks(SPAN)).enumerate() {
-                let mut scales = [0.0; SPAN];
-                scales.iter_mut().zip(of_blocks).for_each(|(scale, all)| *scale = all[output - some.start]);
+            for (span, (codes, scales)) in codes.chunks(SPAN).zip(of_blocks.values.chunks(SPAN)).enumerate() {
                 let first = rows.start * x.stride + (blocks.start + span * SPAN) * BLOCK;
-                let tile =
-                    FloatTile { codes, scales: &scales[..codes.len()], x: &x.floats[first..], x_stride: x.stride };
+                let (lane, x_stride) = (output - some.start, x.stride);
+                let tile = FloatTile { codes, scales, lane, x: &x.floats[first..], x_stride };
                 kernels.dot_floats(dots, &tile);
                 for (row, dot) in dots.iter().enumerate() {
                     values[row * outputs.len() + place] += dot * of_row;

@@ -9,8 +9,8 @@ use std::arch::x86_64::*;
 use std::array;
 
 use super::lanes::{ByFours, add_lanes_f32, each_sum};
-use super::prefetch_stream;
-use crate::cpu::kernels::{BlockRow, BlockTile, Tile, TileScales};
+use super::{prefetch_soon, prefetch_stream};
+use crate::cpu::kernels::{BlockRow, BlockTile, SCALES_TOGETHER, Tile, TileScales};
 
 /// [`crate::cpu::kernels::Kernels::dot_codes`].
 #[target_feature(enable = "avx2")]
@@ -119,6 +119,7 @@ fn dot_many<const ROWS: usize>(codes: &[[u8; 32]], x: [&[[i8; 128]]; ROWS]) -> [
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>, scales: TileScales<'_>) {
     for (output, out) in out.chunks_exact_mut(tile.tile.rows).enumerate() {
+        prefetch_soon(scales.soon, output, tile.tile.outputs);
         for (some, out) in out.chunks_mut(4).enumerate() {
             match out.len() {
                 1 => block_rows::<1>(out, tile, scales, output, 4 * some),
@@ -145,7 +146,7 @@ fn block_rows<const ROWS: usize>(
     let mut totals = [_mm256_setzero_ps(); ROWS];
     for (b, (block, scales)) in tile.tile.weights(output).iter().zip(scales.values).enumerate() {
         prefetch_stream(block.as_ptr());
-        let (codes, scale) = (unpack(block), scales[output]);
+        let (codes, scale) = (unpack(block), scales[output % SCALES_TOGETHER]);
         for (total, row) in totals.iter_mut().zip(&rows) {
             // SAFETY: each row has as many blocks as there are codes.
             let (x, x_sum, factor) = unsafe {

@@ -111,10 +111,10 @@ unsafe fn dot<L: Lanes<N>, const N: usize, const ROWS: usize>(out: &mut [f32], t
     // SAFETY: the caller shows the instructions; the vectors of a block are counted through its trits.
     unsafe {
         let mut sums = [[L::zero(); 2]; ROWS];
-        for (block, (codes, scale)) in tile.codes.iter().zip(tile.scales).enumerate() {
+        for (block, (codes, scales)) in tile.codes.iter().zip(tile.scales).enumerate() {
             L::fetch_ahead(codes.as_ptr());
             let x = x.map(|x| x[block].as_chunks::<N>().0);
-            let (trits, scale) = (unpacked(codes), L::splat(*scale));
+            let (trits, scale) = (unpacked(codes), L::splat(scales[tile.lane]));
             for (pair, trits) in trits.as_flattened().as_chunks::<N>().0.as_chunks::<2>().0.iter().enumerate() {
                 for (half, trits) in trits.iter().enumerate() {
                     let w = L::from_int8(trits).mul(scale);

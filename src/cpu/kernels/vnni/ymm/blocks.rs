@@ -5,9 +5,9 @@ use std::arch::x86_64::*;
 use std::array;
 
 use crate::cpu::kernels::avx2::lanes::add_lanes_f32;
-use crate::cpu::kernels::avx2::prefetch_stream;
+use crate::cpu::kernels::avx2::{prefetch_soon, prefetch_stream};
 use crate::cpu::kernels::vnni::Vector;
-use crate::cpu::kernels::{BlockRow, BlockTile, TileScales};
+use crate::cpu::kernels::{BlockRow, BlockTile, SCALES_TOGETHER, TileScales};
 
 /// Activation rows that share the codes of a block.
 const ROWS: usize = 4;
@@ -16,6 +16,7 @@ const ROWS: usize = 4;
 #[target_feature(enable = "avx2,fma,avxvnni")]
 pub(super) fn dot_blocks(out: &mut [f32], tile: &BlockTile<'_>, scales: TileScales<'_>) {
     for (output, out) in out.chunks_exact_mut(tile.tile.rows).enumerate() {
+        prefetch_soon(scales.soon, output, tile.tile.outputs);
         for (some, out) in out.chunks_mut(ROWS).enumerate() {
             let first = some * ROWS;
             match out.len() {
@@ -39,7 +40,7 @@ fn some_rows<const COUNT: usize>(
     first: usize,
 ) {
     let rows: [BlockRow<'_>; COUNT] = array::from_fn(|i| tile.row(first + i));
-    let (codes, scale) = (tile.tile.weights(output), |block: usize| scales.values[block][output]);
+    let (codes, scale) = (tile.tile.weights(output), |block: usize| scales.values[block][output % SCALES_TOGETHER]);
     // Even and odd blocks have their own sums, so that additions do not wait for each other.
     let (mut even, mut odd) = ([_mm256_setzero_ps(); COUNT], [_mm256_setzero_ps(); COUNT]);
     let (pairs, last) = codes.as_chunks::<2>();

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use std::mem::{self, MaybeUninit};
 use std::slice;
 
-use crate::cpu::kernels::avx2::{prefetch_far, prefetch_stream, prefetch_to_second};
+use crate::cpu::kernels::avx2::{prefetch_far, prefetch_soon, prefetch_stream};
 use crate::cpu::kernels::bytes::LINE;
 use crate::cpu::kernels::panel::{LANES, in_lanes};
 use crate::cpu::kernels::{BlockRow, BlockTile, SCALED_BLOCKS, Tile, TileScales};
@@ -79,10 +79,8 @@ fn by_fields<'a>(room: &'a mut Activations, x: &[[i8; BLOCK]]) -> &'a [[Fields; 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
 fn multiply<'a>(room: &'a mut Sums, tile: &Tile<'_>, x: &[[Fields; PAIRS]], soon: &[u8]) -> &'a [i32] {
     let room = &mut room[..tile.outputs * x.len()];
-    let mut soon = soon.chunks(LINE);
-    let lines = soon.len().div_ceil(tile.outputs);
     for (output, room) in room.chunks_exact_mut(x.len()).enumerate() {
-        soon.by_ref().take(lines).for_each(|line| prefetch_to_second(line.as_ptr()));
+        prefetch_soon(soon, output, tile.outputs);
         let (codes, last_codes) = tile.weights(output).as_chunks::<EIGHT>();
         let (sums, last_sums) = room.split_at_mut(codes.len());
         for (sums, (codes, x)) in sums.iter_mut().zip(codes.iter().zip(x)) {
