@@ -275,7 +275,7 @@ fn spans_of(part: &Part, span: usize) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use crate::backend::{Backend, Numerics, Row, Storage};
+    use crate::backend::{Backend, Numerics, Row};
     use crate::cpu::kernels::{KernelSet, SCALED_BLOCKS};
     use crate::cpu::{Cpu, CpuOptions};
     use crate::format::{Scales, Ternary, Weights};
