@@ -9,7 +9,7 @@
 //! | `logits` | [`Kernels::dot_dense`] | `vector/`, over each set's eight floats |
 //! | `best`, `candidates` | [`Kernels::dot_nibbles`], `dot_bytes`, then `dot_dense` | `nibbles.rs`, `bytes.rs`, over each set's vectors |
 //! | the same, in between | [`Kernels::bound`] | `bounds.rs`, compiled for each set |
-//! | `attend` | [`Kernels::scores`], [`Kernels::mix`], [`Kernels::widen`] | `vector/`, over each set's eight or sixteen floats |
+//! | `attend`, scales of products | [`Kernels::scores`], [`Kernels::mix`], [`Kernels::widen`] | `vector/`, over each set's eight or sixteen floats |
 //! | [`crate::measure::read_bandwidth`] | [`Kernels::sum_words`] | `words.rs`, compiled for each set |
 //! | `quantize`, `norm_quantize`, `norm_selected`, `glu`, `delta_rule`, `argmax`, softmax | the others | `floats.rs`, compiled for each set |
 //!

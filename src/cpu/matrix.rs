@@ -1,4 +1,5 @@
-//! Weights as the CPU uses them. Parts stacked by rows keep their form; a list of strips, made at load, says which rows are worked
+//! Weights as the CPU uses them. Parts stacked by rows keep their form, but for the scales of groups
+//! ([`scales`](crate::cpu::scales)); a list of strips, made at load, says which rows are worked
 //! on together.
 
 use std::ops::Range;
@@ -67,7 +68,7 @@ impl Matrix {
     /// are read.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for rows too long for sums in 32 bits.
+    /// [`Error::Unsupported`] for rows too long for sums in 32 bits; [`Error::Device`] if there is no memory for scales.
     pub(crate) fn new(parts: &[Weights], place: &mut dyn FnMut(&Bytes) -> Bytes) -> Result<Self> {
         let cols = parts[0].cols();
         if cols > MAX_COLS {

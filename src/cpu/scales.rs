@@ -1,6 +1,6 @@
 //! Scales that change within a weight row, as products take them: those of sixteen weight rows side by side, which are the lanes of a
 //! vector, group after group of columns. In half precision where that holds all of them exactly, as files of this kind have them:
-//! scales of 128 columns are a sixteenth of what a token reads then, and a ninth in single precision.
+//! scales of 128 columns are a seventeenth of what a token reads then, and a ninth in single precision.
 
 use std::ops::Range;
 

@@ -209,7 +209,7 @@ impl WeightSource for SyntheticWeights {
             let scales = match self.groups {
                 None => Scales::Tensor(scale),
                 Some(columns) => {
-                    // Within a sixteenth of each other: few alike, and in half precision, as in trained files.
+                    // Within a sixteenth of each other, and in half precision, as in trained files: some eighty values.
                     let mut near = || {
                         let value = scale * (1.0 + (random.next_u32() >> 8) as f32 / (1u32 << 28) as f32);
                         f16::from_f32(value).to_f32()

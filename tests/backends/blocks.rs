@@ -28,7 +28,7 @@ const BLOCKS: Numerics = Numerics::Int8Groups;
 const COUNTS: [usize; 6] = [1, 3, 8, 17, 40, 130];
 /// Ragged blocks, halves of them, whole ones, and more than one tile of outputs.
 const SHAPES: [(usize, usize); 6] = [(96, 9), (100, 70), (128, 130), (192, 5), (640, 67), (2560, 12)];
-/// Columns of more blocks than AVX-512 multiplies before their sums become floats.
+/// Columns of more blocks than the CPU multiplies in one piece.
 const LONG: usize = 163 * 128;
 
 fn blocks_of(cols: usize) -> usize {

@@ -128,8 +128,8 @@ fn products(codes: __m512i, Fields(x): &Fields) -> __m512i {
     _mm512_dpbusd_epi32(sums, _mm512_and_si512(codes, lower), last)
 }
 
-/// Adds the sums of the blocks of the weight rows, less those of the activations, times their scales: `[output]`. The codes that come
-/// next are fetched meanwhile, a line for each block.
+/// Adds the sums of the blocks of the weight rows, less those of the activations, times their scales: `[output]`. The codes of the
+/// weight rows behind them are fetched meanwhile, a line for each block: they come next, unless rows are multiplied in pieces.
 #[inline]
 #[target_feature(enable = "avx512f,fma")]
 fn add(values: &mut [f32; LANES], sums: &[i32], tile: &BlockTile<'_>, scales: TileScales<'_>, row: usize) {
