@@ -275,6 +275,9 @@ fn spans_of(part: &Part, span: usize) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
+    use rand_xoshiro::Xoshiro256PlusPlus;
+    use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
     use crate::backend::{Backend, Numerics, Row};
     use crate::cpu::kernels::{KernelSet, SCALED_BLOCKS};
     use crate::cpu::{Cpu, CpuOptions};
@@ -285,11 +288,8 @@ mod tests {
     fn long_rows_of_blocks_give_the_same_bits_alone_and_with_many() {
         const ROWS: usize = 26;
         let (outputs, cols) = (130, (2 * SCALED_BLOCKS + 3) * 128);
-        let mut seed = 1u32;
-        let mut random = || {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            seed >> 16
-        };
+        let mut generator = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut random = || generator.next_u32() >> 16;
         let codes: Vec<u8> = (0..outputs * cols / 4).map(|_| random() as u8 & 0b1010_1010).collect();
         let values = (0..outputs * cols.div_ceil(256)).map(|_| 0.5 + (random() % 512) as f32 / 1024.0).collect();
         let scales = Scales::Groups { columns: 256, values };

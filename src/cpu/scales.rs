@@ -111,8 +111,9 @@ impl GroupScales {
                 values[place] = values[block / self.blocks - groups.start];
             }
         }
-        let next = self.stored_bytes(self.place(row) + groups.end);
-        let (values, len) = (&*values, self.stored_len() * groups.len());
+        // As many as these.
+        let [these, next] = [groups.start, groups.end].map(|group| self.stored_bytes(self.place(row) + group));
+        let len = these.len() - next.len();
         TileScales { values, soon: &next[..next.len().min(len)] }
     }
 
@@ -126,14 +127,6 @@ impl GroupScales {
         match &self.stored {
             Stored::F16(stored) => bytemuck::cast_slice(&stored[place..]),
             Stored::F32(stored) => bytemuck::cast_slice(&stored[place..]),
-        }
-    }
-
-    /// Bytes of the scales of sixteen rows that lie side by side.
-    fn stored_len(&self) -> usize {
-        match &self.stored {
-            Stored::F16(_) => size_of::<[f16; SCALES_TOGETHER]>(),
-            Stored::F32(_) => size_of::<[f32; SCALES_TOGETHER]>(),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::format::{Scales, Ternary};
 type Room = [[f32; SCALES_TOGETHER]; SCALED_BLOCKS];
 
 thread_local! {
-    /// Kept by each thread: to clear it for each tile would take as long as to fill it.
+    /// Kept by each thread, rather than cleared for each tile.
     static SCALES: RefCell<Room> = const { RefCell::new([[0.0; SCALES_TOGETHER]; SCALED_BLOCKS]) };
 }
 
@@ -198,7 +198,10 @@ pub(super) fn scales_of_rows(scales: &mut [f32], w: &Ternary, outputs: Range<usi
     match w.scales() {
         Scales::Tensor(scale) => scales.fill(*scale),
         Scales::Rows(values) => scales.copy_from_slice(&values[outputs]),
-        _ => scales.iter_mut().zip(outputs).for_each(|(scale, output)| *scale = w.scale(output, 0)),
+        Scales::RowRanges(_) => {
+            scales.iter_mut().zip(outputs).for_each(|(scale, output)| *scale = w.scale(output, 0));
+        }
+        Scales::Groups { .. } => unreachable!("a matrix keeps scales of groups apart"),
     }
 }
 
