@@ -1,52 +1,63 @@
 // out = x wᵀ for many rows of x: ternary weights, int8 activations, exact integer sums. A workgroup makes a tile of
-// TILE rows × TILE outputs; codes are unpacked once a tile, into workgroup memory, and every thread makes ROWS × OUTPUTS sums. GROUPED
-// says that groups of columns have scales of their own; BLOCKS, that each block of activations has.
+// GROUP_ROWS rows × TILE outputs; codes are unpacked once a tile, into workgroup memory, and every thread makes ROWS × OUTPUTS sums.
+// GROUPED says that groups of columns have scales of their own; BLOCKS, that each block of activations has. Which rows these are, and of
+// which weights, is a fragment's matter (rows_of_step, rows_of_tiles).
 
 struct Params {
     pieces: u32,     // 16-byte pieces of a weight row: 64 columns each
     rows: u32,       // weight rows in this shard
-    first: u32,      // the output that this shard begins with
+    first: u32,      // the output, or the expert, that this shard begins with
     outputs: u32,    // columns of `out`
     group: u32,      // pieces that a scale covers
     row_scales: u32, // scales of a weight row
+    share: u32,      // places of experts that have one row of `x`
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> step: Step;
+// Binding 1: what says which rows these are, of the fragment that knows.
 @group(0) @binding(2) var<storage, read> codes: array<vec4<u32>>;   // [rows, pieces]
 @group(0) @binding(3) var<storage, read> scales: array<f32>;        // [rows, row_scales]
-@group(0) @binding(4) var<storage, read> x: array<vec4<u32>>;       // [rows of the step, 4 * pieces], int8
-// [rows of the step], or [rows of the step, pieces / 2] if BLOCKS: bits of the scale, sums.
+@group(0) @binding(4) var<storage, read> x: array<vec4<u32>>;       // [rows, 4 * pieces], int8
+// [rows], or [rows, pieces / 2] if BLOCKS: bits of the scale, sums.
 @group(0) @binding(5) var<storage, read> facts: array<vec2<u32>>;
-@group(0) @binding(6) var<storage, read_write> out: array<f32>;     // [rows of the step, outputs]
+@group(0) @binding(6) var<storage, read_write> out: array<f32>;     // [rows, outputs]
 
 const WIDTH: u32 = TILE / OUTPUTS; // threads along the outputs of a tile
-const THREADS: u32 = WIDTH * (TILE / ROWS);
-const APART: u32 = TILE / ROWS;    // between a thread's rows
+const THREADS: u32 = WIDTH * (GROUP_ROWS / ROWS);
+const APART: u32 = GROUP_ROWS / ROWS; // between a thread's rows
 const VECTORS: u32 = 4u;           // of a piece, unpacked: 16 columns each
 const STRIDE: u32 = VECTORS + 1u;  // in workgroup memory: odd, so that rows begin in different banks
 const BLOCK: u32 = 2u;             // pieces
-const X_LOADS: u32 = TILE * VECTORS / THREADS; // of a thread
-const_assert X_LOADS * THREADS == TILE * VECTORS && THREADS >= TILE;
+const X_LOADS: u32 = GROUP_ROWS * VECTORS / THREADS; // of a thread
+const_assert X_LOADS * THREADS == GROUP_ROWS * VECTORS && THREADS >= TILE;
 
 var<workgroup> tile_w: array<vec4<u32>, TILE * STRIDE>; // [outputs, columns / 16]
-var<workgroup> tile_x: array<vec4<u32>, TILE * STRIDE>; // [rows, columns / 16]
+var<workgroup> tile_x: array<vec4<u32>, GROUP_ROWS * STRIDE>; // [rows, columns / 16]
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    if is_elsewhere(group.y) {
+        return;
+    }
+    let part = part_of(group.y);
     let first_weight = group.x * TILE;
-    let first_row = group.y * TILE;
     let at_weight = thread % WIDTH;
     let at_row = thread / WIDTH;
     var sums: array<array<i32, OUTPUTS>, ROWS>;   // of this group of columns
     var totals: array<array<f32, OUTPUTS>, ROWS>; // of the groups before, if GROUPED
     var x_sums: array<i32, ROWS>;                 // of the activations of this group, if GROUPED
     // As many threads as there are weight rows unpack a piece each; all load what there is of activations.
-    let weight = min(first_weight + thread % TILE, params.rows - 1u) * params.pieces;
+    let weight = weight_row(part, first_weight + thread % TILE) * params.pieces;
     var packed = codes[weight];
+    var sources: array<u32, X_LOADS>;
     var values: array<vec4<u32>, X_LOADS>;
     for (var i = 0u; i < X_LOADS; i++) {
-        values[i] = x[source_of(first_row, i, thread)];
+        sources[i] = source_of(part, i, thread);
+        values[i] = x[sources[i]];
+    }
+    var x_rows: array<u32, ROWS>;
+    for (var i = 0u; i < ROWS; i++) {
+        x_rows[i] = x_row_of(part.first + at_row + i * APART);
     }
     for (var piece = 0u; piece < params.pieces; piece++) {
         if thread < TILE {
@@ -65,7 +76,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let next = min(piece + 1u, params.pieces - 1u);
         packed = codes[weight + next];
         for (var i = 0u; i < X_LOADS; i++) {
-            values[i] = x[source_of(first_row, i, thread) + next / 2u * 8u + next % 2u];
+            values[i] = x[sources[i] + next / 2u * 8u + next % 2u];
         }
         for (var vector = 0u; vector < VECTORS; vector++) {
             var w: array<vec4<u32>, OUTPUTS>;
@@ -95,15 +106,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var i = 0u; i < ROWS; i++) {
                 x_steps[i] = 1.0;
                 if BLOCKS {
-                    let row = min(first_row + at_row + i * APART, step.rows - 1u);
-                    let fact = facts[row * (params.pieces / BLOCK) + piece / BLOCK];
+                    let fact = facts[x_rows[i] * (params.pieces / BLOCK) + piece / BLOCK];
                     let halves = bitcast<i32>(fact.y);
                     x_sums[i] = extractBits(halves, 0u, 16u) + extractBits(halves, 16u, 16u);
                     x_steps[i] = 1.0 / bitcast<f32>(fact.x);
                 }
             }
             for (var j = 0u; j < OUTPUTS; j++) {
-                let weight = min(first_weight + at_weight + j * WIDTH, params.rows - 1u);
+                let weight = weight_row(part, first_weight + at_weight + j * WIDTH);
                 let scale = scales[weight * params.row_scales + piece / params.group];
                 for (var i = 0u; i < ROWS; i++) {
                     totals[i][j] += f32(sums[i][j] - x_sums[i]) * (scale * x_steps[i]);
@@ -115,18 +125,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 
     for (var i = 0u; i < ROWS; i++) {
-        let row = first_row + at_row + i * APART;
+        let row = part.first + at_row + i * APART;
         for (var j = 0u; j < OUTPUTS; j++) {
             let weight = first_weight + at_weight + j * WIDTH;
-            if row < step.rows && weight < params.rows {
-                let place = row * params.outputs + params.first + weight;
+            if row < part.end && weight < part.weight_rows {
+                let place = out_at(row, weight);
                 var value = totals[i][j];
                 if !BLOCKS {
-                    value /= bitcast<f32>(facts[row].x);
+                    value /= bitcast<f32>(facts[x_row_of(row)].x);
                 }
                 if !GROUPED {
                     // Codes are trits + 1, so the sum of the activations is too much.
-                    value = f32(sums[i][j] - bitcast<i32>(facts[row].y)) * (scales[weight] / bitcast<f32>(facts[row].x));
+                    let fact = facts[x_row_of(row)];
+                    let scale = scales[part.weights + weight];
+                    value = f32(sums[i][j] - bitcast<i32>(fact.y)) * (scale / bitcast<f32>(fact.x));
                 }
                 if ADD {
                     out[place] += value;
@@ -138,8 +150,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 }
 
+// The row of the shard; those beyond the part repeat its last one.
+fn weight_row(part: Part, weight: u32) -> u32 {
+    return part.weights + min(weight, part.weight_rows - 1u);
+}
+
 // Where the vector of the first piece lies that a thread loads: those of a block are laid out by quarters of both its pieces.
-fn source_of(first_row: u32, i: u32, thread: u32) -> u32 {
+fn source_of(part: Part, i: u32, thread: u32) -> u32 {
     let vector = i * THREADS + thread;
-    return min(first_row + vector / VECTORS, step.rows - 1u) * params.pieces * 4u + vector % VECTORS * 2u;
+    return x_row_of(part.first + vector / VECTORS) * params.pieces * 4u + vector % VECTORS * 2u;
 }

@@ -4,7 +4,7 @@ alias Sum = f32;
 alias PieceFacts = vec2<f32>; // the sum of a piece's activations; what one step of them stands for
 
 fn piece_facts(row: u32, piece: u32, x0: vec4<u32>, x1: vec4<u32>, x2: vec4<u32>, x3: vec4<u32>) -> PieceFacts {
-    let fact = x_fact(min(row, step.rows - 1u) * (params.pieces / 2u) + piece / 2u);
+    let fact = x_fact(x_row_of(row) * (params.pieces / 2u) + piece / 2u);
     let sum = extractBits(bitcast<i32>(fact.y), 16u * (piece % 2u), 16u);
     return vec2<f32>(f32(sum), 1.0 / bitcast<f32>(fact.x));
 }

@@ -17,5 +17,5 @@ fn scale_ahead(scale_at: u32) -> f32 {
 }
 
 fn product(sum: f32, scale: f32, row: u32) -> f32 {
-    return sum / bitcast<f32>(x_fact(row).x);
+    return sum / bitcast<f32>(x_fact(x_row_of(row)).x);
 }

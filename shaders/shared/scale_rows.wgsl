@@ -16,6 +16,6 @@ fn scale_ahead(scale_at: u32) -> f32 {
 
 // Codes are trits + 1, so the sum of the activations is too much.
 fn product(sum: i32, scale: f32, row: u32) -> f32 {
-    let fact = x_fact(row);
+    let fact = x_fact(x_row_of(row));
     return f32(sum - bitcast<i32>(fact.y)) * (scale / bitcast<f32>(fact.x));
 }

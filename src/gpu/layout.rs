@@ -3,7 +3,7 @@
 use crate::backend::{CacheShape, Heads};
 use crate::format::ternary::{BLOCK, padded};
 use crate::gpu::limits::{CHUNK, ELEMENTWISE_THREADS, MOST_GROUPS, QUANTIZE_THREADS, TILE_ROWS, WORKGROUP_BYTES};
-use crate::gpu::shader::{Cached, Dot, HeadCut, Output, Product, Scaling, Shader, Shape, Tile};
+use crate::gpu::shader::{Cached, Dot, HeadCut, Output, Product, RowsOf, Scaling, Shader, Shape, Tile};
 
 /// Columns of a 16-byte piece of a weight row.
 const PIECE_COLS: usize = 64;
@@ -64,7 +64,7 @@ impl Way {
     /// The shader of a product of many rows.
     pub(crate) fn matmul(self, scaling: Scaling, output: Output) -> Shader {
         let product = Product { output, scaling, dot: self.dot };
-        Shader::Matmul { product, cut: matmul_cut(scaling, self) }
+        Shader::Matmul { product, cut: matmul_cut(scaling, self), of: RowsOf::Step }
     }
 }
 
@@ -78,6 +78,9 @@ pub(crate) fn matmul_cut(scaling: Scaling, way: Way) -> Tile {
     };
     Tile { rows, outputs }
 }
+
+/// What a thread makes of a tile of one expert's places: as many threads as the tile has weight rows unpack these.
+pub(crate) const EXPERT_CUT: Tile = Tile { rows: 4, outputs: 4 };
 
 /// Workgroups where each thread makes one element of `[rows, cols]`.
 pub(crate) fn elementwise(rows: usize, cols: usize) -> [usize; 3] {

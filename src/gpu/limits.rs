@@ -14,6 +14,9 @@ pub(crate) const ELEMENTWISE_THREADS: usize = 64;
 pub(crate) const QUANTIZE_THREADS: u32 = 256;
 /// Rows, and outputs, of the tile that a workgroup makes of a product of many rows.
 pub(crate) const TILE: usize = 64;
+/// Places of one expert that a workgroup multiplies together: a tile of a product has as many outputs as any, and fewer rows, as experts
+/// share them.
+pub(crate) const EXPERT_ROWS: usize = 16;
 /// Positions whose attention is computed apart, and threads that do it.
 pub(crate) const CHUNK: usize = 128;
 /// Rounds of positions that attention asks for before it uses the first.

@@ -7,7 +7,7 @@ use crate::gpu::layout::{elementwise, grid, matvec_shape, norm_matvec_shape};
 use crate::gpu::limits::TILE;
 use crate::gpu::matrix::Shard;
 use crate::gpu::recorder::Dispatch;
-use crate::gpu::shader::{Format, Input, Output, Product, Scaling, Shader, Shape};
+use crate::gpu::shader::{Format, Input, Output, Product, RowsOf, Scaling, Shader, Shape};
 use crate::gpu::{Gpu, MATVEC_ROWS, Matrix, Quantized, Tensor};
 
 /// The rows that a product is made of: those of the step, or those that want logits, packed together.
@@ -70,14 +70,14 @@ impl Gpu {
             let shape = matvec_shape(rows.count, shard.rows, wide).for_pieces(w.pieces());
             if x.numerics == Numerics::Float {
                 assert_eq!(w.format, Format::Ternary, "a linear layer is ternary");
-                let shader = Shader::MatvecFloats { output, shape };
+                let shader = Shader::MatvecFloats { output, shape, of: RowsOf::Step };
                 let buffers = [rows.step, &shard.weights, &shard.scales, &x.values, &out.buffer];
-                let (params, groups) = (&params[..6], matvec_groups(shape, shard, rows));
+                let (params, groups) = (&params[..7], matvec_groups(shape, shard, rows));
                 self.recorder.dispatch(&Dispatch { shader, params, buffers: &buffers, groups, bytes, reads });
             } else {
                 let product = self.kind_of_product(w, x.numerics, output);
                 let buffers = [rows.step, &shard.weights, &shard.scales, &out.buffer, &x.values, &x.facts];
-                let shader = Shader::Matvec { product, shape, input: Input::Quantized };
+                let shader = Shader::Matvec { product, shape, input: Input::Quantized { of: RowsOf::Step } };
                 let (params, groups) = (&params[..], matvec_groups(shape, shard, rows));
                 self.recorder.dispatch(&Dispatch { shader, params, buffers: &buffers, groups, bytes, reads });
             }
@@ -192,7 +192,7 @@ impl Gpu {
         let step = self.step();
         for shard in &w.shards {
             let mut params = product_params(w, shard, out.cols);
-            params[6] = epsilon.to_bits();
+            params[7] = epsilon.to_bits();
             let results = if glu { shard.rows / 2 } else { shard.rows };
             let of_group = if glu { shape.outputs_of_group() / 2 } else { shape.outputs_of_group() };
             let buffers = [&step, &shard.weights, &shard.scales, &out.buffer, &x.buffer, &gain.buffer];
@@ -227,7 +227,7 @@ impl Gpu {
     }
 
     /// The product as it is for few rows.
-    fn kind_of_product(&self, w: &Matrix, numerics: Numerics, output: Output) -> Product {
+    pub(super) fn kind_of_product(&self, w: &Matrix, numerics: Numerics, output: Output) -> Product {
         assert_eq!(w.format, Format::Ternary, "a linear layer is ternary");
         let scaling = match numerics {
             Numerics::Int8Groups => Scaling::Blocks,
@@ -244,11 +244,11 @@ fn matvec_groups(shape: Shape, shard: &Shard, rows: &Rows<'_>) -> [usize; 3] {
     [x_groups, y_groups, rows.count.div_ceil(shape.rows as usize)]
 }
 
-/// The `Params` of matvec, without that of a norm; other products have the first of them.
-fn product_params(w: &Matrix, shard: &Shard, outputs: usize) -> [u32; 7] {
+/// The `Params` of matvec, without that of a norm and without places; other products have the first of them.
+pub(super) fn product_params(w: &Matrix, shard: &Shard, outputs: usize) -> [u32; 8] {
     // Groups of columns are whole blocks; one scale covers the padded columns too.
     let group = if w.row_scales > 1 { w.group / 64 } else { w.pieces() };
-    [w.pieces(), shard.rows, shard.first, outputs, group, w.row_scales, 0].map(|n| n as u32)
+    [w.pieces(), shard.rows, shard.first, outputs, group, w.row_scales, 0, 0].map(|n| n as u32)
 }
 
 #[cfg(test)]

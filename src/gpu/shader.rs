@@ -39,10 +39,12 @@ pub(crate) enum Shader {
     MatvecFloats {
         output: Output,
         shape: Shape,
+        of: RowsOf,
     },
     Matmul {
         product: Product,
         cut: Tile,
+        of: RowsOf,
     },
     MatmulCooperative {
         output: Output,
@@ -95,9 +97,7 @@ pub(crate) enum Shader {
     NormGate,
     Gate,
     Route,
-    ExpertMatvec {
-        floats: bool,
-    },
+    SortPlaces,
     GluClamped,
     MixPlaces,
     Rotate {
@@ -160,9 +160,18 @@ pub(crate) enum Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Input {
     /// They were quantised before.
-    Quantized,
+    Quantized { of: RowsOf },
     /// Every workgroup normalises (or not) and quantises the one row of the step, of this many columns.
     Floats { norm: bool, cols: u32 },
+}
+
+/// Which rows a product takes, and with which weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum RowsOf {
+    /// Those of a step, each with all weights.
+    Step,
+    /// Places of a mixture of experts, each with the weights of its expert.
+    Experts,
 }
 
 /// How the query heads that share a key/value head are cut.
@@ -281,7 +290,7 @@ impl Shader {
     pub(crate) fn reads(&self) -> Reads {
         match self {
             Self::Matvec { .. } | Self::MatvecFloats { .. } => Reads::Trits,
-            Self::Matmul { .. } | Self::MatmulCooperative { .. } | Self::ExpertMatvec { .. } => Reads::Trits,
+            Self::Matmul { .. } | Self::MatmulCooperative { .. } => Reads::Trits,
             Self::Logits { .. } | Self::LogitsLeft { .. } => Reads::Head,
             Self::Attend { .. } | Self::AttendTile { .. } | Self::AttendCooperative { .. } => Reads::Cache,
             Self::DeltaRule { .. } => Reads::Cache,
@@ -303,12 +312,17 @@ impl Shader {
             Self::Norm { .. } => file!("norm", "cols stride epsilon", &[R, R, R, W]),
             Self::Place => file!("place", "cols width first_col stride", &[R, W]),
             Self::Matvec { .. } => {
-                file!("matvec", "pieces rows first outputs group row_scales epsilon", &[R, R, R, W, R, R])
+                file!("matvec", "pieces rows first outputs group row_scales share epsilon", &[R, R, R, W, R, R])
             }
             Self::MatvecFloats { .. } => {
-                file!("matvec_floats", "pieces rows first outputs group row_scales", &[R, R, R, R, W])
+                file!("matvec_floats", "pieces rows first outputs group row_scales share", &[R, R, R, R, W])
             }
-            Self::Matmul { .. } => file!("matmul", "pieces rows first outputs group row_scales", &[R, R, R, R, R, W]),
+            Self::Matmul { of: RowsOf::Step, .. } => {
+                file!("matmul", "pieces rows first outputs group row_scales share", &[R, R, R, R, R, W])
+            }
+            Self::Matmul { of: RowsOf::Experts, .. } => {
+                file!("matmul", "pieces rows first outputs group row_scales share", &[R, R, R, R, R, W, R])
+            }
             Self::MatmulCooperative { .. } => {
                 file!("matmul_cooperative", "pieces rows first outputs", &[R, R, R, R, R, W])
             }
@@ -340,13 +354,7 @@ impl Shader {
             Self::NormGate => file!("norm_gate", "head_dim heads key_heads epsilon", &[R, R, R, W]),
             Self::Gate => file!("gate", "cols", &[R, W]),
             Self::Route => file!("route", "count used", &[R, W, W]),
-            Self::ExpertMatvec { .. } => {
-                file!(
-                    "expert_matvec",
-                    "pieces outputs first experts group row_scales share x_scales",
-                    &[R, R, R, R, R, W]
-                )
-            }
+            Self::SortPlaces => file!("sort_places", "places count tiles", &[R, W, W]),
             Self::GluClamped => file!("glu_clamped", "cols clamp", &[R, W]),
             Self::MixPlaces => file!("mix_places", "cols used", &[R, R, W]),
             Self::Rotate { .. } => file!("rotate", "cols stride epsilon scale", &[R, R, R, W]),

@@ -12,6 +12,7 @@ crate::on_every_backend! {
     rows_are_given_to_the_experts_of_their_largest_scores
     what_is_no_number_reaches_the_mix
     experts_make_what_the_definition_makes
+    rows_of_one_expert_are_multiplied_together
     a_row_gets_the_same_bits_alone
 }
 
@@ -131,20 +132,35 @@ fn experts_make_what_the_definition_makes<B: Backend>(backend: &mut B) {
     }
 }
 
-/// However many rows share an expert.
+/// In tiles of them, on a GPU, which lie in several shards: one expert has most, others a few, and one none.
+fn rows_of_one_expert_are_multiplied_together<B: Backend>(backend: &mut B) {
+    let (case, count) = ((6, 2, 384, 390), 61);
+    let mut layer = Layer::new(&mut Random(85), case, count);
+    for (row, scores) in layer.scores.chunks_exact_mut(case.0).enumerate() {
+        (scores[2], scores[4]) = (-9.0, if row % 7 == 0 { -8.0 } else { 9.0 });
+    }
+    for (numerics, tolerance) in [(Numerics::Int8Groups, ROUNDED), (Numerics::Int8Rows, ROUNDED)] {
+        let theirs = reference(|r| layer.run(r, numerics));
+        assert_close(&layer.run(backend, numerics), &theirs, tolerance);
+    }
+}
+
+/// However many rows share an expert: with a scale for each weight row, as sums are integers to the end; floats of groups are added in
+/// one order for few rows, and on a GPU in another for many.
 pub fn a_row_gets_the_same_bits_alone<B: Backend>(backend: &mut B) {
-    let (case, count) = (CASES[1], 33);
-    let together = Layer::new(&mut Random(84), case, count);
-    let all = together.run(backend, Numerics::Int8Groups);
-    for row in [0, 1, 16, 32] {
-        let alone = Layer {
-            scores: together.scores[row * case.0..(row + 1) * case.0].to_vec(),
-            x: together.x[row * case.2..(row + 1) * case.2].to_vec(),
-            gate_up: together.gate_up.clone(),
-            down: together.down.clone(),
-            ..together
-        };
-        let alone = alone.run(backend, Numerics::Int8Groups);
-        crate::material::assert_same_bits(&alone, &all[row * case.2..(row + 1) * case.2]);
+    for (case, numerics, count) in [(CASES[1], Numerics::Int8Groups, 32), ((5, 3, 96, 99), Numerics::Int8Rows, 61)] {
+        let together = Layer::new(&mut Random(84), case, count);
+        let all = together.run(backend, numerics);
+        for row in [0, 1, 16, count - 1] {
+            let alone = Layer {
+                scores: together.scores[row * case.0..(row + 1) * case.0].to_vec(),
+                x: together.x[row * case.2..(row + 1) * case.2].to_vec(),
+                gate_up: together.gate_up.clone(),
+                down: together.down.clone(),
+                ..together
+            };
+            let alone = alone.run(backend, numerics);
+            crate::material::assert_same_bits(&alone, &all[row * case.2..(row + 1) * case.2]);
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! The source of a shader: constants, then fragments, then its file.
 
-use super::{Cached, Dot, Format, Input, Output, Scaling, Shader, Shape};
+use super::{Cached, Dot, Format, Input, Output, RowsOf, Scaling, Shader, Shape};
 use crate::backend::{Activation, CachePrecision, ExpertShape, HeadNormOrder, MOST_CANDIDATES, RopePairs};
 use crate::gpu::cooperative::{CooperativeCut, STRIDE};
-use crate::gpu::experts;
 use crate::gpu::layout::matvec_shape;
 use crate::gpu::limits::{
-    ATTENTION_TEAMS, CHUNK, ELEMENTWISE_THREADS, QUANTIZE_THREADS, ROUNDS_AHEAD, TILE, TILE_ROWS,
+    ATTENTION_TEAMS, CHUNK, ELEMENTWISE_THREADS, EXPERT_ROWS, MOST_THREADS, QUANTIZE_THREADS, ROUNDS_AHEAD, TILE,
+    TILE_ROWS,
 };
 
 macro_rules! fragment {
@@ -33,15 +33,16 @@ impl Shader {
             }
             Self::Place => text.number("THREADS", ELEMENTWISE_THREADS as u32),
             Self::Matvec { product, shape, input } => {
-                text.shape(shape).output(product.output).add(fragment!("step")).add(product.dot.fragment());
+                text.shape(shape).output(product.output).add(product.dot.fragment());
                 text.add(fragment!("dot_piece")).add(match product.scaling {
                     Scaling::Rows => fragment!("scale_rows"),
                     Scaling::Groups => fragment!("scale_groups"),
                     Scaling::Blocks => fragment!("scale_blocks"),
                 });
                 match input {
-                    Input::Quantized => text.add(fragment!("x_stored")),
+                    Input::Quantized { of } => text.places(of, shape.rows).add(fragment!("x_stored")),
                     Input::Floats { norm, cols } => {
+                        text.rows_of_step(1);
                         assert_eq!(shape.threads, QUANTIZE_THREADS, "so that sums of floats are added in one order");
                         text.quantizer(norm, cols, 5).add(fragment!("x_row"));
                         match product.scaling {
@@ -51,17 +52,17 @@ impl Shader {
                     }
                 }
             }
-            Self::MatvecFloats { output, shape } => {
-                text.shape(shape).truth("ADD", output == Output::Add).add(fragment!("step"))
+            Self::MatvecFloats { output, shape, of } => {
+                text.shape(shape).truth("ADD", output == Output::Add).places(of, shape.rows)
             }
-            Self::Matmul { product, cut } => text
+            Self::Matmul { product, cut, of } => text
                 .number("TILE", TILE as u32)
                 .number("ROWS", cut.rows)
                 .number("OUTPUTS", cut.outputs)
                 .output(product.output)
                 .truth("GROUPED", product.scaling != Scaling::Rows)
                 .truth("BLOCKS", product.scaling == Scaling::Blocks)
-                .add(fragment!("step"))
+                .tiles(of)
                 .add(product.dot.fragment()),
             Self::MatmulCooperative { output, cut } => {
                 text.cooperative(cut).truth("ADD", output == Output::Add).add(fragment!("step"))
@@ -124,13 +125,11 @@ impl Shader {
                 .number("MOST", ExpertShape::MOST as u32)
                 .number("MOST_USED", ExpertShape::MOST_USED as u32)
                 .add(fragment!("float_order")),
-            Self::ExpertMatvec { floats } => {
-                text.number("THREADS", experts::THREADS).number("LANES", experts::LANES);
-                text.number("OUTPUTS", experts::OUTPUTS).add(match floats {
-                    true => fragment!("places_f32"),
-                    false => fragment!("places_int8"),
-                })
-            }
+            Self::SortPlaces => text
+                .number("THREADS", MOST_THREADS)
+                .number("MOST", ExpertShape::MOST as u32)
+                .number("GROUP_ROWS", EXPERT_ROWS as u32)
+                .add(fragment!("expert_tile")),
             Self::GluClamped | Self::MixPlaces => text.number("THREADS", ELEMENTWISE_THREADS as u32),
             Self::Rotate { block, norm, inverse } => text
                 .number("THREADS", QUANTIZE_THREADS)
@@ -225,6 +224,31 @@ impl Text {
             .number("THREADS", shape.threads)
             .number("AHEAD", shape.ahead)
             .add(fragment!("lanes_sum"))
+    }
+
+    /// The rows of a product, so many in a workgroup; of places, which are taken one by one, each.
+    fn places(&mut self, of: RowsOf, rows: u32) -> &mut Self {
+        match of {
+            RowsOf::Step => self.rows_of_step(rows),
+            RowsOf::Experts => self.add(fragment!("part")).add(fragment!("rows_of_places")),
+        }
+    }
+
+    /// The rows of a product in tiles; of places, those of one expert.
+    fn tiles(&mut self, of: RowsOf) -> &mut Self {
+        match of {
+            RowsOf::Step => self.rows_of_step(TILE as u32),
+            RowsOf::Experts => self
+                .number("GROUP_ROWS", EXPERT_ROWS as u32)
+                .add(fragment!("part"))
+                .add(fragment!("expert_tile"))
+                .add(fragment!("rows_of_tiles")),
+        }
+    }
+
+    /// The rows of the step, so many in a workgroup.
+    fn rows_of_step(&mut self, rows: u32) -> &mut Self {
+        self.number("GROUP_ROWS", rows).add(fragment!("step")).add(fragment!("part")).add(fragment!("rows_of_step"))
     }
 
     fn output(&mut self, output: Output) -> &mut Self {

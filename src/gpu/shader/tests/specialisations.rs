@@ -3,8 +3,8 @@
 use crate::backend::{Activation, CachePrecision, CacheShape, HeadNormOrder, MOST_BLOCK, RopePairs};
 use crate::format::ternary::BLOCK;
 use crate::gpu::cooperative::{AttentionCut, CooperativeCut, Teams};
-use crate::gpu::layout::{Attention, Way, matmul_cut, matvec_shape, norm_matvec_shape, tile_heads};
-use crate::gpu::shader::{Cached, Dot, Format, Input, Output, Product, Scaling, Shader, Shape};
+use crate::gpu::layout::{Attention, EXPERT_CUT, Way, matmul_cut, matvec_shape, norm_matvec_shape, tile_heads};
+use crate::gpu::shader::{Cached, Dot, Format, Input, Output, Product, RowsOf, Scaling, Shader, Shape};
 
 const DENSE: [Format; 4] = [Format::F32, Format::F16, Format::Bf16, Format::Int8];
 const PRECISIONS: [CachePrecision; 2] = [CachePrecision::F16, CachePrecision::F32];
@@ -36,13 +36,19 @@ pub(super) fn core() -> Vec<Shader> {
         for product in products.clone() {
             push_new(
                 &mut all,
-                Shader::Matmul { product, cut: matmul_cut(product.scaling, Way { dot: product.dot, wide }) },
+                Shader::Matmul {
+                    product,
+                    cut: matmul_cut(product.scaling, Way { dot: product.dot, wide }),
+                    of: RowsOf::Step,
+                },
             );
         }
     }
+    all.extend(experts(scalings));
     for shape in shapes() {
-        all.extend(products.clone().map(|product| Shader::Matvec { product, shape, input: Input::Quantized }));
-        all.extend(outputs.map(|output| Shader::MatvecFloats { output, shape }));
+        let input = Input::Quantized { of: RowsOf::Step };
+        all.extend(products.clone().map(|product| Shader::Matvec { product, shape, input }));
+        all.extend(outputs.map(|output| Shader::MatvecFloats { output, shape, of: RowsOf::Step }));
         for aligned in [false, true] {
             for of_all in [false, true] {
                 all.extend(DENSE.map(|head| Shader::Logits { head, shape, aligned, all: of_all }));
@@ -58,8 +64,7 @@ pub(super) fn core() -> Vec<Shader> {
     all.extend([2, 4, 8].map(|taps| Shader::Convolve { taps }));
     all.extend([4, 64, 100, 128, 256].map(|head_dim| Shader::DeltaRule { head_dim }));
     all.extend([Shader::NormGate, Shader::Gate]);
-    all.extend([false, true].map(|floats| Shader::ExpertMatvec { floats }));
-    all.extend([Shader::Route, Shader::GluClamped, Shader::MixPlaces]);
+    all.extend([Shader::Route, Shader::SortPlaces, Shader::GluClamped, Shader::MixPlaces]);
     for (norm, inverse) in [(false, false), (true, false), (false, true)] {
         all.extend([1, 64, 1024, MOST_BLOCK as u32].map(|block| Shader::Rotate { block, norm, inverse }));
     }
@@ -99,6 +104,23 @@ pub(super) fn cooperative() -> Vec<Shader> {
 fn products<const N: usize>(output: Output, scalings: [Scaling; N]) -> impl Iterator<Item = Product> + Clone {
     let dots = move |scaling| [Dot::Packed, Dot::Float].map(move |dot| Product { output, scaling, dot });
     scalings.into_iter().flat_map(dots)
+}
+
+/// Products of places, one by one and in tiles.
+fn experts(scalings: [Scaling; 3]) -> Vec<Shader> {
+    let of = RowsOf::Experts;
+    let mut all = Vec::new();
+    for product in products(Output::Store, scalings) {
+        all.push(Shader::Matmul { product, cut: EXPERT_CUT, of });
+        all.extend(one_row().map(|shape| Shader::Matvec { product, shape, input: Input::Quantized { of } }));
+    }
+    all.extend(one_row().map(|shape| Shader::MatvecFloats { output: Output::Store, shape, of }));
+    all
+}
+
+/// Of a place, or of the only row of a step.
+fn one_row() -> impl Iterator<Item = Shape> {
+    shapes().into_iter().filter(|shape| shape.rows == 1)
 }
 
 /// For each number of rows, short matrices and long ones, and narrow ones.
