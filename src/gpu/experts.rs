@@ -181,7 +181,7 @@ impl Experts for Gpu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{Row, Storage};
+    use crate::backend::Row;
     use crate::format::ternary::{Scales, Ternary};
     use crate::gpu::{Adapter, GpuDevice, GpuOptions};
 
