@@ -136,7 +136,9 @@ impl Backend for Cpu {
     }
 
     fn matrix(&mut self, parts: &[Weights]) -> Result<Matrix> {
-        Matrix::new(parts, &mut |bytes| self.pages.place(bytes, &self.workers))
+        let mut matrix = Matrix::new(parts, &mut |bytes| self.pages.place(bytes, &self.workers))?;
+        matrix.place_scales(&mut |bytes| self.pages.place_part(bytes, &self.workers));
+        Ok(matrix)
     }
 
     fn reads_weights(&self) -> bool {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the thread pool through every order of its steps and every value that the memory model allows, with loom
-# (src/cpu/pool/models.rs), in about a minute. The pool is built alone, from the same files, in a package of its own
+# (src/cpu/pool/models.rs), in about three minutes. The pool is built alone, from the same files, in a package of its own
 # (tests/loom), because `--cfg loom` would reach every dependency of the crate. Installs nothing but loom, by cargo.
 # Arguments go to `cargo test`.
 #
@@ -18,13 +18,13 @@ check() { cargo test --quiet --release --manifest-path "$1/tests/loom/Cargo.toml
 copy=$(mktemp -d)
 trap 'rm -r "$copy"' EXIT
 mkdir "$copy/tests"
-# mutant NAME OLD NEW: OLD and NEW are texts of one line of pool.rs.
+# mutant NAME OLD NEW [FILE]: OLD and NEW are texts of one line of pool.rs, or of a file beside its models.
 mutant() {
     rm -rf "$copy/src" "$copy/tests/loom"
     cp -r src "$copy/src"
     cp -r tests/loom "$copy/tests/loom"
     MUTANT_OLD=$2 MUTANT_NEW=$3 perl -0pi -e 's/\Q$ENV{MUTANT_OLD}\E/$ENV{MUTANT_NEW}/ or die "nothing to mutate\n"' \
-        "$copy/src/cpu/pool.rs"
+        "$copy/src/cpu/${4:-pool.rs}"
     check "$copy" >"$copy/log" 2>&1 || true
     # What does not compile is not caught.
     if evidence=$(grep -m1 -oE 'Causality violation.*|deadlock|assertion.*' "$copy/log"); then
@@ -45,4 +45,8 @@ mutant "wake sleepers without the lock" "let _bed = lock(&shared.bed);" ""
 mutant "wake the caller without the lock" "let _bed = lock(&self.bed);" ""
 mutant "stop without the lock" "let _bed = lock(&self.shared.bed);" ""
 mutant "do not wait for those inside" "shared.close();" ""
+exchange() { echo "if $1.compare_exchange(before, share($2), Ordering::Relaxed, Ordering::Relaxed).is_ok() {"; }
+store() { echo "{ $1.store(share($2), Ordering::Relaxed);"; }
+mutant "take a task without an exchange" "$(exchange own 'first + 1, end')" "$(store own 'first + 1, end')" pool/shares.rs
+mutant "take tasks over without an exchange" "$(exchange other 'first, middle')" "$(store other 'first, middle')" pool/shares.rs
 [ "$caught" = yes ]

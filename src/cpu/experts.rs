@@ -153,7 +153,9 @@ impl Experts for Cpu {
 
     fn expert_matrix(&mut self, parts: &[Weights], experts: usize) -> Result<Matrix> {
         assert!(parts.len().is_multiple_of(experts), "as many parts for each expert");
-        Matrix::new(parts, &mut |bytes| self.pages.place_part(bytes, &self.workers))
+        let mut matrix = Matrix::new(parts, &mut |bytes| self.pages.place_part(bytes, &self.workers))?;
+        matrix.place_scales(&mut |bytes| self.pages.place_part(bytes, &self.workers));
+        Ok(matrix)
     }
 
     fn route(&mut self, routing: &mut Routing, scores: &Tensor) {

@@ -109,6 +109,11 @@ impl Matrix {
         Ok(matrix)
     }
 
+    /// Has scales that are kept apart lie elsewhere.
+    pub(crate) fn place_scales(&mut self, place: &mut dyn FnMut(&Bytes) -> Bytes) {
+        self.parts.iter_mut().filter_map(|part| part.groups.as_mut()).for_each(|groups| groups.place(place));
+    }
+
     /// Has the values of dense parts lie elsewhere: those of a head that is read whole.
     pub(crate) fn place_values(&mut self, place: &mut dyn FnMut(&Bytes) -> Bytes) {
         for part in &mut self.parts {
@@ -226,6 +231,8 @@ fn row_bytes(weights: &Weights) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::{Backend, Experts};
+    use crate::cpu::{Cpu, CpuOptions, HugePages, huge_pages_are_given};
 
     /// Who places codes asks whether anybody else keeps them.
     #[test]
@@ -241,6 +248,22 @@ mod tests {
             })
             .unwrap();
             assert_eq!(placed, 40 * 64);
+        }
+    }
+
+    /// A token reads both, so pages of 4 KiB would cost it for scales what they cost for codes.
+    #[test]
+    fn scales_of_groups_lie_in_huge_pages_as_codes_do() {
+        let weights = || {
+            let scales = Scales::Groups { columns: 128, values: vec![0.5; 80] };
+            [Weights::Ternary(Ternary::new(40, 256, vec![0x55; 40 * 64].into(), scales).unwrap())]
+        };
+        let cpu = || Cpu::new(&CpuOptions { huge_pages: HugePages::WhereGiven, ..CpuOptions::default() }).unwrap();
+        for matrix in [cpu().matrix(&weights()).unwrap(), cpu().expert_matrix(&weights(), 1).unwrap()] {
+            let part = &matrix.parts[0];
+            let scales = part.groups.as_ref().expect("they are of groups").first_byte();
+            let apart = scales.addr().wrapping_sub(part.trits().codes().as_ptr().addr());
+            assert_eq!(apart == 40 * 64, huge_pages_are_given(), "behind the codes, where both are copied");
         }
     }
 }

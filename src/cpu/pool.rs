@@ -1,4 +1,4 @@
-//! A small thread pool for work that lasts microseconds: one job at a time, its tasks handed out by a counter.
+//! A small thread pool for work that lasts microseconds: one job at a time, whose tasks are dealt to all threads.
 //!
 //! A verb of the forward pass is over in 5 to 500 µs, so the hand-over must cost less than one: workers look for work
 //! for a short while before they sleep, and a job never waits for a worker that has not come. A worker enters a job
@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
+mod shares;
 mod sync;
 
+use shares::Shares;
 use sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, Builder, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, UnsafeCell,
     fence, process, spin,
@@ -44,7 +46,7 @@ const NUMBER_SHIFT: u32 = 32;
 struct Shared {
     gate: AtomicU64,
     job: UnsafeCell<Option<Job>>,
-    next: AtomicUsize, // the next task to hand out
+    shares: Shares,
     sleepers: AtomicUsize,
     bed: Mutex<()>,
     opened: Condvar, // a sleeping worker waits for this
@@ -55,7 +57,6 @@ struct Shared {
 
 #[derive(Clone, Copy)]
 struct Job {
-    tasks: usize,
     work: &'static Work<'static>,
 }
 
@@ -76,7 +77,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             gate: AtomicU64::new(0),
             job: UnsafeCell::new(None),
-            next: AtomicUsize::new(0),
+            shares: Shares::new(threads),
             sleepers: AtomicUsize::new(0),
             bed: Mutex::new(()),
             opened: Condvar::new(),
@@ -117,11 +118,11 @@ impl Pool {
         // return or unwind before the gate is closed and all have left: nothing between here and `close` can panic,
         // because `hand_out` catches the panics of tasks.
         let work = unsafe { std::mem::transmute::<&Work<'_>, &'static Work<'static>>(work) };
-        let job = Job { tasks, work };
+        let job = Job { work };
         // SAFETY: the gate is closed and nobody is inside: at first because it was made so, later because the last
         // `run` ended so. `&mut self` keeps every other caller out.
         shared.job.with_mut(|place| unsafe { *place = Some(job) });
-        shared.next.store(0, Ordering::Relaxed);
+        shared.shares.deal(tasks);
         let number = (shared.gate.load(Ordering::Relaxed) >> NUMBER_SHIFT) + 1;
         shared.gate.store(number << NUMBER_SHIFT | OPEN, Ordering::Release);
         // A worker counts itself as sleeper before it looks at the gate for the last time. A fence lies between the two
@@ -219,17 +220,12 @@ impl Shared {
     /// Takes tasks until none are left. A panic is kept for the caller, and ends the hand-out.
     fn hand_out(&self, job: Job, thread: usize) {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                // Overshoots `tasks` by at most one for each thread.
-                let task = self.next.fetch_add(1, Ordering::Relaxed);
-                if task >= job.tasks {
-                    break;
-                }
+            while let Some(task) = self.shares.take(thread) {
                 (job.work)(task, thread);
             }
         }));
         if let Err(payload) = outcome {
-            self.next.store(job.tasks, Ordering::Relaxed);
+            self.shares.end();
             let mut kept = lock(&self.panic);
             let surplus = if kept.is_none() { kept.replace(payload) } else { Some(payload) };
             drop(kept);

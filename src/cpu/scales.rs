@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use bytemuck::{Pod, cast_slice};
+use bytes::Bytes;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
@@ -20,11 +22,20 @@ pub(crate) struct GroupScales {
     stored: Stored,
 }
 
-/// `[rows / 16][groups][16]`; zeros for rows that the last sixteen lack.
+/// `[rows / 16][groups][16]`, aligned to its numbers; zeros for rows that the last sixteen lack.
 #[derive(Debug)]
 enum Stored {
-    F16(Vec<[f16; SCALES_TOGETHER]>),
-    F32(Vec<[f32; SCALES_TOGETHER]>),
+    F16(Bytes),
+    F32(Bytes),
+}
+
+/// Numbers as bytes that can lie elsewhere.
+struct Numbers<T>(Vec<[T; SCALES_TOGETHER]>);
+
+impl<T: Pod> AsRef<[u8]> for Numbers<T> {
+    fn as_ref(&self) -> &[u8] {
+        cast_slice(self.0.as_flattened())
+    }
 }
 
 impl GroupScales {
@@ -42,20 +53,33 @@ impl GroupScales {
             again.iter().zip(row).all(|(again, value)| again.to_bits() == value.to_bits())
         })?;
         let stored = match halves {
-            Some(halves) => Stored::F16(halves),
+            Some(halves) => Stored::F16(Bytes::from_owner(Numbers(halves))),
             None => {
                 let singles = side_by_side(values, groups, 0.0, |singles, row| {
                     singles.copy_from_slice(row);
                     true
                 })?;
-                Stored::F32(singles.expect("every row is kept"))
+                Stored::F32(Bytes::from_owner(Numbers(singles.expect("every row is kept"))))
             }
         };
         Ok(Self { blocks: columns / BLOCK, groups, stored })
     }
 
+    /// Has the scales lie elsewhere: `place` gives bytes that are aligned to four of them. A token reads all of them, as it reads codes.
+    pub(crate) fn place(&mut self, place: &mut dyn FnMut(&Bytes) -> Bytes) {
+        let (Stored::F16(stored) | Stored::F32(stored)) = &mut self.stored;
+        *stored = place(stored);
+    }
+
     pub(crate) fn bytes(&self) -> usize {
-        self.stored_bytes(0).len()
+        let (Stored::F16(stored) | Stored::F32(stored)) = &self.stored;
+        stored.len()
+    }
+
+    /// Where they lie.
+    #[cfg(test)]
+    pub(crate) fn first_byte(&self) -> *const u8 {
+        self.stored_bytes(0).as_ptr()
     }
 
     /// Groups of columns in a row.
@@ -70,10 +94,10 @@ impl GroupScales {
 
     /// The scale of one block of one row.
     pub(crate) fn of_block(&self, row: usize, block: usize) -> f32 {
-        let (place, lane) = (self.place(row) + block / self.blocks, row % SCALES_TOGETHER);
+        let (place, lane) = (self.start_of(row) + block / self.blocks, row % SCALES_TOGETHER);
         match &self.stored {
-            Stored::F16(stored) => stored[place][lane].to_f32(),
-            Stored::F32(stored) => stored[place][lane],
+            Stored::F16(stored) => numbers::<f16>(stored)[place][lane].to_f32(),
+            Stored::F32(stored) => numbers::<f32>(stored)[place][lane],
         }
     }
 
@@ -86,11 +110,13 @@ impl GroupScales {
         groups: Range<usize>,
     ) {
         assert!(row.is_multiple_of(SCALES_TOGETHER), "rows whose scales lie side by side");
-        let first = self.place(row);
+        let first = self.start_of(row);
         let places = first + groups.start..first + groups.end;
         match &self.stored {
-            Stored::F16(stored) => kernels.widen(out.as_flattened_mut(), bytemuck::cast_slice(&stored[places])),
-            Stored::F32(stored) => out.copy_from_slice(&stored[places]),
+            Stored::F16(stored) => {
+                kernels.widen(out.as_flattened_mut(), cast_slice(&numbers::<f16>(stored)[places]));
+            }
+            Stored::F32(stored) => out.copy_from_slice(&numbers::<f32>(stored)[places]),
         }
     }
 
@@ -112,23 +138,28 @@ impl GroupScales {
             }
         }
         // As many as these.
-        let [these, next] = [groups.start, groups.end].map(|group| self.stored_bytes(self.place(row) + group));
+        let [these, next] = [groups.start, groups.end].map(|group| self.stored_bytes(self.start_of(row) + group));
         let len = these.len() - next.len();
         TileScales { values, soon: &next[..next.len().min(len)] }
     }
 
     /// Where the scales of a row's first group lie, among those of the other rows.
-    fn place(&self, row: usize) -> usize {
+    fn start_of(&self, row: usize) -> usize {
         row / SCALES_TOGETHER * self.groups
     }
 
     /// What is stored from a place on.
     fn stored_bytes(&self, place: usize) -> &[u8] {
         match &self.stored {
-            Stored::F16(stored) => bytemuck::cast_slice(&stored[place..]),
-            Stored::F32(stored) => bytemuck::cast_slice(&stored[place..]),
+            Stored::F16(stored) => &stored[place * size_of::<[f16; SCALES_TOGETHER]>()..],
+            Stored::F32(stored) => &stored[place * size_of::<[f32; SCALES_TOGETHER]>()..],
         }
     }
+}
+
+/// What is stored, sixteen weight rows side by side.
+fn numbers<T: Pod>(stored: &Bytes) -> &[[T; SCALES_TOGETHER]] {
+    cast_slice::<u8, T>(stored).as_chunks().0
 }
 
 /// The rows of `values` as `keep` writes them, sixteen side by side; none if it says of a row that it cannot be kept.
@@ -179,6 +210,25 @@ mod tests {
                     "{step}: row {row}, group {group}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn scales_are_read_where_they_were_placed() {
+        for step in [0.25, 0.3] {
+            let (values, mut stored) = scales(step);
+            let mut elsewhere = Vec::new();
+            stored.place(&mut |bytes| {
+                assert_eq!(bytes.len(), 3 * 3 * if step == 0.25 { 32 } else { 64 });
+                // Negative ones: the sign of each number is in its last byte.
+                let width = bytes.len() / (3 * 3 * SCALES_TOGETHER);
+                let turned =
+                    bytes.iter().enumerate().map(|(i, byte)| byte ^ if i % width == width - 1 { 0x80 } else { 0 });
+                elsewhere.push(Bytes::from_iter(turned));
+                elsewhere[0].clone()
+            });
+            assert_eq!(stored.of_block(34, 4), -values[34 * 3 + 2]);
+            assert_eq!(stored.first_byte(), elsewhere[0].as_ptr());
         }
     }
 

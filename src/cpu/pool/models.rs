@@ -52,6 +52,12 @@ fn two_threads_do_every_task_once_and_end() {
     model(2, 3, 2, 2);
 }
 
+/// Halves of what another has, taken over while it goes on.
+#[test]
+fn two_threads_take_tasks_over_from_each_other() {
+    model(2, 1, 5, 3);
+}
+
 #[test]
 fn three_threads_do_every_task_once_and_end() {
     model(3, 1, 3, 2);
