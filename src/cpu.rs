@@ -137,7 +137,7 @@ impl Backend for Cpu {
 
     fn matrix(&mut self, parts: &[Weights]) -> Result<Matrix> {
         let mut matrix = Matrix::new(parts, &mut |bytes| self.pages.place(bytes, &self.workers))?;
-        matrix.place_scales(&mut |bytes| self.pages.place_part(bytes, &self.workers));
+        matrix.move_scales(&mut |bytes| self.pages.place_part(bytes, &self.workers));
         Ok(matrix)
     }
 

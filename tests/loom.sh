@@ -18,7 +18,7 @@ check() { cargo test --quiet --release --manifest-path "$1/tests/loom/Cargo.toml
 copy=$(mktemp -d)
 trap 'rm -r "$copy"' EXIT
 mkdir "$copy/tests"
-# mutant NAME OLD NEW [FILE]: OLD and NEW are texts of one line of pool.rs, or of a file beside its models.
+# mutant NAME OLD NEW [FILE]: OLD and NEW are texts of one line of pool.rs, or of FILE, within src/cpu.
 mutant() {
     rm -rf "$copy/src" "$copy/tests/loom"
     cp -r src "$copy/src"

@@ -2,6 +2,8 @@
 // as many weight rows as there are outputs.
 @group(0) @binding(1) var<storage, read> experts: array<u32>; // [places]
 
+const_assert ROWS == 1u;
+
 fn part_of(group: u32) -> Part {
     return Part((experts[group] - params.first) * params.outputs, params.outputs, group, group + 1u);
 }

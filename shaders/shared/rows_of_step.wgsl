@@ -5,7 +5,7 @@ fn part_of(group: u32) -> Part {
     return Part(0u, params.rows, group * GROUP_ROWS, step.rows);
 }
 
-// Whether the weights of a workgroup lie in another shard.
+// Whether the weights of a workgroup lie in another shard: never, as all shards are multiplied with all rows.
 fn is_elsewhere(group: u32) -> bool {
     return false;
 }

@@ -154,7 +154,7 @@ impl Experts for Cpu {
     fn expert_matrix(&mut self, parts: &[Weights], experts: usize) -> Result<Matrix> {
         assert!(parts.len().is_multiple_of(experts), "as many parts for each expert");
         let mut matrix = Matrix::new(parts, &mut |bytes| self.pages.place_part(bytes, &self.workers))?;
-        matrix.place_scales(&mut |bytes| self.pages.place_part(bytes, &self.workers));
+        matrix.move_scales(&mut |bytes| self.pages.place_part(bytes, &self.workers));
         Ok(matrix)
     }
 

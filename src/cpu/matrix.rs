@@ -109,9 +109,9 @@ impl Matrix {
         Ok(matrix)
     }
 
-    /// Has scales that are kept apart lie elsewhere.
-    pub(crate) fn place_scales(&mut self, place: &mut dyn FnMut(&Bytes) -> Bytes) {
-        self.parts.iter_mut().filter_map(|part| part.groups.as_mut()).for_each(|groups| groups.place(place));
+    /// Has scales of groups, which this matrix made for itself, lie where `copy` puts them.
+    pub(crate) fn move_scales(&mut self, copy: &mut dyn FnMut(&Bytes) -> Bytes) {
+        self.parts.iter_mut().filter_map(|part| part.groups.as_mut()).for_each(|groups| groups.move_by(copy));
     }
 
     /// Has the values of dense parts lie elsewhere: those of a head that is read whole.

@@ -75,7 +75,8 @@ impl Pages {
         }
     }
 
-    /// The same of bytes that are a part of others, which the caller gives up together.
+    /// The same of bytes that nobody keeps, whatever their count of owners says: those that the caller gives up at once, and parts of others
+    /// that it gives up together.
     pub(crate) fn place_part(&mut self, bytes: &Bytes, workers: &Workers) -> Bytes {
         let left = match self.left {
             Some(left) => left,

@@ -55,10 +55,8 @@ struct Shared {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-#[derive(Clone, Copy)]
-struct Job {
-    work: &'static Work<'static>,
-}
+/// The work that is going on.
+type Job = &'static Work<'static>;
 
 // SAFETY: `job` is the only field that is not `Sync` by itself. `Pool::run` writes it while the gate is closed and
 // nobody is inside; workers read it only while they are inside. `Pool::run` takes `&mut self`, so it is never entered
@@ -114,15 +112,14 @@ impl Pool {
             return (0..tasks).for_each(|task| work(task, 0));
         }
         let shared = &*self.shared;
+        shared.shares.deal(tasks);
         // SAFETY: only the lifetime changes. The reference is used by threads inside the gate alone, and `run` does not
         // return or unwind before the gate is closed and all have left: nothing between here and `close` can panic,
         // because `hand_out` catches the panics of tasks.
         let work = unsafe { std::mem::transmute::<&Work<'_>, &'static Work<'static>>(work) };
-        let job = Job { work };
         // SAFETY: the gate is closed and nobody is inside: at first because it was made so, later because the last
         // `run` ended so. `&mut self` keeps every other caller out.
-        shared.job.with_mut(|place| unsafe { *place = Some(job) });
-        shared.shares.deal(tasks);
+        shared.job.with_mut(|place| unsafe { *place = Some(work) });
         let number = (shared.gate.load(Ordering::Relaxed) >> NUMBER_SHIFT) + 1;
         shared.gate.store(number << NUMBER_SHIFT | OPEN, Ordering::Release);
         // A worker counts itself as sleeper before it looks at the gate for the last time. A fence lies between the two
@@ -132,7 +129,7 @@ impl Pool {
             let _bed = lock(&shared.bed);
             shared.opened.notify_all();
         }
-        shared.hand_out(job, 0);
+        shared.hand_out(work, 0);
         shared.close();
         let panic = lock(&shared.panic).take(); // The lock is let go first, or unwinding would poison it.
         if let Some(payload) = panic {
@@ -221,7 +218,7 @@ impl Shared {
     fn hand_out(&self, job: Job, thread: usize) {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             while let Some(task) = self.shares.take(thread) {
-                (job.work)(task, thread);
+                job(task, thread);
             }
         }));
         if let Err(payload) = outcome {

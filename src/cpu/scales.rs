@@ -65,10 +65,10 @@ impl GroupScales {
         Ok(Self { blocks: columns / BLOCK, groups, stored })
     }
 
-    /// Has the scales lie elsewhere: `place` gives bytes that are aligned to four of them. A token reads all of them, as it reads codes.
-    pub(crate) fn place(&mut self, place: &mut dyn FnMut(&Bytes) -> Bytes) {
+    /// Has the scales lie where `copy` puts them, aligned to four bytes: a token reads all of them, as it reads codes.
+    pub(crate) fn move_by(&mut self, copy: &mut dyn FnMut(&Bytes) -> Bytes) {
         let (Stored::F16(stored) | Stored::F32(stored)) = &mut self.stored;
-        *stored = place(stored);
+        *stored = copy(stored);
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -213,22 +213,27 @@ mod tests {
         }
     }
 
+    fn negated<T: Pod + Send + std::ops::Neg<Output = T>>(sixteens: &[[T; SCALES_TOGETHER]]) -> Bytes {
+        Bytes::from_owner(Numbers(sixteens.iter().map(|sixteen| sixteen.map(|value| -value)).collect()))
+    }
+
     #[test]
-    fn scales_are_read_where_they_were_placed() {
+    fn scales_are_read_where_they_were_moved() {
         for step in [0.25, 0.3] {
             let (values, mut stored) = scales(step);
-            let mut elsewhere = Vec::new();
-            stored.place(&mut |bytes| {
-                assert_eq!(bytes.len(), 3 * 3 * if step == 0.25 { 32 } else { 64 });
-                // Negative ones: the sign of each number is in its last byte.
-                let width = bytes.len() / (3 * 3 * SCALES_TOGETHER);
-                let turned =
-                    bytes.iter().enumerate().map(|(i, byte)| byte ^ if i % width == width - 1 { 0x80 } else { 0 });
-                elsewhere.push(Bytes::from_iter(turned));
-                elsewhere[0].clone()
+            let half = matches!(stored.stored, Stored::F16(_));
+            let mut elsewhere = Bytes::new();
+            stored.move_by(&mut |bytes| {
+                // Others, so that it shows which are read.
+                elsewhere = match half {
+                    true => negated(numbers::<f16>(bytes)),
+                    false => negated(numbers::<f32>(bytes)),
+                };
+                assert_eq!(elsewhere.len(), bytes.len());
+                elsewhere.clone()
             });
             assert_eq!(stored.of_block(34, 4), -values[34 * 3 + 2]);
-            assert_eq!(stored.first_byte(), elsewhere[0].as_ptr());
+            assert_eq!(stored.first_byte(), elsewhere.as_ptr());
         }
     }
 

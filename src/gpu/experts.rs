@@ -1,5 +1,6 @@
-//! A mixture of experts: place `row * used + i` is of the row's i-th expert. Of few rows, each place reads the weights of its expert for
-//! itself, which is all there is to read for a row. Of many, places are sorted by expert, and tiles of one expert's read them together.
+//! A mixture of experts: place `row * used + i` is of the row's i-th expert. Each place reads the weights of its expert for itself, which
+//! is all there is to read for a row. Where rows are so many that experts have several places, and are quantised, places are sorted by
+//! expert, and tiles of one expert's read its weights together.
 
 use crate::backend::{Backend, ExpertShape, Experts, Numerics, Reads};
 use crate::error::{Error, Result};
@@ -10,7 +11,7 @@ use crate::gpu::limits::{EXPERT_ROWS, MOST_GROUPS, TILE};
 use crate::gpu::matrix::Shard;
 use crate::gpu::product::product_params;
 use crate::gpu::recorder::Dispatch;
-use crate::gpu::shader::{Format, Input, Output, RowsOf, Shader};
+use crate::gpu::shader::{Format, Input, Output, Product, RowsOf, Shader};
 use crate::gpu::{Gpu, MATVEC_ROWS, Matrix, Quantized, Tensor};
 
 /// Which rows go to which experts.
@@ -32,8 +33,8 @@ struct Tiles {
     sorted: Buffer, // [max_rows * used + EXPERT_ROWS]
 }
 
-/// Places that an expert has on average, from which on they are taken in tiles. What a tile has no places for is computed too, and takes as
-/// many instructions as 5 to 7 places one by one (`benches/gpu-compilers.md`).
+/// Places that an expert has on average, from which on they are taken in tiles. A tile takes as many instructions as 5 to 7 places one by
+/// one, however full it is (`benches/gpu-compilers.md`).
 const TILED_FROM: usize = 6;
 
 /// The most tiles that some places make.
@@ -81,6 +82,7 @@ impl Gpu {
                 });
             };
             if let Some(Tiles { tiles, sorted }) = routing.tiles(rows) {
+                let product = Product { dot: self.way_of_many(product.scaling).dot, ..product };
                 let buffers = [tiles, weights, scales, &x.values, &x.facts, &out.buffer, sorted];
                 let groups = [out.cols.div_ceil(TILE), most_tiles(places, routing.shape), 1];
                 dispatch(self, Shader::Matmul { product, cut: EXPERT_CUT, of }, &buffers, groups);

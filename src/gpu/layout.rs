@@ -79,7 +79,8 @@ pub(crate) fn matmul_cut(scaling: Scaling, way: Way) -> Tile {
     Tile { rows, outputs }
 }
 
-/// What a thread makes of a tile of one expert's places: as many threads as the tile has weight rows unpack these.
+/// What a thread makes of a tile of one expert's places: so that a workgroup has as many threads as a tile has weight rows, of which each
+/// unpacks one.
 pub(crate) const EXPERT_CUT: Tile = Tile { rows: 4, outputs: 4 };
 
 /// Workgroups where each thread makes one element of `[rows, cols]`.

@@ -3,7 +3,7 @@
 use crate::backend::{Activation, Backend, Norm, Numerics, Reads};
 use crate::gpu::buffers::Buffer;
 use crate::gpu::cooperative::Cooperative;
-use crate::gpu::layout::{elementwise, grid, matvec_shape, norm_matvec_shape};
+use crate::gpu::layout::{Way, elementwise, grid, matvec_shape, norm_matvec_shape};
 use crate::gpu::limits::TILE;
 use crate::gpu::matrix::Shard;
 use crate::gpu::recorder::Dispatch;
@@ -84,15 +84,21 @@ impl Gpu {
         }
     }
 
-    /// The shader of a product of many rows, of so many outputs of a matrix. What was tried has one scale for each weight row.
+    /// The shader of a product of many rows, of so many outputs of a matrix.
     fn tiled(&self, w: &Matrix, numerics: Numerics, output: Output, (rows, outputs): (usize, usize)) -> Shader {
         let scaling = self.kind_of_product(w, numerics, output).scaling;
-        if scaling != Scaling::Rows {
-            return self.device.0.few_rows.matmul(scaling, output);
-        }
-        match self.device.0.cooperative.cut(rows, outputs).filter(|_| Cooperative::is_exact(w.cols)) {
+        let cut = self.device.0.cooperative.cut(rows, outputs).filter(|_| Cooperative::is_exact(w.cols));
+        match cut.filter(|_| scaling == Scaling::Rows) {
             Some(cut) => Shader::MatmulCooperative { output, cut },
-            None => self.device.0.many_rows.matmul(scaling, output),
+            None => self.way_of_many(scaling).matmul(scaling, output),
+        }
+    }
+
+    /// How many rows are multiplied without cooperative matrices: as it was tried, where weight rows have one scale each.
+    pub(super) fn way_of_many(&self, scaling: Scaling) -> Way {
+        match scaling {
+            Scaling::Rows => self.device.0.many_rows,
+            _ => self.device.0.few_rows,
         }
     }
 

@@ -132,8 +132,8 @@ fn experts_make_what_the_definition_makes<B: Backend>(backend: &mut B) {
     }
 }
 
-/// In tiles of them, on a GPU, which lie in several shards: one expert has most, others a few, and one none.
-fn rows_of_one_expert_are_multiplied_together<B: Backend>(backend: &mut B) {
+/// In tiles of them, on a GPU; on the base path from several shards. One expert has most, others a few, and one none.
+pub fn rows_of_one_expert_are_multiplied_together<B: Backend>(backend: &mut B) {
     let (case, count) = ((6, 2, 384, 390), 61);
     let mut layer = Layer::new(&mut Random(85), case, count);
     for (row, scores) in layer.scores.chunks_exact_mut(case.0).enumerate() {

@@ -147,7 +147,8 @@ with_checked_indices! {
     slots: samplers_draw_the_same_tokens a_prefix_is_copied_and_nothing_else;
     recurrence: a_convolution_sees_the_latest_rows_of_its_sequence memories_follow_the_delta_rule gates_multiply_each_value
         outputs_are_normed_by_head_and_gated;
-    experts: rows_are_given_to_the_experts_of_their_largest_scores a_row_gets_the_same_bits_alone;
+    experts: rows_are_given_to_the_experts_of_their_largest_scores rows_of_one_expert_are_multiplied_together
+        a_row_gets_the_same_bits_alone;
     not_finite: products_of_what_is_not_finite_are_not_finite;
 }
 

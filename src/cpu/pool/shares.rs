@@ -1,6 +1,7 @@
 //! Which thread does which tasks of a job. Each begins with a share of tasks that follow each other, as what they read does too: what a
-//! task asks memory for ahead of itself is then its thread's next task. A thread that is done takes the latter half of what is left of
-//! the largest share, so none waits for one that is slow, or that has not come.
+//! task asks memory for ahead of itself is then its thread's next task. A thread that is done takes over the latter half of what is left
+//! of the largest share, so none waits for one that is slow, or that has not come. What is just being taken over is nobody else's, so a
+//! thread that the system stops in that moment is waited for.
 
 use super::sync::{AtomicBool, AtomicU64, Ordering};
 
@@ -59,7 +60,8 @@ impl Shares {
         None
     }
 
-    /// Makes the latter half of the largest share the thread's own, which has none, but for the first of these tasks.
+    /// Takes over the latter half of the largest share, for a thread whose own is empty: the first of these tasks is returned, the others
+    /// become its share.
     fn take_over(&self, thread: usize) -> Option<usize> {
         while !self.is_over.load(Ordering::Relaxed) {
             let left = |Share(other): &Share| {

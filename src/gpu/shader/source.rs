@@ -226,7 +226,7 @@ impl Text {
             .add(fragment!("lanes_sum"))
     }
 
-    /// The rows of a product, so many in a workgroup; of places, which are taken one by one, each.
+    /// The rows of a product, so many in a workgroup: one, where they are places.
     fn places(&mut self, of: RowsOf, rows: u32) -> &mut Self {
         match of {
             RowsOf::Step => self.rows_of_step(rows),
